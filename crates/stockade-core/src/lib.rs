@@ -1,0 +1,62 @@
+//! What the layers of stockade share.
+//!
+//! Users meet this crate through the `stockade` facade. Depend on it directly to write a layer of
+//! your own that refuses, classifies and keeps deadlines like the ones here.
+//!
+//! - [`Rejected`]: the one small value that every refusal by any layer is.
+//! - [`LayerError`]: an error type that can carry a refusal; [`Error`] is the ready-made one.
+//! - [`Class`] and [`Classify`]: the one way to judge a result, for retry and breaker alike.
+//! - [`deadline`]: the ambient deadline, by which a call must have ended.
+//! - [`attempts`]: how often the call at hand has been tried.
+//! - [`Timers`], [`Queue`], [`Shared`] and [`config`]: what layers are built from.
+//!
+//! It does not know any layer, and it starts nothing unless a timer is registered.
+//!
+//! # Example
+//!
+//! An error type of your own takes refusals in a few lines:
+//!
+//! ```
+//! use stockade_core::{LayerError, Rejected};
+//!
+//! #[derive(Debug)]
+//! enum AppError {
+//!     Refused(Rejected),
+//!     Database(std::io::Error),
+//! }
+//!
+//! impl From<Rejected> for AppError {
+//!     fn from(rejected: Rejected) -> Self {
+//!         Self::Refused(rejected)
+//!     }
+//! }
+//!
+//! impl LayerError for AppError {
+//!     fn rejected(&self) -> Option<&Rejected> {
+//!         match self {
+//!             Self::Refused(rejected) => Some(rejected),
+//!             Self::Database(_) => None,
+//!         }
+//!     }
+//! }
+//! ```
+
+pub mod attempts;
+mod class;
+pub mod config;
+pub mod deadline;
+mod error;
+mod macros;
+mod queue;
+mod rejected;
+mod shared;
+mod sync;
+mod timer;
+
+pub use class::{Class, Classify, DefaultClassify};
+pub use error::{BoxError, Error, LayerError};
+pub use queue::{Key, Queue};
+pub use rejected::{Reason, Rejected};
+pub use shared::{Lease, Shared};
+pub use sync::lock;
+pub use timer::{Timer, Timers};

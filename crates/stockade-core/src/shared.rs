@@ -1,0 +1,114 @@
+//! State that many clones share, counted by each long-lived clone for itself.
+
+use std::{fmt, ops::Deref, sync::Arc};
+
+/// A handle to shared state, as a service keeps it; every call takes a [`Lease`] of it.
+///
+/// A reference count that all callers move is the largest cost between cores. So a handle that is
+/// called more than a few times gets a count of its own, and its calls no longer touch the one that
+/// the others use. A clone that is called once (`svc.clone().oneshot(req)`) keeps to the count of the
+/// handle it came from, and allocates nothing.
+pub struct Shared<T> {
+    lease: Lease<T>,
+    calls: u8,
+}
+
+/// Keeps the shared state alive for one call.
+#[expect(clippy::redundant_allocation, reason = "the outer count is one handle's own")]
+pub struct Lease<T>(Arc<Arc<T>>);
+
+/// The call at which a handle gets a count of its own.
+const SETTLED: u8 = 4;
+
+// === impl Shared ===
+
+impl<T> Shared<T> {
+    /// A handle to `state`.
+    pub fn new(state: Arc<T>) -> Self {
+        Self { lease: Lease(Arc::new(state)), calls: 0 }
+    }
+
+    /// A lease for one call.
+    pub fn lease(&mut self) -> Lease<T> {
+        if self.calls < SETTLED {
+            self.calls += 1;
+            if self.calls == SETTLED {
+                self.lease = Lease(Arc::new(Arc::clone(self.state())));
+            }
+        }
+        self.lease.clone()
+    }
+
+    /// The state itself.
+    pub fn state(&self) -> &Arc<T> {
+        &self.lease.0
+    }
+}
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        Self { lease: self.lease.clone(), calls: 0 }
+    }
+}
+
+impl<T> Deref for Shared<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.lease
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Shared<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        T::fmt(self, f)
+    }
+}
+
+// === impl Lease ===
+
+impl<T> Lease<T> {
+    /// The state itself.
+    pub fn state(&self) -> &Arc<T> {
+        &self.0
+    }
+}
+
+impl<T> Clone for Lease<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Deref for Lease<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Lease<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        T::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handle_that_is_called_often_gets_its_own_count() {
+        let mut first = Shared::new(Arc::new(7));
+        let mut second = first.clone();
+        assert!(Arc::ptr_eq(&first.lease().0, &second.lease().0));
+        for _ in 0..SETTLED {
+            second.lease();
+        }
+        assert!(!Arc::ptr_eq(&first.lease().0, &second.lease().0));
+        assert!(Arc::ptr_eq(first.state(), second.state()), "the state stays one");
+        let again = second.lease();
+        assert!(Arc::ptr_eq(&again.0, &second.lease().0), "it is made once");
+    }
+}

@@ -1,0 +1,1 @@
+//! A tower layer that bounds the number of calls in flight, with a bounded FIFO queue.

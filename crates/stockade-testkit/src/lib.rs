@@ -1,0 +1,1 @@
+//! A contract suite that any tower layer can be run through.
