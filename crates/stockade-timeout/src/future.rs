@@ -1,11 +1,12 @@
 use std::{
     fmt,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use pin_project_lite::pin_project;
 use stockade_core::{LayerError, Lease, Timer, Timers, deadline::Deadline};
+use tokio::task::coop;
 
 use crate::layer::Settings;
 
@@ -36,7 +37,12 @@ pin_project! {
 /// The call's timer, which is registered at the first pending poll.
 enum Clock {
     Stopped(Option<Lease<Timers>>),
-    Running(Timer<Timers>),
+    Running {
+        timer: Timer<Timers>,
+        /// The task had used up its cooperative budget when the time was up, so the call inside may have
+        /// been pending for want of it. It is polled once more in the task's next turn, and then no more.
+        last_turn: bool,
+    },
 }
 
 // === impl ResponseFuture ===
@@ -68,10 +74,11 @@ where
         else {
             panic!("`ResponseFuture` polled after it was ready");
         };
+        let starved = clock.is_running() && !coop::has_budget_remaining();
         let result = match deadline.enter(|| future.poll(cx)) {
             Poll::Ready(result) => result,
             Poll::Pending => {
-                if clock.poll(deadline, cx).is_pending() {
+                if clock.poll(deadline, starved, cx).is_pending() {
                     return Poll::Pending;
                 }
                 Err(settings.elapsed().into_error())
@@ -100,13 +107,25 @@ impl<F> fmt::Debug for ResponseFuture<F> {
 // === impl Clock ===
 
 impl Clock {
+    fn is_running(&self) -> bool {
+        matches!(self, Self::Running { .. })
+    }
+
     /// Ready when the time is up.
-    fn poll(&mut self, deadline: &mut Deadline, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(&mut self, deadline: &mut Deadline, starved: bool, cx: &mut Context<'_>) -> Poll<()> {
         match self {
-            Self::Running(timer) => timer.poll(cx),
+            Self::Running { timer, last_turn } => {
+                ready!(timer.poll(cx));
+                if starved && !std::mem::replace(last_turn, true) {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Poll::Ready(())
+            }
             Self::Stopped(timers) => {
                 let timers = timers.take().expect("the lease is taken once");
-                *self = Self::Running(Timer::register(timers, deadline.fix(), cx));
+                let timer = Timer::register(timers, deadline.fix(), cx);
+                *self = Self::Running { timer, last_turn: false };
                 Poll::Pending
             }
         }

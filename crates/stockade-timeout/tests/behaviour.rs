@@ -1,6 +1,12 @@
 //! What the timeout does, on the paused clock.
 
-use std::{convert::Infallible, future::pending, pin::pin, task::Poll, time::Duration};
+use std::{
+    convert::Infallible,
+    future::{pending, poll_fn},
+    pin::pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use stockade_core::{
     Error, LayerError, Reason,
@@ -9,9 +15,10 @@ use stockade_core::{
 use stockade_timeout::{Timeout, TimeoutLayer};
 use tokio::{
     runtime::Handle,
+    task::JoinSet,
     time::{Instant, sleep},
 };
-use tokio_test::{assert_pending, assert_ready_ok, task};
+use tokio_test::{assert_pending, assert_ready_ok, task as polled};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
 type Refusal = Error<Infallible>;
@@ -57,7 +64,7 @@ async fn a_call_that_takes_too_long_is_dropped_and_the_error_carries_the_limit()
 #[tokio::test(start_paused = true)]
 async fn a_call_that_is_answered_at_once_reads_no_clock_and_starts_no_timer() {
     let svc = layer(20).layer(service_fn(async |n: u32| Ok::<_, Refusal>(n)));
-    let mut call = task::spawn(svc.oneshot(7));
+    let mut call = polled::spawn(svc.oneshot(7));
     assert_eq!(assert_ready_ok!(call.poll()), 7);
     assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
 }
@@ -65,14 +72,14 @@ async fn a_call_that_is_answered_at_once_reads_no_clock_and_starts_no_timer() {
 #[test]
 fn a_call_that_is_answered_at_once_needs_no_runtime() {
     let svc = layer(20).layer(service_fn(async |n: u32| Ok::<_, Refusal>(n)));
-    assert_eq!(assert_ready_ok!(task::spawn(svc.oneshot(7)).poll()), 7);
+    assert_eq!(assert_ready_ok!(polled::spawn(svc.oneshot(7)).poll()), 7);
 }
 
 #[test]
 #[should_panic(expected = "no tokio runtime here")]
 fn a_call_that_waits_outside_a_runtime_says_so() {
     let svc = layer(20).layer(service_fn(|()| pending::<Result<(), Refusal>>()));
-    assert_pending!(task::spawn(svc.oneshot(())).poll());
+    assert_pending!(polled::spawn(svc.oneshot(())).poll());
 }
 
 #[tokio::test(start_paused = true)]
@@ -86,7 +93,7 @@ async fn time_spent_before_the_first_poll_does_not_count() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_is_there_when_the_timer_fires_is_not_lost() {
     let mut svc = layer(20).layer(service_fn(see));
-    let mut call = task::spawn(svc.call(10 * MS));
+    let mut call = polled::spawn(svc.call(10 * MS));
     assert_pending!(call.poll());
     sleep(100 * MS).await;
     assert_ready_ok!(call.poll());
@@ -119,7 +126,7 @@ async fn nested_timeouts_fire_at_the_earliest_and_say_which() {
 async fn a_deadline_set_by_someone_else_is_seen_inside() {
     let soon = Instant::now() + 5 * MS;
     let mut svc = layer(50).layer(service_fn(async |()| Ok::<_, Refusal>(deadline::current())));
-    let mut call = Deadline::At(soon).enter(|| task::spawn(svc.call(())));
+    let mut call = Deadline::At(soon).enter(|| polled::spawn(svc.call(())));
     let seen = Deadline::At(soon).enter(|| assert_ready_ok!(call.poll()));
     assert_eq!(seen, Some(soon));
     assert_eq!(deadline::current(), None);
@@ -128,11 +135,8 @@ async fn a_deadline_set_by_someone_else_is_seen_inside() {
 #[tokio::test(start_paused = true)]
 async fn it_fires_although_the_call_eats_the_cooperative_budget() {
     let svc = layer(20).layer(service_fn(|()| {
-        std::future::poll_fn(|cx| {
-            // Uses up whatever budget is left, and asks to be polled again.
-            while let Poll::Ready(budget) = tokio::task::coop::poll_proceed(cx) {
-                budget.made_progress();
-            }
+        poll_fn(|cx| {
+            exhaust(cx);
             Poll::<Result<(), Refusal>>::Pending
         })
     }));
@@ -159,20 +163,41 @@ async fn a_panic_inside_is_a_panic_and_not_a_timeout() {
 async fn thousands_of_calls_share_one_task_and_leave_nothing() {
     let svc: Timeout<_> = layer(20).layer(service_fn(see));
     let start = Instant::now();
-    let mut calls: Vec<_> =
-        (0..5_000).map(|n| task::spawn(svc.clone().oneshot(MS * (5 + n % 2 * 1_000)))).collect();
-    calls.iter_mut().for_each(|call| assert_pending!(call.poll()));
-    assert_eq!(Handle::current().metrics().num_alive_tasks(), 1);
-    sleep(30 * MS).await;
-    let results: Vec<_> = calls.iter_mut().map(|call| call.poll()).collect();
-    for (n, result) in results.into_iter().enumerate() {
-        match result {
-            Poll::Ready(result) => assert_eq!(result.is_ok(), n % 2 == 0),
-            Poll::Pending => panic!("call {n} neither answered nor timed out"),
-        }
+    let mut calls = JoinSet::new();
+    for n in 0..5_000 {
+        calls.spawn(svc.clone().oneshot(MS * (5 + n % 2 * 1_000)));
     }
-    fires_about(start, 30);
+    tokio::task::yield_now().await;
+    assert_eq!(Handle::current().metrics().num_alive_tasks(), 5_001);
+    let results = calls.join_all().await;
+    fires_about(start, 20);
+    assert_eq!(results.into_iter().filter(Result::is_ok).count(), 2_500);
+    tokio::task::yield_now().await;
     assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exhausted_budget_does_not_pass_for_a_late_answer() {
+    let mut svc = layer(20).layer(service_fn(see));
+    let mut call = polled::spawn(svc.call(10 * MS));
+    assert_pending!(call.poll());
+    sleep(100 * MS).await;
+    poll_fn(|cx| {
+        exhaust(cx);
+        assert_pending!(call.poll());
+        Poll::Ready(())
+    })
+    .await;
+    assert!(call.is_woken());
+    tokio::task::yield_now().await;
+    assert_ready_ok!(call.poll());
+}
+
+/// Uses up what is left of the task's cooperative budget.
+fn exhaust(cx: &mut Context<'_>) {
+    while let Poll::Ready(budget) = tokio::task::coop::poll_proceed(cx) {
+        budget.made_progress();
+    }
 }
 
 #[test]
