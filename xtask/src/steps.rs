@@ -5,7 +5,7 @@
 
 use std::{env, process::Command, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use cargo_metadata::Target;
 
 use crate::{
@@ -148,9 +148,7 @@ fn features(job: &Job) -> Result<()> {
 }
 
 fn tests(job: &Job) -> Result<()> {
-    let mut cargo = job.cargo_on_selected("test");
-    cargo.args(["--all-features", "--tests", "--no-fail-fast", "--"]);
-    run::command(cargo.args(&job.test_args))
+    cargo_test(job, "--tests")
 }
 
 fn doctests(job: &Job) -> Result<()> {
@@ -158,9 +156,16 @@ fn doctests(job: &Job) -> Result<()> {
         println!("no library among the selected packages");
         return Ok(());
     }
+    cargo_test(job, "--doc")
+}
+
+fn cargo_test(job: &Job, kind: &str) -> Result<()> {
     let mut cargo = job.cargo_on_selected("test");
-    cargo.args(["--all-features", "--doc", "--no-fail-fast", "--"]);
-    run::command(cargo.args(&job.test_args))
+    cargo.args(["--all-features", "--no-fail-fast", kind]);
+    if !job.test_args.is_empty() {
+        cargo.arg("--").args(&job.test_args);
+    }
+    run::command(&mut cargo)
 }
 
 fn docs(job: &Job) -> Result<()> {
@@ -170,12 +175,16 @@ fn docs(job: &Job) -> Result<()> {
 
 fn examples(job: &Job) -> Result<()> {
     let examples = job.project.examples()?;
+    ensure!(!examples.is_empty(), "{EXAMPLES} has no examples");
     // Built beforehand, so that the limit is on the run alone.
     run::command(job.cargo("build").args(["--release", "--package", EXAMPLES, "--examples"]))?;
     for example in examples {
         let mut cargo = job.cargo("run");
         cargo.args(["--quiet", "--release", "--package", EXAMPLES, "--example", &example.name]);
-        run::command_within(EXAMPLE_LIMIT, cargo.arg("--").args(example.args))?;
+        if !example.args.is_empty() {
+            cargo.arg("--").args(example.args);
+        }
+        run::command_within(EXAMPLE_LIMIT, &mut cargo)?;
     }
     Ok(())
 }
