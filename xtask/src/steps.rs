@@ -65,6 +65,8 @@ const CARGO_DENY: &str = "0.20.2";
 // === impl Job ===
 
 impl Job {
+    /// Looks at `packages` alone, or at the whole workspace where there are none.
+    ///
     /// # Errors
     ///
     /// When a package is not in the workspace.
