@@ -37,7 +37,8 @@ impl Clock {
 
     #[inline]
     pub(crate) fn now(&self) -> Nanos {
-        self.source.delta_as_nanos(self.start, self.source.raw()).into()
+        let now = self.source.raw();
+        self.source.delta_as_nanos(self.start, now).into()
     }
 }
 

@@ -81,17 +81,36 @@ where
 {
     type Output = Result<S::Response, S::Error>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
+        match state.as_mut().project() {
+            StateProj::Running { future } => future.poll(cx),
+            _ => state.poll_passing(cx),
+        }
+    }
+}
+
+impl<S, Req> State<S, Req, S::Future>
+where
+    S: Service<Req>,
+    S::Error: LayerError,
+{
+    #[cold]
+    #[inline(never)]
+    fn poll_passing(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<S::Response, S::Error>> {
         loop {
-            match state.as_mut().project() {
+            match self.as_mut().project() {
                 StateProj::Running { future } => return future.poll(cx),
                 StateProj::Waiting { waiter, .. } => {
                     let decided = ready!(waiter.poll(cx));
                     if let StateOwn::Waiting { service, request, .. } =
-                        state.as_mut().project_replace(State::Done)
+                        self.as_mut().project_replace(State::Done)
                     {
-                        state.set(match decided {
+                        self.set(match decided {
                             Ok(()) => State::Readying { service, request },
                             Err(rejected) => State::Refused { rejected },
                         });
@@ -100,15 +119,15 @@ where
                 StateProj::Readying { service, .. } => {
                     let ready = ready!(service.poll_ready(cx));
                     if let StateOwn::Readying { mut service, request } =
-                        state.as_mut().project_replace(State::Done)
+                        self.as_mut().project_replace(State::Done)
                     {
                         ready?;
-                        state.set(State::Running { future: service.call(request) });
+                        self.set(State::Running { future: service.call(request) });
                     }
                 }
                 StateProj::Refused { rejected } => {
                     let error = rejected.into_error();
-                    state.set(State::Done);
+                    self.set(State::Done);
                     return Poll::Ready(Err(error));
                 }
                 StateProj::Done => panic!("`ResponseFuture` polled after it was ready"),

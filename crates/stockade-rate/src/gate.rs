@@ -32,7 +32,7 @@ pub(crate) struct Gate {
     clock: Clock,
     rules: Rules,
     /// The length of the queue, for those who pass without its lock. Stored under the lock, with release;
-    /// the load in `knock` acquires, so that a call which comes after a waiter sees it and does not
+    /// the load in `pass` acquires, so that a call which comes after a waiter sees it and does not
     /// overtake it, and a call which sees nobody wait also sees the tokens that were taken meanwhile.
     waiting: AtomicUsize,
     queue: Mutex<Queue<Waker>>,
@@ -76,13 +76,19 @@ impl Gate {
         }
     }
 
-    /// A call comes: it passes if there is a token and nobody waits for it.
+    /// A call comes: it passes if there is a token and nobody waits for it. If not, it was asked at this
+    /// instant, for [`knock`](Self::knock).
     #[inline]
-    pub(crate) fn knock(&self) -> Verdict<()> {
+    pub(crate) fn pass(&self) -> Result<(), Nanos> {
         let now = self.clock.now();
         if self.waiting.load(Ordering::Acquire) == 0 && self.bucket.take(now).is_ok() {
-            return Verdict::Pass;
+            return Ok(());
         }
+        Err(now)
+    }
+
+    /// A call that did not pass at once asks what to do.
+    pub(crate) fn knock(&self, now: Nanos) -> Verdict<()> {
         self.judge(&lock(&self.queue), now)
     }
 
@@ -114,7 +120,6 @@ impl Gate {
         }
     }
 
-    #[cold]
     fn judge(&self, queue: &Queue<Waker>, now: Nanos) -> Verdict<()> {
         let ahead = queue.len();
         if ahead == 0 && self.bucket.take(now).is_ok() {

@@ -5,6 +5,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use governor::nanos::Nanos;
 use stockade_core::LayerError;
 use tower_service::Service;
 
@@ -71,6 +72,28 @@ impl<S> Rate<S> {
     pub fn handle(&self) -> RateHandle {
         RateHandle::new(Arc::clone(&self.gate))
     }
+
+    #[cold]
+    #[inline(never)]
+    fn knock<Req>(&mut self, now: Nanos, request: Req) -> ResponseFuture<S, Req>
+    where
+        S: Service<Req> + Clone,
+    {
+        let verdict = self.gate.knock(now);
+        if let Verdict::Pass = verdict {
+            return ResponseFuture::running(self.inner.call(request));
+        }
+        // The instance that is ready holds a place in the service inside: it goes.
+        let fresh = self.inner.clone();
+        drop(std::mem::replace(&mut self.inner, fresh));
+        match verdict {
+            Verdict::Refuse(rejected) => ResponseFuture::refused(rejected),
+            Verdict::Pass | Verdict::Wait(()) => {
+                let waiter = Waiter::new(Arc::clone(&self.gate));
+                ResponseFuture::waiting(waiter, self.inner.clone(), request)
+            }
+        }
+    }
 }
 
 impl<S, Req> Service<Req> for Rate<S>
@@ -89,19 +112,9 @@ where
 
     #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
-        let verdict = self.gate.knock();
-        if let Verdict::Pass = verdict {
-            return ResponseFuture::running(self.inner.call(request));
-        }
-        // The instance that is ready holds a place in the service inside: it goes.
-        let fresh = self.inner.clone();
-        drop(std::mem::replace(&mut self.inner, fresh));
-        match verdict {
-            Verdict::Refuse(rejected) => ResponseFuture::refused(rejected),
-            Verdict::Pass | Verdict::Wait(()) => {
-                let waiter = Waiter::new(Arc::clone(&self.gate));
-                ResponseFuture::waiting(waiter, self.inner.clone(), request)
-            }
+        match self.gate.pass() {
+            Ok(()) => ResponseFuture::running(self.inner.call(request)),
+            Err(now) => self.knock(now, request),
         }
     }
 }
