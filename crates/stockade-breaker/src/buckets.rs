@@ -1,0 +1,107 @@
+//! The outcomes of the last so much time: ten buckets with running counts, O(1) a call.
+
+use std::{mem, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::window::{Outcome, Tally};
+
+/// How many buckets a window of time has.
+const BUCKETS: u64 = 10;
+
+/// The outcomes of the last ten tenths of a window, the one at hand included: so it reaches back
+/// by nine to ten tenths, and its size does not depend on how many calls there are.
+#[derive(Debug)]
+pub(crate) struct Buckets {
+    width: Duration,
+    /// When the first bucket began: at the first call.
+    origin: Option<Instant>,
+    /// The number of the bucket at hand, counted from `origin`.
+    current: u64,
+    buckets: [Tally; BUCKETS as usize],
+    sum: Tally,
+}
+
+// === impl Buckets ===
+
+impl Buckets {
+    pub(crate) fn new(window: Duration) -> Self {
+        Self {
+            width: window / BUCKETS as u32,
+            origin: None,
+            current: 0,
+            buckets: Default::default(),
+            sum: Tally::default(),
+        }
+    }
+
+    /// Takes in the outcome of a call that ended `now`.
+    pub(crate) fn push(&mut self, outcome: Outcome, now: Instant) {
+        self.slide(now);
+        self.buckets[(self.current % BUCKETS) as usize].add(outcome);
+        self.sum.add(outcome);
+    }
+
+    /// Lets the outcomes go that are too old. A `now` of the past slides nothing.
+    pub(crate) fn slide(&mut self, now: Instant) {
+        let origin = *self.origin.get_or_insert(now);
+        let elapsed = now.saturating_duration_since(origin).as_nanos();
+        let index = u64::try_from(elapsed / self.width.as_nanos()).unwrap_or(u64::MAX);
+        let steps = index.saturating_sub(self.current).min(BUCKETS);
+        for gone in 0..steps {
+            let bucket = &mut self.buckets[((index - gone) % BUCKETS) as usize];
+            self.sum.subtract(mem::take(bucket));
+        }
+        self.current = self.current.max(index);
+    }
+
+    /// Forgets all outcomes.
+    pub(crate) fn clear(&mut self) {
+        *self = Self { width: self.width, ..Self::new(Duration::ZERO) };
+    }
+
+    pub(crate) fn tally(&self) -> Tally {
+        self.sum
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn counts_what_a_plain_list_of_the_last_ten_tenths_holds(
+            steps in prop::collection::vec((any::<bool>(), any::<bool>(), 0..400_u64), 0..300),
+        ) {
+            let (origin, mut at) = (Instant::now(), 0);
+            let mut buckets = Buckets::new(Duration::from_millis(1_000));
+            let mut list = Vec::new();
+            for (failed, slow, wait) in steps {
+                // Mostly small steps, and now and then one over the whole window.
+                at += if list.is_empty() { 0 } else if wait > 395 { wait * 5 } else { wait };
+                buckets.push(Outcome { failed, slow }, origin + Duration::from_millis(at));
+                list.push((at / 100, failed, slow));
+                let inside: Vec<_> = list.iter().filter(|(n, ..)| n + 10 > at / 100).collect();
+                let expected = Tally {
+                    calls: inside.len() as u32,
+                    failures: inside.iter().filter(|(_, failed, _)| *failed).count() as u32,
+                    slow: inside.iter().filter(|(.., slow)| *slow).count() as u32,
+                };
+                prop_assert_eq!(buckets.tally(), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn a_clock_read_that_arrives_late_slides_nothing_back() {
+        let start = Instant::now();
+        let mut buckets = Buckets::new(Duration::from_secs(10));
+        buckets.push(Outcome::SUCCESS, start + Duration::from_secs(5));
+        buckets.push(Outcome::FAILURE, start + Duration::from_secs(13));
+        buckets.push(Outcome::FAILURE, start);
+        assert_eq!(buckets.tally(), Tally { calls: 3, failures: 2, slow: 0 });
+    }
+}

@@ -1,0 +1,130 @@
+//! The handle: what there is to see, and to turn.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+
+use crate::{State, ticket::Core};
+
+/// Tells what a breaker does, and tells it what to do. Clones are handles of the same breaker, and
+/// it works as long as there is any service, layer or handle of it.
+///
+/// It runs no callbacks: read it when you want to know, or [`watch`](Self::watch) it.
+///
+/// # Example
+///
+/// ```
+/// use stockade_breaker::{BreakerLayer, State};
+/// use tower::{ServiceBuilder, service_fn};
+///
+/// let layer = BreakerLayer::new().name("search");
+/// let handle = layer.handle();
+/// let service = ServiceBuilder::new()
+///     .layer(layer)
+///     .service(service_fn(|_: ()| async { Ok::<_, stockade_core::BoxError>(()) }));
+///
+/// let maintenance = handle.isolate();
+/// assert_eq!(service.handle().state(), State::Isolated);
+/// drop(maintenance);
+/// assert_eq!(handle.snapshot().state, State::Closed);
+/// ```
+#[derive(Clone)]
+pub struct BreakerHandle {
+    core: Arc<AnyCore>,
+}
+
+/// Keeps a breaker isolated until it is dropped. Made by [`BreakerHandle::isolate`].
+#[must_use = "the breaker is isolated only until this is dropped"]
+pub struct Isolation {
+    core: Arc<AnyCore>,
+}
+
+/// The shared state, whatever the classifier is.
+type AnyCore = Core<dyn Send + Sync>;
+
+/// What a breaker knows at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// What it does with calls.
+    pub state: State,
+    /// The calls in the window. It is empty unless the breaker is closed.
+    pub calls: u32,
+    /// Those of them that failed.
+    pub failures: u32,
+    /// Those of them that were slow. Always 0 unless [`slow`](crate::BreakerLayer::slow) was set.
+    pub slow: u32,
+    /// The failures since the last success.
+    pub consecutive: u32,
+    /// The probes that are out now.
+    pub probes: usize,
+    /// While open: how long yet.
+    pub remaining: Option<Duration>,
+    /// How often it has opened, ever.
+    pub opened: u64,
+    /// How many calls it has refused, ever.
+    pub refused: u64,
+}
+
+// === impl BreakerHandle ===
+
+impl BreakerHandle {
+    pub(crate) const fn new(core: Arc<AnyCore>) -> Self {
+        Self { core }
+    }
+
+    /// What it does with calls. The state is brought up to date first: an open breaker whose time is
+    /// over becomes half-open, and one whose probe takes too long opens.
+    pub fn state(&self) -> State {
+        self.core.gate.state()
+    }
+
+    /// All that it knows, as of one moment, brought up to date as by [`state`](Self::state).
+    pub fn snapshot(&self) -> Snapshot {
+        self.core.gate.snapshot()
+    }
+
+    /// Follows the state: the receiver is woken by every transition, and always sees the latest state.
+    ///
+    /// No timer runs for a breaker, so it leaves the open state when the next call comes, or the state is
+    /// read through a handle. The receiver's `changed` fails once nothing is left of the breaker.
+    pub fn watch(&self) -> watch::Receiver<State> {
+        self.core.gate.watch()
+    }
+
+    /// Refuses all calls with [`Reason::Isolated`](stockade_core::Reason::Isolated), until the guard is
+    /// dropped; if there are several, until the last one is.
+    ///
+    /// Calls that run already go on, but no longer count. After it the breaker is where it was before:
+    /// closed with an empty window, open for the rest of its time, or half-open with all probes to come.
+    pub fn isolate(&self) -> Isolation {
+        self.core.gate.isolate();
+        Isolation { core: Arc::clone(&self.core) }
+    }
+
+    /// Closes the breaker with an empty window. Calls that run already no longer count. An isolated
+    /// breaker stays isolated, and will be closed after that.
+    pub fn reset(&self) {
+        self.core.gate.reset();
+    }
+}
+
+impl fmt::Debug for BreakerHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BreakerHandle").field("core", &self.core).finish()
+    }
+}
+
+// === impl Isolation ===
+
+impl Drop for Isolation {
+    fn drop(&mut self) {
+        self.core.gate.release();
+    }
+}
+
+impl fmt::Debug for Isolation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Isolation").field("core", &self.core).finish()
+    }
+}

@@ -1,0 +1,267 @@
+//! The layer, which is the configuration.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use stockade_core::{
+    DefaultClassify,
+    config::{MAX_DURATION, MIN_DURATION, allow},
+};
+use tower_layer::Layer;
+
+use crate::{
+    Breaker, BreakerHandle, Window,
+    gate::Gate,
+    settings::{Settings, Slow},
+    ticket::Core,
+};
+
+/// Stops calling a service that fails, and probes it until it has recovered.
+///
+/// It does not repeat calls, and it does not limit how long they take; a call that is too slow for a
+/// timeout counts, be the timeout inside or outside.
+///
+/// - *Closed*: calls pass. It opens when [`failure_rate`](Self::failure_rate) of the calls in the
+///   [`window`](Self::window) failed, provided that there are [`min_calls`](Self::min_calls) in it; or
+///   by what [`consecutive`](Self::consecutive) and [`slow`](Self::slow) say, which are off.
+/// - *Open*: calls are refused at once, for [`open_for`](Self::open_for).
+/// - *Half-open*: as many calls pass as there are [`probes`](Self::probes). When as many have succeeded it
+///   closes; when one fails, or takes longer than [`probe_timeout`](Self::probe_timeout), it opens again,
+///   for twice as long as before. A probe that is dropped gives its place to another.
+/// - *Isolated*: calls are refused by [hand](BreakerHandle::isolate).
+///
+/// A call counts for the time in which it was admitted: one from before the breaker opened says nothing
+/// about whether to close it.
+///
+/// | what came of the call | counts as |
+/// |---|---|
+/// | [`Success`] or [`Permanent`], by the [classifier](Self::classify) | success |
+/// | [`Transient`], [`Overload`] or [`Unsent`], by the classifier | failure |
+/// | a layer inside ended it, as `Elapsed` or `Panicked` | failure |
+/// | a layer inside refused it for another reason | nothing |
+/// | the service inside, or its future, panicked | failure |
+/// | it was dropped after its [deadline](stockade_core::deadline), pending | failure |
+/// | it was dropped otherwise | nothing |
+///
+/// All clones of a layer, and all services made by them, share one state, unless it is
+/// [`isolated`](Self::isolated). A setter begins a new state, so take the [`handle`](Self::handle) last.
+///
+/// Closed, with successes only in a full window of calls, it costs one load before and after the call. It
+/// reads the clock only where it is open, half-open or opens, and for [`Window::time`] and `slow`.
+///
+/// # Example
+///
+/// ```
+/// use std::time::Duration;
+/// use stockade_breaker::{BreakerLayer, Window};
+/// use tower::{ServiceBuilder, service_fn};
+///
+/// let service = ServiceBuilder::new()
+///     .layer(
+///         BreakerLayer::new()
+///             .window(Window::calls(50))
+///             .failure_rate(0.25)
+///             .open_for(Duration::from_secs(2)),
+///     )
+///     .service(service_fn(|_: ()| async { Ok::<_, stockade_core::BoxError>(()) }));
+/// # let _ = service;
+/// ```
+///
+/// [`Success`]: stockade_core::Class::Success
+/// [`Permanent`]: stockade_core::Class::Permanent
+/// [`Transient`]: stockade_core::Class::Transient
+/// [`Overload`]: stockade_core::Class::Overload
+/// [`Unsent`]: stockade_core::Class::Unsent
+pub struct BreakerLayer<C = DefaultClassify> {
+    settings: Settings,
+    core: Arc<Core<C>>,
+    isolated: bool,
+}
+
+/// The lowest rate that can be set, as a window has a million calls at most.
+const MIN_RATE: f64 = 1e-6;
+
+/// The most probes that can be out at once.
+const MAX_PROBES: u32 = 1_000;
+
+// === impl BreakerLayer ===
+
+impl BreakerLayer {
+    /// A breaker with the defaults, which the setters name.
+    pub fn new() -> Self {
+        Self::with(Settings::default(), DefaultClassify, false)
+    }
+}
+
+impl<C> BreakerLayer<C> {
+    fn with(settings: Settings, classify: C, isolated: bool) -> Self {
+        Self { settings, core: Arc::new(Core { gate: Gate::new(settings), classify }), isolated }
+    }
+
+    /// The handle of this breaker. The services of an [`isolated`](Self::isolated) layer have
+    /// [handles](Breaker::handle) of their own.
+    pub fn handle(&self) -> BreakerHandle
+    where
+        C: Send + Sync + 'static,
+    {
+        BreakerHandle::new(Arc::clone(&self.core) as _)
+    }
+
+    /// How to judge results: a [`Classify`](stockade_core::Classify), or a closure
+    /// `Fn(Result<&T, &E>) -> Class`. By default [`DefaultClassify`], to which every error of the service is
+    /// a failure. It is not asked about refusals by layers inside, and it runs under no lock.
+    pub fn classify<D>(self, classify: D) -> BreakerLayer<D> {
+        BreakerLayer::with(self.settings, classify, self.isolated)
+    }
+}
+
+impl<C: Clone> BreakerLayer<C> {
+    /// Which outcomes it looks at: by default [`Window::calls(100)`](Window::calls).
+    ///
+    /// # Panics
+    ///
+    /// If [`min_calls`](Self::min_calls) was set to more than the window can hold.
+    #[track_caller]
+    pub fn window(self, window: Window) -> Self {
+        if let Some(n) = self.settings.min_calls {
+            allow("BreakerLayer::min_calls", n, 1..=window.capacity());
+        }
+        self.set(|settings| settings.window = window)
+    }
+
+    /// The part of the calls in the window that have to fail to open it, from `0.000001` to `1.0`: by
+    /// default half of them, `0.5`.
+    ///
+    /// # Panics
+    ///
+    /// If `rate` is outside of that, or not a number.
+    #[track_caller]
+    pub fn failure_rate(self, rate: f64) -> Self {
+        allow("BreakerLayer::failure_rate", rate, MIN_RATE..=1.0);
+        self.set(|settings| settings.failure_rate = rate)
+    }
+
+    /// Opens it as well when `rate` of the calls in the window took `after` or longer, whether they failed
+    /// or not; a probe that does counts as a failure. Off by default. It costs two reads of the clock
+    /// a call.
+    ///
+    /// # Panics
+    ///
+    /// If `after` is zero or above ten years, or `rate` is not from `0.000001` to `1.0`.
+    #[track_caller]
+    pub fn slow(self, after: Duration, rate: f64) -> Self {
+        allow("BreakerLayer::slow", after, MIN_DURATION..=MAX_DURATION);
+        allow("BreakerLayer::slow", rate, MIN_RATE..=1.0);
+        self.set(|settings| settings.slow = Some(Slow { after, rate }))
+    }
+
+    /// Opens it as well when `n` calls have failed with no success between, however few there are in the
+    /// window. Off by default.
+    ///
+    /// # Panics
+    ///
+    /// If `n` is 0.
+    #[track_caller]
+    pub fn consecutive(self, n: u32) -> Self {
+        allow("BreakerLayer::consecutive", n, 1..=u32::MAX);
+        self.set(|settings| settings.consecutive = Some(n))
+    }
+
+    /// How many calls there have to be in the window before a rate means anything: by default 20, or the
+    /// whole window where that is smaller.
+    ///
+    /// # Panics
+    ///
+    /// If `n` is 0, or more than the window that was set can hold.
+    #[track_caller]
+    pub fn min_calls(self, n: u32) -> Self {
+        allow("BreakerLayer::min_calls", n, 1..=self.settings.window.capacity());
+        self.set(|settings| settings.min_calls = Some(n))
+    }
+
+    /// How long it is open: by default 5 s. Every time that it opens again without having been closed
+    /// doubles that, up to 60 s or to `duration`, whichever is longer. A random part of up to a fifth is
+    /// taken away each time, lest all callers of a service come back at once.
+    ///
+    /// # Panics
+    ///
+    /// If `duration` is zero or above ten years.
+    #[track_caller]
+    pub fn open_for(self, duration: Duration) -> Self {
+        allow("BreakerLayer::open_for", duration, MIN_DURATION..=MAX_DURATION);
+        self.set(|settings| settings.open_for = duration)
+    }
+
+    /// How many probes a half-open breaker lets pass at once, and how many have to succeed: by default 3.
+    ///
+    /// # Panics
+    ///
+    /// If `n` is not from 1 to 1,000.
+    #[track_caller]
+    pub fn probes(self, n: u32) -> Self {
+        allow("BreakerLayer::probes", n, 1..=MAX_PROBES);
+        self.set(|settings| settings.probes = n)
+    }
+
+    /// After what time a probe counts as failed: by default 30 s. No timer runs for it, and the probe
+    /// itself goes on: it is noticed when the next call comes, the probe ends or the state is read.
+    ///
+    /// # Panics
+    ///
+    /// If `duration` is zero or above ten years.
+    #[track_caller]
+    pub fn probe_timeout(self, duration: Duration) -> Self {
+        allow("BreakerLayer::probe_timeout", duration, MIN_DURATION..=MAX_DURATION);
+        self.set(|settings| settings.probe_timeout = duration)
+    }
+
+    /// The name of this breaker in refusals and events. None by default.
+    pub fn name(self, name: &'static str) -> Self {
+        self.set(|settings| settings.name = Some(name))
+    }
+
+    /// Gives each service that the layer makes a state of its own, which only clones of that service share.
+    pub fn isolated(mut self) -> Self {
+        self.isolated = true;
+        self
+    }
+
+    fn set(mut self, setter: impl FnOnce(&mut Settings)) -> Self {
+        setter(&mut self.settings);
+        Self::with(self.settings, self.core.classify.clone(), self.isolated)
+    }
+}
+
+impl<S, C: Clone> Layer<S> for BreakerLayer<C> {
+    type Service = Breaker<S, C>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        let core = if self.isolated {
+            Self::with(self.settings, self.core.classify.clone(), true).core
+        } else {
+            Arc::clone(&self.core)
+        };
+        Breaker::new(inner, core)
+    }
+}
+
+impl Default for BreakerLayer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<C> Clone for BreakerLayer<C> {
+    fn clone(&self) -> Self {
+        Self { settings: self.settings, core: Arc::clone(&self.core), isolated: self.isolated }
+    }
+}
+
+impl<C> fmt::Debug for BreakerLayer<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BreakerLayer")
+            .field("settings", &self.settings)
+            .field("core", &self.core)
+            .field("isolated", &self.isolated)
+            .finish()
+    }
+}

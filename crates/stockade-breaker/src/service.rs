@@ -1,0 +1,133 @@
+//! The service.
+
+use std::{
+    fmt, mem,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use stockade_core::{Classify, DefaultClassify, LayerError, Shared};
+use tower_service::Service;
+
+use crate::{
+    BreakerHandle, ResponseFuture,
+    ticket::{Core, Ticket},
+};
+
+/// Stops calling the service inside while that fails. Made by a [`BreakerLayer`](crate::BreakerLayer),
+/// whose page says when it does.
+///
+/// It does not repeat calls, and it does not limit how long they take.
+///
+/// - `poll_ready` passes through to the service inside, its error too, which counts for nothing. While
+///   the breaker is not closed it is ready although the service inside is not, so that a caller learns of
+///   the refusal instead of waiting for a service that is not to be called. A caller that waits for
+///   readiness already when the breaker opens waits on.
+/// - `call` refuses, or calls the service inside. Where the call is admitted, but the service inside was
+///   not ready, the response future waits for that.
+/// - A clone shares the state of the breaker, and is not ready.
+/// - Dropping it changes nothing.
+///
+/// # Errors
+///
+/// [`Reason::Open`](stockade_core::Reason::Open) with the remaining open time as `retry_after` (without, while
+/// the probes are out), and [`Reason::Isolated`](stockade_core::Reason::Isolated).
+///
+/// # Example
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use stockade_breaker::{BreakerLayer, State};
+/// use stockade_core::{Error, Reason};
+/// use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
+///
+/// let mut service = ServiceBuilder::new()
+///     .layer(BreakerLayer::new().consecutive(1))
+///     .service(service_fn(|_: ()| async { Err::<(), _>(Error::Service("down")) }));
+///
+/// assert_eq!(service.ready().await.unwrap().call(()).await, Err(Error::Service("down")));
+/// assert_eq!(service.handle().state(), State::Open);
+/// let refused = service.ready().await.unwrap().call(()).await.unwrap_err();
+/// assert!(matches!(refused, Error::Rejected(no) if no.reason() == Reason::Open));
+/// # }
+/// ```
+pub struct Breaker<S, C = DefaultClassify> {
+    inner: S,
+    shared: Shared<Core<C>>,
+    /// Whether the service inside said that it is ready: while the breaker is not closed, the one
+    /// outside says so in any case.
+    readied: bool,
+}
+
+// === impl Breaker ===
+
+impl<S, C> Breaker<S, C> {
+    pub(crate) fn new(inner: S, core: Arc<Core<C>>) -> Self {
+        Self { inner, shared: Shared::new(core), readied: false }
+    }
+
+    /// The handle of this breaker.
+    pub fn handle(&self) -> BreakerHandle
+    where
+        C: Send + Sync + 'static,
+    {
+        BreakerHandle::new(Arc::clone(self.shared.state()) as _)
+    }
+}
+
+stockade_core::accessors!(Breaker<S, C>);
+
+impl<S, C, Req> Service<Req> for Breaker<S, C>
+where
+    S: Service<Req> + Clone,
+    S::Error: LayerError,
+    C: Classify<S::Response, S::Error>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, Req, C>;
+
+    #[inline]
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        let inner = self.inner.poll_ready(cx);
+        self.readied = matches!(inner, Poll::Ready(Ok(())));
+        match inner {
+            Poll::Pending if !self.shared.gate.is_closed() => Poll::Ready(Ok(())),
+            inner => inner,
+        }
+    }
+
+    #[inline]
+    fn call(&mut self, request: Req) -> Self::Future {
+        let stamp = match self.shared.gate.admit() {
+            Ok(stamp) => stamp,
+            Err(rejected) => return ResponseFuture::refused(rejected),
+        };
+        let mut ticket = Some(Ticket::new(self.shared.lease(), stamp));
+        if mem::take(&mut self.readied) {
+            let future = Ticket::run(&mut ticket, || self.inner.call(request));
+            ResponseFuture::running(future, ticket)
+        } else {
+            // The future takes the instance that was polled, which may have come some way.
+            let clone = self.inner.clone();
+            ResponseFuture::waiting(mem::replace(&mut self.inner, clone), request, ticket)
+        }
+    }
+}
+
+impl<S: Clone, C> Clone for Breaker<S, C> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), shared: self.shared.clone(), readied: false }
+    }
+}
+
+impl<S: fmt::Debug, C> fmt::Debug for Breaker<S, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Breaker")
+            .field("inner", &self.inner)
+            .field("shared", &self.shared)
+            .field("readied", &self.readied)
+            .finish()
+    }
+}

@@ -1,0 +1,532 @@
+//! The state machine: pure, with the time and the random numbers passed in.
+//!
+//! ```text
+//!                     (1) too many calls failed
+//!            Closed ─────────────────────────────> Open
+//!               ^                                  │  ^
+//!   (3) enough  │                (2) the open time │  │ (4) a probe failed,
+//!       probes  │                    is over       v  │     or takes too long
+//!       succeed └─────────────────────────────── HalfOpen
+//! ```
+//!
+//! Two transitions come from outside: (5) `reset` closes from wherever it is. (6) While there are guards
+//! of `isolate`, it is Isolated, and when the last one goes, it is where it was before, with nothing
+//! remembered of the calls of that time.
+//!
+//! Nothing happens by itself: (2), and a probe that takes too long, are noticed by [`Machine::tick`].
+//!
+//! Whenever calls must no longer count for what comes, the epoch moves on. A call carries the epoch in
+//! which it was admitted, and what it reports in another one changes nothing. As every change of the
+//! phase moves the epoch, a call of the epoch at hand was admitted in the phase at hand.
+
+use std::{fmt, time::Duration};
+
+use stockade_core::deadline;
+use tokio::time::Instant;
+
+use crate::{
+    settings::Settings,
+    window::{Outcome, Outcomes, Tally},
+};
+
+/// What a breaker does with calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum State {
+    /// Calls pass, and are counted.
+    Closed,
+    /// Calls are refused, until the open time is over.
+    Open,
+    /// A few calls pass, as probes.
+    HalfOpen,
+    /// Calls are refused, until whoever isolated it gives up their guard.
+    Isolated,
+}
+
+/// What an admitted call carries until it is settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    pub(crate) epoch: u64,
+    /// When it was admitted: known of a probe, and where slow calls count.
+    pub(crate) started: Option<Instant>,
+}
+
+/// The state machine of one breaker.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    settings: Settings,
+    epoch: u64,
+    phase: Phase,
+    /// How many guards of `isolate` there are.
+    guards: usize,
+    outcomes: Outcomes,
+    /// The failures since the last success.
+    consecutive: u32,
+    /// How often (4) happened since it was closed.
+    reopened: u32,
+    /// How often it opened, ever.
+    opened: u64,
+}
+
+/// The state without isolation.
+#[derive(Debug)]
+enum Phase {
+    Closed,
+    Open {
+        until: Instant,
+    },
+    HalfOpen {
+        /// When the probes that are out were admitted. There are few of them, so it is searched.
+        running: Vec<Instant>,
+        succeeded: u32,
+    },
+}
+
+// === impl State ===
+
+impl State {
+    pub(crate) const ALL: [Self; 4] = [Self::Closed, Self::Open, Self::HalfOpen, Self::Isolated];
+
+    /// One or two words, lower case, for messages and labels.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half-open",
+            Self::Isolated => "isolated",
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+// === impl Phase ===
+
+impl Phase {
+    const fn probation() -> Self {
+        Self::HalfOpen { running: Vec::new(), succeeded: 0 }
+    }
+}
+
+// === impl Machine ===
+
+impl Machine {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            epoch: 0,
+            phase: Phase::Closed,
+            guards: 0,
+            outcomes: settings.window.outcomes(),
+            consecutive: 0,
+            reopened: 0,
+            opened: 0,
+        }
+    }
+
+    pub(crate) const fn state(&self) -> State {
+        match self.phase {
+            _ if self.guards > 0 => State::Isolated,
+            Phase::Closed => State::Closed,
+            Phase::Open { .. } => State::Open,
+            Phase::HalfOpen { .. } => State::HalfOpen,
+        }
+    }
+
+    pub(crate) const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Whether it is closed and one more quick success would change nothing: the window is full of
+    /// them, so the one that comes in is the same as the one that leaves.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.state() == State::Closed && self.outcomes.is_clean()
+    }
+
+    /// Whether [`settle`](Self::settle) has to know the time.
+    pub(crate) const fn needs_clock(&self) -> bool {
+        self.settings.window.needs_clock() || matches!(self.phase, Phase::HalfOpen { .. })
+    }
+
+    /// Notices what the time has brought: (2), and (4) for a probe that takes too long.
+    pub(crate) fn tick(&mut self, now: Instant, random: f64) {
+        match self.phase {
+            Phase::Closed => self.outcomes.slide(now),
+            Phase::Open { until } if until <= now => {
+                self.enter(Phase::probation()); // (2)
+            }
+            Phase::HalfOpen { .. } if self.is_overdue(now) => self.open(now, random), // (4)
+            Phase::Open { .. } | Phase::HalfOpen { .. } => {}
+        }
+    }
+
+    /// Lets a call pass, or not.
+    pub(crate) fn admit(&mut self, now: Instant, random: f64) -> Option<Stamp> {
+        self.tick(now, random);
+        if self.guards > 0 {
+            return None;
+        }
+        match &mut self.phase {
+            Phase::Closed => {}
+            Phase::HalfOpen { running, succeeded }
+                if running.len() < (self.settings.probes - *succeeded) as usize =>
+            {
+                running.push(now);
+            }
+            Phase::Open { .. } | Phase::HalfOpen { .. } => return None,
+        }
+        Some(Stamp { epoch: self.epoch, started: Some(now) })
+    }
+
+    /// Takes back an admitted call with its outcome, or with none if it does not count. True says that
+    /// it has to [open](Self::open) now.
+    #[must_use]
+    pub(crate) fn settle(
+        &mut self,
+        stamp: Stamp,
+        outcome: Option<Outcome>,
+        now: Option<Instant>,
+    ) -> bool {
+        if stamp.epoch != self.epoch {
+            return false;
+        }
+        // Also when this very probe was too slow, whatever it says.
+        if now.is_some_and(|now| self.is_overdue(now)) {
+            return true; // (4)
+        }
+        match (&mut self.phase, outcome) {
+            (Phase::Open { .. }, _) | (Phase::Closed, None) => false,
+            (Phase::Closed, Some(outcome)) => {
+                self.outcomes.push(outcome, now);
+                self.consecutive =
+                    if outcome.failed { self.consecutive.saturating_add(1) } else { 0 };
+                self.is_failing() // (1)
+            }
+            (Phase::HalfOpen { running, succeeded }, outcome) => {
+                if let Some(slot) = running.iter().position(|at| Some(*at) == stamp.started) {
+                    running.swap_remove(slot);
+                }
+                match outcome {
+                    None => false,
+                    Some(Outcome::SUCCESS) => {
+                        *succeeded += 1;
+                        if *succeeded >= self.settings.probes {
+                            self.close(); // (3)
+                        }
+                        false
+                    }
+                    Some(_) => true, // (4)
+                }
+            }
+        }
+    }
+
+    /// (1) and (4).
+    pub(crate) fn open(&mut self, now: Instant, random: f64) {
+        if matches!(self.phase, Phase::HalfOpen { .. }) {
+            self.reopened = self.reopened.saturating_add(1);
+        }
+        self.opened += 1;
+        let time = self.settings.open_time(self.reopened, random);
+        self.enter(Phase::Open { until: deadline::saturating_add(now, time) });
+    }
+
+    /// (5), and (3).
+    pub(crate) fn close(&mut self) {
+        self.reopened = 0;
+        self.enter(Phase::Closed);
+    }
+
+    /// (6), the way there: what was admitted before does not count for what comes after.
+    pub(crate) fn isolate(&mut self) {
+        self.guards += 1;
+        if self.guards > 1 {
+            return;
+        }
+        if let Phase::HalfOpen { .. } = self.phase {
+            self.phase = Phase::probation();
+        }
+        self.forget();
+    }
+
+    /// (6), the way back.
+    pub(crate) fn release(&mut self) {
+        self.guards -= 1;
+    }
+
+    /// How long it will be open yet.
+    pub(crate) fn remaining(&self, now: Instant) -> Option<Duration> {
+        match self.phase {
+            Phase::Open { until } if self.guards == 0 => Some(until.duration_since(now)),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn tally(&self) -> Tally {
+        self.outcomes.tally()
+    }
+
+    pub(crate) const fn consecutive(&self) -> u32 {
+        self.consecutive
+    }
+
+    pub(crate) const fn opened(&self) -> u64 {
+        self.opened
+    }
+
+    pub(crate) const fn probes(&self) -> usize {
+        match &self.phase {
+            Phase::HalfOpen { running, .. } => running.len(),
+            Phase::Closed | Phase::Open { .. } => 0,
+        }
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.forget();
+    }
+
+    /// Begins a new epoch, with nothing known.
+    fn forget(&mut self) {
+        self.epoch += 1;
+        self.outcomes.clear();
+        self.consecutive = 0;
+    }
+
+    /// Whether a probe is out for too long.
+    fn is_overdue(&self, now: Instant) -> bool {
+        match &self.phase {
+            Phase::HalfOpen { running, .. } => running
+                .iter()
+                .any(|at| now.saturating_duration_since(*at) >= self.settings.probe_timeout),
+            Phase::Closed | Phase::Open { .. } => false,
+        }
+    }
+
+    fn is_failing(&self) -> bool {
+        let Settings { failure_rate, slow, consecutive, .. } = self.settings;
+        let tally = self.outcomes.tally();
+        consecutive.is_some_and(|limit| self.consecutive >= limit)
+            || tally.calls >= self.settings.min_calls()
+                && (tally.reaches(tally.failures, failure_rate)
+                    || slow.is_some_and(|slow| tally.reaches(tally.slow, slow.rate)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Window;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const SUCCESS: Option<Outcome> = Some(Outcome::SUCCESS);
+    const FAILURE: Option<Outcome> = Some(Outcome::FAILURE);
+
+    /// A machine with its own clock, and no jitter.
+    struct Driver {
+        machine: Machine,
+        now: Instant,
+    }
+
+    impl Driver {
+        fn new(settings: Settings) -> Self {
+            Self { machine: Machine::new(settings), now: Instant::now() }
+        }
+
+        fn opened(settings: Settings) -> Self {
+            let mut driver = Self::new(settings);
+            driver.machine.open(driver.now, 0.0);
+            driver
+        }
+
+        fn half_open() -> Self {
+            let mut driver = Self::opened(Settings::default());
+            driver.wait(5 * SECOND);
+            assert_eq!(driver.machine.state(), State::HalfOpen);
+            driver
+        }
+
+        fn wait(&mut self, duration: Duration) {
+            self.now += duration;
+            self.machine.tick(self.now, 0.0);
+        }
+
+        fn admit(&mut self) -> Option<Stamp> {
+            self.machine.admit(self.now, 0.0)
+        }
+
+        fn settle(&mut self, stamp: Stamp, outcome: Option<Outcome>) -> State {
+            if self.machine.settle(stamp, outcome, Some(self.now)) {
+                self.machine.open(self.now, 0.0);
+            }
+            self.machine.state()
+        }
+
+        fn call(&mut self, outcome: Option<Outcome>) -> State {
+            let stamp = self.admit().expect("it lets calls pass");
+            self.settle(stamp, outcome)
+        }
+    }
+
+    #[test]
+    fn the_window_slides_and_fifty_failures_open_it_after_any_number_of_successes() {
+        let mut driver = Driver::new(Settings::default());
+        for _ in 0..100_000 {
+            driver.call(SUCCESS);
+        }
+        for _ in 0..49 {
+            assert_eq!(driver.call(FAILURE), State::Closed);
+        }
+        assert_eq!(driver.call(FAILURE), State::Open);
+    }
+
+    #[test]
+    fn min_calls_below_the_window_have_an_effect() {
+        let mut driver = Driver::new(Settings::default());
+        for _ in 0..19 {
+            assert_eq!(driver.call(FAILURE), State::Closed);
+        }
+        assert_eq!(driver.call(FAILURE), State::Open);
+    }
+
+    #[test]
+    fn a_success_that_completes_min_calls_can_open_it() {
+        let mut driver = Driver::new(Settings { min_calls: Some(4), ..Settings::default() });
+        for outcome in [FAILURE, FAILURE, SUCCESS] {
+            assert_eq!(driver.call(outcome), State::Closed);
+        }
+        assert_eq!(driver.call(SUCCESS), State::Open);
+    }
+
+    #[test]
+    fn consecutive_failures_open_it_below_min_calls_and_a_success_between_starts_again() {
+        let mut driver = Driver::new(Settings { consecutive: Some(3), ..Settings::default() });
+        for outcome in [FAILURE, FAILURE, SUCCESS, FAILURE, None, FAILURE] {
+            assert_eq!(driver.call(outcome), State::Closed);
+        }
+        assert_eq!(driver.call(FAILURE), State::Open);
+    }
+
+    #[test]
+    fn a_window_of_time_forgets_old_failures() {
+        let window = Window::time(10 * SECOND);
+        let mut driver = Driver::new(Settings { window, ..Settings::default() });
+        for _ in 0..19 {
+            driver.call(FAILURE);
+        }
+        driver.wait(10 * SECOND);
+        for _ in 0..19 {
+            assert_eq!(driver.call(FAILURE), State::Closed);
+        }
+        assert_eq!(driver.call(FAILURE), State::Open);
+    }
+
+    #[test]
+    fn every_failed_probation_doubles_the_open_time_and_closing_starts_again() {
+        let mut driver = Driver::opened(Settings::default());
+        for seconds in [5, 10, 20, 40, 60, 60] {
+            assert_eq!(driver.machine.remaining(driver.now), Some(seconds * SECOND));
+            driver.wait(seconds * SECOND - Duration::from_nanos(1));
+            assert_eq!(driver.admit(), None);
+            driver.wait(Duration::from_nanos(1));
+            assert_eq!(driver.call(FAILURE), State::Open);
+        }
+        driver.wait(60 * SECOND);
+        for state in [State::HalfOpen, State::HalfOpen, State::Closed] {
+            assert_eq!(driver.call(SUCCESS), state);
+        }
+        driver.machine.open(driver.now, 0.0);
+        assert_eq!(driver.machine.remaining(driver.now), Some(5 * SECOND));
+    }
+
+    #[test]
+    fn a_call_of_another_epoch_changes_nothing() {
+        let mut driver = Driver::new(Settings { consecutive: Some(1), ..Settings::default() });
+        let old: Vec<_> = (0..9).map(|_| driver.admit().unwrap()).collect();
+        driver.call(FAILURE);
+        assert_eq!(driver.settle(old[0], FAILURE), State::Open);
+        assert_eq!(driver.machine.remaining(driver.now), Some(5 * SECOND));
+        driver.wait(5 * SECOND);
+        for late in &old[1..5] {
+            assert_eq!(driver.settle(*late, SUCCESS), State::HalfOpen);
+        }
+        assert_eq!(driver.settle(old[5], FAILURE), State::HalfOpen);
+        driver.machine.close();
+        assert_eq!(driver.settle(old[6], FAILURE), State::Closed);
+    }
+
+    #[test]
+    fn a_probe_that_takes_too_long_reopens_whatever_it_says_then() {
+        let mut driver = Driver::half_open();
+        let probe = driver.admit().unwrap();
+        driver.wait(30 * SECOND - Duration::from_nanos(1));
+        assert_eq!(driver.machine.state(), State::HalfOpen);
+        driver.now += Duration::from_nanos(1);
+        assert_eq!(driver.settle(probe, SUCCESS), State::Open);
+    }
+
+    #[test]
+    fn a_slow_probe_is_no_success() {
+        let mut driver = Driver::half_open();
+        assert_eq!(driver.call(Some(Outcome { failed: false, slow: true })), State::Open);
+    }
+
+    #[test]
+    fn isolation_ends_where_it_began_and_forgets_the_calls_before() {
+        let mut driver = Driver::new(Settings { consecutive: Some(1), ..Settings::default() });
+        let before = driver.admit().unwrap();
+        driver.machine.isolate();
+        driver.machine.isolate();
+        driver.machine.release();
+        assert_eq!(driver.admit(), None);
+        assert_eq!(driver.settle(before, FAILURE), State::Isolated);
+        driver.machine.release();
+        assert_eq!(driver.settle(before, FAILURE), State::Closed);
+
+        let mut driver = Driver::half_open();
+        let probes = [(); 3].map(|()| driver.admit().unwrap());
+        driver.machine.isolate();
+        driver.machine.release();
+        for probe in probes {
+            assert_eq!(driver.settle(probe, SUCCESS), State::HalfOpen);
+        }
+        assert!(driver.admit().is_some(), "the probes of before hold no slot");
+    }
+
+    proptest! {
+        #[test]
+        fn half_open_never_lets_more_than_the_probes_pass(
+            steps in prop::collection::vec((0..6_u8, 0..9_usize), 0..200),
+        ) {
+            let mut driver = Driver::half_open();
+            let (mut out, mut epoch, mut succeeded) = (Vec::new(), driver.machine.epoch(), 0);
+            for (step, pick) in steps {
+                if driver.machine.epoch() != epoch {
+                    // It closed or opened: begin again, with the probes of before still out.
+                    prop_assert!(succeeded == 3 || driver.machine.state() == State::Open);
+                    driver.machine.open(driver.now, 0.0);
+                    driver.wait(60 * SECOND);
+                    (epoch, succeeded) = (driver.machine.epoch(), 0);
+                }
+                let current = out.iter().filter(|s: &&Stamp| s.epoch == epoch).count();
+                prop_assert_eq!(driver.machine.probes(), current);
+                if step < 3 {
+                    let stamp = driver.admit();
+                    prop_assert_eq!(stamp.is_some(), current + succeeded < 3);
+                    out.extend(stamp);
+                } else if !out.is_empty() {
+                    let stamp = out.swap_remove(pick % out.len());
+                    let outcome = [SUCCESS, None, FAILURE][usize::from(step - 3)];
+                    driver.settle(stamp, outcome);
+                    succeeded += usize::from(stamp.epoch == epoch && outcome == SUCCESS);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What an admitted call holds: its place, which it settles or gives back.
+
+use std::{fmt, mem};
+
+use stockade_core::{Class, Classify, LayerError, Lease, Reason, deadline};
+use tokio::time::Instant;
+
+use crate::{
+    gate::{Gate, Verdict},
+    state::Stamp,
+};
+
+/// What the services of one breaker share. The classifier comes last, so that a handle needs not
+/// know its type.
+pub(crate) struct Core<C: ?Sized> {
+    pub(crate) gate: Gate,
+    pub(crate) classify: C,
+}
+
+/// The place of an admitted call. Dropping it gives the place back.
+pub(crate) struct Ticket<C> {
+    core: Lease<Core<C>>,
+    stamp: Stamp,
+    deadline: Ambient,
+    settled: bool,
+}
+
+/// The deadline of a call, as far as it is known.
+#[derive(Clone, Copy)]
+enum Ambient {
+    /// The call was not pending yet, so nobody has asked.
+    Unasked,
+    Is(Option<Instant>),
+}
+
+// === impl Core ===
+
+impl<C: ?Sized> fmt::Debug for Core<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.gate.fmt(f)
+    }
+}
+
+// === impl Ticket ===
+
+impl<C> Ticket<C> {
+    #[inline]
+    pub(crate) const fn new(core: Lease<Core<C>>, stamp: Stamp) -> Self {
+        Self { core, stamp, deadline: Ambient::Unasked, settled: false }
+    }
+
+    /// Settles the call by its result.
+    #[inline]
+    pub(crate) fn judge<T, E>(self, result: Result<&T, &E>)
+    where
+        C: Classify<T, E>,
+        E: LayerError,
+    {
+        let refusal = result.err().and_then(LayerError::rejected);
+        let verdict = match refusal.map(|rejected| rejected.reason()) {
+            Some(Reason::Elapsed | Reason::Panicked) => Verdict::Failure,
+            Some(_) => Verdict::Ignored,
+            // If the classifier panics, the ticket is dropped, as that of a call that does not count.
+            None => match self.core.classify.classify(result) {
+                Class::Success | Class::Permanent => Verdict::Success,
+                Class::Transient { .. } | Class::Overload { .. } | Class::Unsent { .. } => {
+                    Verdict::Failure
+                }
+            },
+        };
+        self.settle(verdict);
+    }
+
+    /// Runs a part of the call. If it panics, the call has failed, and the panic goes on.
+    #[inline]
+    pub(crate) fn run<R>(ticket: &mut Option<Self>, part: impl FnOnce() -> R) -> R {
+        let panicked = Panicked(ticket);
+        let result = part();
+        mem::forget(panicked);
+        result
+    }
+
+    /// Remembers by when the call has to end. It is asked only while the call is being polled, and only
+    /// once it is pending, because asking fixes a deadline that counts from now, which reads the clock.
+    #[inline]
+    pub(crate) fn pending(&mut self) {
+        if let Ambient::Unasked = self.deadline {
+            self.deadline = Ambient::Is(deadline::current());
+        }
+    }
+
+    fn settle(mut self, verdict: Verdict) {
+        self.settled = true;
+        self.core.gate.settle(self.stamp, verdict);
+    }
+}
+
+/// The call was dropped. If that was after its deadline, then because it took too long, which nobody else
+/// would tell; if it was before, then for a reason that the service inside cannot be blamed for.
+impl<C> Drop for Ticket<C> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.settled {
+            return;
+        }
+        let verdict = match self.deadline {
+            Ambient::Is(Some(deadline)) if deadline <= Instant::now() => Verdict::Failure,
+            Ambient::Is(_) | Ambient::Unasked => Verdict::Ignored,
+        };
+        self.core.gate.settle(self.stamp, verdict);
+    }
+}
+
+/// Is dropped only by a panic.
+struct Panicked<'a, C>(&'a mut Option<Ticket<C>>);
+
+impl<C> Drop for Panicked<'_, C> {
+    #[cold]
+    fn drop(&mut self) {
+        if let Some(ticket) = self.0.take() {
+            ticket.settle(Verdict::Failure);
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Which outcomes a closed breaker looks at.
+
+use std::time::Duration;
+
+use stockade_core::config::{MAX_DURATION, allow};
+use tokio::time::Instant;
+
+use crate::{buckets::Buckets, ring::Ring};
+
+/// Which outcomes a closed breaker looks at: those of the last calls, or of the last time.
+///
+/// Both slide with every call and cost the same however large they are. A window of calls reads no
+/// clock; a window of time reads it once a call.
+///
+/// # Example
+///
+/// ```
+/// use std::time::Duration;
+/// use stockade_breaker::{BreakerLayer, Window};
+///
+/// let by_count = BreakerLayer::new().window(Window::calls(50)).min_calls(10);
+/// let by_time = BreakerLayer::new().window(Window::time(Duration::from_secs(30))).min_calls(100);
+/// # let _ = (by_count, by_time);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window(Kind);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Calls(u32),
+    Time(Duration),
+}
+
+/// How one call ended that counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) failed: bool,
+    pub(crate) slow: bool,
+}
+
+/// How many calls ended how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) calls: u32,
+    pub(crate) failures: u32,
+    pub(crate) slow: u32,
+}
+
+/// The outcomes in a [`Window`].
+#[derive(Debug)]
+pub(crate) enum Outcomes {
+    Calls(Ring),
+    Time(Buckets),
+}
+
+/// The largest window of calls; it takes 250 kB.
+const MAX_CALLS: u32 = 1_000_000;
+
+/// The shortest window of time.
+const MIN_TIME: Duration = Duration::from_millis(1);
+
+// === impl Window ===
+
+impl Window {
+    /// The outcomes of the last `n` calls.
+    ///
+    /// # Panics
+    ///
+    /// If `n` is not from 1 to 1,000,000.
+    #[track_caller]
+    pub fn calls(n: u32) -> Self {
+        Self(Kind::Calls(allow("Window::calls", n, 1..=MAX_CALLS)))
+    }
+
+    /// The outcomes of the calls that ended within the last `duration`. It is kept in ten buckets, so
+    /// outcomes leave a tenth at a time, when they are nine to ten tenths of it old.
+    ///
+    /// # Panics
+    ///
+    /// If `duration` is not from one millisecond to ten years.
+    #[track_caller]
+    pub fn time(duration: Duration) -> Self {
+        Self(Kind::Time(allow("Window::time", duration, MIN_TIME..=MAX_DURATION)))
+    }
+
+    /// How many outcomes can be in it.
+    pub(crate) const fn capacity(self) -> u32 {
+        match self.0 {
+            Kind::Calls(n) => n,
+            Kind::Time(_) => u32::MAX,
+        }
+    }
+
+    /// Whether an outcome has to come with the instant of its call's end.
+    pub(crate) const fn needs_clock(self) -> bool {
+        matches!(self.0, Kind::Time(_))
+    }
+
+    pub(crate) fn outcomes(self) -> Outcomes {
+        match self.0 {
+            Kind::Calls(n) => Outcomes::Calls(Ring::new(n)),
+            Kind::Time(duration) => Outcomes::Time(Buckets::new(duration)),
+        }
+    }
+}
+
+// === impl Outcome ===
+
+impl Outcome {
+    pub(crate) const SUCCESS: Self = Self { failed: false, slow: false };
+    #[cfg(test)]
+    pub(crate) const FAILURE: Self = Self { failed: true, slow: false };
+}
+
+// === impl Tally ===
+
+impl Tally {
+    pub(crate) fn add(&mut self, outcome: Outcome) {
+        self.calls = self.calls.saturating_add(1);
+        self.failures = self.failures.saturating_add(u32::from(outcome.failed));
+        self.slow = self.slow.saturating_add(u32::from(outcome.slow));
+    }
+
+    pub(crate) fn subtract(&mut self, gone: Self) {
+        self.calls = self.calls.saturating_sub(gone.calls);
+        self.failures = self.failures.saturating_sub(gone.failures);
+        self.slow = self.slow.saturating_sub(gone.slow);
+    }
+
+    /// Whether `part` of the calls is at least `rate` of them. By division, because `0.07 * 100.0` is
+    /// more than 7, while `7.0 / 100.0` is what the literal `0.07` is.
+    pub(crate) fn reaches(self, part: u32, rate: f64) -> bool {
+        part > 0 && f64::from(part) / f64::from(self.calls) >= rate
+    }
+}
+
+// === impl Outcomes ===
+
+impl Outcomes {
+    /// Takes in an outcome; `now` matters to a window of time only.
+    pub(crate) fn push(&mut self, outcome: Outcome, now: Option<Instant>) {
+        match self {
+            Self::Calls(ring) => ring.push(outcome),
+            Self::Time(buckets) => buckets.push(outcome, now.unwrap_or_else(Instant::now)),
+        }
+    }
+
+    /// Lets the outcomes go that are too old.
+    pub(crate) fn slide(&mut self, now: Instant) {
+        if let Self::Time(buckets) = self {
+            buckets.slide(now);
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        match self {
+            Self::Calls(ring) => ring.clear(),
+            Self::Time(buckets) => buckets.clear(),
+        }
+    }
+
+    pub(crate) fn tally(&self) -> Tally {
+        match self {
+            Self::Calls(ring) => ring.tally(),
+            Self::Time(buckets) => buckets.tally(),
+        }
+    }
+
+    /// Whether one more quick success would change nothing at all.
+    pub(crate) fn is_clean(&self) -> bool {
+        match self {
+            Self::Calls(ring) => {
+                let tally = ring.tally();
+                ring.is_full() && tally.failures == 0 && tally.slow == 0
+            }
+            // The number of calls in it counts too.
+            Self::Time(_) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_reached_exactly() {
+        for hundredths in 1..=100 {
+            let tally = Tally { calls: 100, ..Tally::default() };
+            let rate = format!("{}.{:02}", hundredths / 100, hundredths % 100).parse().unwrap();
+            assert!(tally.reaches(hundredths, rate), "{rate}");
+            assert!(!tally.reaches(hundredths - 1, rate), "{rate}");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "Window::calls: 0 is not allowed, it has to be from 1 to 1000000")]
+    fn a_window_of_no_calls_is_not_allowed() {
+        Window::calls(0);
+    }
+
+    #[test]
+    #[should_panic(expected = "Window::time: 0ns is not allowed, it has to be from 1ms to ")]
+    fn a_window_of_no_time_is_not_allowed() {
+        Window::time(Duration::ZERO);
+    }
+
+    #[test]
+    #[should_panic(expected = "Window::time: ")]
+    fn an_endless_window_is_not_allowed() {
+        Window::time(Duration::MAX);
+    }
+}
