@@ -79,6 +79,10 @@ async fn run(args: Args) -> Result<ExitCode, BoxError> {
     let tally = Tally::new();
     let transitions = Transitions::follow(breaker.watch());
     let progress = Progress::new(args.requests, tally.clone(), breaker.watch());
+    progress.say(&format!(
+        "{} requests, {load:.0} a second, to http://{address}; seed {}",
+        args.requests, args.seed
+    ));
     let load = tokio::spawn(load::offer(plan, http.clone(), rows.clone(), tally.clone()));
     let work = load::drain_after(load, &http, |what| progress.say(what));
     let drained = progress.during(work).await?;

@@ -97,10 +97,10 @@ impl Plan {
             _ if percent == 99 => Behaviour::Missing,
             Phase::Calm | Phase::Recovering => Behaviour::Answer(quick),
             Phase::Failing => match percent {
-                0..15 => Behaviour::Fail,
-                15..25 => Behaviour::Busy,
-                25..37 => Behaviour::Stall(Duration::from_millis(dice.u64(400..800))),
-                37..47 => Behaviour::Cut,
+                0..16 => Behaviour::Fail,
+                16..26 => Behaviour::Busy,
+                26..38 => Behaviour::Stall(Duration::from_millis(dice.u64(400..800))),
+                38..50 => Behaviour::Cut,
                 _ => Behaviour::Answer(quick),
             },
         }

@@ -1,6 +1,6 @@
 //! The report: tables of what happened.
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use stockade::{
     breaker::{Snapshot, State},
     pool, retry,
@@ -28,16 +28,24 @@ pub(crate) struct Report<'a> {
     pub(crate) transitions: &'a [Transition],
 }
 
+/// A line below the header, and no others.
+const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::new('─', '─', '─', '─'));
+
 // === impl Report ===
 
 impl Report<'_> {
     pub(crate) fn print(&self) {
-        println!("{}\n", self.phases());
-        println!("{}\n", self.outcomes());
-        println!("{}\n", self.server());
-        println!("{}\n", self.retries());
-        println!("{}\n", self.breaker());
-        println!("{}\n", self.pools());
+        let tables = [
+            self.phases(),
+            self.outcomes(),
+            self.server(),
+            self.retries(),
+            self.breaker(),
+            self.pools(),
+        ];
+        for table in tables {
+            println!("{}\n", table.trim_fmt());
+        }
     }
 
     fn phases(&self) -> Table {
@@ -85,7 +93,8 @@ impl Report<'_> {
     }
 
     fn breaker(&self) -> Table {
-        let mut table = table(["breaker", "times", "first at s", "last at s"]);
+        let title = format!("breaker, {} in the end", self.breaker.state);
+        let mut table = table([&title, "times", "first at s", "last at s"]);
         let mut kinds: Vec<(State, State)> = Vec::new();
         for transition in self.transitions {
             let kind = (transition.from, transition.to);
@@ -106,7 +115,6 @@ impl Report<'_> {
                 at(last),
             ]);
         }
-        table.add_row([format!("{} in the end", self.breaker.state), String::new()]);
         table.add_row(["calls refused".to_owned(), self.breaker.refused.to_string()]);
         table
     }
@@ -116,10 +124,10 @@ impl Report<'_> {
             "pool",
             "accepted",
             "most queued",
-            "of",
+            "room",
             "most running",
-            "of",
-            "service rebuilt",
+            "workers",
+            "rebuilt",
         ]);
         for (name, stats, workers) in
             [("http", &self.http, self.workers), ("rows", &self.rows, CONNECTIONS)]
@@ -175,7 +183,7 @@ fn row(name: &str, numbers: impl IntoIterator<Item = u64>) -> Vec<String> {
 /// A table whose first column is of names, and the others of numbers.
 fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(header);
+    table.load_style(STYLE).set_header(header);
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }

@@ -44,9 +44,9 @@ pub(crate) fn http(
         .classify(judge)
         .seed(args.seed);
     let breaker = BreakerLayer::new()
-        .window(Window::time(Duration::from_secs(1)))
+        .window(Window::calls(50))
         .failure_rate(0.4)
-        .open_for(Duration::from_millis(300))
+        .open_for(Duration::from_millis(100))
         .probes(1)
         .classify(judge);
     let handles = (retry.handle(), breaker.handle());
