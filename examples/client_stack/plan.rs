@@ -97,10 +97,10 @@ impl Plan {
             _ if percent == 99 => Behaviour::Missing,
             Phase::Calm | Phase::Recovering => Behaviour::Answer(quick),
             Phase::Failing => match percent {
-                0..16 => Behaviour::Fail,
-                16..26 => Behaviour::Busy,
-                26..38 => Behaviour::Stall(Duration::from_millis(dice.u64(400..800))),
-                38..50 => Behaviour::Cut,
+                0..12 => Behaviour::Fail,
+                12..20 => Behaviour::Busy,
+                20..30 => Behaviour::Stall(Duration::from_millis(dice.u64(400..800))),
+                30..38 => Behaviour::Cut,
                 _ => Behaviour::Answer(quick),
             },
         }

@@ -45,8 +45,8 @@ pub(crate) fn http(
         .seed(args.seed);
     let breaker = BreakerLayer::new()
         .window(Window::calls(50))
-        .failure_rate(0.4)
-        .open_for(Duration::from_millis(100))
+        .failure_rate(0.3)
+        .open_for(Duration::from_millis(200))
         .probes(1)
         .classify(judge);
     let handles = (retry.handle(), breaker.handle());
