@@ -48,7 +48,9 @@ pub(crate) async fn offer(plan: Plan, http: HttpPool, rows: RowPool, tally: Tall
     let mut due = Instant::now();
     for id in 0..plan.requests {
         due = Instant::now().max(due + plan.gap(id));
-        sleep_until(due).await;
+        if due > Instant::now() {
+            sleep_until(due).await;
+        }
         let Ok(job) = http.submit(Get { id }).await else { break };
         let phase = plan.phase(id);
         tally.offer(phase, due);

@@ -67,7 +67,8 @@ async fn run(args: Args) -> Result<ExitCode, BoxError> {
     if path.exists() {
         return Err(format!("{} exists already: name a new file", path.display()).into());
     }
-    let database = Database::create(&path).await?;
+    let created = Database::create(&path).await;
+    let database = created.map_err(|error| format!("{}: {error}", path.display()))?;
     let load = f64::from(args.rate) * 0.8;
     let plan = Plan { requests: args.requests, seed: args.seed, load };
     let audit = Audit::new(plan);

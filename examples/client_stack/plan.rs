@@ -82,10 +82,16 @@ impl Plan {
     }
 
     /// The time between the request before this one and this one: exponential, as if many independent users
-    /// sent them.
+    /// sent them; but now and then a crowd comes at once, for the bucket to hold back.
     pub(crate) fn gap(&self, id: u64) -> Duration {
+        const CROWD: u64 = 80;
+        const EVERY: u64 = 400;
+        if id % EVERY < CROWD {
+            return Duration::ZERO;
+        }
+        let stretch = EVERY as f64 / (EVERY - CROWD) as f64;
         let chance = self.dice(id, 0).f64();
-        Duration::from_secs_f64(-(1.0 - chance).ln() / self.load)
+        Duration::from_secs_f64(-(1.0 - chance).ln() * stretch / self.load)
     }
 
     /// What the server does at the `attempt`-th attempt of a request, counted from 1.
