@@ -72,8 +72,8 @@ where
     S: Subject,
     F: FnMut(Probe) -> S,
 {
-    /// Says that at most `limit` calls run inside at once, that so many do run, and that at least 16
-    /// further ones wait. Enables the checks that are about a full stack.
+    /// Says that at most `limit` calls run inside at once, that so many do run, and that further ones
+    /// wait, at least three times the limit and eight. Enables the checks that are about a full stack.
     ///
     /// # Panics
     ///
@@ -158,7 +158,7 @@ async fn judge(check: impl Future<Output = Verdict>) -> Outcome {
             )))),
         }
     });
-    match guarded(timeout(LIMIT, caught)).await {
+    match guarded(REAL_LIMIT, timeout(LIMIT, caught)).await {
         Some(Ok(Ok(()))) => Outcome::Passed,
         Some(Ok(Err(Objection::Broken(why)))) => Outcome::Failed(why),
         Some(Ok(Err(Objection::DoesNotApply(why)))) => Outcome::DoesNotApply(why.to_owned()),
