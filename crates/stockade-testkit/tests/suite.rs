@@ -61,6 +61,8 @@ async fn a_limit_that_waits_in_poll_ready_passes() {
 async fn a_limit_of_one_passes() {
     let build = |inner: Probe| Gate::new(inner, 1, Breach::None);
     contract(build).limit(1).close(|gate| gate.close()).run().await.assert();
+    let build = |inner: Probe| Front::new(inner, 1, Breach::None);
+    contract(build).limit(1).close(|front| front.close()).run().await.assert();
 }
 
 #[tokio::test(start_paused = true)]
