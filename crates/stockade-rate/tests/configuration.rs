@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use stockade_core::lock;
 use stockade_rate::RateLayer;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -16,7 +17,7 @@ static SEEN: Mutex<Option<(String, String)>> = Mutex::new(None);
 /// The message of the panic and the file in which it is said to be.
 fn panic_of(configure: impl FnOnce() -> RateLayer + UnwindSafe) -> (String, String) {
     catch_unwind(configure).expect_err("is not allowed");
-    SEEN.lock().unwrap().take().expect("the hook has run")
+    lock(&SEEN).take().expect("the hook has run")
 }
 
 #[test]
@@ -24,7 +25,7 @@ fn wrong_configuration_panics_with_value_and_range_at_the_line_of_the_caller() {
     set_hook(Box::new(|info| {
         let message = info.payload().downcast_ref::<String>().cloned().unwrap_or_default();
         let file = info.location().map(|location| location.file().to_owned()).unwrap_or_default();
-        *SEEN.lock().unwrap() = Some((message, file));
+        *lock(&SEEN) = Some((message, file));
     }));
     let cases = [
         (panic_of(|| RateLayer::per_second(0)), "RateLayer::per_second: 0 is not allowed"),
