@@ -329,6 +329,17 @@ async fn gives_up_without_a_wait_when_the_budget_has_no_token() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_that_is_too_late_takes_no_token() {
+    let mock = Mock::new([Refuse(refused().with_retry_after(MS * 200)), Fail("a"), Good(3)]);
+    // Ten seconds' worth: a single token.
+    let layer = retry().budget(Budget::new(0.0, 0.1)).max_elapsed(MS * 150);
+    let service = layer.layer(mock);
+    assert!(service.clone().oneshot(7).await.is_err());
+    assert_eq!(service.oneshot(7).await, Ok(3));
+    assert_eq!((layer.handle().stats().too_late, layer.handle().stats().retried), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_budget_bounds_the_share_of_repeated_attempts() {
     for (ratio, of_1000) in [(0.2, 200), (0.6, 600), (0.9, 900)] {
         let layer = RetryLayer::new(9).backoff(Backoff::none()).budget(Budget::new(ratio, 0.0));
