@@ -4,7 +4,10 @@ mod mock;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -114,7 +117,12 @@ async fn overload_is_repeated_as_transient_is() {
 #[tokio::test(start_paused = true)]
 async fn a_request_that_is_not_clone_is_copied_as_the_user_says_or_not_repeated() {
     struct Upload(Option<u32>);
-    let copy = |upload: &Upload| upload.0.map(|n| Upload(Some(n + 1)));
+    let copies = Arc::new(AtomicU32::new(0));
+    let counter = Arc::clone(&copies);
+    let copy = move |upload: &Upload| {
+        counter.fetch_add(1, Relaxed);
+        upload.0.map(|n| Upload(Some(n + 1)))
+    };
     let sent = Arc::new(std::sync::Mutex::new(Vec::new()));
     let log = Arc::clone(&sent);
     let service = retry().clone_request(copy).layer(service_fn(move |upload: Upload| {
@@ -123,6 +131,7 @@ async fn a_request_that_is_not_clone_is_copied_as_the_user_says_or_not_repeated(
     }));
     assert!(service.clone().oneshot(Upload(Some(1))).await.is_err());
     assert_eq!(*sent.lock().unwrap(), [Some(1), Some(2), Some(3)]);
+    assert_eq!(copies.load(Relaxed), 2, "the last attempt leaves none");
     let handle = service.handle();
     assert!(service.oneshot(Upload(None)).await.is_err());
     assert_eq!(sent.lock().unwrap().len(), 4);
@@ -486,7 +495,8 @@ async fn a_finished_future_that_is_kept_holds_nothing() {
         assert_eq!(Arc::strong_count(&body), 1, "the copy of the request is gone");
         drop(call);
     }
-    for steps in [vec![Good(1)], vec![Fail("a"), Good(2)], vec![Fail("a"), Unready("b"), Fail("c")]]
+    for steps in
+        [vec![Good(1)], vec![Fail("a"), Good(2)], vec![Fail("a"), Unready("b"), Unready("c")]]
     {
         let mock = Mock::new(steps);
         let mut service = retry().backoff(Backoff::none()).layer(mock.clone());

@@ -48,6 +48,12 @@ struct All {
     panic_on_clone: AtomicBool,
 }
 
+/// A call, which is under way until it is dropped.
+pub(crate) struct Running {
+    call: Pin<Box<dyn Future<Output = Result<u32, Failure>> + Send>>,
+    _running: Arc<()>,
+}
+
 pub(crate) fn refused() -> Rejected {
     Rejected::new(&"limit", Reason::QueueFull)
 }
@@ -119,7 +125,7 @@ impl Clone for Mock {
 impl Service<u32> for Mock {
     type Response = u32;
     type Error = Failure;
-    type Future = Pin<Box<dyn Future<Output = Result<u32, Failure>> + Send>>;
+    type Future = Running;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         let mut held = lock(&self.all.held);
@@ -140,9 +146,7 @@ impl Service<u32> for Mock {
         assert!(std::mem::take(&mut self.ready), "called without being ready");
         lock(&self.all.calls).push((request, Instant::now()));
         let step = lock(&self.all.script).pop_front().expect("a step is left");
-        let running = Arc::clone(&self.all.running);
-        Box::pin(async move {
-            let _running = running;
+        let call = Box::pin(async move {
             match step {
                 Step::Ok(answer) => Ok(answer),
                 Step::Fail(error) => Err(Error::Service(error)),
@@ -151,6 +155,15 @@ impl Service<u32> for Mock {
                 Step::Hang => pending().await,
                 Step::Panic => panic!("as told"),
             }
-        })
+        });
+        Running { call, _running: Arc::clone(&self.all.running) }
+    }
+}
+
+impl Future for Running {
+    type Output = Result<u32, Failure>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.call.as_mut().poll(cx)
     }
 }
