@@ -249,7 +249,9 @@ async fn a_hint_is_never_early_and_a_shorter_one_does_not_shorten_the_wait() {
 #[tokio::test(start_paused = true)]
 async fn every_call_and_every_clone_draws_waits_of_its_own_and_a_seed_repeats_them() {
     async fn waits(layer: RetryLayer) -> Vec<Duration> {
-        let layer = layer.backoff(Backoff::exponential(MS * 10_000, MS * 10_000));
+        // So long that no two draws fall into the same millisecond.
+        let days = Duration::from_secs(100 * 86_400);
+        let layer = layer.backoff(Backoff::exponential(days, days));
         let mut waits = Vec::new();
         let (mock, mut seen) = (Mock::new([]), 0);
         let service = layer.layer(mock.clone());
