@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use stockade_testkit::{Outcome, Probe, Report, contract};
 use support::{Breach, Front, Gate, Hurried, LateCounter, Masking};
-use tower::limit::ConcurrencyLimit;
+use tower::{buffer::Buffer, limit::ConcurrencyLimit, load_shed::LoadShed, timeout::Timeout};
 
 const LIMIT: usize = 2;
 const SECOND: Duration = Duration::from_secs(1);
@@ -61,6 +61,8 @@ async fn a_limit_that_waits_in_poll_ready_passes() {
 async fn a_limit_of_one_passes() {
     let build = |inner: Probe| Gate::new(inner, 1, Breach::None);
     contract(build).limit(1).close(|gate| gate.close()).run().await.assert();
+    let build = |inner: Probe| Front::new(inner, 1, Breach::None);
+    contract(build).limit(1).close(|front| front.close()).run().await.assert();
 }
 
 #[tokio::test(start_paused = true)]
@@ -136,6 +138,24 @@ async fn towers_concurrency_limit_keeps_its_permit_in_a_finished_future() {
     let report =
         contract(|inner: Probe| ConcurrencyLimit::new(inner, LIMIT)).limit(LIMIT).run().await;
     assert_fails(&report, &["release_on_ready"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn towers_buffer_dies_of_one_panic() {
+    let report = contract(|inner: Probe| Buffer::new(inner, 16)).run().await;
+    assert_fails(&report, &["panic_contained"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn towers_load_shed_over_a_buffer_reads_an_exhausted_budget_as_full() {
+    let report = contract(|inner: Probe| LoadShed::new(Buffer::new(inner, 16))).run().await;
+    assert_fails(&report, &["coop_neutral", "panic_contained"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn towers_timeout_does_not_end_a_call_that_eats_the_budget() {
+    let report = contract(|inner: Probe| Timeout::new(inner, SECOND)).deadline(SECOND).run().await;
+    assert_fails(&report, &["deadline_under_busy_inner"]);
 }
 
 // === The runner ===

@@ -53,3 +53,14 @@ checks! {
         panic_contained
         error_lossless;
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_check_is_listed_on_the_first_page() {
+        let page = include_str!("../lib.rs");
+        for check in super::NAMES {
+            assert!(page.contains(&format!("//! | `{check}` | ")), "{check}");
+        }
+    }
+}

@@ -46,13 +46,18 @@ pub(crate) async fn woken_waiter_drop_passes_on<S: Subject>(stage: &mut Stage<'_
     };
     let mut running = pin!(by_hand(1));
     let mut woken = pin!(Some(by_hand(101)));
-    let _ = running.as_mut().poll(&mut cx);
+    for _ in 0..2 {
+        let _ = running.as_mut().poll(&mut cx);
+        settle().await;
+    }
     stand.expect_in_flight(1, FRESH).await?;
     let mut flights = stand.saturate(2, limit - 1, FRESH).await?;
-    if let Some(woken) = woken.as_mut().as_pin_mut() {
-        let _ = woken.poll(&mut cx);
+    for _ in 0..2 {
+        if let Some(woken) = woken.as_mut().as_pin_mut() {
+            let _ = woken.poll(&mut cx);
+        }
+        settle().await;
     }
-    settle().await;
     flights.push(stand.fly(Request::wait(102)));
     settle().await;
 
