@@ -88,7 +88,6 @@ async fn run(args: Args) -> Result<ExitCode, BoxError> {
     let work = load::drain_after(load, &http, |what| progress.say(what));
     let drained = progress.during(work).await?;
     rows.drain(load::PATIENCE).await;
-
     let stored = database.count().await?;
 
     let counts = tally.lock();
