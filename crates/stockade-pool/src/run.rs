@@ -5,14 +5,15 @@ use std::{
     fmt,
     future::poll_fn,
     pin::Pin,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering::*},
-    },
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
 use futures_core::Stream;
+use stockade_core::sync::{
+    Mutex,
+    atomic::{AtomicBool, Ordering::*},
+};
 use stockade_core::{Key, LayerError, Lease, Queue, Reason, deadline, lock};
 
 use crate::{

@@ -9,10 +9,11 @@
 //! plus the workers that are idle: a queue of 0 accepts a job exactly when a worker is free.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard},
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
+use stockade_core::sync::{Mutex, MutexGuard};
 use stockade_core::{Key, LayerError, Queue, Reason, Rejected, lock};
 use tokio::{task::AbortHandle, time::Instant};
 use tokio_util::task::TaskTracker;
