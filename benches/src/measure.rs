@@ -157,12 +157,13 @@ impl Group {
     /// Measures all cases, in turns.
     pub fn run(&self, effort: Effort) -> Measured {
         let allocations: Vec<_> = self.cases.iter().map(allocations).collect();
-        let runtime = self.flavor.runtime();
         let mut turns: Vec<_> = self
             .cases
             .iter()
             .map(|case| {
-                let mut run = case.start(&runtime);
+                // Each has a runtime of its own: a timer that one case leaves behind makes the timers of
+                // the others cheaper, because the runtime need not wake earlier for them.
+                let mut run = case.start(&self.flavor.runtime());
                 let calls = self.calls.unwrap_or_else(|| calibrate(&mut run, effort.round));
                 (run, calls, Vec::new())
             })
