@@ -224,6 +224,17 @@ mod tests {
         assert_eq!(bucket.take_due(nanos(1_900)), Err(nanos(2_000)));
     }
 
+    #[test]
+    fn threads_take_each_token_once() {
+        let bucket = bucket(100, 40_000);
+        let taken = std::thread::scope(|scope| {
+            let take_all = || (0..).take_while(|_| bucket.take(nanos(7)).is_ok()).count();
+            let threads = [(); 4].map(|()| scope.spawn(take_all));
+            threads.map(|thread| thread.join().unwrap()).iter().sum::<usize>()
+        });
+        assert_eq!(taken, 40_000);
+    }
+
     /// A bucket as one would draw it: a level that is topped up.
     struct Model {
         period: u128,

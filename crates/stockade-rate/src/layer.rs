@@ -26,9 +26,10 @@ use crate::{
 /// own, so clone the layer and take its [`handle`](Self::handle) after the last setter.
 ///
 /// The timer, on which calls wait, is a millisecond coarse. A token that was waited for is taken as of
-/// the instant at which it was due, up to one period ago, so that the rate is reached all the same; but
-/// above 1,000 calls a second several tokens become due in one millisecond. A rate `r` above that is
-/// reached by calls that wait only if the burst is at least `r * 1 ms` rounded up, plus one.
+/// the instant at which it was due, up to one period ago, and a burst keeps what came meanwhile: so the rate
+/// is reached as long as nobody is woken later than `burst` periods. A rate `r` above 1,000 calls a second
+/// is not reached by calls that wait unless the burst is at least `r * 1 ms`, rounded up, plus one; where
+/// the machine is busy and wakes later, a larger burst makes up for it.
 ///
 /// The first layer of a process calibrates the clock, which takes up to 200 ms; with the feature `test-util`
 /// time is tokio's, so that a paused clock is followed.

@@ -20,10 +20,10 @@ use crate::{
 ///
 /// `poll_ready` is the readiness of the service inside: it takes no token and never refuses. `call` takes a
 /// token; if there is none, or others wait for one, the call waits inside its
-/// [response future](ResponseFuture), in the order of arrival, or is refused. A call that waits and one that
-/// is refused let go of the readiness that this service held, so that nobody occupies a place in the
-/// service inside without using it. A clone shares the bucket and the queue. Dropping the service changes
-/// nothing for calls that wait.
+/// [response future](ResponseFuture), or is refused. Calls wait in the order in which their futures are
+/// first polled. A call that waits and one that is refused let go of the readiness that this service
+/// held, so that nobody occupies a place in the service inside without using it. A clone shares the bucket
+/// and the queue. Dropping the service changes nothing for calls that wait.
 ///
 /// # Errors
 ///

@@ -68,7 +68,7 @@ const SECOND: u128 = 1_000_000_000;
 impl Budget {
     /// `ratio` of a further attempt per call, and `per_second` of them in any case.
     ///
-    /// A client that makes fewer than one call in `10 s x ratio` lives on `per_second` alone, because
+    /// A client that makes fewer than `1 / ratio` calls in ten seconds lives on `per_second` alone, because
     /// what it pays in leaks away before it makes up a token.
     ///
     /// # Panics

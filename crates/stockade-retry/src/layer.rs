@@ -267,7 +267,7 @@ impl<C, I, K> Policy<C, I, K> {
     /// When it is too late to begin another attempt of a call that begins now.
     #[inline]
     pub(crate) fn until(&self) -> Option<Instant> {
-        self.max_elapsed.map(|limit| deadline::saturating_add(Instant::now(), limit))
+        self.max_elapsed.map(after)
     }
 }
 
@@ -283,4 +283,10 @@ impl<C, I, K> fmt::Debug for Policy<C, I, K> {
             .field("name", &self.name)
             .finish_non_exhaustive()
     }
+}
+
+/// Apart, because most calls have no use for it.
+#[cold]
+fn after(limit: Duration) -> Instant {
+    deadline::saturating_add(Instant::now(), limit)
 }

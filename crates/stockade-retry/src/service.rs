@@ -100,10 +100,13 @@ where
     type Error = S::Error;
     type Future = ResponseFuture<Req, S, C, I, K>;
 
+    #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
     }
 
+    // As in `ResponseFuture::poll`.
+    #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
         let lease = self.shared.lease();
         let copy = lease.policy.copy(1, &request);

@@ -9,7 +9,6 @@
 //! token. `told` moves under the lock of the state only; so nothing is told twice.
 
 use std::{
-    fmt,
     ops::Deref,
     sync::{
         Arc,
@@ -95,12 +94,6 @@ impl<T> Deref for Shared<T> {
 
     fn deref(&self) -> &T {
         &self.lease
-    }
-}
-
-impl<T: fmt::Debug> fmt::Debug for Shared<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        T::fmt(self, f)
     }
 }
 

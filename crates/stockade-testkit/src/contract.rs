@@ -43,7 +43,27 @@ impl<S> Subject for S where
 {
 }
 
-/// The suite, with what was declared about the stack; see [`contract`].
+/// The suite, with what was declared about the stack; made by [`contract`].
+///
+/// It does nothing until it is [run](Self::run).
+///
+/// # Example
+///
+/// ```
+/// use stockade_testkit::{Outcome, Probe, contract};
+/// use tower::{ServiceBuilder, limit::ConcurrencyLimitLayer};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// # tokio::time::pause();
+/// let stack = |inner: Probe| {
+///     ServiceBuilder::new().layer(ConcurrencyLimitLayer::new(1)).service(inner)
+/// };
+/// let report = contract(stack).limit(1).run().await;
+/// assert_eq!(report.failed(), ["release_on_ready"]);
+/// assert_eq!(*report.outcome("no_self_wake"), Outcome::Passed);
+/// # }
+/// ```
 #[must_use = "a suite does nothing until it is run"]
 pub struct Contract<S, F> {
     build: F,
@@ -56,7 +76,8 @@ pub struct Contract<S, F> {
 /// The suite for the stack that `build` puts around a [`Probe`].
 ///
 /// `build` is called often, and has to make fresh state every time: a layer that shares its state
-/// among all services it made has to be made inside of it.
+/// among all services it made has to be made inside of it. It is always called within a runtime, so it
+/// may spawn tasks.
 pub fn contract<S, F>(build: F) -> Contract<S, F>
 where
     S: Subject,
@@ -72,12 +93,12 @@ where
     S: Subject,
     F: FnMut(Probe) -> S,
 {
-    /// Says that at most `limit` calls run inside at once, that so many do run, and that at least 16
-    /// further ones wait. Enables the checks that are about a full stack.
+    /// Says that at most `limit` calls run inside at once, that so many do run, and that further ones
+    /// wait, at least three times the limit and eight. Enables the checks that are about a full stack.
     ///
     /// # Panics
     ///
-    /// If it is zero.
+    /// If it is not from 1 to 1,000.
     #[track_caller]
     pub fn limit(mut self, limit: usize) -> Self {
         self.limit = Some(stockade_core::config::allow("Contract::limit", limit, 1..=1_000));
@@ -158,7 +179,7 @@ async fn judge(check: impl Future<Output = Verdict>) -> Outcome {
             )))),
         }
     });
-    match guarded(timeout(LIMIT, caught)).await {
+    match guarded(REAL_LIMIT, timeout(LIMIT, caught)).await {
         Some(Ok(Ok(()))) => Outcome::Passed,
         Some(Ok(Err(Objection::Broken(why)))) => Outcome::Failed(why),
         Some(Ok(Err(Objection::DoesNotApply(why)))) => Outcome::DoesNotApply(why.to_owned()),

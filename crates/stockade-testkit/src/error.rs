@@ -10,6 +10,28 @@ use crate::Fault;
 ///
 /// It is implemented for [`Fault`], for stockade's [`Error`] around it, and for [`BoxError`], where the
 /// fault is looked for through the source chain. For an error type of your own it is one method.
+///
+/// # Example
+///
+/// ```
+/// use stockade_testkit::{ContractError, Fault};
+///
+/// enum AppError {
+///     Inner(Fault),
+///     Full,
+/// }
+///
+/// impl ContractError for AppError {
+///     fn fault(&self) -> Option<Fault> {
+///         if let Self::Inner(fault) = self { Some(*fault) } else { None }
+///     }
+/// }
+/// # impl std::fmt::Display for AppError {
+/// #     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+/// #         f.write_str("no")
+/// #     }
+/// # }
+/// ```
 pub trait ContractError: fmt::Display + Send + 'static {
     /// The fault of the probe, if this error is it or carries it.
     fn fault(&self) -> Option<Fault>;

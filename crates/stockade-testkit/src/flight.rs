@@ -41,8 +41,9 @@ pub(crate) struct Flight {
     task: JoinHandle<()>,
 }
 
+/// What a flight tells about itself.
 #[derive(Debug, Default)]
-struct Shared {
+pub(crate) struct Shared {
     polls: AtomicUsize,
     ending: Mutex<Option<Ending>>,
     ended: Notify,
@@ -90,37 +91,44 @@ impl fmt::Display for Ending {
 // === impl Flight ===
 
 impl Flight {
+    /// A whole call through `service`.
     pub(crate) fn start<S: Subject>(mut service: S, request: Request, plan: Plan) -> Self {
-        let id = request.id;
-        let shared = Arc::new(Shared::default());
-        let inner = Arc::clone(&shared);
-        let call = async move {
+        Self::of(request.id, |report| async move {
             if !plan.readied
                 && let Err(error) = poll_fn(|cx| service.poll_ready(cx)).await
             {
-                return inner.end(Ending::error(&error));
+                return Ending::error(&error);
             }
             let mut future = pin!(service.call(request));
-            let result = future.as_mut().await;
-            inner.end(Ending::of(result));
+            let ending = Ending::of(future.as_mut().await);
             if plan.keep {
-                pending::<()>().await;
+                report.end(ending);
+                pending().await
+            } else {
+                ending
             }
-        };
-        let outer = Arc::clone(&shared);
+        })
+    }
+
+    /// Runs what `call` makes, which may report its end before it has ended.
+    pub(crate) fn of<F>(id: u64, call: impl FnOnce(Arc<Shared>) -> F) -> Self
+    where
+        F: Future<Output = Ending> + Send + 'static,
+    {
+        let shared = Arc::new(Shared::default());
+        let call = call(Arc::clone(&shared));
+        let inside = Arc::clone(&shared);
         let task = tokio::spawn(async move {
-            let mut call = pin!(call);
-            poll_fn(|cx| {
-                outer.polls.fetch_add(1, Ordering::Relaxed);
-                match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx))) {
-                    Ok(polled) => polled,
-                    Err(payload) => {
-                        outer.end(Ending::Panicked(message(&*payload)));
-                        Poll::Ready(())
-                    }
-                }
-            })
-            .await;
+            let ending = {
+                let mut call = pin!(call);
+                poll_fn(|cx| {
+                    inside.polls.fetch_add(1, Ordering::Relaxed);
+                    catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx)))
+                        .unwrap_or_else(|payload| Poll::Ready(Ending::Panicked(message(&*payload))))
+                })
+                .await
+            };
+            inside.end(ending);
         });
         Self { id, shared, task }
     }

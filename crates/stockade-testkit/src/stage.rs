@@ -46,13 +46,39 @@ macro_rules! ensure {
 }
 pub(crate) use ensure;
 
+/// How many calls wait in a stack that is full.
+pub(crate) const WAITERS: usize = 8;
+
+/// For a stack that was not used before.
+pub(crate) const FRESH: &str = "in a fresh stack";
+
 /// Rounds of the scheduler after which everything that can happen without time has happened.
 const ROUNDS: usize = 64;
+
+/// Where time is given, it is given in steps that double.
+const FIRST_STEP: Duration = Duration::from_millis(10);
+const LAST_STEP: Duration = Duration::from_secs(10);
 
 /// Lets all other tasks run until they have nothing to do, in all likelihood. Takes no time.
 pub(crate) async fn settle() {
     for _ in 0..ROUNDS {
         yield_now().await;
+    }
+}
+
+/// What `poll` says, if it says something soon.
+pub(crate) async fn patiently<T>(mut poll: impl FnMut() -> Poll<T>) -> Option<T> {
+    let mut step = FIRST_STEP;
+    loop {
+        settle().await;
+        if let Poll::Ready(said) = poll() {
+            return Some(said);
+        }
+        if step > LAST_STEP {
+            return None;
+        }
+        sleep(step).await;
+        step *= 2;
     }
 }
 
@@ -81,15 +107,17 @@ pub(crate) async fn expect_ready<S: Subject>(service: &mut S) -> Verdict {
     }
 }
 
-/// A whole call on this very instance.
+/// A whole call, readiness first.
+pub(crate) async fn whole_call<S: Subject>(service: &mut S, request: Request) -> Ending {
+    match poll_fn(|cx| service.poll_ready(cx)).await {
+        Ok(()) => Ending::of(service.call(request).await),
+        Err(error) => Ending::error(&error),
+    }
+}
+
+/// A whole call that may not hang.
 pub(crate) async fn serve<S: Subject>(service: &mut S, request: Request) -> Ending {
-    let call = async {
-        match poll_fn(|cx| service.poll_ready(cx)).await {
-            Ok(()) => Ending::of(service.call(request).await),
-            Err(error) => Ending::error(&error),
-        }
-    };
-    timeout(PATIENCE, call).await.unwrap_or(Ending::Hung)
+    timeout(PATIENCE, whole_call(service, request)).await.unwrap_or(Ending::Hung)
 }
 
 /// Has to have been answered, with its own answer.
@@ -143,25 +171,28 @@ impl<S: Subject> Stand<S> {
         flights
     }
 
-    /// Fills the stack with calls that wait, with ids from `first` on.
-    pub(crate) async fn saturate(&self, first: u64, limit: usize) -> Verdict<Vec<Flight>> {
+    /// Fills the stack with calls that wait, with ids from `first` on; `when` is for the report.
+    pub(crate) async fn saturate(
+        &self,
+        first: u64,
+        limit: usize,
+        when: &str,
+    ) -> Verdict<Vec<Flight>> {
         let before = self.probe.in_flight();
-        let flights: Vec<_> = (first..).take(limit).map(|id| self.fly(Request::wait(id))).collect();
-        self.expect_in_flight(before + limit).await?;
+        let calls = (first..).take(limit).map(Request::wait);
+        let flights: Vec<_> = calls.map(|request| self.fly(request)).collect();
+        self.expect_in_flight(before + limit, when).await?;
         Ok(flights)
     }
 
     /// Has to run so many calls soon; stacks that recover on a timer get some time for it.
-    pub(crate) async fn expect_in_flight(&self, expected: usize) -> Verdict {
+    pub(crate) async fn expect_in_flight(&self, expected: usize, when: &str) -> Verdict {
+        let running = || self.probe.in_flight();
+        let reached = || if running() < expected { Poll::Pending } else { Poll::Ready(()) };
+        patiently(reached).await;
         settle().await;
-        let mut step = Duration::from_millis(10);
-        while self.probe.in_flight() < expected && step < Duration::from_secs(10) {
-            sleep(step).await;
-            settle().await;
-            step *= 2;
-        }
-        let running = self.probe.in_flight();
-        ensure!(running == expected, "{running} calls run inside, it should be {expected}");
+        let running = running();
+        ensure!(running == expected, "{when}, {running} calls run inside instead of {expected}");
         Ok(())
     }
 

@@ -20,17 +20,17 @@ struct Bell {
     waker: Option<Waker>,
 }
 
-/// The output of `future`, or none if it takes longer than [`REAL_LIMIT`] of real time.
+/// The output of `future`, or none if it takes longer than `limit` of real time.
 ///
 /// A task that wakes itself again and again keeps a paused clock from ever moving on, so a timeout
 /// on that clock would not see it hang.
-pub(crate) async fn guarded<F: Future>(future: F) -> Option<F::Output> {
+pub(crate) async fn guarded<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
     let bell = Arc::new(Mutex::new(Bell::default()));
     // Dropped with this future, which ends the thread.
     let (_alive, dropped) = mpsc::channel::<()>();
     let ringer = Arc::clone(&bell);
     thread::spawn(move || {
-        if dropped.recv_timeout(REAL_LIMIT) == Err(mpsc::RecvTimeoutError::Timeout) {
+        if dropped.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
             let waker = {
                 let mut bell = lock(&ringer);
                 bell.rung = true;
@@ -52,4 +52,21 @@ pub(crate) async fn guarded<F: Future>(future: F) -> Option<F::Output> {
         Poll::Pending
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn ends_what_keeps_a_paused_clock_from_moving() {
+        let busy = async {
+            loop {
+                tokio::task::yield_now().await;
+            }
+        };
+        let ended: Option<()> = guarded(Duration::from_millis(5), busy).await;
+        assert_eq!(ended, None);
+        assert_eq!(guarded(REAL_LIMIT, async { 7 }).await, Some(7));
+    }
 }

@@ -7,7 +7,7 @@ use tokio::runtime;
 use crate::{
     Behaviour, Request, Subject,
     flight::{Flight, Plan},
-    stage::{Objection, Stage, Verdict, ensure, expect_answer, expect_ready, serve, settle},
+    stage::{FRESH, Objection, Stage, Verdict, ensure, expect_answer, expect_ready, serve, settle},
 };
 
 /// No more calls run inside than declared, over clones and over threads.
@@ -26,12 +26,12 @@ pub(crate) async fn peak_within_limit<S: Subject>(stage: &mut Stage<'_, S>) -> V
     for (service, id, readied) in readied {
         flights.push(Flight::start(service, Request::wait(id), Plan { readied, keep: false }));
     }
-    stand.expect_in_flight(limit).await?;
+    stand.expect_in_flight(limit, "after all clones were polled ready and then called").await?;
     stand.land(&flights).await?;
 
     let stand = stage.stand();
     let flights = stand.fly_in_order(1, 2 * limit + 2, Behaviour::Wait).await;
-    stand.expect_in_flight(limit).await?;
+    stand.expect_in_flight(limit, "with more calls than the limit").await?;
     stand.land(&flights).await?;
     let peak = stand.probe.peak();
     ensure!(peak <= limit, "{peak} calls ran inside at once, the limit is {limit}");
@@ -89,7 +89,7 @@ pub(crate) async fn future_drop_releases<S: Subject>(stage: &mut Stage<'_, S>) -
     let stand = stage.stand();
     stand.probe.set_slots(1);
     let flight = stand.fly(Request::wait(1));
-    stand.expect_in_flight(1).await?;
+    stand.expect_in_flight(1, FRESH).await?;
     drop(flight);
     settle().await;
     ensure!(stand.probe.in_flight() == 0, "the inner call runs on after the future was dropped");
@@ -99,9 +99,10 @@ pub(crate) async fn future_drop_releases<S: Subject>(stage: &mut Stage<'_, S>) -
 
     let Ok(limit) = stage.limit() else { return Ok(()) };
     let stand = stage.stand();
-    drop(stand.saturate(1, limit).await?);
+    drop(stand.saturate(1, limit, FRESH).await?);
     settle().await;
-    let flights = stand.saturate(101, limit).await?;
+    let flights =
+        stand.saturate(101, limit, "after the futures of running calls were dropped").await?;
     stand.land(&flights).await?;
     // The same with futures that were never polled.
     for id in (201..).take(limit) {
@@ -110,7 +111,7 @@ pub(crate) async fn future_drop_releases<S: Subject>(stage: &mut Stage<'_, S>) -
         drop(service.call(Request::wait(id)));
     }
     settle().await;
-    let flights = stand.saturate(301, limit).await?;
+    let flights = stand.saturate(301, limit, "after futures were dropped unpolled").await?;
     stand.land(&flights).await
 }
 
@@ -125,11 +126,11 @@ pub(crate) async fn release_on_ready<S: Subject>(stage: &mut Stage<'_, S>) -> Ve
     for flight in &kept {
         expect_answer("a call", flight.id, &flight.end().await)?;
     }
-    let flights = stand.saturate(101, limit).await?;
+    let flights = stand.saturate(101, limit, "while answered futures are kept").await?;
     stand.land(&flights).await?;
 
     let failed = Flight::start(stand.service.clone(), Request::fail(201), keep);
     failed.end().await;
-    let flights = stand.saturate(301, limit).await?;
+    let flights = stand.saturate(301, limit, "while a failed future is kept").await?;
     stand.land(&flights).await
 }

@@ -33,7 +33,7 @@ pub(crate) async fn panic_contained<S: Subject>(stage: &mut Stage<'_, S>) -> Ver
             stand.land(&[bystander]).await?;
         }
         if let Ok(limit) = limit {
-            let flights = stand.saturate(101, limit).await?;
+            let flights = stand.saturate(101, limit, "after a call panicked").await?;
             stand.land(&flights).await?;
         }
     }

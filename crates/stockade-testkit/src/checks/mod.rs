@@ -2,6 +2,7 @@
 
 mod capacity;
 mod failure;
+mod polling;
 mod readiness;
 mod waiting;
 
@@ -31,16 +32,35 @@ checks! {
         ready_idempotent
         ready_clone_drop_releases
         clone_starts_unready
-        readiness_error_sticky;
+        readiness_error_sticky
+        masked_inner_driven;
     capacity:
         peak_within_limit
         future_drop_releases
         release_on_ready;
     waiting:
         all_waiters_served_fifo
+        woken_waiter_drop_passes_on
+        idle_waiter_no_hoard
+        cancelled_queued_dropped
+        close_wakes_all;
+    polling:
         no_self_wake
-        coop_neutral;
+        latest_waker_woken
+        coop_neutral
+        deadline_under_busy_inner;
     failure:
         panic_contained
         error_lossless;
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_check_is_listed_on_the_first_page() {
+        let page = include_str!("../lib.rs");
+        for check in super::NAMES {
+            assert!(page.contains(&format!("//! | `{check}` | ")), "{check}");
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::task::Poll;
 use crate::{
     Behaviour, Probe, Readiness, Request, Subject,
     flight::{Ending, Flight, Plan},
-    stage::{Stage, Verdict, ensure, expect_answer, expect_ready, ready, serve, settle},
+    stage::{FRESH, Stage, Verdict, ensure, expect_answer, expect_ready, ready, serve, settle},
 };
 
 const READIED: Plan = Plan { readied: true, keep: false };
@@ -50,9 +50,9 @@ pub(crate) async fn ready_idempotent<S: Subject>(stage: &mut Stage<'_, S>) -> Ve
         ensure!(stand.probe.calls() == 1, "one call reached the inner service as several");
         return Ok(());
     };
-    let mut flights = stand.saturate(1, limit - 1).await?;
+    let mut flights = stand.saturate(1, limit - 1, "next to one ready instance").await?;
     flights.push(Flight::start(service, Request::wait(101), READIED));
-    stand.expect_in_flight(limit).await?;
+    stand.expect_in_flight(limit, "with an instance that was polled ready five times").await?;
     stand.land(&flights).await
 }
 
@@ -73,7 +73,7 @@ pub(crate) async fn ready_clone_drop_releases<S: Subject>(stage: &mut Stage<'_, 
         expect_ready(service).await?;
     }
     drop(readied);
-    let flights = stand.saturate(1, limit).await?;
+    let flights = stand.saturate(1, limit, "after ready instances were dropped").await?;
     stand.land(&flights).await
 }
 
@@ -82,12 +82,13 @@ pub(crate) async fn clone_starts_unready<S: Subject>(stage: &mut Stage<'_, S>) -
     let stand = stage.stand();
     let mut original = stand.service.clone();
     expect_ready(&mut original).await?;
-    let mut clone = original.clone();
-    let ending = serve(&mut clone, Request::ready(1)).await;
-    expect_answer("a call on the clone of a ready instance", 1, &ending)?;
-    let flight = Flight::start(original, Request::ready(2), READIED);
-    expect_answer("a call on the ready instance itself", 2, &flight.end().await)?;
-    expect_no_violation(&stand.probe)?;
+    // The clone may have to wait for what the original holds.
+    let cloned = Flight::start(original.clone(), Request::ready(1), Plan::default());
+    settle().await;
+    let original = Flight::start(original, Request::ready(2), READIED);
+    expect_answer("a call on the ready instance itself", 2, &original.end().await)?;
+    expect_answer("a call on the clone of a ready instance", 1, &cloned.end().await)?;
+    expect_no_new_violation(&stand.probe, stage).await?;
 
     let Ok(limit) = stage.limit() else { return Ok(()) };
     let stand = stage.stand();
@@ -99,7 +100,7 @@ pub(crate) async fn clone_starts_unready<S: Subject>(stage: &mut Stage<'_, S>) -
     for (clone, id) in clones.into_iter().zip(2..) {
         flights.push(Flight::start(clone, Request::wait(id), Plan::default()));
     }
-    stand.expect_in_flight(limit).await?;
+    stand.expect_in_flight(limit, "over a ready instance and its clones").await?;
     stand.land(&flights).await
 }
 
@@ -136,7 +137,7 @@ pub(crate) async fn readiness_error_sticky<S: Subject>(stage: &mut Stage<'_, S>)
 
     let Ok(limit) = stage.limit() else { return Ok(()) };
     let stand = stage.stand();
-    let running = stand.saturate(1, limit).await?;
+    let running = stand.saturate(1, limit, FRESH).await?;
     let waiter = stand.fly(Request::ready(101));
     settle().await;
     stand.probe.set_ready(Readiness::Error);
@@ -145,8 +146,40 @@ pub(crate) async fn readiness_error_sticky<S: Subject>(stage: &mut Stage<'_, S>)
     stand.probe.set_ready(Readiness::Ready);
     expect_fault_or_answer(&waiter).await?;
     stand.land(&running).await?;
-    let flights = stand.saturate(201, limit).await?;
+    let flights = stand.saturate(201, limit, "after a readiness error").await?;
     stand.land(&flights).await
+}
+
+/// A stack that says it is ready although the inner service is not loses nothing by it: it never calls
+/// an instance that is not ready, and comes back by itself once it is.
+pub(crate) async fn masked_inner_driven<S: Subject>(stage: &mut Stage<'_, S>) -> Verdict {
+    let stand = stage.stand();
+    settle().await;
+    stand.probe.set_ready(Readiness::Pending);
+    settle().await;
+    let mut service = stand.service.clone();
+    if let Poll::Ready(result) = ready(&mut service).await {
+        if let Err(ending) = result {
+            ensure!(false, "with a pending inner service, poll_ready {ending}");
+        }
+        // It may wait for the inner service, or refuse.
+        let call = service.call(Request::ready(1));
+        let flight = Flight::of(1, |_| async { Ending::of(call.await) });
+        settle().await;
+        stand.probe.set_ready(Readiness::Ready);
+        let ending = flight.end().await;
+        ensure!(
+            matches!(ending, Ending::Answered(1) | Ending::Refused(_)),
+            "a call made while the inner service was pending {ending}"
+        );
+    }
+    stand.probe.set_ready(Readiness::Ready);
+    settle().await;
+    let ending = serve(&mut service, Request::ready(2)).await;
+    expect_answer("a call on the same instance, once the inner service is ready", 2, &ending)?;
+    let ending = serve(&mut stand.service.clone(), Request::ready(3)).await;
+    expect_answer("a call on a clone, once the inner service is ready", 3, &ending)?;
+    expect_no_new_violation(&stand.probe, stage).await
 }
 
 fn expect_fault(what: &str, ending: &Ending) -> Verdict {
@@ -170,4 +203,11 @@ fn expect_no_violation(probe: &Probe) -> Verdict {
             Ok(())
         }
     }
+}
+
+/// The same, but for a stack that breaks it with any call, which is the business of a check of its own.
+async fn expect_no_new_violation<S: Subject>(probe: &Probe, stage: &mut Stage<'_, S>) -> Verdict {
+    let stand = stage.stand();
+    serve(&mut stand.service.clone(), Request::ready(1)).await;
+    if stand.probe.violations().is_empty() { expect_no_violation(probe) } else { Ok(()) }
 }
