@@ -123,7 +123,8 @@ impl fmt::Debug for Case {
 // === impl Flavor ===
 
 impl Flavor {
-    /// Starts a runtime with a timer.
+    /// Starts a runtime with timer and network, as `#[tokio::main]` does. The network matters: to wake a
+    /// runtime that waits for it, as a timer may have to, is a system call.
     ///
     /// # Panics
     ///
@@ -136,7 +137,7 @@ impl Flavor {
         if self == Self::MultiThread {
             builder.worker_threads(2);
         }
-        Arc::new(builder.enable_time().build().expect("a runtime can be started"))
+        Arc::new(builder.enable_all().build().expect("a runtime can be started"))
     }
 }
 
@@ -241,9 +242,11 @@ impl Measured {
         Spread::of(pairs(row, peer).map(|(row, peer)| row / peer))
     }
 
-    /// What a case adds to the bare call as a multiple of what its peer adds, round by round.
+    /// What a case adds to the bare call as a multiple of what its peer adds, round by round; `None` if the
+    /// peer adds less than a nanosecond, which is noise.
     pub fn ratio_of_adds(&self, row: &Row) -> Option<Spread> {
         let (bare, peer) = (self.row(BARE)?, self.row(row.peer?)?);
+        self.adds(peer).filter(|adds| adds.median >= 1.0)?;
         let bared = pairs(row, peer).zip(&bare.rounds);
         Spread::of(bared.map(|((row, peer), bare)| (row - bare) / (peer - bare)))
     }
