@@ -5,15 +5,16 @@
 //! through the lock of the queue: a call that leaves hands its place to the first who waits, without the
 //! count ever going down, so nobody who comes later can slip in between.
 
-use std::{
+use std::task::{Poll, Waker};
+
+use stockade_core::{
+    Key, Queue,
     sync::{
         Mutex,
         atomic::{AtomicU32, AtomicU64, Ordering::*},
+        lock,
     },
-    task::{Poll, Waker},
 };
-
-use stockade_core::{Key, Queue, lock};
 
 #[derive(Debug)]
 pub(crate) struct Gate {

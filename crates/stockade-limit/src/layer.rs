@@ -18,7 +18,7 @@ use crate::{Limit, LimitHandle, gate::Gate};
 /// # Example
 ///
 /// ```
-/// use std::time::Duration;
+/// use std::{sync::Arc, time::Duration};
 /// use stockade_core::Error;
 /// use stockade_limit::LimitLayer;
 /// use tower::{ServiceBuilder, ServiceExt};

@@ -1,21 +1,21 @@
-//! One job: the cell in which its answer arrives, and the two ends of it.
+//! One job, and the two ends of it: a oneshot channel is where the answer arrives, and how the worker learns
+//! that the caller has gone. It is the only allocation of a job.
 
 use std::{
     fmt,
     pin::Pin,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering::*},
-    },
-    task::{Context, Poll, Waker},
+    sync::Arc,
+    task::{Context, Poll, ready},
 };
 
-use stockade_core::{Key, LayerError, Lease, Reason, Rejected, lock};
+use stockade_core::{Key, LayerError, Lease, Reason, Rejected, deadline};
+use tokio::sync::oneshot;
 
 use crate::{
-    Outcome,
+    TrySubmitError,
     pool::Handles,
     run::{self, Run},
+    shared::{Entry, Place},
 };
 
 /// The answer to a job: a future of what the service returns.
@@ -35,36 +35,38 @@ pub struct Job<Req, T, E> {
 }
 
 enum JobState<Req, T, E> {
-    Accepted { cell: Arc<Cell<T, E>>, key: Key, pool: Lease<Handles<Req, T, E>> },
+    Accepted { answer: oneshot::Receiver<Result<T, E>>, key: Key, pool: Lease<Handles<Req, T, E>> },
     Refused(Rejected),
     Done,
 }
 
-/// Where the answer arrives. The only allocation of a job.
-pub(crate) struct Cell<T, E> {
-    inner: Mutex<Inner<T, E>>,
-    /// Stored before the worker's waker is taken out of `inner`, and read after it was put there, both under
-    /// its lock: so a worker that has seen `false` will be woken.
-    cancelled: AtomicBool,
-}
+/// A job that was not accepted, and the way to try again.
+pub(crate) type Refused<Req, T, E> = (TrySubmitError<Req>, Lease<Handles<Req, T, E>>);
 
-struct Inner<T, E> {
-    result: Option<Result<T, E>>,
-    caller: Option<Waker>,
-    worker: Option<Waker>,
-}
-
-/// The worker's end: whom the outcome goes to.
+/// The worker's end: whom the answer goes to.
 pub(crate) enum Reply<T, E> {
-    One(Arc<Cell<T, E>>),
+    One(oneshot::Sender<Result<T, E>>),
     Run(run::Ticket<T, E>),
 }
 
 // === impl Job ===
 
 impl<Req, T, E> Job<Req, T, E> {
-    pub(crate) fn new(cell: Arc<Cell<T, E>>, key: Key, pool: Lease<Handles<Req, T, E>>) -> Self {
-        Self { state: JobState::Accepted { cell, key, pool } }
+    /// Queues a request in the held place, or in a free one.
+    #[inline]
+    pub(crate) fn submit(
+        pool: Lease<Handles<Req, T, E>>,
+        request: Req,
+        place: &mut Place,
+    ) -> Result<Self, Refused<Req, T, E>> {
+        let (reply, answer) = oneshot::channel();
+        let (deadline, since) = (deadline::current(), pool.shared.clock());
+        let entry = Entry { request, reply: Reply::One(reply), deadline, since };
+        match pool.shared.push(entry, place) {
+            Ok(key) => Ok(Self { state: JobState::Accepted { answer, key, pool } }),
+            Err((entry, Reason::Closed)) => Err((TrySubmitError::Closed(entry.request), pool)),
+            Err((entry, _)) => Err((TrySubmitError::Full(entry.request), pool)),
+        }
     }
 
     pub(crate) fn refused(rejected: Rejected) -> Self {
@@ -76,8 +78,12 @@ impl<Req, T, E: LayerError> Future for Job<Req, T, E> {
     type Output = Result<T, E>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let result = match &self.state {
-            JobState::Accepted { cell, .. } => std::task::ready!(cell.poll(cx)),
+        let result = match &mut self.state {
+            JobState::Accepted { answer, .. } => match ready!(Pin::new(answer).poll(cx)) {
+                Ok(result) => result,
+                // A worker sends an answer whatever happens, so this is not reached.
+                Err(_) => Err(Rejected::new(&"pool", Reason::Closed).into_error()),
+            },
             JobState::Refused(rejected) => Err(rejected.into_error()),
             JobState::Done => panic!("`Job` polled after it was ready"),
         };
@@ -89,12 +95,15 @@ impl<Req, T, E: LayerError> Future for Job<Req, T, E> {
 // Nothing in it is pinned.
 impl<Req, T, E> Unpin for Job<Req, T, E> {}
 
-impl<Req, T, E> Drop for JobState<Req, T, E> {
+impl<Req, T, E> Drop for Job<Req, T, E> {
     fn drop(&mut self) {
-        if let Self::Accepted { cell, key, pool } = self
-            && !pool.shared.withdraw(*key)
+        if let JobState::Accepted { answer, key, pool } = &mut self.state
+            // An answer that has arrived goes with the channel.
+            && answer.is_empty()
         {
-            cell.cancel();
+            // What runs already learns it from the channel, which is closed now.
+            answer.close();
+            pool.shared.withdraw(*key);
         }
     }
 }
@@ -110,102 +119,26 @@ impl<Req, T, E> fmt::Debug for Job<Req, T, E> {
     }
 }
 
-// === impl Cell ===
-
-impl<T, E> Cell<T, E> {
-    pub(crate) fn new() -> Self {
-        let inner = Inner { result: None, caller: None, worker: None };
-        Self { inner: Mutex::new(inner), cancelled: AtomicBool::new(false) }
-    }
-
-    fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<T, E>> {
-        let mut inner = lock(&self.inner);
-        if let Some(result) = inner.result.take() {
-            return Poll::Ready(result);
-        }
-        match &mut inner.caller {
-            Some(waker) => waker.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
-        Poll::Pending
-    }
-
-    fn cancel(&self) {
-        let mut inner = lock(&self.inner);
-        self.cancelled.store(true, Release);
-        let left = (inner.result.take(), inner.caller.take(), inner.worker.take());
-        drop(inner);
-        if let (_, _, Some(worker)) = left {
-            worker.wake();
-        }
-    }
-
-    fn answer(&self, result: Result<T, E>) {
-        let mut inner = lock(&self.inner);
-        if self.cancelled.load(Relaxed) {
-            // Dropped after the lock: it may run code of the user's.
-            drop(inner);
-            drop(result);
-            return;
-        }
-        inner.result = Some(result);
-        inner.worker = None;
-        let caller = inner.caller.take();
-        drop(inner);
-        if let Some(caller) = caller {
-            caller.wake();
-        }
-    }
-}
-
 // === impl Reply ===
 
 impl<T, E> Reply<T, E> {
     /// Whether the caller has gone.
     pub(crate) fn is_cancelled(&self) -> bool {
         match self {
-            Self::One(cell) => cell.cancelled.load(Acquire),
+            Self::One(answer) => answer.is_closed(),
             Self::Run(ticket) => ticket.run.is_cancelled(),
         }
     }
 
-    /// Has the worker woken when the caller goes.
-    pub(crate) fn watch(&mut self, worker: &Waker) {
+    /// Whether the caller has gone; if not, the worker is woken when he goes.
+    pub(crate) fn poll_cancelled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
-            Self::One(cell) => {
-                let mut inner = lock(&cell.inner);
-                if !cell.cancelled.load(Relaxed) {
-                    inner.worker = Some(worker.clone());
-                }
-            }
-            Self::Run(ticket) => ticket.watch(worker),
+            Self::One(answer) => answer.poll_closed(cx),
+            Self::Run(ticket) => ticket.poll_cancelled(cx),
         }
     }
 
     pub(crate) fn is_of(&self, run: &Arc<Run<T, E>>) -> bool {
         matches!(self, Self::Run(ticket) if Arc::ptr_eq(&ticket.run, run))
-    }
-
-    pub(crate) fn send(self, outcome: Outcome<T, E>) {
-        match self {
-            Self::One(cell) => cell.answer(outcome.result),
-            Self::Run(ticket) => ticket.send(outcome),
-        }
-    }
-}
-
-impl<T, E: LayerError> Reply<T, E> {
-    /// Answers a job that was never started.
-    pub(crate) fn refuse(self, status: crate::Status, name: Option<&'static str>, reason: Reason) {
-        let rejected = Rejected::new(&"pool", reason).with_name(name);
-        self.send(Outcome {
-            id: 0,
-            status,
-            result: Err(rejected.into_error()),
-            queued_for: None,
-            ran_for: None,
-            worker: None,
-            attempts: 0,
-        });
     }
 }

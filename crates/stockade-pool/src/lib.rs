@@ -42,6 +42,7 @@ mod outcome;
 mod pool;
 mod run;
 mod shared;
+mod slot;
 mod stats;
 mod submit;
 mod worker;

@@ -5,13 +5,12 @@ use std::{
     time::Duration,
 };
 
-use stockade_core::{LayerError, Lease, Reason, Shared as Counted, deadline};
+use stockade_core::{LayerError, Reason, Shared as Counted, deadline};
 use tower_service::Service;
 
 use crate::{
     Drained, Job, Outcomes, PoolBuilder, Stats, Submit, TrySubmitError, drain,
-    job::{Cell, Reply},
-    shared::{Entry, Place, Shared},
+    shared::{Place, Shared},
 };
 
 /// A handle to a pool of workers, and a `tower` service.
@@ -81,7 +80,7 @@ impl<Req, T, E> Pool<Req, T, E> {
     where
         E: LayerError,
     {
-        Handles::try_submit(&self.handles.share(), request, &mut Place::None)
+        Job::submit(self.handles.share(), request, &mut Place::None).map_err(|(error, _)| error)
     }
 
     /// Runs all `requests`, and streams what became of them in the order in which they end. Allocates nothing
@@ -142,16 +141,17 @@ impl<Req, T, E: LayerError> Service<Req> for Pool<Req, T, E> {
 
     fn call(&mut self, request: Req) -> Self::Future {
         let lease = self.handles.lease();
+        let shared = &self.handles.shared;
         if deadline::has_passed() {
-            self.handles.shared.leave_place(&mut self.place);
-            return Job::refused(lease.shared.rejected(Reason::Expired));
+            shared.leave_place(&mut self.place);
+            return Job::refused(shared.rejected(Reason::Expired));
         }
-        Handles::try_submit(&lease, request, &mut self.place).unwrap_or_else(|error| {
+        Job::submit(lease, request, &mut self.place).unwrap_or_else(|(error, _)| {
             let reason = match error {
                 TrySubmitError::Full(_) => Reason::QueueFull,
                 TrySubmitError::Closed(_) => Reason::Closed,
             };
-            Job::refused(lease.shared.rejected(reason))
+            Job::refused(shared.rejected(reason))
         })
     }
 }
@@ -177,29 +177,6 @@ impl<Req, T, E> fmt::Debug for Pool<Req, T, E> {
 }
 
 // === impl Handles ===
-
-impl<Req, T, E: LayerError> Handles<Req, T, E> {
-    /// Queues a request in the held place, or in a free one.
-    pub(crate) fn try_submit(
-        lease: &Lease<Self>,
-        request: Req,
-        place: &mut Place,
-    ) -> Result<Job<Req, T, E>, TrySubmitError<Req>> {
-        let shared = &lease.shared;
-        let cell = Arc::new(Cell::new());
-        let entry = Entry {
-            request,
-            reply: Reply::One(Arc::clone(&cell)),
-            deadline: deadline::current(),
-            since: shared.clock(),
-        };
-        match shared.push(entry, place) {
-            Ok(key) => Ok(Job::new(cell, key, lease.clone())),
-            Err((entry, Reason::Closed)) => Err(TrySubmitError::Closed(entry.request)),
-            Err((entry, _)) => Err(TrySubmitError::Full(entry.request)),
-        }
-    }
-}
 
 impl<Req, T, E> Drop for Handles<Req, T, E> {
     fn drop(&mut self) {

@@ -5,14 +5,15 @@ use std::{
     fmt,
     future::poll_fn,
     pin::Pin,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering::*},
-    },
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
 use futures_core::Stream;
+use stockade_core::sync::{
+    Mutex,
+    atomic::{AtomicBool, Ordering::*},
+};
 use stockade_core::{Key, LayerError, Lease, Queue, Reason, deadline, lock};
 
 use crate::{
@@ -20,6 +21,7 @@ use crate::{
     job::Reply,
     pool::Handles,
     shared::{Entry, Place},
+    worker::discard,
 };
 
 /// What became of the requests given to [`Pool::run`](crate::Pool::run), in the order in which they ended.
@@ -218,21 +220,28 @@ impl<T, E> Run<T, E> {
 // === impl Ticket ===
 
 impl<T, E> Ticket<T, E> {
-    pub(crate) fn watch(&mut self, worker: &Waker) {
-        let mut inner = lock(&self.run.inner);
-        if !self.run.cancelled.load(Relaxed) {
-            self.watched = Some(inner.workers.push_back(worker.clone()));
+    /// Whether the reader has gone; if not, the worker is woken when he goes.
+    pub(crate) fn poll_cancelled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.watched.is_none() {
+            let mut inner = lock(&self.run.inner);
+            if !self.run.cancelled.load(Relaxed) {
+                self.watched = Some(inner.workers.push_back(cx.waker().clone()));
+                return Poll::Pending;
+            }
         }
+        if self.run.is_cancelled() { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    pub(crate) fn send(self, outcome: Outcome<T, E>) {
+    pub(crate) fn send(self, outcome: impl FnOnce(u64) -> Outcome<T, E>) {
+        let outcome = outcome(self.id);
         let mut inner = lock(&self.run.inner);
         if self.run.cancelled.load(Relaxed) {
             drop(inner);
+            discard(outcome);
             return;
         }
         let watched = self.watched.and_then(|key| inner.workers.remove(key));
-        inner.ended.push_back(Outcome { id: self.id, ..outcome });
+        inner.ended.push_back(outcome);
         let reader = inner.reader.take();
         drop(inner);
         drop(watched);

@@ -9,19 +9,20 @@
 //! plus the workers that are idle: a queue of 0 accepts a job exactly when a worker is free.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard},
+    sync::Arc,
     task::{Context, Poll, Waker},
-    time::Duration,
 };
 
+use stockade_core::sync::{Mutex, MutexGuard};
 use stockade_core::{Key, LayerError, Queue, Reason, Rejected, lock};
 use tokio::{task::AbortHandle, time::Instant};
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    Outcome, Stats, Status,
+    Stats,
     job::Reply,
     run::Run,
+    slot::Slot,
     stats::{self, Measured},
 };
 
@@ -89,12 +90,6 @@ pub(crate) struct Seat<Req, T, E: LayerError> {
 struct Standing {
     sleeping: Option<Key>,
     idle: bool,
-}
-
-/// A job that has ended and is not on the books yet.
-pub(crate) struct Finished<T, E> {
-    pub(crate) reply: Reply<T, E>,
-    pub(crate) outcome: Outcome<T, E>,
 }
 
 type Wake = Option<Waker>;
@@ -288,16 +283,18 @@ impl<Req, T, E: LayerError> Shared<Req, T, E> {
         core.counts.handed_back += entries.len() as u64;
         drop(core);
         let hand_back = |entry: Entry<Req, T, E>| {
-            entry.reply.refuse(Status::Cancelled, self.settings.name, Reason::Closed);
+            entry.reply.refuse(self.rejected(Reason::Closed).into_error());
             entry.request
         };
         entries.into_iter().map(hand_back).collect()
     }
 
-    /// Puts a job that has ended on the books, and then answers its caller.
-    pub(crate) fn finish(&self, finished: Finished<T, E>) {
-        self.lock().record(&finished.outcome);
-        finished.reply.send(finished.outcome);
+    /// Puts the job that has ended on the books, and then answers its caller.
+    pub(crate) fn settle(&self, slot: &mut Slot<Req, T, E>, worker: usize) {
+        if slot.has_ended() {
+            self.lock().record(slot);
+            slot.answer(worker);
+        }
     }
 }
 
@@ -327,17 +324,14 @@ impl<Req, T, E> Core<Req, T, E> {
         worker
     }
 
-    fn record(&mut self, outcome: &Outcome<T, E>) {
+    fn record(&mut self, slot: &Slot<Req, T, E>) {
         self.counts.running -= 1;
-        self.counts.count(outcome.status);
-        if let Some(measured) = &mut self.measured {
-            let record = |histogram, duration: Option<Duration>| {
-                if let Some(duration) = duration {
-                    stats::record(histogram, duration);
-                }
-            };
-            record(&mut measured.queue_wait, outcome.queued_for);
-            record(&mut measured.run_time, outcome.ran_for);
+        self.counts.count(slot.status());
+        if let (Some(measured), Some(times)) = (&mut self.measured, slot.times()) {
+            stats::record(&mut measured.queue_wait, times.queued);
+            if let Some(ran) = times.ran {
+                stats::record(&mut measured.run_time, ran);
+            }
         }
     }
 }
@@ -350,46 +344,54 @@ impl<Req, T, E: LayerError> Seat<Req, T, E> {
         Self { shared, id, standing: Standing::default() }
     }
 
-    /// The next job, or none if the pool is closed and the queue empty. What `finished` holds goes on the
-    /// books first, under the same lock, and to its caller after it.
+    /// Fills `slot` with the next job; false if the pool is closed and the queue empty. A job in it that has
+    /// ended goes on the books first, under the same lock, and is answered after it.
     pub(crate) fn poll_next(
         &mut self,
-        finished: &mut Option<Finished<T, E>>,
+        slot: &mut Slot<Req, T, E>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Entry<Req, T, E>>> {
-        let Self { shared, standing, .. } = self;
+    ) -> Poll<bool> {
+        let Self { shared, standing, id } = self;
         let capacity = shared.settings.capacity;
         let mut core = shared.lock();
-        if let Some(finished) = finished {
-            core.record(&finished.outcome);
+        let ended = slot.has_ended();
+        if ended {
+            core.record(slot);
         }
         standing.arrive(&mut core);
-        let (mut caller, mut worker) = (None, None);
-        let next = if let Some(entry) = core.jobs.pop_front() {
+        let mut worker = None;
+        let entry = core.jobs.pop_front();
+        let caller = if entry.is_some() {
             standing.set_idle(&mut core, false);
             core.counts.running += 1;
             core.counts.max_running = core.counts.max_running.max(core.counts.running);
-            caller = core.grant(capacity);
             if !core.jobs.is_empty() {
                 worker = core.wake_one();
             }
-            Poll::Ready(Some(entry))
+            core.grant(capacity)
         } else if core.closed {
             standing.set_idle(&mut core, false);
-            Poll::Ready(None)
+            drop(core);
+            slot.answer(*id);
+            return Poll::Ready(false);
         } else {
             standing.set_idle(&mut core, true);
-            caller = core.grant(capacity);
             standing.sleeping = Some(core.sleepers.push_back(cx.waker().clone()));
-            Poll::Pending
+            core.grant(capacity)
         };
         drop(core);
-        if let Some(finished) = finished.take() {
-            finished.reply.send(finished.outcome);
+        if ended {
+            slot.answer(*id);
         }
         wake(caller);
         wake(worker);
-        next
+        match entry {
+            Some(entry) => {
+                slot.fill(entry, shared.clock());
+                Poll::Ready(true)
+            }
+            None => Poll::Pending,
+        }
     }
 
     /// The worker's service has to be made anew.

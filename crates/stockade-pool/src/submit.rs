@@ -32,16 +32,18 @@ pub enum TrySubmitError<Req> {
 /// Dropping it gives the place, or the wait for it, to the next, and drops the request.
 #[must_use = "futures do nothing unless polled"]
 pub struct Submit<Req, T, E> {
-    pool: Lease<Handles<Req, T, E>>,
+    /// None once the job is accepted.
+    wanted: Option<Wanted<Req, T, E>>,
     place: Place,
-    request: Option<Req>,
 }
+
+type Wanted<Req, T, E> = (Req, Lease<Handles<Req, T, E>>);
 
 // === impl Submit ===
 
 impl<Req, T, E> Submit<Req, T, E> {
     pub(crate) fn new(pool: Lease<Handles<Req, T, E>>, request: Req) -> Self {
-        Self { pool, place: Place::None, request: Some(request) }
+        Self { wanted: Some((request, pool)), place: Place::None }
     }
 }
 
@@ -49,17 +51,17 @@ impl<Req, T, E: LayerError> Future for Submit<Req, T, E> {
     type Output = Result<Job<Req, T, E>, Closed<Req>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
+        let Self { wanted, place } = &mut *self;
         loop {
-            let request = this.request.take().expect("`Submit` polled after it was ready");
-            match Handles::try_submit(&this.pool, request, &mut this.place) {
+            let (request, pool) = wanted.take().expect("`Submit` polled after it was ready");
+            match Job::submit(pool, request, place) {
                 Ok(job) => return Poll::Ready(Ok(job)),
-                Err(TrySubmitError::Closed(request)) => {
+                Err((TrySubmitError::Closed(request), _)) => {
                     return Poll::Ready(Err(Closed(request)));
                 }
-                Err(TrySubmitError::Full(request)) => {
-                    this.request = Some(request);
-                    ready!(this.pool.shared.poll_place(&mut this.place, cx));
+                Err((TrySubmitError::Full(request), pool)) => {
+                    let (_, pool) = wanted.insert((request, pool));
+                    ready!(pool.shared.poll_place(place, cx));
                 }
             }
         }
@@ -71,8 +73,10 @@ impl<Req, T, E> Unpin for Submit<Req, T, E> {}
 
 impl<Req, T, E> Drop for Submit<Req, T, E> {
     fn drop(&mut self) {
-        if !matches!(self.place, Place::None) {
-            self.pool.shared.leave_place(&mut self.place);
+        if let Some((_, pool)) = &self.wanted
+            && !matches!(self.place, Place::None)
+        {
+            pool.shared.leave_place(&mut self.place);
         }
     }
 }

@@ -8,22 +8,20 @@ use std::{
     fmt,
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
-    task::{Context, Poll},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use stockade_core::{LayerError, Reason, attempts::Counter, deadline::Deadline};
-use tokio::{
-    task::coop,
-    time::{Instant, sleep},
-};
+use stockade_core::{LayerError, Reason};
+use tokio::{task::yield_now, time::sleep};
 use tower_service::Service;
 
 use crate::{
-    Outcome, Status,
-    job::Reply,
-    shared::{Entry, Finished, Seat, Shared},
+    Status,
+    shared::{Seat, Shared},
+    slot::Slot,
 };
 
 type Panic = Box<dyn Any + Send>;
@@ -48,7 +46,7 @@ where
     // must not cost the pool a worker.
     while contain(work(&mut seat, &mut make)).await.is_err() {
         seat.rebuilding();
-        tokio::task::yield_now().await;
+        yield_now().await;
     }
 }
 
@@ -68,7 +66,7 @@ where
                 Stopped::Broken if before == failures => failures += 1,
                 Stopped::Broken => failures = 1,
             }
-            let _ = guard(|| drop(service));
+            discard(service);
         } else {
             failures += 1;
         }
@@ -113,7 +111,7 @@ where
             None
         }
         Err(panic) => {
-            report(panic, seat);
+            report(panic, &seat.shared, seat.id);
             None
         }
     }
@@ -129,214 +127,185 @@ where
     S: Service<Req>,
     S::Error: LayerError,
 {
-    // The job that has just ended. It goes on the books together with taking the next one; it is never held
-    // back across an await.
-    let mut finished = None;
-    loop {
-        let ready = poll_fn(|cx| match guard(|| service.poll_ready(cx)) {
-            Ok(Poll::Pending) => {
-                settle(&seat.shared, &mut finished);
-                Poll::Pending
+    let mut call = pin!(None);
+    let mut hand = Hand { shared: Arc::clone(&seat.shared), worker: seat.id, slot: Slot::new() };
+    let mut turn = 0;
+    // One poll function, and not an `async fn` a step, so that a job which is answered at once is never stored.
+    let stopped = poll_fn(|cx| {
+        loop {
+            if hand.slot.is_empty() || hand.slot.has_ended() {
+                match guard(|| service.poll_ready(cx)) {
+                    Ok(Poll::Ready(Ok(()))) => {}
+                    Ok(Poll::Ready(Err(_))) => return Poll::Ready(Stopped::Broken),
+                    Ok(Poll::Pending) => {
+                        hand.settle();
+                        return Poll::Pending;
+                    }
+                    Err(panic) => {
+                        report(panic, &hand.shared, hand.worker);
+                        return Poll::Ready(Stopped::Broken);
+                    }
+                }
+                // A worker whose jobs are answered at once lets others have the thread now and then.
+                turn += 1;
+                if turn > TURN {
+                    turn = 0;
+                    hand.settle();
+                    // The runtime wakes the worker once it has looked after all others.
+                    let _ = pin!(yield_now()).poll(cx);
+                    return Poll::Pending;
+                }
+                match seat.poll_next(&mut hand.slot, cx) {
+                    Poll::Ready(true) => {}
+                    Poll::Ready(false) => return Poll::Ready(Stopped::Closed),
+                    Poll::Pending => {
+                        turn = 0;
+                        return Poll::Pending;
+                    }
+                }
             }
-            Ok(Poll::Ready(Ok(()))) => Poll::Ready(true),
-            Ok(Poll::Ready(Err(_))) => Poll::Ready(false),
-            Err(panic) => {
-                report(panic, seat);
-                Poll::Ready(false)
+            match hand.poll(service, call.as_mut(), cx) {
+                Poll::Ready(true) => *failures = 0,
+                Poll::Ready(false) => return Poll::Ready(Stopped::Broken),
+                Poll::Pending => {
+                    turn = 0;
+                    return Poll::Pending;
+                }
+            }
+        }
+    })
+    .await;
+    hand.settle();
+    stopped
+}
+
+/// How many jobs in a row a worker runs before it lets others have the thread.
+const TURN: u32 = 64;
+
+/// What a worker has in hand. Dropping it, as when the worker's task is aborted, reports a job that runs as
+/// cancelled.
+struct Hand<Req, T, E: LayerError> {
+    shared: Arc<Shared<Req, T, E>>,
+    worker: usize,
+    slot: Slot<Req, T, E>,
+}
+
+// === impl Hand ===
+
+impl<Req, T, E: LayerError> Hand<Req, T, E> {
+    /// Starts the call, polls it, and drops it when it has ended; then says whether the service is still good.
+    #[inline]
+    fn poll<S>(
+        &mut self,
+        service: &mut S,
+        mut call: Pin<&mut Option<S::Future>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<bool>
+    where
+        S: Service<Req, Response = T, Error = E>,
+    {
+        if self.slot.is_waiting() && self.refuse_unwanted() {
+            return Poll::Ready(true);
+        }
+        let Self { shared, slot, .. } = self;
+        let mut result = None;
+        let request = slot.start();
+        // The call, its first poll and its end are one stretch for a job that is answered at once.
+        let guarded = guard(|| {
+            let polled = slot.enter(|| {
+                if let Some(request) = request {
+                    call.set(Some(service.call(request)));
+                }
+                match call.as_mut().as_pin_mut() {
+                    Some(call) => call.poll(cx),
+                    None => Poll::Pending,
+                }
+            });
+            if let Poll::Ready(answer) = polled {
+                result = Some(answer);
+                call.set(None);
             }
         });
-        if !ready.await {
-            settle(&seat.shared, &mut finished);
-            return Stopped::Broken;
-        }
-        let Some(entry) = poll_fn(|cx| next(seat, &mut finished, cx)).await else {
-            return Stopped::Closed;
-        };
-        let (ended, intact) = execute(seat, service, entry).await;
-        finished = Some(ended);
-        if !intact {
-            settle(&seat.shared, &mut finished);
-            return Stopped::Broken;
-        }
-        *failures = 0;
-    }
-}
-
-fn next<Req, T, E: LayerError>(
-    seat: &mut Seat<Req, T, E>,
-    finished: &mut Option<Finished<T, E>>,
-    cx: &mut Context<'_>,
-) -> Poll<Option<Entry<Req, T, E>>> {
-    // A worker whose jobs end at their first poll must let others have the thread now and then.
-    let Poll::Ready(budget) = coop::poll_proceed(cx) else {
-        settle(&seat.shared, finished);
-        return Poll::Pending;
-    };
-    let next = seat.poll_next(finished, cx);
-    if next.is_ready() {
-        budget.made_progress();
-    }
-    next
-}
-
-fn settle<Req, T, E: LayerError>(
-    shared: &Shared<Req, T, E>,
-    finished: &mut Option<Finished<T, E>>,
-) {
-    if let Some(finished) = finished.take() {
-        shared.finish(finished);
-    }
-}
-
-/// Runs one job; also says whether the service is still good.
-async fn execute<S, Req>(
-    seat: &Seat<Req, S::Response, S::Error>,
-    service: &mut S,
-    entry: Entry<Req, S::Response, S::Error>,
-) -> (Finished<S::Response, S::Error>, bool)
-where
-    S: Service<Req>,
-    S::Error: LayerError,
-{
-    let Entry { request, reply, deadline, since } = entry;
-    let mut running = Running::new(seat, reply, since);
-    if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-        let _ = guard(|| drop(request));
-        return (running.refuse(Status::Expired, Reason::Expired), true);
-    }
-    if running.is_cancelled() {
-        let _ = guard(|| drop(request));
-        return (running.refuse(Status::Cancelled, Reason::Cancelled), true);
-    }
-    let mut deadline = deadline.map(Deadline::At);
-    let mut counter = Counter::default();
-    let mut within = |run: &mut dyn FnMut()| match &mut deadline {
-        Some(deadline) => deadline.enter(|| counter.enter(run)),
-        None => counter.enter(run),
-    };
-
-    let mut request = Some(request);
-    let mut future = None;
-    let called = guard(|| {
-        within(&mut || future = request.take().map(|request| service.call(request)));
-    });
-    let mut future = pin!(future);
-    let ended = match called {
-        Err(panic) => Err(panic),
-        Ok(()) => {
-            poll_fn(|cx| {
-                let mut polled = Poll::Pending;
-                let outcome = guard(|| {
-                    within(&mut || {
-                        if let Some(future) = future.as_mut().as_pin_mut() {
-                            polled = future.poll(cx);
-                        }
-                    });
-                });
-                match (outcome, polled) {
-                    (Err(panic), _) => Poll::Ready(Err(panic)),
-                    (Ok(()), Poll::Ready(result)) => Poll::Ready(Ok(Some(result))),
-                    (Ok(()), Poll::Pending) if running.is_cancelled_or_watch(cx) => {
-                        Poll::Ready(Ok(None))
-                    }
-                    (Ok(()), Poll::Pending) => Poll::Pending,
+        match (guarded, result) {
+            (Ok(()), Some(result)) => {
+                slot.end(Status::of(&result), result, shared.clock());
+                Poll::Ready(true)
+            }
+            (Ok(()), None) => {
+                ready!(slot.reply().map_or(Poll::Pending, |reply| reply.poll_cancelled(cx)));
+                self.refuse(Reason::Cancelled);
+                Poll::Ready(self.drop_call(call))
+            }
+            (Err(panic), result) => {
+                match result {
+                    // It panicked only when it was dropped.
+                    Some(result) => slot.end(Status::of(&result), result, shared.clock()),
+                    None => self.refuse(Reason::Panicked),
                 }
-            })
-            .await
+                report(panic, &self.shared, self.worker);
+                self.drop_call(call);
+                Poll::Ready(false)
+            }
         }
-    };
-    let mut intact = true;
-    if let Err(panic) = guard(|| future.set(None)) {
-        report(panic, seat);
-        intact = false;
-    }
-    running.attempts = counter.attempts();
-    let finished = match ended {
-        Ok(Some(result)) => running.finish(Status::of(&result), result),
-        Ok(None) => running.refuse(Status::Cancelled, Reason::Cancelled),
-        Err(panic) => {
-            report(panic, seat);
-            intact = false;
-            running.refuse(Status::Panicked, Reason::Panicked)
-        }
-    };
-    (finished, intact)
-}
-
-/// A job that runs. Dropping it, as when the worker's task is aborted, reports it as cancelled.
-struct Running<'a, Req, T, E: LayerError> {
-    seat: &'a Seat<Req, T, E>,
-    reply: Option<Reply<T, E>>,
-    watched: bool,
-    attempts: u32,
-    since: Option<Instant>,
-    started: Option<Instant>,
-}
-
-// === impl Running ===
-
-impl<'a, Req, T, E: LayerError> Running<'a, Req, T, E> {
-    fn new(seat: &'a Seat<Req, T, E>, reply: Reply<T, E>, since: Option<Instant>) -> Self {
-        let started = seat.shared.clock();
-        Self { seat, reply: Some(reply), watched: false, attempts: 0, since, started }
     }
 
-    fn is_cancelled(&self) -> bool {
-        self.reply.as_ref().is_some_and(Reply::is_cancelled)
+    /// Drops a call that has not ended; false if it panics.
+    fn drop_call<F>(&self, mut call: Pin<&mut Option<F>>) -> bool {
+        let dropped = guard(|| call.set(None));
+        dropped.map_err(|panic| report(panic, &self.shared, self.worker)).is_ok()
     }
 
-    /// Whether the caller has gone; if not, the worker will be woken when he goes.
-    fn is_cancelled_or_watch(&mut self, cx: &Context<'_>) -> bool {
-        if let Some(reply) = &mut self.reply
-            && !std::mem::replace(&mut self.watched, true)
-        {
-            reply.watch(cx.waker());
-        }
-        self.is_cancelled()
-    }
-
-    fn refuse(self, status: Status, reason: Reason) -> Finished<T, E> {
-        let rejected = self.seat.shared.rejected(reason);
-        self.finish(status, Err(rejected.into_error()))
-    }
-
-    fn finish(mut self, status: Status, result: Result<T, E>) -> Finished<T, E> {
-        let reply = self.reply.take().expect("a job ends once");
-        let run = self.started.zip(self.seat.shared.clock());
-        let outcome = Outcome {
-            id: 0,
-            status,
-            result,
-            queued_for: self.since.zip(self.started).map(|(since, started)| started - since),
-            ran_for: run.filter(|_| self.attempts > 0).map(|(started, ended)| ended - started),
-            worker: (self.attempts > 0).then_some(self.seat.id),
-            attempts: self.attempts,
+    /// Ends a job that is not to be started, because its deadline has passed or its caller has gone.
+    fn refuse_unwanted(&mut self) -> bool {
+        let reason = if self.slot.is_expired() {
+            Reason::Expired
+        } else if self.slot.reply().is_some_and(|reply| reply.is_cancelled()) {
+            Reason::Cancelled
+        } else {
+            return false;
         };
-        Finished { reply, outcome }
+        discard(self.slot.skip());
+        self.refuse(reason);
+        true
+    }
+
+    /// Ends the job without an answer of the service.
+    #[cold]
+    fn refuse(&mut self, reason: Reason) {
+        let status = match reason {
+            Reason::Expired => Status::Expired,
+            Reason::Panicked => Status::Panicked,
+            _ => Status::Cancelled,
+        };
+        let rejected = self.shared.rejected(reason);
+        self.slot.end(status, Err(rejected.into_error()), self.shared.clock());
+    }
+
+    fn settle(&mut self) {
+        self.shared.settle(&mut self.slot, self.worker);
     }
 }
 
-impl<Req, T, E: LayerError> Drop for Running<'_, Req, T, E> {
+impl<Req, T, E: LayerError> Drop for Hand<Req, T, E> {
     fn drop(&mut self) {
-        if let Some(reply) = self.reply.take() {
-            let rejected = self.seat.shared.rejected(Reason::Cancelled);
-            let outcome = Outcome {
-                id: 0,
-                status: Status::Cancelled,
-                result: Err(rejected.into_error()),
-                queued_for: None,
-                ran_for: None,
-                worker: Some(self.seat.id),
-                attempts: self.attempts.max(1),
-            };
-            self.seat.shared.finish(Finished { reply, outcome });
+        if !self.slot.is_empty() && !self.slot.has_ended() {
+            self.refuse(Reason::Cancelled);
         }
+        self.settle();
     }
 }
 
 /// Runs what is the user's; a panic is returned.
 fn guard<R>(run: impl FnOnce() -> R) -> Result<R, Panic> {
     catch_unwind(AssertUnwindSafe(run))
+}
+
+/// Drops what is the user's; a panic costs nothing.
+pub(crate) fn discard<T>(value: T) {
+    if let Err(panic) = guard(|| drop(value)) {
+        // A payload that panics when it is dropped is beyond help.
+        std::mem::forget(panic);
+    }
 }
 
 /// Polls what is the user's; a panic is returned.
@@ -351,18 +320,17 @@ async fn contain<F: Future>(future: F) -> Result<F::Output, Panic> {
 }
 
 /// The panic hook has printed it; an event says which worker it was.
-fn report<Req, T, E: LayerError>(panic: Panic, _seat: &Seat<Req, T, E>) {
+fn report<Req, T, E>(panic: Panic, _shared: &Shared<Req, T, E>, _worker: usize) {
     #[cfg(feature = "tracing")]
     tracing::error!(
         target: "stockade",
         layer = "pool",
-        name = _seat.shared.settings.name,
-        worker = _seat.id,
+        name = _shared.settings.name,
+        worker = _worker,
         panic = message(&*panic),
         "panicked"
     );
-    // Dropping the payload runs code of the user's as well.
-    let _ = guard(|| drop(panic));
+    discard(panic);
 }
 
 #[cfg(feature = "tracing")]

@@ -555,7 +555,8 @@ async fn a_busy_pool_lets_other_tasks_run() {
     let first = outcomes.next().await.unwrap();
     assert_eq!(first.id, 0);
     assert_eq!(other.await.unwrap(), 10);
-    assert!(pool.stats().succeeded < 10_000, "the other task ran only after all jobs");
+    let meanwhile = pool.stats().succeeded;
+    assert!(meanwhile < 2_000, "{meanwhile} jobs ran before another task had ten turns");
 }
 
 #[test]

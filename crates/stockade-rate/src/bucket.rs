@@ -12,12 +12,7 @@
 //! Instants count from zero, when the bucket is full; they stay far from the 584 years that fit, because
 //! the layer allows no bucket that takes longer than [`MAX_FILL`] to fill up.
 
-use std::{
-    cell::Cell,
-    num::NonZeroU32,
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+use std::{cell::Cell, num::NonZeroU32, time::Duration};
 
 use governor::{
     Quota, RateLimiter, clock,
@@ -26,6 +21,7 @@ use governor::{
     state::{NotKeyed, StateStore},
 };
 use stockade_core::config::MAX_DURATION;
+use stockade_core::sync::atomic::{AtomicU64, Ordering};
 
 /// The longest time in which an empty bucket may fill up: twenty years.
 pub(crate) const MAX_FILL: Duration = MAX_DURATION.saturating_mul(2);

@@ -10,16 +10,17 @@
 
 use std::{
     pin::Pin,
-    sync::{
-        Arc, Mutex, MutexGuard,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
 use governor::{Quota, nanos::Nanos};
 use pin_project_lite::pin_project;
+use stockade_core::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicUsize, Ordering},
+};
 use stockade_core::{Key, Queue, Reason, Rejected, deadline, lock};
 use tokio::time::{Instant, Sleep, sleep_until};
 

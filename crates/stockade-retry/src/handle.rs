@@ -1,12 +1,10 @@
 //! What all clones share: the pool of the budget, what was counted, and the source of chance.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex},
-};
+use std::{fmt, sync::Arc};
 
 use fastrand::Rng;
 use stockade_core::lock;
+use stockade_core::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::budget::{Budget, Pool};

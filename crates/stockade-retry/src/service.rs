@@ -2,10 +2,11 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex},
+    sync::Arc,
     task::{Context, Poll},
 };
 
+use stockade_core::sync::Mutex;
 use stockade_core::{Classify, DefaultClassify, LayerError, lock};
 use tower_service::Service;
 

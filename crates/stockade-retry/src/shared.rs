@@ -8,13 +8,9 @@
 //! up to is told to the budget in batches, and before a call of the handle or of its guests asks for a
 //! token. `told` moves under the lock of the state only; so nothing is told twice.
 
-use std::{
-    ops::Deref,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-};
+use std::{ops::Deref, sync::Arc};
+
+use stockade_core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use tokio::time::Instant;
 
