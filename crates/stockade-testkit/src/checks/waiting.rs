@@ -1,0 +1,138 @@
+//! How calls wait in a stack that is full, and how they leave.
+
+use std::{
+    pin::pin,
+    task::{Context, Waker},
+};
+
+use crate::{
+    Behaviour, Request, Subject,
+    flight::Ending,
+    stage::{FRESH, Stage, Verdict, WAITERS, ensure, expect_ready, serve, settle, whole_call},
+};
+
+/// Whoever waits is served, in the order of their coming.
+pub(crate) async fn all_waiters_served_fifo<S: Subject>(stage: &mut Stage<'_, S>) -> Verdict {
+    let limit = stage.limit()?;
+    let stand = stage.stand();
+    let mut flights = stand.saturate(1, limit, FRESH).await?;
+    flights.extend(stand.fly_in_order(101, WAITERS, Behaviour::Wait).await);
+    for ended in 1..=WAITERS {
+        let id = stand.probe.started()[ended - 1];
+        stand.probe.release(id);
+        settle().await;
+        let started = stand.probe.started().len() - limit;
+        ensure!(
+            started == ended,
+            "{ended} calls have ended, and {started} of {WAITERS} waiters were started"
+        );
+    }
+    stand.land(&flights).await?;
+    let order = stand.probe.started().split_off(limit);
+    let expected: Vec<_> = (101..).take(WAITERS).collect();
+    ensure!(order == expected, "waiters came as {expected:?} and were started as {order:?}");
+    Ok(())
+}
+
+/// A waiter that is dropped after its turn has come, and before it was polled, passes it on.
+pub(crate) async fn woken_waiter_drop_passes_on<S: Subject>(stage: &mut Stage<'_, S>) -> Verdict {
+    let limit = stage.limit()?;
+    let stand = stage.stand();
+    // Driven by hand, so that nothing comes between the end of the first and the drop of the second.
+    let mut cx = Context::from_waker(Waker::noop());
+    let by_hand = |id| {
+        let mut service = stand.service.clone();
+        async move { whole_call(&mut service, Request::wait(id)).await }
+    };
+    let mut running = pin!(by_hand(1));
+    let mut woken = pin!(Some(by_hand(101)));
+    for _ in 0..2 {
+        let _ = running.as_mut().poll(&mut cx);
+        settle().await;
+    }
+    stand.expect_in_flight(1, FRESH).await?;
+    let mut flights = stand.saturate(2, limit - 1, FRESH).await?;
+    for _ in 0..2 {
+        if let Some(woken) = woken.as_mut().as_pin_mut() {
+            let _ = woken.poll(&mut cx);
+        }
+        settle().await;
+    }
+    flights.push(stand.fly(Request::wait(102)));
+    settle().await;
+
+    stand.probe.release(1);
+    let polled = running.as_mut().poll(&mut cx);
+    woken.set(None);
+    if polled.is_pending() {
+        // A stack that calls from elsewhere ends there, and tells later.
+        settle().await;
+        let _ = running.as_mut().poll(&mut cx);
+    }
+    stand.expect_in_flight(limit, "after a woken waiter was dropped, with another waiting").await?;
+    stand.land(&flights).await
+}
+
+/// Whoever waits for the layer holds no readiness of the inner service meanwhile.
+pub(crate) async fn idle_waiter_no_hoard<S: Subject>(stage: &mut Stage<'_, S>) -> Verdict {
+    let limit = stage.limit()?;
+    let stand = stage.stand();
+    stand.probe.set_slots(limit + 1);
+    let mut flights = stand.saturate(1, limit, FRESH).await?;
+    flights.extend(stand.fly_in_order(101, WAITERS, Behaviour::Wait).await);
+    let hoarded = stand.probe.reserved().saturating_sub(limit);
+    ensure!(
+        hoarded == 0,
+        "{limit} calls run, {WAITERS} wait, and {hoarded} inner slots are held by those that wait"
+    );
+    // Somebody else's way to the same inner service is open.
+    let mut neighbour = stand.probe.clone();
+    expect_ready(&mut neighbour).await?;
+    drop(neighbour);
+    stand.land(&flights).await
+}
+
+/// A waiter that is dropped leaves nothing behind: its request is dropped at once, and never starts.
+pub(crate) async fn cancelled_queued_dropped<S: Subject>(stage: &mut Stage<'_, S>) -> Verdict {
+    let limit = stage.limit()?;
+    let stand = stage.stand();
+    let mut flights = stand.saturate(1, limit, FRESH).await?;
+    flights.extend(stand.fly_in_order(101, 1, Behaviour::Wait).await);
+    let (request, watch) = Request::wait(102).watched();
+    let cancelled = stand.fly(request);
+    settle().await;
+    flights.extend(stand.fly_in_order(103, 1, Behaviour::Wait).await);
+    drop(cancelled);
+    settle().await;
+    ensure!(watch.is_dropped(), "the request of a waiter that was dropped is kept in the queue");
+    stand.land(&flights).await?;
+    let started = stand.probe.started().contains(&102);
+    ensure!(!started, "the request of a waiter that was dropped was started");
+    Ok(())
+}
+
+/// Closing wakes whoever waits; nobody hangs, and nobody new is let in.
+pub(crate) async fn close_wakes_all<S: Subject>(stage: &mut Stage<'_, S>) -> Verdict {
+    let close = stage.close()?;
+    let limit = stage.limit()?;
+    let stand = stage.stand();
+    let mut flights = stand.saturate(1, limit, FRESH).await?;
+    flights.extend(stand.fly_in_order(101, WAITERS, Behaviour::Wait).await);
+    close(&mut stand.service.clone());
+    // What was accepted may run, before or after.
+    for _ in &flights {
+        settle().await;
+        stand.probe.release_all();
+    }
+    for flight in &flights {
+        let ending = flight.end().await;
+        let id = flight.id;
+        ensure!(
+            !matches!(ending, Ending::Hung | Ending::Panicked(_)),
+            "after closing, the call with request {id} {ending}"
+        );
+    }
+    let ending = serve(&mut stand.service.clone(), Request::ready(201)).await;
+    ensure!(matches!(ending, Ending::Refused(_)), "a call made after closing {ending}");
+    Ok(())
+}

@@ -1,0 +1,189 @@
+//! The suite: what the user declares, and the runner.
+
+use std::{
+    fmt,
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    task::Poll,
+    time::Duration,
+};
+
+use tokio::time::timeout;
+use tower_service::Service;
+
+use crate::{
+    ContractError, Outcome, Probe, Report, Request, Response, checks,
+    flight::message,
+    report::known,
+    stage::{Objection, Stage, Verdict, settle},
+    watchdog::{REAL_LIMIT, guarded},
+};
+
+/// How long a check may take on tokio's clock. Nothing is waited for on a paused one.
+const LIMIT: Duration = Duration::from_secs(3600);
+
+/// A service that the suite can be run over: nothing to implement.
+///
+/// It is any `Clone + Send` service for [`Request`] that answers with the probe's [`Response`], and
+/// whose error the suite can [look into](ContractError).
+pub trait Subject:
+    Service<Request, Response = Response, Error: ContractError, Future: Send + 'static>
+    + Clone
+    + Send
+    + 'static
+{
+}
+
+impl<S> Subject for S where
+    S: Service<Request, Response = Response, Error: ContractError, Future: Send + 'static>
+        + Clone
+        + Send
+        + 'static
+{
+}
+
+/// The suite, with what was declared about the stack; made by [`contract`].
+///
+/// It does nothing until it is [run](Self::run).
+///
+/// # Example
+///
+/// ```
+/// use stockade_testkit::{Outcome, Probe, contract};
+/// use tower::{ServiceBuilder, limit::ConcurrencyLimitLayer};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// # tokio::time::pause();
+/// let stack = |inner: Probe| {
+///     ServiceBuilder::new().layer(ConcurrencyLimitLayer::new(1)).service(inner)
+/// };
+/// let report = contract(stack).limit(1).run().await;
+/// assert_eq!(report.failed(), ["release_on_ready"]);
+/// assert_eq!(*report.outcome("no_self_wake"), Outcome::Passed);
+/// # }
+/// ```
+#[must_use = "a suite does nothing until it is run"]
+pub struct Contract<S, F> {
+    build: F,
+    limit: Option<usize>,
+    deadline: Option<Duration>,
+    close: Option<fn(&mut S)>,
+    exceptions: Vec<(&'static str, String)>,
+}
+
+/// The suite for the stack that `build` puts around a [`Probe`].
+///
+/// `build` is called often, and has to make fresh state every time: a layer that shares its state
+/// among all services it made has to be made inside of it. It is always called within a runtime, so it
+/// may spawn tasks.
+pub fn contract<S, F>(build: F) -> Contract<S, F>
+where
+    S: Subject,
+    F: FnMut(Probe) -> S,
+{
+    Contract { build, limit: None, deadline: None, close: None, exceptions: Vec::new() }
+}
+
+// === impl Contract ===
+
+impl<S, F> Contract<S, F>
+where
+    S: Subject,
+    F: FnMut(Probe) -> S,
+{
+    /// Says that at most `limit` calls run inside at once, that so many do run, and that further ones
+    /// wait, at least three times the limit and eight. Enables the checks that are about a full stack.
+    ///
+    /// # Panics
+    ///
+    /// If it is not from 1 to 1,000.
+    #[track_caller]
+    pub fn limit(mut self, limit: usize) -> Self {
+        self.limit = Some(stockade_core::config::allow("Contract::limit", limit, 1..=1_000));
+        self
+    }
+
+    /// Says that a call ends with an error once it took so long. Enables the check that is about it.
+    /// That check moves the clock by hand, so the clock has to be paused.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// Says how the stack is closed. Enables the check that is about it.
+    pub fn close(mut self, close: fn(&mut S)) -> Self {
+        self.close = Some(close);
+        self
+    }
+
+    /// Declares that a check does not apply. It is not made, and listed with the reason.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such check, with a message that names those there are.
+    #[track_caller]
+    pub fn except(mut self, check: &str, reason: impl Into<String>) -> Self {
+        self.exceptions.push((known(check), reason.into()));
+        self
+    }
+
+    /// Makes all checks, one after the other.
+    ///
+    /// Is to be run on a current-thread runtime with a paused clock, as `#[tokio::test(start_paused =
+    /// true)]` has it; on a real clock, what hangs takes its time. A check that panics or hangs has
+    /// failed, and the others are made nevertheless.
+    pub async fn run(mut self) -> Report {
+        let mut report = Report::default();
+        let exceptions = std::mem::take(&mut self.exceptions);
+        let mut stage = Stage {
+            build: &mut self.build,
+            limit: self.limit,
+            deadline: self.deadline,
+            close: self.close,
+        };
+        for check in checks::NAMES.iter().copied() {
+            let exception = exceptions.iter().find(|(name, _)| *name == check);
+            let outcome = match exception {
+                Some((_, reason)) => Outcome::DoesNotApply(reason.clone()),
+                None => judge(checks::make(check, &mut stage)).await,
+            };
+            report.add(check, outcome);
+            // What the check left behind is dropped before the next one.
+            settle().await;
+        }
+        report
+    }
+}
+
+impl<S, F> fmt::Debug for Contract<S, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Contract")
+            .field("limit", &self.limit)
+            .field("deadline", &self.deadline)
+            .field("exceptions", &self.exceptions)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Makes a check; one that panics or hangs has failed.
+async fn judge(check: impl Future<Output = Verdict>) -> Outcome {
+    let mut check = pin!(check);
+    let caught = std::future::poll_fn(|cx| {
+        match catch_unwind(AssertUnwindSafe(|| check.as_mut().poll(cx))) {
+            Ok(polled) => polled,
+            Err(payload) => Poll::Ready(Err(Objection::Broken(format!(
+                "the check panicked: {}",
+                message(&*payload)
+            )))),
+        }
+    });
+    match guarded(REAL_LIMIT, timeout(LIMIT, caught)).await {
+        Some(Ok(Ok(()))) => Outcome::Passed,
+        Some(Ok(Err(Objection::Broken(why)))) => Outcome::Failed(why),
+        Some(Ok(Err(Objection::DoesNotApply(why)))) => Outcome::DoesNotApply(why.to_owned()),
+        Some(Err(_)) => Outcome::Failed(format!("did not end within {LIMIT:?}")),
+        None => Outcome::Failed(format!("did not end within {REAL_LIMIT:?} of real time")),
+    }
+}

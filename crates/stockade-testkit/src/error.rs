@@ -1,0 +1,68 @@
+//! What the suite asks of an error.
+
+use std::{error::Error as StdError, fmt};
+
+use stockade_core::{BoxError, Error};
+
+use crate::Fault;
+
+/// An error that the suite can look into: can it find the probe's [`Fault`] there?
+///
+/// It is implemented for [`Fault`], for stockade's [`Error`] around it, and for [`BoxError`], where the
+/// fault is looked for through the source chain. For an error type of your own it is one method.
+///
+/// # Example
+///
+/// ```
+/// use stockade_testkit::{ContractError, Fault};
+///
+/// enum AppError {
+///     Inner(Fault),
+///     Full,
+/// }
+///
+/// impl ContractError for AppError {
+///     fn fault(&self) -> Option<Fault> {
+///         if let Self::Inner(fault) = self { Some(*fault) } else { None }
+///     }
+/// }
+/// # impl std::fmt::Display for AppError {
+/// #     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+/// #         f.write_str("no")
+/// #     }
+/// # }
+/// ```
+pub trait ContractError: fmt::Display + Send + 'static {
+    /// The fault of the probe, if this error is it or carries it.
+    fn fault(&self) -> Option<Fault>;
+}
+
+impl ContractError for Fault {
+    fn fault(&self) -> Option<Fault> {
+        Some(*self)
+    }
+}
+
+impl<E: ContractError> ContractError for Error<E> {
+    fn fault(&self) -> Option<Fault> {
+        match self {
+            Self::Service(error) => error.fault(),
+            Self::Rejected(_) => None,
+        }
+    }
+}
+
+impl ContractError for BoxError {
+    fn fault(&self) -> Option<Fault> {
+        let mut error: &(dyn StdError + 'static) = self.as_ref();
+        loop {
+            if let Some(fault) = error.downcast_ref::<Fault>() {
+                return Some(*fault);
+            }
+            if let Some(error) = error.downcast_ref::<Error<Fault>>() {
+                return error.fault();
+            }
+            error = error.source()?;
+        }
+    }
+}

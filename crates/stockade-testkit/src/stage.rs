@@ -1,0 +1,210 @@
+//! What the checks are played on.
+
+use std::{future::poll_fn, task::Poll, time::Duration};
+
+use tokio::{
+    task::yield_now,
+    time::{sleep, timeout},
+};
+
+use crate::{
+    Behaviour, Probe, Request, Subject,
+    flight::{Ending, Flight, PATIENCE, Plan},
+};
+
+/// What a check says: nothing, or why not.
+pub(crate) type Verdict<T = ()> = Result<T, Objection>;
+
+/// Why a check did not pass.
+#[derive(Debug)]
+pub(crate) enum Objection {
+    Broken(String),
+    DoesNotApply(&'static str),
+}
+
+/// What the user declared, and the way to a fresh stack.
+pub(crate) struct Stage<'a, S> {
+    pub(crate) build: &'a mut dyn FnMut(Probe) -> S,
+    pub(crate) limit: Option<usize>,
+    pub(crate) deadline: Option<Duration>,
+    pub(crate) close: Option<fn(&mut S)>,
+}
+
+/// A fresh stack over a fresh probe.
+pub(crate) struct Stand<S> {
+    pub(crate) probe: Probe,
+    pub(crate) service: S,
+}
+
+/// Fails the check unless the condition holds.
+macro_rules! ensure {
+    ($holds:expr, $($why:tt)+) => {
+        if !$holds {
+            return Err($crate::stage::Objection::Broken(format!($($why)+)));
+        }
+    };
+}
+pub(crate) use ensure;
+
+/// How many calls wait in a stack that is full.
+pub(crate) const WAITERS: usize = 8;
+
+/// For a stack that was not used before.
+pub(crate) const FRESH: &str = "in a fresh stack";
+
+/// Rounds of the scheduler after which everything that can happen without time has happened.
+const ROUNDS: usize = 64;
+
+/// Where time is given, it is given in steps that double.
+const FIRST_STEP: Duration = Duration::from_millis(10);
+const LAST_STEP: Duration = Duration::from_secs(10);
+
+/// Lets all other tasks run until they have nothing to do, in all likelihood. Takes no time.
+pub(crate) async fn settle() {
+    for _ in 0..ROUNDS {
+        yield_now().await;
+    }
+}
+
+/// What `poll` says, if it says something soon.
+pub(crate) async fn patiently<T>(mut poll: impl FnMut() -> Poll<T>) -> Option<T> {
+    let mut step = FIRST_STEP;
+    loop {
+        settle().await;
+        if let Poll::Ready(said) = poll() {
+            return Some(said);
+        }
+        if step > LAST_STEP {
+            return None;
+        }
+        sleep(step).await;
+        step *= 2;
+    }
+}
+
+/// Polls until ready, or until nothing happens any more.
+pub(crate) async fn ready<S: Subject>(service: &mut S) -> Poll<Result<(), Ending>> {
+    for _ in 0..ROUNDS {
+        let polled = poll_fn(|cx| Poll::Ready(service.poll_ready(cx))).await;
+        match polled {
+            Poll::Ready(result) => {
+                return Poll::Ready(result.map_err(|error| Ending::error(&error)));
+            }
+            Poll::Pending => yield_now().await,
+        }
+    }
+    Poll::Pending
+}
+
+/// Has to become ready at once.
+pub(crate) async fn expect_ready<S: Subject>(service: &mut S) -> Verdict {
+    match ready(service).await {
+        Poll::Ready(Ok(())) => Ok(()),
+        Poll::Ready(Err(ending)) => {
+            Err(Objection::Broken(format!("poll_ready of an idle stack {ending}")))
+        }
+        Poll::Pending => Err(Objection::Broken("poll_ready of an idle stack stays pending".into())),
+    }
+}
+
+/// A whole call, readiness first.
+pub(crate) async fn whole_call<S: Subject>(service: &mut S, request: Request) -> Ending {
+    match poll_fn(|cx| service.poll_ready(cx)).await {
+        Ok(()) => Ending::of(service.call(request).await),
+        Err(error) => Ending::error(&error),
+    }
+}
+
+/// A whole call that may not hang.
+pub(crate) async fn serve<S: Subject>(service: &mut S, request: Request) -> Ending {
+    timeout(PATIENCE, whole_call(service, request)).await.unwrap_or(Ending::Hung)
+}
+
+/// Has to have been answered, with its own answer.
+pub(crate) fn expect_answer(what: &str, id: u64, ending: &Ending) -> Verdict {
+    ensure!(*ending == Ending::Answered(id), "{what} (request {id}) {ending}");
+    Ok(())
+}
+
+// === impl Stage ===
+
+impl<S: Subject> Stage<'_, S> {
+    pub(crate) fn stand(&mut self) -> Stand<S> {
+        let probe = Probe::new();
+        let service = (self.build)(probe.clone());
+        Stand { probe, service }
+    }
+
+    pub(crate) fn limit(&self) -> Verdict<usize> {
+        self.limit.ok_or(Objection::DoesNotApply("no limit declared"))
+    }
+
+    pub(crate) fn deadline(&self) -> Verdict<Duration> {
+        self.deadline.ok_or(Objection::DoesNotApply("no deadline declared"))
+    }
+
+    pub(crate) fn close(&self) -> Verdict<fn(&mut S)> {
+        self.close.ok_or(Objection::DoesNotApply("no way to close it declared"))
+    }
+}
+
+// === impl Stand ===
+
+impl<S: Subject> Stand<S> {
+    /// Starts a call on a new clone.
+    pub(crate) fn fly(&self, request: Request) -> Flight {
+        Flight::start(self.service.clone(), request, Plan::default())
+    }
+
+    /// Starts one call after the other, each on a new clone, with ids from `first` on.
+    pub(crate) async fn fly_in_order(
+        &self,
+        first: u64,
+        count: usize,
+        behaviour: Behaviour,
+    ) -> Vec<Flight> {
+        let mut flights = Vec::with_capacity(count);
+        for id in (first..).take(count) {
+            flights.push(self.fly(Request::new(id, behaviour)));
+            settle().await;
+        }
+        flights
+    }
+
+    /// Fills the stack with calls that wait, with ids from `first` on; `when` is for the report.
+    pub(crate) async fn saturate(
+        &self,
+        first: u64,
+        limit: usize,
+        when: &str,
+    ) -> Verdict<Vec<Flight>> {
+        let before = self.probe.in_flight();
+        let calls = (first..).take(limit).map(Request::wait);
+        let flights: Vec<_> = calls.map(|request| self.fly(request)).collect();
+        self.expect_in_flight(before + limit, when).await?;
+        Ok(flights)
+    }
+
+    /// Has to run so many calls soon; stacks that recover on a timer get some time for it.
+    pub(crate) async fn expect_in_flight(&self, expected: usize, when: &str) -> Verdict {
+        let running = || self.probe.in_flight();
+        let reached = || if running() < expected { Poll::Pending } else { Poll::Ready(()) };
+        patiently(reached).await;
+        settle().await;
+        let running = running();
+        ensure!(running == expected, "{when}, {running} calls run inside instead of {expected}");
+        Ok(())
+    }
+
+    /// Lets all calls go, and has them all answered.
+    pub(crate) async fn land(&self, flights: &[Flight]) -> Verdict {
+        for _ in 0..=flights.len() {
+            self.probe.release_all();
+            settle().await;
+        }
+        for flight in flights {
+            expect_answer("a call that was let go", flight.id, &flight.end().await)?;
+        }
+        Ok(())
+    }
+}

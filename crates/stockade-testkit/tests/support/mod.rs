@@ -1,0 +1,45 @@
+//! Small layers that keep the contract, and that can be told to break it in one point.
+
+mod front;
+mod gate;
+mod line;
+mod others;
+
+use std::{future::Future, pin::Pin};
+
+use stockade_core::Error;
+use stockade_testkit::{Fault, Response};
+
+pub(crate) use front::Front;
+pub(crate) use gate::Gate;
+pub(crate) use others::{Hurried, LateCounter, Masking};
+
+pub(crate) type Answer = Pin<Box<dyn Future<Output = Result<Response, Error<Fault>>> + Send>>;
+
+/// The one point in which a layer breaks the contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Breach {
+    None,
+    // Gate
+    CallsUnreadyClone,
+    ClonesReadyFlag,
+    PanicsAfterReadinessError,
+    ForgetsDropped,
+    KeepsPermitInFinished,
+    CoopIsFull,
+    Poisons,
+    RewritesErrors,
+    HoardsReadiness,
+    KeepsCancelled,
+    NeverAnswers,
+    // Line
+    LastComesFirst,
+    WakesItself,
+    FirstWakerOnly,
+    SwallowsWake,
+    LeavesWaitersOnClose,
+    // Front
+    TakesPermitEachPoll,
+    LeaksUncalled,
+    ClonesPermit,
+}
