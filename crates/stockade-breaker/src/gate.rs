@@ -11,14 +11,12 @@
 //! carries the epoch of that word, so what it reports counts for nothing. A success that is skipped by
 //! a word which turns unclean at that moment came before the failure that turned it.
 
-use std::{
-    sync::{
-        Mutex,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
+use stockade_core::sync::{
+    Mutex,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
 use stockade_core::{Reason, Rejected, lock};
 use tokio::{sync::watch, time::Instant};
 

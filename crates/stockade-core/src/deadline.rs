@@ -57,6 +57,12 @@ pub fn is_before(instant: Instant) -> bool {
     is_set() && current().is_some_and(|deadline| deadline < instant)
 }
 
+/// Whether the deadline has passed; without one no clock is read.
+#[inline]
+pub fn has_passed() -> bool {
+    is_set() && current().is_some_and(|deadline| deadline <= Instant::now())
+}
+
 /// `instant + duration`, or an instant some thirty years away where that does not fit.
 #[inline]
 pub fn saturating_add(instant: Instant, duration: Duration) -> Instant {

@@ -8,7 +8,7 @@
 //! - [`Class`] and [`Classify`]: the one way to judge a result, for retry and breaker alike.
 //! - [`deadline`]: the ambient deadline, by which a call must have ended.
 //! - [`attempts`]: how often the call at hand has been tried.
-//! - [`Timers`], [`Queue`], [`Shared`] and [`config`]: what layers are built from.
+//! - [`Timers`], [`Queue`], [`Shared`], [`config`] and [`sync`]: what layers are built from.
 //!
 //! It does not know any layer, and it starts nothing unless a timer is registered.
 //!
@@ -50,7 +50,7 @@ mod macros;
 mod queue;
 mod rejected;
 mod shared;
-mod sync;
+pub mod sync;
 mod timer;
 
 pub use class::{Class, Classify, DefaultClassify};

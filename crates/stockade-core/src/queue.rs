@@ -101,6 +101,25 @@ impl<T> Queue<T> {
         (self.head != NONE).then(|| self.unlink(self.head)).flatten()
     }
 
+    /// Takes the value at the end.
+    pub fn pop_back(&mut self) -> Option<T> {
+        (self.tail != NONE).then(|| self.unlink(self.tail)).flatten()
+    }
+
+    /// Takes the values that `matches` picks, from the head on.
+    pub fn extract(&mut self, mut matches: impl FnMut(&T) -> bool) -> Vec<T> {
+        let mut taken = Vec::new();
+        let mut at = self.head;
+        while let Some(slot) = self.slots.get(at as usize) {
+            let next = slot.next;
+            if slot.value.as_ref().is_some_and(&mut matches) {
+                taken.extend(self.unlink(at));
+            }
+            at = next;
+        }
+        taken
+    }
+
     /// The value at `key`, unless it has left.
     pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         let slot = self.slots.get_mut(key.index as usize)?;
@@ -199,6 +218,8 @@ mod tests {
         Push(u8),
         PushSorted(u8),
         Pop,
+        PopBack,
+        ExtractEven,
         Remove(usize),
     }
 
@@ -207,6 +228,8 @@ mod tests {
             any::<u8>().prop_map(Step::Push),
             any::<u8>().prop_map(Step::PushSorted),
             Just(Step::Pop),
+            Just(Step::PopBack),
+            Just(Step::ExtractEven),
             (0..12usize).prop_map(Step::Remove),
         ];
         prop::collection::vec(step, 0..200)
@@ -228,6 +251,17 @@ mod tests {
                     Step::Pop => {
                         let expected = (!model.is_empty()).then(|| model.remove(0).1);
                         prop_assert_eq!(queue.pop_front(), expected);
+                    }
+                    Step::PopBack => {
+                        let expected = model.pop().map(|(_, value)| value);
+                        prop_assert_eq!(queue.pop_back(), expected);
+                    }
+                    Step::ExtractEven => {
+                        let (even, odd): (Vec<_>, Vec<_>) =
+                            model.into_iter().partition(|(_, value)| value % 2 == 0);
+                        let even: Vec<u8> = even.into_iter().map(|(_, value)| value).collect();
+                        prop_assert_eq!(queue.extract(|value| value % 2 == 0), even);
+                        model = odd;
                     }
                     Step::Remove(at) if at < model.len() => {
                         let (key, value) = model.remove(at);

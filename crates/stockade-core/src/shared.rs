@@ -39,6 +39,11 @@ impl<T> Shared<T> {
         self.lease.clone()
     }
 
+    /// A lease for one call, from a handle that may be shared itself; it stays with the count it has.
+    pub fn share(&self) -> Lease<T> {
+        self.lease.clone()
+    }
+
     /// The state itself.
     pub fn state(&self) -> &Arc<T> {
         &self.lease.0

@@ -13,7 +13,7 @@
 use std::{
     future::poll_fn,
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, Weak},
+    sync::{Arc, Weak},
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -24,7 +24,10 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use crate::{Key, Lease, Queue, lock};
+use crate::{
+    Key, Lease, Queue,
+    sync::{Mutex, MutexGuard, lock},
+};
 
 /// A timer that many calls share. It fires up to about a millisecond late, never early.
 #[derive(Debug, Default)]

@@ -1,1 +1,40 @@
-//! A tower layer that bounds the number of calls in flight, with a bounded FIFO queue.
+//! A concurrency limit: at most so many calls in flight at once, the others wait in a bounded queue.
+//!
+//! It is not a rate limit (calls per second), and not a pool (calls run where their future is polled).
+//!
+//! - [`LimitLayer`] is the configuration, and the `tower` layer.
+//! - [`Limit`] is the service. It admits in `call`: at once while there is room, else the response future
+//!   waits in FIFO order, so that a timeout outside covers the wait; beyond the queue it refuses.
+//! - [`LimitHandle`] shows how many calls are in flight and waiting, and changes the maximum.
+//!
+//! # Example
+//!
+//! ```
+//! use stockade_core::{Error, Reason};
+//! use stockade_limit::LimitLayer;
+//! use tower::{Service, ServiceBuilder, ServiceExt};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! let mut svc = ServiceBuilder::new()
+//!     .layer(LimitLayer::new(1).queue(0).name("database"))
+//!     .map_err(Error::Service)
+//!     .service_fn(async |n: u32| Ok::<_, std::io::Error>(n + 1));
+//!
+//! let first = svc.ready().await.unwrap().call(1);
+//! let refused = svc.ready().await.unwrap().call(2).await.unwrap_err();
+//! assert!(matches!(refused, Error::Rejected(r) if r.reason() == Reason::QueueFull));
+//! assert_eq!(first.await.unwrap(), 2);
+//! # }
+//! ```
+
+mod future;
+mod gate;
+mod handle;
+mod layer;
+mod service;
+
+pub use future::ResponseFuture;
+pub use handle::LimitHandle;
+pub use layer::LimitLayer;
+pub use service::Limit;

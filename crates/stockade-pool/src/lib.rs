@@ -1,1 +1,58 @@
-//! A worker pool that is a tower service: a bounded queue and workers that pull from it.
+//! A worker pool that is a `tower` service: a bounded queue, and workers that pull from it.
+//!
+//! Each worker owns an instance of the service and runs the whole call, so the work goes on at full speed
+//! whatever the callers do. The pool accepts a job only when there is room for it, and then it ends each
+//! job exactly once: with an answer, cancelled by its caller, or handed back when the pool is drained.
+//!
+//! It does not persist jobs, and does not order them beyond first in, first out.
+//!
+//! - [`Pool`] is the handle: a `tower::Service`, and [`submit`](Pool::submit),
+//!   [`try_submit`](Pool::try_submit), [`run`](Pool::run) and [`drain`](Pool::drain).
+//! - [`PoolBuilder`] makes one, [`PoolLayer`] makes one in the middle of a `ServiceBuilder`.
+//! - [`Job`] is the answer to come; dropping it cancels the job.
+//! - [`Outcomes`] streams what became of many jobs; [`Stats`] counts what became of all.
+//!
+//! # Example
+//!
+//! ```
+//! use std::time::Duration;
+//! use stockade_core::Error;
+//! use stockade_pool::Pool;
+//! use tower::{Service, ServiceBuilder, ServiceExt};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! let client = ServiceBuilder::new()
+//!     .map_err(Error::Service)
+//!     .service_fn(async |n: u32| Ok::<_, std::io::Error>(n * n));
+//! let mut pool = Pool::builder().workers(4).queue(128).build(client);
+//!
+//! assert_eq!(pool.ready().await.unwrap().call(7).await.unwrap(), 49);
+//! let drained = pool.drain(Duration::from_secs(5)).await;
+//! assert_eq!(drained.unfinished, []);
+//! assert_eq!(pool.stats().succeeded, 1);
+//! # }
+//! ```
+
+mod builder;
+mod drain;
+mod job;
+mod layer;
+mod outcome;
+mod pool;
+mod run;
+mod shared;
+mod slot;
+mod stats;
+mod submit;
+mod worker;
+
+pub use builder::PoolBuilder;
+pub use drain::Drained;
+pub use job::Job;
+pub use layer::PoolLayer;
+pub use outcome::{Outcome, Status};
+pub use pool::{Pool, PoolHandle};
+pub use run::Outcomes;
+pub use stats::{Percentiles, Stats};
+pub use submit::{Closed, Submit, TrySubmitError};

@@ -5,15 +5,16 @@ use std::{
     future::{Future, pending, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     task::Poll,
     time::Duration,
 };
 
 use stockade_core::lock;
+use stockade_core::sync::{
+    Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
 use tokio::{sync::Notify, task::JoinHandle, time::timeout};
 
 use crate::{ContractError, Fault, Request, Response, Subject};

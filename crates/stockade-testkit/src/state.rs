@@ -3,11 +3,12 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    sync::{Arc, Mutex},
+    sync::Arc,
     task::Waker,
 };
 
 use stockade_core::lock;
+use stockade_core::sync::Mutex;
 
 use crate::Fault;
 

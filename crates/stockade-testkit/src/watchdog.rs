@@ -3,13 +3,14 @@
 use std::{
     future::Future,
     pin::pin,
-    sync::{Arc, Mutex, mpsc},
+    sync::{Arc, mpsc},
     task::{Poll, Waker},
     thread,
     time::Duration,
 };
 
 use stockade_core::lock;
+use stockade_core::sync::Mutex;
 
 /// How long a check may keep the machine busy.
 pub(crate) const REAL_LIMIT: Duration = Duration::from_secs(30);

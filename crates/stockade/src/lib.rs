@@ -1,1 +1,107 @@
-//! Composable tower layers for resilient worker pools: concurrency limit, rate limit, timeout, retry, circuit breaker and a pool.
+//! Composable [`tower`](https://docs.rs/tower) layers for resilient worker pools.
+//!
+//! Take an HTTP client, a database client or any `tower::Service`, stack the layers you want in
+//! `ServiceBuilder`, and put a [pool](pool::Pool) in front where work must be bounded and handed off.
+//!
+//! ```
+//! use std::time::Duration;
+//! use stockade::{BreakerLayer, Error, LimitLayer, Pool, RateLayer, RetryLayer, TimeoutLayer};
+//! use tower::{Service, ServiceBuilder, ServiceExt};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! let stack = ServiceBuilder::new()
+//!     .layer(TimeoutLayer::new(Duration::from_secs(10))) // for all attempts together
+//!     .layer(RetryLayer::new(3))
+//!     .layer(BreakerLayer::new())
+//!     .layer(RateLayer::per_second(500))
+//!     .layer(LimitLayer::new(64))
+//!     .layer(TimeoutLayer::new(Duration::from_secs(2))) // for each attempt
+//!     .map_err(Error::Service)
+//!     .service_fn(async |n: u32| Ok::<_, std::io::Error>(n + 1));
+//! stockade::check::<u32>(&stack);
+//!
+//! let mut pool = Pool::builder().workers(16).queue(128).build(stack);
+//! assert_eq!(pool.ready().await.unwrap().call(1).await.unwrap(), 2);
+//! # }
+//! ```
+//!
+//! Each layer is a crate of its own, and a feature here; all six are on by default.
+//!
+//! # The order of layers
+//!
+//! Outermost first, as `ServiceBuilder` lists them:
+//!
+//! 1. **Total timeout**: covers everything below, the waits and the retries too.
+//! 2. **Retry**: sees each attempt succeed or fail, so everything below happens once per attempt.
+//! 3. **Breaker**: judges each attempt, and while it is open an attempt costs nothing below it.
+//! 4. **Rate limit**: counts what is really sent. A refused attempt takes no token.
+//! 5. **Concurrency limit**: bounds what is really in flight. Who waits for a token holds no place.
+//! 6. **Attempt timeout**: covers one call of the client, without the waits above.
+//! 7. `.map_err(Error::Service)`, and the client.
+//!
+//! A pool goes in front of all: its workers run the whole stack.
+//!
+//! # Errors
+//!
+//! No layer wraps the error of the service inside it. A refusal by any of them is the one small
+//! [`Rejected`] value, carried by the error type that your stack has anyway: [`Error<E>`](Error) through
+//! `.map_err(Error::Service)`, a `BoxError`, or an enum of your own that implements [`LayerError`]. So the
+//! order of the layers never changes the error type, and a `match` stays exhaustive.
+//!
+//! # When it does not compile
+//!
+//! At `svc.ready()` and `svc.oneshot(..)` the compiler only says that a method "exists but its trait bounds were
+//! not satisfied". Put [`stockade::check::<Request>(&svc)`](check) above that line, and it says which bound, and
+//! what to write. These are the usual ones:
+//!
+//! - *a layer cannot put its refusal into the error type …*: put `.map_err(Error::Service)` right above the
+//!   client, or implement [`LayerError`] for your error type.
+//! - *the trait `Clone` is not implemented for …* the client: limit, rate, retry, breaker and pool call clones of
+//!   it where a call has to wait or is repeated. Put the client into a cheap handle that is `Clone`.
+//! - *a retry needs another copy of the request …*: derive `Clone` for the request, or tell
+//!   `RetryLayer::clone_request` how to make one.
+
+pub use stockade_core::{
+    BoxError, Class, Classify, DefaultClassify, Error, LayerError, Reason, Rejected, attempts,
+    deadline,
+};
+
+#[cfg(feature = "breaker")]
+#[doc(inline)]
+pub use stockade_breaker::{self as breaker, BreakerLayer};
+#[cfg(feature = "limit")]
+#[doc(inline)]
+pub use stockade_limit::{self as limit, LimitLayer};
+#[cfg(feature = "pool")]
+#[doc(inline)]
+pub use stockade_pool::{self as pool, Pool};
+#[cfg(feature = "rate")]
+#[doc(inline)]
+pub use stockade_rate::{self as rate, RateLayer};
+#[cfg(feature = "retry")]
+#[doc(inline)]
+pub use stockade_retry::{self as retry, RetryLayer};
+#[cfg(feature = "timeout")]
+#[doc(inline)]
+pub use stockade_timeout::{self as timeout, TimeoutLayer};
+
+/// Does nothing, but compiles only if `service` is a `Service<Req>`; if it is not, the compiler says why, and
+/// what to write.
+///
+/// ```
+/// use stockade::Error;
+/// use tower::ServiceBuilder;
+///
+/// let svc = ServiceBuilder::new()
+///     .map_err(Error::Service)
+///     .service_fn(async |n: u32| Ok::<_, std::io::Error>(n + 1));
+/// stockade::check::<u32>(&svc);
+/// ```
+pub const fn check<Req>(service: &impl tower_service::Service<Req>) {
+    let _ = service;
+}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

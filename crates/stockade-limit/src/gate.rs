@@ -1,0 +1,297 @@
+//! Who may be in flight: a counter for those who are, and a FIFO queue for those who wait.
+//!
+//! One word holds both numbers: how many calls are in flight, and how many wait. While nobody waits, a call
+//! enters and leaves with one compare-and-swap on that word. As soon as somebody waits, everybody goes
+//! through the lock of the queue: a call that leaves hands its place to the first who waits, without the
+//! count ever going down, so nobody who comes later can slip in between.
+
+use std::task::{Poll, Waker};
+
+use stockade_core::{
+    Key, Queue,
+    sync::{
+        Mutex,
+        atomic::{AtomicU32, AtomicU64, Ordering::*},
+        lock,
+    },
+};
+
+#[derive(Debug)]
+pub(crate) struct Gate {
+    /// In flight in the low half, waiting in the high half. The waiting half changes only under the lock
+    /// of the queue, so under that lock "nobody waits" and "somebody waits" hold still.
+    word: AtomicU64,
+    max: AtomicU32,
+    capacity: u32,
+    waiters: Mutex<Queue<Option<Waker>>>,
+}
+
+const IN_FLIGHT: u64 = 1;
+const WAITING: u64 = 1 << 32;
+
+/// What a call gets that could not enter at once.
+pub(crate) enum Turn {
+    /// There was room after all.
+    Entered,
+    /// It waits at this place of the queue.
+    Waits(Key),
+    /// The queue is full.
+    Full,
+}
+
+fn in_flight(word: u64) -> u32 {
+    word as u32
+}
+
+fn waiting(word: u64) -> u32 {
+    (word >> 32) as u32
+}
+
+// === impl Gate ===
+
+impl Gate {
+    pub(crate) fn new(max: u32, capacity: u32) -> Self {
+        Self {
+            word: AtomicU64::new(0),
+            max: AtomicU32::new(max),
+            capacity,
+            waiters: Mutex::new(Queue::new()),
+        }
+    }
+
+    pub(crate) fn max(&self) -> u32 {
+        self.max.load(Relaxed)
+    }
+
+    pub(crate) fn in_flight(&self) -> u32 {
+        in_flight(self.word.load(Relaxed))
+    }
+
+    pub(crate) fn waiting(&self) -> u32 {
+        waiting(self.word.load(Relaxed))
+    }
+
+    /// Enters, if there is room and nobody waits. Whoever enters owes a [`leave`](Self::leave).
+    #[inline]
+    pub(crate) fn try_enter(&self) -> bool {
+        let max = self.max();
+        let mut word = self.word.load(Relaxed);
+        while waiting(word) == 0 && in_flight(word) < max {
+            // Acquire pairs with the Release of `leave`: what the call before did is seen.
+            match self.word.compare_exchange_weak(word, word + IN_FLIGHT, Acquire, Relaxed) {
+                Ok(_) => return true,
+                Err(now) => word = now,
+            }
+        }
+        false
+    }
+
+    /// Enters, or joins the queue.
+    pub(crate) fn enter_or_queue(&self) -> Turn {
+        let mut waiters = lock(&self.waiters);
+        loop {
+            // Between a look at the counter and joining the queue the last call may leave, and find nobody
+            // to hand its place to: the compare-and-swap notices.
+            if self.try_enter() {
+                return Turn::Entered;
+            }
+            let word = self.word.load(Relaxed);
+            if waiting(word) == 0 && in_flight(word) < self.max() {
+                continue;
+            }
+            if waiting(word) >= self.capacity {
+                return Turn::Full;
+            }
+            if self.word.compare_exchange(word, word + WAITING, Relaxed, Relaxed).is_ok() {
+                return Turn::Waits(waiters.push_back(None));
+            }
+        }
+    }
+
+    /// Leaves: the place goes to the first who waits, or is free.
+    #[inline]
+    pub(crate) fn leave(&self) {
+        let mut word = self.word.load(Relaxed);
+        while waiting(word) == 0 {
+            match self.word.compare_exchange_weak(word, word - IN_FLIGHT, Release, Relaxed) {
+                Ok(_) => return,
+                Err(now) => word = now,
+            }
+        }
+        self.hand_over();
+    }
+
+    #[cold]
+    fn hand_over(&self) {
+        let mut waiters = lock(&self.waiters);
+        // Above the maximum, after it was lowered, the place is given up and not handed over.
+        let next = if self.in_flight() <= self.max() { waiters.pop_front() } else { None };
+        let gone = if next.is_some() { WAITING } else { IN_FLIGHT };
+        self.word.fetch_sub(gone, AcqRel);
+        drop(waiters);
+        wake(next);
+    }
+
+    /// Whether the turn of the one at `key` has come; if so it is in, and owes a `leave`.
+    pub(crate) fn poll_turn(&self, key: Key, waker: &Waker) -> Poll<()> {
+        let mut waiters = lock(&self.waiters);
+        match waiters.get_mut(key) {
+            None => Poll::Ready(()),
+            Some(Some(old)) => {
+                old.clone_from(waker);
+                Poll::Pending
+            }
+            Some(none) => {
+                *none = Some(waker.clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Gives up the place at `key`, or the turn, if it has come meanwhile.
+    pub(crate) fn give_up(&self, key: Key) {
+        let mut waiters = lock(&self.waiters);
+        let waited = waiters.remove(key);
+        if waited.is_some() {
+            self.word.fetch_sub(WAITING, Relaxed);
+        }
+        drop(waiters);
+        if waited.is_none() {
+            self.leave();
+        }
+    }
+
+    /// Changes the maximum: lets in whom there is room for now, or lets nobody in until enough have left.
+    pub(crate) fn set_max(&self, max: u32) {
+        let mut waiters = lock(&self.waiters);
+        self.max.store(max, Relaxed);
+        let mut entered = Vec::new();
+        while self.in_flight() < max
+            && let Some(next) = waiters.pop_front()
+        {
+            // While somebody waits nobody else moves the word, and the last one is counted in here.
+            self.word.fetch_add(IN_FLIGHT.wrapping_sub(WAITING), AcqRel);
+            entered.push(next);
+        }
+        drop(waiters);
+        entered.into_iter().for_each(|next| wake(Some(next)));
+    }
+}
+
+fn wake(next: Option<Option<Waker>>) {
+    if let Some(Some(waker)) = next {
+        waker.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(turn: Turn) -> Key {
+        match turn {
+            Turn::Waits(key) => key,
+            Turn::Entered => panic!("entered"),
+            Turn::Full => panic!("full"),
+        }
+    }
+
+    fn has_turn(gate: &Gate, key: Key) -> bool {
+        gate.poll_turn(key, Waker::noop()).is_ready()
+    }
+
+    #[test]
+    fn a_place_is_handed_over_and_nobody_slips_in() {
+        let gate = Gate::new(1, 10);
+        assert!(gate.try_enter());
+        let (first, second) = (key(gate.enter_or_queue()), key(gate.enter_or_queue()));
+        gate.leave();
+        assert!(!gate.try_enter());
+        assert!(has_turn(&gate, first) && !has_turn(&gate, second));
+        gate.leave();
+        assert!(has_turn(&gate, second));
+        gate.leave();
+        assert_eq!((gate.in_flight(), gate.waiting()), (0, 0));
+        assert!(gate.try_enter());
+    }
+
+    #[test]
+    fn the_queue_is_a_hard_bound() {
+        let gate = Gate::new(1, 1);
+        assert!(gate.try_enter());
+        let first = key(gate.enter_or_queue());
+        assert!(matches!(gate.enter_or_queue(), Turn::Full));
+        gate.give_up(first);
+        key(gate.enter_or_queue());
+    }
+
+    #[test]
+    fn a_turn_that_is_given_up_passes_on() {
+        let gate = Gate::new(1, 10);
+        assert!(gate.try_enter());
+        let (first, second) = (key(gate.enter_or_queue()), key(gate.enter_or_queue()));
+        gate.leave();
+        gate.give_up(first);
+        assert!(has_turn(&gate, second));
+        assert_eq!((gate.in_flight(), gate.waiting()), (1, 0));
+    }
+
+    #[test]
+    fn a_lowered_maximum_lets_nobody_in_until_enough_have_left() {
+        let gate = Gate::new(3, 10);
+        assert!(gate.try_enter() && gate.try_enter() && gate.try_enter());
+        let first = key(gate.enter_or_queue());
+        gate.set_max(1);
+        gate.leave();
+        gate.leave();
+        assert!(!has_turn(&gate, first));
+        gate.leave();
+        assert!(has_turn(&gate, first));
+        assert_eq!((gate.in_flight(), gate.waiting()), (1, 0));
+    }
+
+    #[test]
+    fn a_raised_maximum_lets_in_those_who_wait() {
+        let gate = Gate::new(1, 10);
+        assert!(gate.try_enter());
+        let waiting: Vec<Key> = (0..3).map(|_| key(gate.enter_or_queue())).collect();
+        gate.set_max(3);
+        let turns: Vec<bool> = waiting.iter().map(|&key| has_turn(&gate, key)).collect();
+        assert_eq!(turns, [true, true, false]);
+        assert_eq!((gate.in_flight(), gate.waiting()), (3, 1));
+    }
+
+    #[test]
+    fn threads_never_exceed_the_maximum_and_leave_nothing_behind() {
+        let gate = Gate::new(2, 1_000);
+        let (inside, peak) = (AtomicU32::new(0), AtomicU32::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for round in 0..20_000 {
+                        if !gate.try_enter() {
+                            match gate.enter_or_queue() {
+                                Turn::Entered => {}
+                                Turn::Waits(key) if round % 5 == 0 => {
+                                    gate.give_up(key);
+                                    continue;
+                                }
+                                Turn::Waits(key) => {
+                                    while !has_turn(&gate, key) {
+                                        std::thread::yield_now();
+                                    }
+                                }
+                                Turn::Full => continue,
+                            }
+                        }
+                        peak.fetch_max(inside.fetch_add(1, SeqCst) + 1, SeqCst);
+                        inside.fetch_sub(1, SeqCst);
+                        gate.leave();
+                    }
+                });
+            }
+        });
+        assert!(peak.into_inner() <= 2);
+        assert_eq!((gate.in_flight(), gate.waiting()), (0, 0));
+    }
+}

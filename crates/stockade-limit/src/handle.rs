@@ -1,0 +1,47 @@
+use std::sync::Arc;
+
+use stockade_core::config::allow;
+
+use crate::layer::{MAX, State};
+
+/// Shows a limit, and changes its maximum.
+///
+/// It keeps the numbers alive, not the service. The numbers are read one by one while calls come and go.
+#[derive(Clone, Debug)]
+pub struct LimitHandle {
+    state: Arc<State>,
+}
+
+// === impl LimitHandle ===
+
+impl LimitHandle {
+    pub(crate) fn new(state: Arc<State>) -> Self {
+        Self { state }
+    }
+
+    /// How many calls are in flight.
+    pub fn in_flight(&self) -> usize {
+        self.state.gate.in_flight() as usize
+    }
+
+    /// How many calls wait.
+    pub fn waiting(&self) -> usize {
+        self.state.gate.waiting() as usize
+    }
+
+    /// How many calls may be in flight at once.
+    pub fn max(&self) -> usize {
+        self.state.gate.max() as usize
+    }
+
+    /// Changes how many calls may be in flight at once. When it is raised, those who wait come in at once;
+    /// when it is lowered, whoever is in flight stays, and nobody comes in until enough have left.
+    ///
+    /// # Panics
+    ///
+    /// If `max` is not from 1 to `u32::MAX`.
+    #[track_caller]
+    pub fn set_max(&self, max: usize) {
+        self.state.gate.set_max(allow("LimitHandle::set_max", max, 1..=MAX) as u32);
+    }
+}

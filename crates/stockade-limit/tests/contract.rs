@@ -1,0 +1,10 @@
+//! The concurrency limit keeps the contract of a tower layer.
+
+use stockade_limit::LimitLayer;
+use stockade_testkit::{Probe, contract};
+use tower::Layer;
+
+#[tokio::test(start_paused = true)]
+async fn the_limit_keeps_the_contract() {
+    contract(|inner: Probe| LimitLayer::new(2).layer(inner)).limit(2).run().await.assert();
+}

@@ -1,0 +1,66 @@
+use std::marker::PhantomData;
+
+use stockade_core::LayerError;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::{Pool, PoolBuilder};
+
+/// Puts a pool in front of the service inside; made by [`PoolBuilder::into_layer`].
+///
+/// Each application of the layer starts a pool of its own, whose clones share it.
+///
+/// # Panics
+///
+/// Applying it panics outside a tokio runtime.
+///
+/// # Example
+///
+/// ```
+/// use stockade_core::Error;
+/// use stockade_pool::Pool;
+/// use tower::{ServiceBuilder, ServiceExt};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let pool = ServiceBuilder::new()
+///     .layer(Pool::builder().workers(4).into_layer())
+///     .map_err(Error::Service)
+///     .service_fn(async |n: u32| Ok::<_, std::io::Error>(n + 1));
+/// assert_eq!(pool.oneshot(1).await.unwrap(), 2);
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct PoolLayer<Req> {
+    builder: PoolBuilder,
+    _request: PhantomData<fn(Req)>,
+}
+
+// === impl PoolLayer ===
+
+impl<Req> PoolLayer<Req> {
+    pub(crate) fn new(builder: PoolBuilder) -> Self {
+        Self { builder, _request: PhantomData }
+    }
+}
+
+impl<Req> Clone for PoolLayer<Req> {
+    fn clone(&self) -> Self {
+        Self::new(self.builder.clone())
+    }
+}
+
+impl<Req, S> Layer<S> for PoolLayer<Req>
+where
+    S: Service<Req> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Response: Send + 'static,
+    S::Error: LayerError + Send + 'static,
+    Req: Send + 'static,
+{
+    type Service = Pool<Req, S::Response, S::Error>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        self.builder.clone().build(inner)
+    }
+}

@@ -1,0 +1,230 @@
+use std::{
+    fmt,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use stockade_core::{LayerError, Reason, Shared as Counted, deadline};
+use tower_service::Service;
+
+use crate::{
+    Drained, Job, Outcomes, PoolBuilder, Stats, Submit, TrySubmitError, drain,
+    shared::{Place, Shared},
+};
+
+/// A handle to a pool of workers, and a `tower` service.
+///
+/// As a service it gives real back-pressure:
+///
+/// - `poll_ready` waits for a place in the queue, in FIFO order, and holds it until `call`. It never fails: a
+///   pool that is closed is ready, and refuses in `call` with
+///   [`Reason::Closed`].
+/// - `call` queues the request in that place. Without one it refuses with
+///   [`Reason::QueueFull`] unless there happens to be room.
+/// - A clone shares the pool, and holds no place.
+/// - Dropping a clone gives its place back. Dropping the last one closes the pool: what is queued still runs.
+///
+/// [`submit`](Self::submit) also waits for a place, but holds none while the handle is idle.
+///
+/// The [deadline](stockade_core::deadline) of the caller goes with the job: it is ambient while the job runs,
+/// and a job whose deadline has passed is not started.
+pub struct Pool<Req, T, E> {
+    handles: Counted<Handles<Req, T, E>>,
+    place: Place,
+}
+
+/// What the handles of a pool share; the pool is closed when it is dropped.
+pub(crate) struct Handles<Req, T, E> {
+    pub(crate) shared: Arc<Shared<Req, T, E>>,
+}
+
+/// Watches and drains a pool without keeping it open.
+pub struct PoolHandle<Req, T, E> {
+    shared: Arc<Shared<Req, T, E>>,
+}
+
+impl Pool<(), (), ()> {
+    /// Describes a pool: one worker per core and a queue of 128, unless said otherwise.
+    pub fn builder() -> PoolBuilder {
+        PoolBuilder::default()
+    }
+}
+
+// === impl Pool ===
+
+impl<Req, T, E> Pool<Req, T, E> {
+    pub(crate) fn new(shared: Arc<Shared<Req, T, E>>) -> Self {
+        Self { handles: Counted::new(Arc::new(Handles { shared })), place: Place::None }
+    }
+
+    /// Waits for a place in the queue, and queues `request`.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`](crate::Closed) with the request, if the pool is closed before there is a place.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives the place to the next, and drops the request.
+    pub fn submit(&self, request: Req) -> Submit<Req, T, E> {
+        Submit::new(self.handles.share(), request)
+    }
+
+    /// Queues `request` if there is room and nobody waits for it.
+    ///
+    /// # Errors
+    ///
+    /// [`TrySubmitError`] with the request.
+    pub fn try_submit(&self, request: Req) -> Result<Job<Req, T, E>, TrySubmitError<Req>>
+    where
+        E: LayerError,
+    {
+        Job::submit(self.handles.share(), request, &mut Place::None).map_err(|(error, _)| error)
+    }
+
+    /// Runs all `requests`, and streams what became of them in the order in which they end. Allocates nothing
+    /// a job.
+    pub fn run<I>(&self, requests: I) -> Outcomes<I::IntoIter, T, E>
+    where
+        I: IntoIterator<Item = Req>,
+        E: LayerError,
+    {
+        Outcomes::new(self.handles.share(), requests.into_iter())
+    }
+
+    /// Closes the pool, runs what is queued, and returns when all workers have ended. When `limit` is over
+    /// the requests that were not started are handed back, and calls that run are cancelled at their next
+    /// await.
+    ///
+    /// Callers whose request is handed back get [`Reason::Closed`]; callers
+    /// whose call is cancelled get [`Reason::Cancelled`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the pool closed; another drain goes on.
+    ///
+    /// # Panics
+    ///
+    /// In a runtime without time.
+    pub async fn drain(&self, limit: Duration) -> Drained<Req>
+    where
+        E: LayerError,
+    {
+        drain::drain(Arc::clone(&self.handles.shared), limit).await
+    }
+
+    /// Refuses new jobs from now on; those that are queued will run.
+    pub fn close(&self) {
+        self.handles.shared.close();
+    }
+
+    /// What the pool has done and is doing.
+    pub fn stats(&self) -> Stats {
+        self.handles.shared.stats()
+    }
+
+    /// Watches and drains the pool without keeping it open.
+    pub fn handle(&self) -> PoolHandle<Req, T, E> {
+        PoolHandle { shared: Arc::clone(&self.handles.shared) }
+    }
+}
+
+impl<Req, T, E: LayerError> Service<Req> for Pool<Req, T, E> {
+    type Response = T;
+    type Error = E;
+    type Future = Job<Req, T, E>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), E>> {
+        self.handles.shared.poll_place(&mut self.place, cx).map(Ok)
+    }
+
+    fn call(&mut self, request: Req) -> Self::Future {
+        let lease = self.handles.lease();
+        let shared = &self.handles.shared;
+        if deadline::has_passed() {
+            shared.leave_place(&mut self.place);
+            return Job::refused(shared.rejected(Reason::Expired));
+        }
+        Job::submit(lease, request, &mut self.place).unwrap_or_else(|(error, _)| {
+            let reason = match error {
+                TrySubmitError::Full(_) => Reason::QueueFull,
+                TrySubmitError::Closed(_) => Reason::Closed,
+            };
+            Job::refused(shared.rejected(reason))
+        })
+    }
+}
+
+impl<Req, T, E> Clone for Pool<Req, T, E> {
+    fn clone(&self) -> Self {
+        Self { handles: self.handles.clone(), place: Place::None }
+    }
+}
+
+impl<Req, T, E> Drop for Pool<Req, T, E> {
+    fn drop(&mut self) {
+        if !matches!(self.place, Place::None) {
+            self.handles.shared.leave_place(&mut self.place);
+        }
+    }
+}
+
+impl<Req, T, E> fmt::Debug for Pool<Req, T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        debug(f, "Pool", &self.handles.shared)
+    }
+}
+
+// === impl Handles ===
+
+impl<Req, T, E> Drop for Handles<Req, T, E> {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
+}
+
+// === impl PoolHandle ===
+
+impl<Req, T, E> PoolHandle<Req, T, E> {
+    /// What the pool has done and is doing.
+    pub fn stats(&self) -> Stats {
+        self.shared.stats()
+    }
+
+    /// See [`Pool::drain`].
+    pub async fn drain(&self, limit: Duration) -> Drained<Req>
+    where
+        E: LayerError,
+    {
+        drain::drain(Arc::clone(&self.shared), limit).await
+    }
+
+    /// See [`Pool::close`].
+    pub fn close(&self) {
+        self.shared.close();
+    }
+}
+
+impl<Req, T, E> Clone for PoolHandle<Req, T, E> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<Req, T, E> fmt::Debug for PoolHandle<Req, T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        debug(f, "PoolHandle", &self.shared)
+    }
+}
+
+fn debug<Req, T, E>(
+    f: &mut fmt::Formatter<'_>,
+    name: &str,
+    shared: &Shared<Req, T, E>,
+) -> fmt::Result {
+    f.debug_struct(name)
+        .field("settings", &shared.settings)
+        .field("closed", &shared.is_closed())
+        .finish_non_exhaustive()
+}

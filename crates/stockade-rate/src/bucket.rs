@@ -1,0 +1,328 @@
+//! The token bucket, with time passed in.
+//!
+//! It is the generic cell rate algorithm (ITU-T I.371), whose arithmetic is `governor`'s: instead of a
+//! level that would have to be topped up, one word keeps the *theoretical arrival time*, the instant at
+//! which the bucket will be full again. A call may pass up to `burst - 1` periods before that instant,
+//! and moves it by one period. So the whole bucket is one atomic, and nothing happens while nobody calls.
+//!
+//! A limiter of governor's reads a clock of its own. Here it is put together for one decision, over the
+//! one word that stays, with a clock that says what it was told: that is what makes this room pure, and
+//! lets a late decision be dated back. All of it is inlined away.
+//!
+//! Instants count from zero, when the bucket is full; they stay far from the 584 years that fit, because
+//! the layer allows no bucket that takes longer than [`MAX_FILL`] to fill up.
+
+use std::{cell::Cell, num::NonZeroU32, time::Duration};
+
+use governor::{
+    Quota, RateLimiter, clock,
+    middleware::NoOpMiddleware,
+    nanos::Nanos,
+    state::{NotKeyed, StateStore},
+};
+use stockade_core::config::MAX_DURATION;
+use stockade_core::sync::atomic::{AtomicU64, Ordering};
+
+/// The longest time in which an empty bucket may fill up: twenty years.
+pub(crate) const MAX_FILL: Duration = MAX_DURATION.saturating_mul(2);
+
+/// A bucket of tokens, full at first.
+#[derive(Debug)]
+pub(crate) struct Bucket {
+    quota: Quota,
+    full_at: FullAt,
+}
+
+/// The theoretical arrival time, in nanoseconds. Zero needs no special meaning: a bucket that was full at
+/// zero is full ever since.
+#[derive(Debug, Default)]
+struct FullAt(AtomicU64);
+
+/// A clock that stands still, at zero for the limiter to start with.
+#[derive(Default)]
+struct Standing(Cell<Nanos>);
+
+/// Governor's limiter, without the features that would choose its clock and its store.
+type Limiter<'a> = RateLimiter<NotKeyed, &'a FullAt, Standing, NoOpMiddleware<Nanos>>;
+
+// === impl Bucket ===
+
+impl Bucket {
+    pub(crate) fn new(quota: Quota) -> Self {
+        Self { quota, full_at: FullAt::default() }
+    }
+
+    /// Takes a token, or says when there will be one.
+    #[inline]
+    pub(crate) fn take(&self, now: Nanos) -> Result<(), Nanos> {
+        let limiter = Limiter::new(self.quota, &self.full_at, Standing::default());
+        limiter.clock().0.set(now);
+        limiter.check().map_err(|not| not.earliest_possible())
+    }
+
+    /// Takes the token that somebody has waited for, or says when there will be one.
+    ///
+    /// Who waits is woken late, by the resolution of the timer at least. So the decision is dated back to
+    /// the instant at which the token was there, by one period at most: over a time `w` at most
+    /// `burst + w / period + 1` calls pass, and that lateness is the 1.
+    pub(crate) fn take_due(&self, now: Nanos) -> Result<(), Nanos> {
+        loop {
+            let at = self.earliest().max(now.saturating_sub(self.period())).min(now);
+            match self.take(at) {
+                // A call that did not see anybody wait was faster, and there is one more token.
+                Err(earliest) if earliest <= now => {}
+                decided => return decided,
+            }
+        }
+    }
+
+    /// When a token will be there for one who has `ahead` others ahead, if each of them takes one as soon
+    /// as it can. It may be past. (There are others only since the bucket was empty.)
+    pub(crate) fn due(&self, now: Nanos, ahead: usize) -> Nanos {
+        let period = self.period().as_u64();
+        let ahead = u64::try_from(ahead).unwrap_or(u64::MAX);
+        // What has been due for longer than the bucket takes to fill up has run over.
+        let first = self.earliest().max(now.saturating_sub(self.fill()));
+        first.as_u64().saturating_add(period.saturating_mul(ahead)).into()
+    }
+
+    /// The number of tokens.
+    pub(crate) fn available(&self, now: Nanos) -> u32 {
+        let missing = self.full_at.load().saturating_sub(now);
+        let tokens = self.fill().saturating_sub(missing) / self.period();
+        u32::try_from(tokens).unwrap_or(u32::MAX)
+    }
+
+    /// The time in which one token comes.
+    fn period(&self) -> Nanos {
+        self.quota.replenish_interval().into()
+    }
+
+    /// The time in which an empty bucket fills up.
+    fn fill(&self) -> Nanos {
+        self.quota.burst_size_replenished_in().into()
+    }
+
+    /// Since when, or from when on, there is a token.
+    fn earliest(&self) -> Nanos {
+        self.full_at.load().saturating_sub(self.fill().saturating_sub(self.period()))
+    }
+}
+
+/// A quota of `burst` tokens, and one more every `period`.
+pub(crate) fn quota(period: Duration, burst: NonZeroU32) -> Quota {
+    Quota::with_period(period).expect("a period is at least 1 ns").allow_burst(burst)
+}
+
+// === impl FullAt ===
+
+impl FullAt {
+    fn load(&self) -> Nanos {
+        // Relaxed here and below: the word is all there is, it publishes nothing else.
+        self.0.load(Ordering::Relaxed).into()
+    }
+}
+
+impl StateStore for &FullAt {
+    type Key = NotKeyed;
+
+    #[inline]
+    fn measure_and_replace<T, F, E>(&self, _: &NotKeyed, decide: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        let mut old = self.load();
+        loop {
+            let (outcome, new) = decide(Some(old))?;
+            let (old_word, new_word) = (old.as_u64(), new.as_u64());
+            match self.0.compare_exchange_weak(
+                old_word,
+                new_word,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return Ok(outcome),
+                Err(changed) => old = changed.into(),
+            }
+        }
+    }
+}
+
+// === impl Standing ===
+
+impl clock::Clock for Standing {
+    type Instant = Nanos;
+
+    #[inline]
+    fn now(&self) -> Nanos {
+        self.0.get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn bucket(period: u64, burst: u32) -> Bucket {
+        let burst = NonZeroU32::new(burst).unwrap();
+        Bucket::new(quota(Duration::from_nanos(period), burst))
+    }
+
+    fn nanos(n: u64) -> Nanos {
+        n.into()
+    }
+
+    #[test]
+    fn a_full_bucket_gives_its_burst_and_then_one_token_a_period() {
+        for start in [0, 1, 99, 100, 1_000_000] {
+            let bucket = bucket(100, 3);
+            assert_eq!(bucket.available(nanos(start)), 3);
+            for left in [2, 1, 0] {
+                assert_eq!(bucket.take(nanos(start)), Ok(()));
+                assert_eq!(bucket.available(nanos(start)), left);
+            }
+            for n in 1..10 {
+                let due = nanos(start + 100 * n);
+                assert_eq!(bucket.take(nanos(start + 100 * n - 1)), Err(due));
+                assert_eq!(bucket.take(due), Ok(()));
+            }
+        }
+    }
+
+    #[test]
+    fn the_largest_bucket_does_not_overflow_after_five_hundred_years() {
+        let year = 365 * 86_400 * 1_000_000_000_u64;
+        let ten_years = u64::try_from(MAX_DURATION.as_nanos()).unwrap();
+        for (period, burst) in [(ten_years, 2), (ten_years, 1), (1, u32::MAX)] {
+            let bucket = bucket(period, burst);
+            let now = nanos(500 * year);
+            for _ in 0..burst.min(2) {
+                assert_eq!(bucket.take(now), Ok(()));
+            }
+            assert_eq!(bucket.available(now), burst - burst.min(2));
+            assert_eq!(bucket.due(now, usize::MAX), nanos(u64::MAX));
+            let due = bucket.due(now, 0).max(now);
+            assert_eq!(bucket.take_due(due), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_late_decision_is_dated_back_by_one_period_at_most() {
+        let bucket = bucket(100, 1);
+        assert_eq!(bucket.take(nanos(1_000)), Ok(()));
+        assert_eq!(bucket.take_due(nanos(1_099)), Err(nanos(1_100)));
+        assert_eq!(bucket.take_due(nanos(1_130)), Ok(()));
+        assert_eq!(bucket.earliest(), nanos(1_200), "as if it had been taken in time");
+        assert_eq!(bucket.take_due(nanos(1_900)), Ok(()));
+        assert_eq!(bucket.take_due(nanos(1_900)), Ok(()), "the one more");
+        assert_eq!(bucket.take_due(nanos(1_900)), Err(nanos(2_000)));
+    }
+
+    #[test]
+    fn threads_take_each_token_once() {
+        let bucket = bucket(100, 40_000);
+        let taken = std::thread::scope(|scope| {
+            let take_all = || (0..).take_while(|_| bucket.take(nanos(7)).is_ok()).count();
+            let threads = [(); 4].map(|()| scope.spawn(take_all));
+            threads.map(|thread| thread.join().unwrap()).iter().sum::<usize>()
+        });
+        assert_eq!(taken, 40_000);
+    }
+
+    /// A bucket as one would draw it: a level that is topped up.
+    struct Model {
+        period: u128,
+        full: u128,
+        level: u128,
+        now: u128,
+    }
+
+    impl Model {
+        fn take(&mut self, now: u64) -> Result<(), Nanos> {
+            self.level = self.full.min(self.level + (u128::from(now) - self.now));
+            self.now = u128::from(now);
+            match self.period.checked_sub(self.level) {
+                None | Some(0) => {
+                    self.level -= self.period;
+                    Ok(())
+                }
+                Some(missing) => Err(nanos(now + u64::try_from(missing).unwrap())),
+            }
+        }
+    }
+
+    fn gaps() -> impl Strategy<Value = Vec<u64>> {
+        let gap = prop_oneof![Just(0), 0..10_u64, 0..1_000_u64, Just(100_000)];
+        prop::collection::vec(gap, 1..300)
+    }
+
+    proptest! {
+        #[test]
+        fn decides_like_a_level_that_is_topped_up(
+            period in 1..300_u64, burst in 1..20_u32, gaps in gaps(),
+        ) {
+            let bucket = bucket(period, burst);
+            let full = u128::from(period) * u128::from(burst);
+            let mut model = Model { period: period.into(), full, level: full, now: 0 };
+            let mut now = 0;
+            for gap in gaps {
+                now += gap;
+                let (due, tokens) = (bucket.due(nanos(now), 0), bucket.available(nanos(now)));
+                let decided = bucket.take(nanos(now));
+                prop_assert_eq!(decided, model.take(now));
+                match decided {
+                    Ok(()) => prop_assert!(due <= nanos(now) && tokens > 0),
+                    Err(earliest) => {
+                        prop_assert!(tokens == 0);
+                        prop_assert_eq!(due, earliest);
+                    }
+                }
+                prop_assert_eq!(u128::from(bucket.available(nanos(now))), model.level / model.period);
+            }
+        }
+
+        #[test]
+        fn over_any_time_no_more_pass_than_promised_and_one_if_decisions_are_late(
+            n in 1..20_u32, per in 20..2_000_u64, burst in 1..20_u32, gaps in gaps(), late: bool,
+        ) {
+            let bucket = bucket(per.div_ceil(n.into()), burst);
+            let mut now = 0;
+            let mut passed = Vec::new();
+            for gap in gaps {
+                now += gap;
+                let decided =
+                    if late { bucket.take_due(nanos(now)) } else { bucket.take(nanos(now)) };
+                if decided.is_ok() {
+                    passed.push(now);
+                }
+            }
+            for (i, from) in passed.iter().enumerate() {
+                for (count, to) in (1_u64..).zip(&passed[i..]) {
+                    // In whole numbers: count <= burst + rate * time (+ 1).
+                    let allowed = u64::from(burst) + u64::from(late);
+                    prop_assert!(count * per <= allowed * per + (to - from) * u64::from(n));
+                }
+            }
+        }
+
+        #[test]
+        fn a_predicted_wait_is_the_wait(
+            period in 1..300_u64, burst in 1..20_u32, ahead in 0..30_usize, idle in 0..9_000_u64,
+        ) {
+            let bucket = bucket(period, burst);
+            while bucket.take(nanos(0)).is_ok() {}
+            let now = nanos(idle);
+            let predicted = bucket.due(now, ahead).max(now);
+            let mut at = now;
+            for _ in 0..=ahead {
+                // Each takes its token as soon as it is there.
+                while let Err(due) = bucket.take_due(at) {
+                    at = due;
+                }
+            }
+            prop_assert_eq!(at, predicted);
+        }
+    }
+}

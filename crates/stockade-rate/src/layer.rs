@@ -1,0 +1,183 @@
+//! The layer, which is the configuration.
+
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
+
+use governor::Quota;
+use stockade_core::config::{MAX_DURATION, MIN_DURATION, allow};
+use tower_layer::Layer;
+
+use crate::{
+    Rate, RateHandle,
+    bucket::{self, MAX_FILL},
+    gate::{Gate, Rules},
+};
+
+/// Bounds the rate of calls with a token bucket.
+///
+/// It does not bound how many calls run at the same time, nor for how long: those are other layers.
+///
+/// The bucket is full at first: [`burst`](Self::burst) calls pass at once, then one per period, which is
+/// `per / n`, rounded up to whole nanoseconds. Over any time `w` at most `burst + n * w / per` calls pass,
+/// and one more if tokens are taken late. A call that finds no token waits in a [queue](Self::queue), or is
+/// refused; see [`Rate`] for what happens in `poll_ready` and `call`, and for the errors.
+///
+/// Every clone of the layer, every service it makes and every clone of those share one bucket and one
+/// queue, unless the layer is [`isolated`](Self::isolated). A setter makes a layer with a bucket of its
+/// own, so clone the layer and take its [`handle`](Self::handle) after the last setter.
+///
+/// The timer, on which calls wait, is a millisecond coarse. A token that was waited for is taken as of
+/// the instant at which it was due, up to one period ago, and a burst keeps what came meanwhile: so the rate
+/// is reached as long as nobody is woken later than `burst` periods. A rate `r` above 1,000 calls a second
+/// is not reached by calls that wait unless the burst is at least `r * 1 ms`, rounded up, plus one; where
+/// the machine is busy and wakes later, a larger burst makes up for it.
+///
+/// The first layer of a process calibrates the clock, which takes up to 200 ms; with the feature `test-util`
+/// time is tokio's, so that a paused clock is followed.
+///
+/// # Example
+///
+/// ```
+/// use std::time::Duration;
+/// use stockade_core::Error;
+/// use stockade_rate::RateLayer;
+/// use tower::{ServiceBuilder, ServiceExt, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let layer = RateLayer::new(600, Duration::from_secs(60)).burst(20).max_wait(Duration::from_secs(2));
+/// let service = ServiceBuilder::new()
+///     .layer(layer.name("geocoder"))
+///     .service(service_fn(|n: u32| async move { Ok::<_, Error<std::io::Error>>(n + 1) }));
+/// assert_eq!(service.oneshot(1).await.unwrap(), 2);
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct RateLayer {
+    quota: Quota,
+    rules: Rules,
+    isolated: bool,
+    gate: Arc<Gate>,
+}
+
+/// The longest queue, which still fits the keys of its places.
+const MAX_QUEUE: usize = (u32::MAX - 1) as usize;
+
+// === impl RateLayer ===
+
+impl RateLayer {
+    /// Up to `n` calls a second.
+    ///
+    /// # Panics
+    ///
+    /// Unless `n` is from 1 to 1,000,000,000, where the period is a nanosecond.
+    #[track_caller]
+    pub fn per_second(n: u32) -> Self {
+        let n = allow("RateLayer::per_second", n, 1..=1_000_000_000);
+        Self::every(n, Duration::from_secs(1))
+    }
+
+    /// Up to `n` calls in the time `per`.
+    ///
+    /// # Panics
+    ///
+    /// Unless `per` is from 1 ns to ten years, and `n` from 1 to the number of nanoseconds in `per`.
+    #[track_caller]
+    pub fn new(n: u32, per: Duration) -> Self {
+        let per = allow("RateLayer::new, per", per, MIN_DURATION..=MAX_DURATION);
+        let n = allow("RateLayer::new, n", n, 1..=saturate(per.as_nanos()));
+        Self::every(n, per)
+    }
+
+    /// How many calls pass at once after a pause: the tokens that the bucket holds, `n` by default.
+    ///
+    /// # Panics
+    ///
+    /// Unless `burst` is at least 1, and as many periods are at most twenty years.
+    #[track_caller]
+    #[must_use]
+    pub fn burst(self, burst: u32) -> Self {
+        let most = saturate(MAX_FILL.as_nanos() / self.quota.replenish_interval().as_nanos());
+        let quota = self.quota.allow_burst(non_zero(allow("RateLayer::burst", burst, 1..=most)));
+        Self { quota, ..self }.afresh()
+    }
+
+    /// How many calls may wait, 1,024 by default. With 0 none does: a call that finds no token is refused
+    /// at once.
+    ///
+    /// # Panics
+    ///
+    /// If `n` is above 4,294,967,294.
+    #[track_caller]
+    #[must_use]
+    pub fn queue(self, n: usize) -> Self {
+        let queue = allow("RateLayer::queue", n, 0..=MAX_QUEUE);
+        Self { rules: Rules { queue, ..self.rules }, ..self }.afresh()
+    }
+
+    /// How long a call may wait for its token; not bounded by default.
+    ///
+    /// The wait is known when the call comes, so a call that would have to wait for longer is refused
+    /// then. A call that was let in is not timed: it may wait longer if one ahead of it is not polled.
+    ///
+    /// # Panics
+    ///
+    /// If `wait` is longer than ten years.
+    #[track_caller]
+    #[must_use]
+    pub fn max_wait(self, wait: Duration) -> Self {
+        let max_wait = Some(allow("RateLayer::max_wait", wait, Duration::ZERO..=MAX_DURATION));
+        Self { rules: Rules { max_wait, ..self.rules }, ..self }.afresh()
+    }
+
+    /// A name by which refusals tell this rate limit from others.
+    #[must_use]
+    pub fn name(self, name: &'static str) -> Self {
+        Self { rules: Rules { name: Some(name), ..self.rules }, ..self }.afresh()
+    }
+
+    /// Gives each service that the layer makes a bucket and a queue of its own. Its clones share them.
+    #[must_use]
+    pub fn isolated(self) -> Self {
+        Self { isolated: true, ..self }.afresh()
+    }
+
+    /// What there is to see of the bucket and the queue that all services of this layer share. For those
+    /// of an [`isolated`](Self::isolated) layer, ask each service: [`Rate::handle`].
+    pub fn handle(&self) -> RateHandle {
+        RateHandle::new(Arc::clone(&self.gate))
+    }
+
+    fn every(n: u32, per: Duration) -> Self {
+        // Rounded up, so that never more pass than promised.
+        let period = per.as_nanos().div_ceil(u128::from(n));
+        let period = Duration::from_nanos(u64::try_from(period).unwrap_or(u64::MAX));
+        let quota = bucket::quota(period, non_zero(n));
+        let rules = Rules { queue: 1024, max_wait: None, name: None };
+        Self { quota, rules, isolated: false, gate: Arc::new(Gate::new(quota, rules)) }
+    }
+
+    fn afresh(self) -> Self {
+        Self { gate: Arc::new(Gate::new(self.quota, self.rules)), ..self }
+    }
+}
+
+impl<S> Layer<S> for RateLayer {
+    type Service = Rate<S>;
+
+    fn layer(&self, inner: S) -> Rate<S> {
+        let gate = if self.isolated {
+            Arc::new(Gate::new(self.quota, self.rules))
+        } else {
+            Arc::clone(&self.gate)
+        };
+        Rate::new(inner, gate)
+    }
+}
+
+fn saturate(n: u128) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+fn non_zero(n: u32) -> NonZeroU32 {
+    NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN)
+}

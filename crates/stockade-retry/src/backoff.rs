@@ -1,0 +1,292 @@
+//! How long to wait before the next attempt. Pure: chance is passed in.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use stockade_core::config::{MAX_DURATION, MIN_DURATION, allow};
+
+/// How long to wait before a further attempt.
+///
+/// It knows no clock and keeps no state, so one value serves all calls; chance is drawn anew for every
+/// wait of every call. The default is `exponential(50 ms, 10 s)` with full jitter.
+///
+/// A server's hint is not jittered: the wait is the longer one of the two.
+///
+/// # Example
+///
+/// ```
+/// use std::time::Duration;
+/// use stockade_retry::{Backoff, RetryLayer};
+/// use tower::ServiceBuilder;
+///
+/// let backoff = Backoff::exponential(Duration::from_millis(10), Duration::from_secs(2)).factor(3.0);
+/// let stack = ServiceBuilder::new().layer(RetryLayer::new(4).backoff(backoff));
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Backoff(Kind);
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Exponential { base: Duration, cap: Duration, factor: f64, spread: Spread },
+    Constant(Duration),
+    Custom(fn(u32) -> Duration),
+}
+
+/// How chance is brought in.
+#[derive(Clone, Copy, Debug)]
+enum Spread {
+    None,
+    Full,
+    Decorrelated,
+}
+
+/// The waits of one call.
+#[derive(Debug)]
+pub(crate) struct Waits {
+    rng: Rng,
+    previous: Option<Duration>,
+}
+
+// === impl Backoff ===
+
+impl Backoff {
+    /// Waits up to `base`, then up to twice that, and so on up to `cap`: each wait is drawn evenly from
+    /// zero to that bound ("full jitter", [Exponential Backoff And Jitter, AWS Architecture Blog, 2015]),
+    /// also at the cap, and is never longer.
+    ///
+    /// [Exponential Backoff And Jitter, AWS Architecture Blog, 2015]: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+    ///
+    /// # Panics
+    ///
+    /// If `base` is zero, or `cap` is below `base` or above ten years.
+    #[track_caller]
+    pub fn exponential(base: Duration, cap: Duration) -> Self {
+        allow("Backoff::exponential, base", base, MIN_DURATION..=MAX_DURATION);
+        allow("Backoff::exponential, cap", cap, base..=MAX_DURATION);
+        Self(Kind::Exponential { base, cap, factor: 2.0, spread: Spread::Full })
+    }
+
+    /// Waits for exactly `wait`, every time and without jitter.
+    ///
+    /// # Panics
+    ///
+    /// If `wait` is zero (see [`none`](Self::none)) or above ten years.
+    #[track_caller]
+    pub fn constant(wait: Duration) -> Self {
+        Self(Kind::Constant(allow("Backoff::constant", wait, MIN_DURATION..=MAX_DURATION)))
+    }
+
+    /// Does not wait, unless a server's hint says so.
+    pub const fn none() -> Self {
+        Self(Kind::Constant(Duration::ZERO))
+    }
+
+    /// Waits for what `wait` returns for the number of attempts made so far: 1 before the second one.
+    ///
+    /// No jitter is added, and more than ten years is taken as ten years.
+    pub const fn custom(wait: fn(u32) -> Duration) -> Self {
+        Self(Kind::Custom(wait))
+    }
+
+    /// By what the bound of an exponential backoff grows each time. Default: 2. Changes no other kind.
+    ///
+    /// # Panics
+    ///
+    /// If `factor` is not from 1 to 100.
+    #[must_use]
+    #[track_caller]
+    pub fn factor(mut self, factor: f64) -> Self {
+        let allowed = allow("Backoff::factor", factor, 1.0..=100.0);
+        if let Kind::Exponential { factor, .. } = &mut self.0 {
+            *factor = allowed;
+        }
+        self
+    }
+
+    /// Draws each wait of an exponential backoff from `base` to three times the wait before, up to the
+    /// cap ("decorrelated jitter", the same source); [`factor`](Self::factor) then has no say. Changes no other kind.
+    #[must_use]
+    pub const fn decorrelated(self) -> Self {
+        self.spread(Spread::Decorrelated)
+    }
+
+    /// Waits for the bound of an exponential backoff itself, not for a part of it. Calls that failed
+    /// together then come back together. Changes no other kind.
+    #[must_use]
+    pub const fn without_jitter(self) -> Self {
+        self.spread(Spread::None)
+    }
+
+    const fn spread(mut self, chosen: Spread) -> Self {
+        if let Kind::Exponential { spread, .. } = &mut self.0 {
+            *spread = chosen;
+        }
+        self
+    }
+
+    /// The wait after `attempts` attempts, of which there was at least one.
+    pub(crate) fn wait(&self, attempts: u32, waits: &mut Waits) -> Duration {
+        let (base, cap, factor, spread) = match self.0 {
+            Kind::Constant(wait) => return wait,
+            Kind::Custom(wait) => return wait(attempts).min(MAX_DURATION),
+            Kind::Exponential { base, cap, factor, spread } => (base, cap, factor, spread),
+        };
+        let bound = || bound(base, cap, factor, attempts.saturating_sub(1));
+        let wait = match spread {
+            Spread::None => bound(),
+            Spread::Full => waits.draw(Duration::ZERO, bound()),
+            Spread::Decorrelated => {
+                let previous = waits.previous.unwrap_or(base);
+                waits.draw(base, previous.saturating_mul(3).min(cap))
+            }
+        };
+        waits.previous = Some(wait);
+        wait
+    }
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self::exponential(Duration::from_millis(50), Duration::from_secs(10))
+    }
+}
+
+/// `min(cap, base * factor^exponent)`. What overflows becomes infinite, and so the cap.
+fn bound(base: Duration, cap: Duration, factor: f64, exponent: u32) -> Duration {
+    let exponent = i32::try_from(exponent).unwrap_or(i32::MAX);
+    let grown = nanos(base) as f64 * factor.powi(exponent);
+    Duration::from_nanos(grown as u64).min(cap)
+}
+
+/// Durations of at most ten years fit.
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+// === impl Waits ===
+
+impl Waits {
+    pub(crate) const fn new(rng: Rng) -> Self {
+        Self { rng, previous: None }
+    }
+
+    fn draw(&mut self, from: Duration, to: Duration) -> Duration {
+        Duration::from_nanos(self.rng.u64(nanos(from)..=nanos(to)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{prop_assert, proptest};
+
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn waits(seed: u64) -> Waits {
+        Waits::new(Rng::with_seed(seed))
+    }
+
+    #[test]
+    fn the_bound_doubles_up_to_the_cap() {
+        let backoff = Backoff::exponential(MS * 50, MS * 300).without_jitter();
+        let seen = [1, 2, 3, 4, 5, 1_000_000, u32::MAX].map(|n| backoff.wait(n, &mut waits(0)));
+        assert_eq!(seen, [50, 100, 200, 300, 300, 300, 300].map(|n| MS * n));
+        let tripled = backoff.factor(3.0);
+        assert_eq!(
+            [1, 2, 3].map(|n| tripled.wait(n, &mut waits(0))),
+            [50, 150, 300].map(|n| MS * n)
+        );
+    }
+
+    #[test]
+    fn the_longest_durations_saturate() {
+        let backoff = Backoff::exponential(MAX_DURATION, MAX_DURATION);
+        for n in [1, 2, 1_000_000, u32::MAX] {
+            assert_eq!(backoff.without_jitter().wait(n, &mut waits(1)), MAX_DURATION);
+            assert!(backoff.wait(n, &mut waits(1)) <= MAX_DURATION);
+            let mut decorrelated = waits(1);
+            for _ in 0..9 {
+                assert_eq!(backoff.decorrelated().wait(n, &mut decorrelated), MAX_DURATION);
+            }
+        }
+        assert_eq!(Backoff::custom(|_| Duration::MAX).wait(1, &mut waits(1)), MAX_DURATION);
+    }
+
+    #[test]
+    fn jitter_is_alive_at_the_cap() {
+        let backoff = Backoff::exponential(MS * 50, MS * 100);
+        let mut one_call = waits(7);
+        let drawn: Vec<_> = (0..1_000).map(|_| backoff.wait(1_000_000, &mut one_call)).collect();
+        let below = drawn.iter().filter(|wait| **wait < MS * 50).count();
+        assert!((400..600).contains(&below), "half of them are in the lower half: {below}");
+        assert!(drawn.iter().all(|wait| *wait <= MS * 100));
+        assert!(drawn.iter().any(|wait| *wait > MS * 99));
+    }
+
+    #[test]
+    fn custom_is_told_the_attempts_so_far() {
+        let backoff = Backoff::custom(|attempts| MS * attempts);
+        assert_eq!([1, 2, 9].map(|n| backoff.wait(n, &mut waits(0))), [MS, MS * 2, MS * 9]);
+        assert_eq!(Backoff::none().wait(1, &mut waits(0)), Duration::ZERO);
+        assert_eq!(Backoff::constant(MS).factor(9.0).decorrelated().wait(8, &mut waits(0)), MS);
+    }
+
+    #[test]
+    #[should_panic(expected = "Backoff::exponential, base: 0ns is not allowed")]
+    fn a_base_of_zero_is_wrong() {
+        Backoff::exponential(Duration::ZERO, MS);
+    }
+
+    #[test]
+    #[should_panic(
+        expected = "Backoff::exponential, cap: 1ms is not allowed, it has to be from 2ms"
+    )]
+    fn a_cap_below_the_base_is_wrong() {
+        Backoff::exponential(MS * 2, MS);
+    }
+
+    #[test]
+    #[should_panic(expected = "Backoff::exponential, cap: 18446744073709551615.999999999s")]
+    fn an_endless_cap_is_wrong() {
+        Backoff::exponential(MS, Duration::MAX);
+    }
+
+    #[test]
+    #[should_panic(expected = "Backoff::constant: 18446744073709551615.999999999s is not allowed")]
+    fn an_endless_wait_is_wrong() {
+        Backoff::constant(Duration::MAX);
+    }
+
+    #[test]
+    #[should_panic(
+        expected = "Backoff::factor: NaN is not allowed, it has to be from 1.0 to 100.0"
+    )]
+    fn a_factor_that_is_no_number_is_wrong() {
+        let _ = Backoff::default().factor(f64::NAN);
+    }
+
+    proptest! {
+        #[test]
+        fn a_wait_is_within_its_bounds(
+            base in 1..=u64::MAX,
+            more in 0..=u64::MAX,
+            attempts in 1..=u32::MAX,
+            seed: u64,
+        ) {
+            let base = Duration::from_nanos(base).min(MAX_DURATION);
+            let cap = base.saturating_add(Duration::from_nanos(more)).min(MAX_DURATION);
+            let backoff = Backoff::exponential(base, cap);
+            let most = backoff.without_jitter().wait(attempts, &mut waits(seed));
+            prop_assert!(base <= most && most <= cap);
+            prop_assert!(backoff.wait(attempts, &mut waits(seed)) <= most);
+            let mut one_call = waits(seed);
+            let mut previous = base;
+            for n in 1..20 {
+                let wait = backoff.decorrelated().wait(n, &mut one_call);
+                prop_assert!(base <= wait && wait <= cap && wait <= previous.saturating_mul(3));
+                previous = wait;
+            }
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! The response future: an attempt, a wait, a service made ready, and again.
+//!
+//! ```text
+//!              failed, and to be repeated      woke up              ready
+//!   Calling ------------------------> Sleeping ------> Readying ----------> Calling
+//!      |                              (or at once)         |
+//!      | succeeded, or given up                            | failed: counts as an attempt
+//!      v                                                   v
+//!    Done <------------------------------------------------+--> Sleeping
+//! ```
+
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use pin_project_lite::pin_project;
+use stockade_core::{Class, Classify, LayerError, attempts, deadline};
+use tokio::{
+    task::coop,
+    time::{Instant, Sleep, sleep_until},
+};
+use tower_service::Service;
+
+use crate::{
+    CloneRequest, Idempotent, backoff::Waits, handle::GaveUp, service::Application, shared::Lease,
+};
+
+pin_project! {
+    /// The answer of a call through [`Retry`](crate::Retry).
+    ///
+    /// Once it has been ready it holds nothing any more.
+    ///
+    /// # Panics
+    ///
+    /// When polled after it has been ready, and as [`Retry`](crate::Retry) tells.
+    pub struct ResponseFuture<Req, S, C, I, K>
+    where
+        S: Service<Req>,
+    {
+        #[pin]
+        state: State<S, S::Future>,
+        // Given up when the call ends.
+        call: Option<Call<Req, S, S::Error, C, I, K>>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State<S, F> {
+        Calling { #[pin] attempt: F },
+        Sleeping { #[pin] sleep: Sleep },
+        Readying { service: S },
+        Done,
+    }
+}
+
+/// What a call keeps over its attempts.
+struct Call<Req, S, E, C, I, K> {
+    lease: Lease<Application<S, C, I, K>>,
+    /// For the next attempt, if the request can be repeated.
+    request: Option<Req>,
+    /// How many there were, with the one that is under way.
+    attempts: u32,
+    /// When it is too late to begin another one.
+    until: Option<Instant>,
+    waits: Option<Waits>,
+    /// The error to give up with, so far.
+    error: Option<(Weight, E)>,
+}
+
+/// Whose error it is. On giving up the last one of the greatest weight is the answer.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Weight {
+    /// A layer inside did not let the call through.
+    Refused,
+    /// The instance for a further attempt did not become ready.
+    Unready,
+    /// The service failed.
+    Failed,
+}
+
+/// An attempt that has ended: its class, its result, and whether the request was sent.
+type Ended<T, E> = (Class, Result<T, E>, bool);
+
+/// What comes after an attempt.
+enum Next<T> {
+    Answer(T),
+    /// Another attempt, after a wait until then.
+    Wait(Instant),
+    /// Another attempt at once.
+    Begin,
+}
+
+// === impl ResponseFuture ===
+
+impl<Req, S, C, I, K> ResponseFuture<Req, S, C, I, K>
+where
+    S: Service<Req>,
+{
+    #[inline]
+    pub(crate) fn new(
+        attempt: S::Future,
+        request: Option<Req>,
+        until: Option<Instant>,
+        lease: Lease<Application<S, C, I, K>>,
+    ) -> Self {
+        let call = Call { lease, request, attempts: 1, until, waits: None, error: None };
+        Self { state: State::Calling { attempt }, call: Some(call) }
+    }
+}
+
+impl<Req, S, C, I, K> Future for ResponseFuture<Req, S, C, I, K>
+where
+    S: Service<Req> + Clone,
+    S::Error: LayerError,
+    C: Classify<S::Response, S::Error>,
+    I: Idempotent<Req>,
+    K: CloneRequest<Req>,
+{
+    type Output = Result<S::Response, S::Error>;
+
+    /// The pass path: a first attempt that succeeds.
+    // Left to itself the compiler calls, moves the future through memory, and takes twice as long.
+    #[inline(always)]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.as_mut().project();
+        let call = this.call.as_mut().expect("a call is polled until it is ready, not after");
+        let StateProj::Calling { attempt } = this.state.as_mut().project() else {
+            return self.poll_further(cx, None);
+        };
+        let result = ready!(attempt.poll(cx));
+        // What the attempt held is free before its result is looked at.
+        this.state.set(State::Done);
+        match call.classify(&result) {
+            Class::Success if call.attempts == 1 => {
+                *this.call = None;
+                Poll::Ready(result)
+            }
+            class => self.poll_further(cx, Some((class, result, true))),
+        }
+    }
+}
+
+impl<Req, S, C, I, K> ResponseFuture<Req, S, C, I, K>
+where
+    S: Service<Req> + Clone,
+    S::Error: LayerError,
+    C: Classify<S::Response, S::Error>,
+    I: Idempotent<Req>,
+    K: CloneRequest<Req>,
+{
+    /// All other paths, which begin with an attempt that has ended, unless one is under way.
+    #[cold]
+    fn poll_further(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut ended: Option<Ended<S::Response, S::Error>>,
+    ) -> Poll<Result<S::Response, S::Error>> {
+        let mut this = self.project();
+        let call = this.call.as_mut().expect("a call is polled until it is ready, not after");
+        loop {
+            if let Some((class, result, sent)) = ended.take() {
+                match call.judge(class, result, sent) {
+                    Next::Answer(result) => {
+                        *this.call = None;
+                        return Poll::Ready(result);
+                    }
+                    Next::Wait(until) => {
+                        this.state.set(State::Sleeping { sleep: sleep_until(until) });
+                    }
+                    Next::Begin => this.state.set(State::Readying { service: call.begin() }),
+                }
+            }
+            match this.state.as_mut().project() {
+                StateProj::Calling { attempt } => {
+                    let result = ready!(attempt.poll(cx));
+                    this.state.set(State::Done);
+                    ended = Some((call.classify(&result), result, true));
+                }
+                StateProj::Sleeping { sleep } => {
+                    ready!(sleep.poll(cx));
+                    this.state.set(State::Readying { service: call.begin() });
+                }
+                StateProj::Readying { service } => {
+                    // A service that is always ready and always fails must not keep the thread.
+                    let progress = ready!(coop::poll_proceed(cx));
+                    let readiness = ready!(service.poll_ready(cx));
+                    progress.made_progress();
+                    match readiness {
+                        Ok(()) => {
+                            let attempt = service.call(call.next_request());
+                            this.state.set(State::Calling { attempt });
+                        }
+                        Err(error) => {
+                            this.state.set(State::Done);
+                            let result = Err(error);
+                            ended = Some((call.classify(&result), result, false));
+                        }
+                    }
+                }
+                StateProj::Done => unreachable!("a call that is under way has a state"),
+            }
+        }
+    }
+}
+
+impl<Req, S, C, I, K> fmt::Debug for ResponseFuture<Req, S, C, I, K>
+where
+    S: Service<Req>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match self.state {
+            State::Calling { .. } => "calling",
+            State::Sleeping { .. } => "sleeping",
+            State::Readying { .. } => "readying",
+            State::Done => "done",
+        };
+        f.debug_struct("ResponseFuture")
+            .field("state", &state)
+            .field("attempts", &self.call.as_ref().map(|call| call.attempts))
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl Call ===
+
+impl<Req, S, E, C, I, K> Call<Req, S, E, C, I, K>
+where
+    E: LayerError,
+    I: Idempotent<Req>,
+    K: CloneRequest<Req>,
+{
+    #[inline]
+    fn classify<T>(&self, result: &Result<T, E>) -> Class
+    where
+        C: Classify<T, E>,
+    {
+        self.lease.policy.classify.classify(result.as_ref())
+    }
+
+    fn judge<T>(&mut self, class: Class, result: Result<T, E>, sent: bool) -> Next<Result<T, E>> {
+        if class == Class::Success {
+            self.lease.state().recovered();
+            return Next::Answer(result);
+        }
+        match (self.plan(class, sent), result) {
+            (Ok(next), Ok(response)) => {
+                // Its connection may be what the next attempt needs.
+                drop(response);
+                next
+            }
+            (Ok(next), Err(error)) => {
+                self.error = Some(self.weightier(error, sent));
+                next
+            }
+            (Err(reason), result) => {
+                self.lease.state().gave_up(reason);
+                #[cfg(feature = "tracing")]
+                tracing::debug!(
+                    target: "stockade",
+                    layer = "retry",
+                    name = self.lease.policy.name,
+                    reason = reason.as_str(),
+                    attempts = self.attempts,
+                    class = ?class,
+                    "gave up"
+                );
+                Next::Answer(result.map_err(|error| self.weightier(error, sent).1))
+            }
+        }
+    }
+
+    /// Whether there is another attempt, and when. What costs others something comes last: the token.
+    fn plan<T>(&mut self, class: Class, sent: bool) -> Result<Next<T>, GaveUp> {
+        let policy = &self.lease.policy;
+        if class == Class::Permanent {
+            return Err(GaveUp::Permanent);
+        }
+        if self.attempts >= policy.max_attempts {
+            return Err(GaveUp::Exhausted);
+        }
+        let harmless = !sent || matches!(class, Class::Unsent { .. });
+        match &self.request {
+            Some(request) if harmless || policy.idempotent.may_repeat(request) => {}
+            _ => return Err(GaveUp::NotRepeatable),
+        }
+        let waits =
+            self.waits.get_or_insert_with(|| Waits::new(self.lease.state().rng(policy.seed)));
+        let wait = policy.backoff.wait(self.attempts, waits);
+        let wait = wait.max(class.after().unwrap_or_default());
+        let now = Instant::now();
+        let then = deadline::saturating_add(now, wait);
+        if self.until.is_some_and(|until| until < then) || deadline::is_before(then) {
+            return Err(GaveUp::TooLate);
+        }
+        if !self.lease.retry(&policy.budget, now) {
+            return Err(GaveUp::OverBudget);
+        }
+        #[cfg(feature = "tracing")]
+        tracing::debug!(
+            target: "stockade",
+            layer = "retry",
+            name = policy.name,
+            attempt = self.attempts + 1,
+            wait = ?wait,
+            class = ?class,
+            "retrying"
+        );
+        Ok(if wait.is_zero() { Next::Begin } else { Next::Wait(then) })
+    }
+
+    /// The error to give up with, now that there is another one.
+    fn weightier(&mut self, error: E, sent: bool) -> (Weight, E) {
+        let weight = match error.rejected() {
+            Some(rejected) if !rejected.may_have_run() => Weight::Refused,
+            _ if !sent => Weight::Unready,
+            _ => Weight::Failed,
+        };
+        match self.error.take() {
+            Some(before) if before.0 > weight => before,
+            _ => (weight, error),
+        }
+    }
+
+    /// The request for an attempt that begins, which leaves a copy for the one after it.
+    fn next_request(&mut self) -> Req {
+        let request = self.request.take().expect("another attempt is planned only with a request");
+        self.request = self.lease.policy.copy(self.attempts, &request);
+        request
+    }
+}
+
+impl<Req, S: Clone, E, C, I, K> Call<Req, S, E, C, I, K> {
+    /// Begins another attempt, with an instance that is still to become ready.
+    fn begin(&mut self) -> S {
+        self.attempts += 1;
+        attempts::record();
+        self.lease.instance()
+    }
+}

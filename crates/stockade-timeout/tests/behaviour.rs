@@ -1,0 +1,214 @@
+//! What the timeout does, on the paused clock.
+
+use std::{
+    convert::Infallible,
+    future::{pending, poll_fn},
+    pin::pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use stockade_core::{
+    Error, LayerError, Reason,
+    deadline::{self, Deadline},
+};
+use stockade_timeout::{Timeout, TimeoutLayer};
+use tokio::{
+    runtime::Handle,
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+use tokio_test::{assert_pending, assert_ready_ok, task as polled};
+use tower::{Layer, Service, ServiceExt, service_fn};
+
+type Refusal = Error<Infallible>;
+
+const MS: Duration = Duration::from_millis(1);
+
+fn layer(millis: u32) -> TimeoutLayer {
+    TimeoutLayer::new(MS * millis)
+}
+
+/// Answers with the deadline it saw, after the wait it is asked for.
+async fn see(wait: Duration) -> Result<Option<Instant>, Refusal> {
+    let deadline = deadline::current();
+    sleep(wait).await;
+    Ok(deadline)
+}
+
+fn fires_about(start: Instant, millis: u128) {
+    let took = start.elapsed().as_millis();
+    assert!((millis..=millis + 2).contains(&took), "took {took} ms instead of {millis}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_takes_too_long_is_dropped_and_the_error_carries_the_limit() {
+    let (alive, gone) = tokio::sync::oneshot::channel::<()>();
+    let mut alive = Some(alive);
+    let mut svc = layer(20).name("slow").layer(service_fn(move |()| {
+        let alive = alive.take();
+        async move {
+            let _alive = alive;
+            pending::<Result<(), Refusal>>().await
+        }
+    }));
+    let start = Instant::now();
+    let mut call = pin!(svc.call(()));
+    let error = call.as_mut().await.unwrap_err();
+    fires_about(start, 20);
+    assert_eq!(error.rejected().unwrap().limit(), Some(20 * MS));
+    assert_eq!(error.to_string(), "timeout `slow`: timed out after 20ms");
+    assert!(gone.await.is_err(), "the call inside is dropped although the future is kept");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_answered_at_once_reads_no_clock_and_starts_no_timer() {
+    let svc = layer(20).layer(service_fn(async |n: u32| Ok::<_, Refusal>(n)));
+    let mut call = polled::spawn(svc.oneshot(7));
+    assert_eq!(assert_ready_ok!(call.poll()), 7);
+    assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
+}
+
+#[test]
+fn a_call_that_is_answered_at_once_needs_no_runtime() {
+    let svc = layer(20).layer(service_fn(async |n: u32| Ok::<_, Refusal>(n)));
+    assert_eq!(assert_ready_ok!(polled::spawn(svc.oneshot(7)).poll()), 7);
+}
+
+#[test]
+#[should_panic(expected = "no tokio runtime here")]
+fn a_call_that_waits_outside_a_runtime_says_so() {
+    let svc = layer(20).layer(service_fn(|()| pending::<Result<(), Refusal>>()));
+    assert_pending!(polled::spawn(svc.oneshot(())).poll());
+}
+
+#[tokio::test(start_paused = true)]
+async fn time_spent_before_the_first_poll_does_not_count() {
+    let mut svc = layer(20).layer(service_fn(see));
+    let call = svc.call(15 * MS);
+    sleep(100 * MS).await;
+    call.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_there_when_the_timer_fires_is_not_lost() {
+    let mut svc = layer(20).layer(service_fn(see));
+    let mut call = polled::spawn(svc.call(10 * MS));
+    assert_pending!(call.poll());
+    sleep(100 * MS).await;
+    assert_ready_ok!(call.poll());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_layers_inside_see_the_earliest_deadline() {
+    let start = Instant::now();
+    for (outer, inner) in [(30, 50), (50, 30)] {
+        let svc = layer(outer).layer(layer(inner).layer(service_fn(see)));
+        assert_eq!(svc.oneshot(Duration::ZERO).await.unwrap(), Some(start + 30 * MS));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nested_timeouts_fire_at_the_earliest_and_say_which() {
+    for (outer, inner, limit) in [(30, 50, 30), (50, 30, 30)] {
+        let start = Instant::now();
+        let svc =
+            layer(outer).name("outer").layer(layer(inner).name("inner").layer(service_fn(see)));
+        let error = svc.oneshot(1_000 * MS).await.unwrap_err();
+        let rejected = error.rejected().unwrap();
+        fires_about(start, 30);
+        assert_eq!(rejected.limit(), Some(limit * MS));
+        assert_eq!(rejected.name(), Some(if outer < inner { "outer" } else { "inner" }));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_set_by_someone_else_is_seen_inside() {
+    let soon = Instant::now() + 5 * MS;
+    let mut svc = layer(50).layer(service_fn(async |()| Ok::<_, Refusal>(deadline::current())));
+    let mut call = Deadline::At(soon).enter(|| polled::spawn(svc.call(())));
+    let seen = Deadline::At(soon).enter(|| assert_ready_ok!(call.poll()));
+    assert_eq!(seen, Some(soon));
+    assert_eq!(deadline::current(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_fires_although_the_call_eats_the_cooperative_budget() {
+    let svc = layer(20).layer(service_fn(|()| {
+        poll_fn(|cx| {
+            exhaust(cx);
+            Poll::<Result<(), Refusal>>::Pending
+        })
+    }));
+    // A busy call keeps a paused clock from moving by itself.
+    let advance = tokio::spawn(async {
+        for _ in 0..40 {
+            tokio::time::advance(MS).await;
+        }
+    });
+    let error = tokio::spawn(svc.oneshot(())).await.unwrap().unwrap_err();
+    assert_eq!(error.rejected().unwrap().reason(), Reason::Elapsed);
+    advance.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_inside_is_a_panic_and_not_a_timeout() {
+    let svc = layer(20).layer(service_fn(async |()| -> Result<(), Refusal> { panic!("inside") }));
+    let panic = tokio::spawn(svc.clone().oneshot(())).await.unwrap_err().into_panic();
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"inside"));
+    assert!(!deadline::is_set());
+}
+
+#[tokio::test(start_paused = true)]
+async fn thousands_of_calls_share_one_task_and_leave_nothing() {
+    let svc: Timeout<_> = layer(20).layer(service_fn(see));
+    let start = Instant::now();
+    let mut calls = JoinSet::new();
+    for n in 0..5_000 {
+        calls.spawn(svc.clone().oneshot(MS * (5 + n % 2 * 1_000)));
+    }
+    tokio::task::yield_now().await;
+    assert_eq!(Handle::current().metrics().num_alive_tasks(), 5_001);
+    let results = calls.join_all().await;
+    fires_about(start, 20);
+    assert_eq!(results.into_iter().filter(Result::is_ok).count(), 2_500);
+    tokio::task::yield_now().await;
+    assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exhausted_budget_does_not_pass_for_a_late_answer() {
+    let mut svc = layer(20).layer(service_fn(see));
+    let mut call = polled::spawn(svc.call(10 * MS));
+    assert_pending!(call.poll());
+    sleep(100 * MS).await;
+    poll_fn(|cx| {
+        exhaust(cx);
+        assert_pending!(call.poll());
+        Poll::Ready(())
+    })
+    .await;
+    assert!(call.is_woken());
+    tokio::task::yield_now().await;
+    assert_ready_ok!(call.poll());
+}
+
+/// Uses up what is left of the task's cooperative budget.
+fn exhaust(cx: &mut Context<'_>) {
+    while let Poll::Ready(budget) = tokio::task::coop::poll_proceed(cx) {
+        budget.made_progress();
+    }
+}
+
+#[test]
+fn an_impossible_limit_is_refused_where_it_is_written() {
+    let message = |limit| {
+        let panic = std::panic::catch_unwind(|| TimeoutLayer::new(limit)).unwrap_err();
+        panic.downcast_ref::<String>().unwrap().clone()
+    };
+    let zero = message(Duration::ZERO);
+    assert_eq!(zero, "TimeoutLayer::new: 0ns is not allowed, it has to be from 1ns to 315360000s");
+    assert!(
+        message(Duration::MAX).starts_with("TimeoutLayer::new: 18446744073709551615.999999999s")
+    );
+}

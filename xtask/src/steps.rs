@@ -1,0 +1,204 @@
+//! The checks, as a table: to add one, add a line to [`CI`] and the function that it names.
+//!
+//! All of them build with the same profile and without `RUSTFLAGS`, so that what one has built the next
+//! finds. Only the examples are built a second time, for release.
+
+use std::{env, process::Command, time::Duration};
+
+use anyhow::{Result, ensure};
+use cargo_metadata::Target;
+
+use crate::{
+    metadata::{EXAMPLES, Project, feature_sets},
+    run,
+};
+
+/// A check, and what to call it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Step {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) run: fn(&Job) -> Result<()>,
+}
+
+/// What is to be checked.
+#[derive(Debug)]
+pub(crate) struct Job {
+    project: Project,
+    /// The packages to look at; none means all.
+    packages: Vec<String>,
+    /// What the test binaries are handed.
+    test_args: Vec<String>,
+}
+
+/// What `cargo xtask ci` runs, in this order.
+pub(crate) const CI: &[Step] = &[
+    Step { name: "fmt", about: "the code is formatted", run: fmt },
+    Step { name: "clippy", about: "no warnings, in any target", run: clippy },
+    Step {
+        name: "features",
+        about: "no warnings with each feature of each crate alone, none and all",
+        run: features,
+    },
+    Step { name: "test", about: "what `cargo xtask test` runs", run: test },
+    Step { name: "docs", about: "the documentation builds without warnings", run: docs },
+    Step { name: "examples", about: "every example runs to its end", run: examples },
+    Step {
+        name: "deny",
+        about: "licences, duplicate versions and sources of the dependencies",
+        run: deny,
+    },
+];
+
+/// What `cargo xtask test` runs, in this order.
+const TEST: &[Step] = &[
+    Step { name: "tests", about: "unit and integration tests", run: tests },
+    Step { name: "doctests", about: "the code in the documentation", run: doctests },
+];
+
+/// The longest that an example may run.
+const EXAMPLE_LIMIT: Duration = Duration::from_secs(3 * 60);
+
+/// The `cargo-deny` to install where there is none.
+const CARGO_DENY: &str = "0.20.2";
+
+// === impl Job ===
+
+impl Job {
+    /// Looks at `packages` alone, or at the whole workspace where there are none.
+    ///
+    /// # Errors
+    ///
+    /// When a package is not in the workspace.
+    pub(crate) fn new(
+        project: Project,
+        packages: Vec<String>,
+        test_args: Vec<String>,
+    ) -> Result<Self> {
+        for name in &packages {
+            project.package(name)?;
+        }
+        Ok(Self { project, packages, test_args })
+    }
+
+    fn selects(&self, package: &str) -> bool {
+        self.packages.is_empty() || self.packages.iter().any(|name| name == package)
+    }
+
+    /// Whether there is code in documentation to run: cargo does that for libraries alone.
+    fn has_library(&self) -> bool {
+        let mut selected = self.project.packages().filter(|p| self.selects(&p.name));
+        selected.any(|p| p.targets.iter().any(Target::is_lib))
+    }
+
+    /// `cargo COMMAND`, from the workspace's root.
+    fn cargo(&self, command: &str) -> Command {
+        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.current_dir(self.project.root()).arg(command);
+        // Cargo tells a program that it runs about the program's own package. Some build scripts watch
+        // these variables, and would run anew whenever `cargo` and `cargo xtask` take turns.
+        for (name, _) in env::vars_os() {
+            let told = name.to_str();
+            if told.is_some_and(|n| n.starts_with("CARGO_PKG_") || n.starts_with("CARGO_MANIFEST_"))
+            {
+                cargo.env_remove(name);
+            }
+        }
+        cargo
+    }
+
+    /// `cargo COMMAND` on the selected packages.
+    fn cargo_on_selected(&self, command: &str) -> Command {
+        let mut cargo = self.cargo(command);
+        if self.packages.is_empty() {
+            cargo.arg(if command == "fmt" { "--all" } else { "--workspace" });
+        }
+        for name in &self.packages {
+            cargo.args(["--package", name]);
+        }
+        cargo
+    }
+}
+
+// === the steps ===
+
+/// Runs all tests, and the code in the documentation.
+pub(crate) fn test(job: &Job) -> Result<()> {
+    run::all(TEST.iter(), job, false)
+}
+
+fn fmt(job: &Job) -> Result<()> {
+    run::command(job.cargo_on_selected("fmt").arg("--check"))
+}
+
+fn clippy(job: &Job) -> Result<()> {
+    let mut cargo = job.cargo_on_selected("clippy");
+    run::command(cargo.args(["--all-targets", "--all-features", "--", "-D", "warnings"]))
+}
+
+fn features(job: &Job) -> Result<()> {
+    for package in job.project.crates().filter(|p| job.selects(&p.name)) {
+        for set in feature_sets(&package.features) {
+            // Clippy, because `cargo check` can deny warnings only through RUSTFLAGS, which would build
+            // every dependency once more.
+            let mut cargo = job.cargo("clippy");
+            cargo.args(["--quiet", "--package", &package.name]).args(set);
+            run::command(cargo.args(["--", "-D", "warnings"]))?;
+        }
+    }
+    Ok(())
+}
+
+fn tests(job: &Job) -> Result<()> {
+    cargo_test(job, "--tests")
+}
+
+fn doctests(job: &Job) -> Result<()> {
+    if !job.has_library() {
+        println!("no library among the selected packages");
+        return Ok(());
+    }
+    cargo_test(job, "--doc")
+}
+
+fn cargo_test(job: &Job, kind: &str) -> Result<()> {
+    let mut cargo = job.cargo_on_selected("test");
+    cargo.args(["--all-features", "--no-fail-fast", kind]);
+    if !job.test_args.is_empty() {
+        cargo.arg("--").args(&job.test_args);
+    }
+    run::command(&mut cargo)
+}
+
+fn docs(job: &Job) -> Result<()> {
+    let mut cargo = job.cargo_on_selected("doc");
+    run::command(cargo.args(["--no-deps", "--all-features"]).env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+fn examples(job: &Job) -> Result<()> {
+    let examples = job.project.examples()?;
+    ensure!(!examples.is_empty(), "{EXAMPLES} has no examples");
+    // Built beforehand, so that the limit is on the run alone.
+    run::command(job.cargo("build").args(["--release", "--package", EXAMPLES, "--examples"]))?;
+    for example in examples {
+        let mut cargo = job.cargo("run");
+        cargo.args(["--quiet", "--release", "--package", EXAMPLES, "--example", &example.name]);
+        if !example.args.is_empty() {
+            cargo.arg("--").args(example.args);
+        }
+        run::command_within(EXAMPLE_LIMIT, &mut cargo)?;
+    }
+    Ok(())
+}
+
+/// Leaves advisories out: they change without a change here, and need the network.
+fn deny(job: &Job) -> Result<()> {
+    let installed = job.cargo("deny").arg("--version").output()?.status.success();
+    if !installed {
+        println!("cargo-deny is not installed: building it takes about three minutes");
+        let mut cargo = job.cargo("install");
+        cargo.args(["cargo-deny", "--locked", "--version", CARGO_DENY, "--target-dir"]);
+        run::command(cargo.arg(job.project.target_directory().join("tools")))?;
+    }
+    run::command(job.cargo("deny").args(["check", "licenses", "bans", "sources"]))
+}
