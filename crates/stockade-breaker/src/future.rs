@@ -4,7 +4,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use pin_project_lite::pin_project;
@@ -29,8 +29,7 @@ pin_project! {
     {
         #[pin]
         state: State<S, Req, S::Future>,
-        // None in a call that was refused, or is settled.
-        ticket: Option<Ticket<C>>,
+        ticket: Ticket<C>,
     }
 }
 
@@ -51,16 +50,16 @@ where
     S: Service<Req>,
 {
     #[inline]
-    pub(crate) const fn running(future: S::Future, ticket: Option<Ticket<C>>) -> Self {
+    pub(crate) const fn running(future: S::Future, ticket: Ticket<C>) -> Self {
         Self { state: State::Running { future }, ticket }
     }
 
-    pub(crate) const fn waiting(service: S, request: Req, ticket: Option<Ticket<C>>) -> Self {
+    pub(crate) const fn waiting(service: S, request: Req, ticket: Ticket<C>) -> Self {
         Self { state: State::Waiting { service, request: Some(request) }, ticket }
     }
 
     pub(crate) const fn refused(rejected: Rejected) -> Self {
-        Self { state: State::Refused { rejected }, ticket: None }
+        Self { state: State::Refused { rejected }, ticket: Ticket::none() }
     }
 }
 
@@ -75,19 +74,26 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let polled = loop {
+        let result = loop {
             match this.state.as_mut().project() {
-                StateProj::Running { future } => {
-                    break Ticket::run(this.ticket, || future.poll(cx));
-                }
+                StateProj::Running { future } => match this.ticket.run(|| future.poll(cx)) {
+                    Poll::Ready(result) => break result,
+                    Poll::Pending => {
+                        this.ticket.pending();
+                        return Poll::Pending;
+                    }
+                },
                 StateProj::Waiting { service, request } => {
-                    match Ticket::run(this.ticket, || service.poll_ready(cx)) {
+                    match this.ticket.run(|| service.poll_ready(cx)) {
                         Poll::Ready(Ok(())) => {}
-                        Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
-                        Poll::Pending => break Poll::Pending,
+                        Poll::Ready(Err(error)) => break Err(error),
+                        Poll::Pending => {
+                            this.ticket.pending();
+                            return Poll::Pending;
+                        }
                     }
                     let request = request.take().expect("a call that panicked is not polled again");
-                    let future = Ticket::run(this.ticket, || service.call(request));
+                    let future = this.ticket.run(|| service.call(request));
                     this.state.set(State::Running { future });
                 }
                 StateProj::Refused { rejected } => {
@@ -98,18 +104,8 @@ where
                 StateProj::Done => panic!("polled after completion"),
             }
         };
-        if polled.is_pending()
-            && let Some(ticket) = this.ticket
-        {
-            ticket.pending();
-        }
-        let result = ready!(polled);
-        // Before anything of the user's runs, which may panic: dropping the ticket gives the place back.
-        let ticket = this.ticket.take();
         this.state.set(State::Done);
-        if let Some(ticket) = ticket {
-            ticket.judge(result.as_ref());
-        }
+        this.ticket.judge(result.as_ref());
         Poll::Ready(result)
     }
 }

@@ -52,20 +52,23 @@ pub(crate) struct Gate {
     watch: watch::Sender<State>,
 }
 
-/// From the low end: two bits for the state, one for clean, the rest for the epoch.
+/// From the low end: two bits for the state, one for timed, one for clean, the rest for the epoch.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Word(u64);
 
 const STATE: u64 = 0b11;
-const CLEAN: u64 = 0b100;
-const EPOCH_SHIFT: u32 = 3;
+/// Slow calls count, so every call needs to know when it began, and no success is like another.
+const TIMED: u64 = 0b100;
+const CLEAN: u64 = 0b1000;
+const EPOCH_SHIFT: u32 = 4;
 
 // === impl Word ===
 
 impl Word {
     fn of(machine: &Machine) -> Self {
+        let timed = if machine.is_timed() { TIMED } else { 0 };
         let clean = if machine.is_clean() { CLEAN } else { 0 };
-        Self(machine.epoch() << EPOCH_SHIFT | clean | machine.state() as u64)
+        Self(machine.epoch() << EPOCH_SHIFT | clean | timed | machine.state() as u64)
     }
 
     const fn state(self) -> State {
@@ -74,10 +77,6 @@ impl Word {
 
     const fn epoch(self) -> u64 {
         self.0 >> EPOCH_SHIFT
-    }
-
-    const fn is_clean(self) -> bool {
-        self.0 & CLEAN != 0
     }
 }
 
@@ -101,8 +100,15 @@ impl Gate {
         self.word().state() == State::Closed
     }
 
-    /// Lets a call pass, or refuses it.
+    /// Lets a call pass in the common case: closed, and nobody wants to know the time. Gives the epoch.
     #[inline]
+    pub(crate) fn pass(&self) -> Option<u64> {
+        let word = self.word();
+        (word.0 & (STATE | TIMED) == State::Closed as u64).then_some(word.epoch())
+    }
+
+    /// Lets a call pass, or refuses it.
+    #[cold]
     pub(crate) fn admit(&self) -> Result<Stamp, Rejected> {
         let word = self.word();
         match word.state() {
@@ -115,7 +121,6 @@ impl Gate {
         }
     }
 
-    #[cold]
     fn admit_locked(&self) -> Result<Stamp, Rejected> {
         let (now, random) = (Instant::now(), fastrand::f64());
         let (admitted, state, remaining) = self
@@ -130,40 +135,30 @@ impl Gate {
         remaining.map_or(rejected, |after| rejected.with_retry_after(after))
     }
 
-    /// Takes back an admitted call.
+    /// Whether a success of `epoch` would change nothing: then it needs not be settled.
     #[inline]
-    pub(crate) fn settle(&self, stamp: Stamp, verdict: Verdict) {
-        let word = self.word();
-        if word.epoch() != stamp.epoch {
-            return;
-        }
-        if self.slow_after.is_none() && verdict == Verdict::Success && word.is_clean() {
-            return;
-        }
-        self.settle_counted(stamp, verdict, word);
+    pub(crate) fn ignores_successes_of(&self, epoch: u64) -> bool {
+        self.word().0 == epoch << EPOCH_SHIFT | CLEAN | State::Closed as u64
     }
 
+    /// Takes back an admitted call.
     #[inline(never)]
-    fn settle_counted(&self, stamp: Stamp, verdict: Verdict, word: Word) {
+    pub(crate) fn settle(&self, stamp: Stamp, verdict: Verdict) {
+        let word = self.word();
+        let ignored = verdict == Verdict::Ignored;
+        // Only a probe has a place to give back.
+        if word.epoch() != stamp.epoch || ignored && word.state() != State::HalfOpen {
+            return;
+        }
         let mut now = None;
         let slow = match (self.slow_after, stamp.started) {
-            (Some(limit), Some(started)) if verdict != Verdict::Ignored => {
+            (Some(limit), Some(started)) if !ignored => {
                 now.insert(Instant::now()).saturating_duration_since(started) >= limit
             }
             _ => false,
         };
-        let outcome = match verdict {
-            Verdict::Success => Some(Outcome { failed: false, slow }),
-            Verdict::Failure => Some(Outcome { failed: true, slow }),
-            Verdict::Ignored => None,
-        };
-        let changes_nothing = match outcome {
-            Some(outcome) => outcome == Outcome::SUCCESS && word.is_clean(),
-            None => word.state() != State::HalfOpen,
-        };
-        if changes_nothing {
-            return;
-        }
+        let failed = verdict == Verdict::Failure;
+        let outcome = (!ignored).then_some(Outcome { failed, slow });
         self.with(|machine| {
             if now.is_none() && machine.needs_clock() {
                 now = Some(Instant::now());

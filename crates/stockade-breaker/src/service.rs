@@ -11,6 +11,7 @@ use tower_service::Service;
 
 use crate::{
     BreakerHandle, ResponseFuture,
+    state::Stamp,
     ticket::{Core, Ticket},
 };
 
@@ -100,18 +101,41 @@ where
 
     #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
-        let stamp = match self.shared.gate.admit() {
-            Ok(stamp) => stamp,
-            Err(rejected) => return ResponseFuture::refused(rejected),
-        };
-        let mut ticket = Some(Ticket::new(self.shared.lease(), stamp));
-        if mem::take(&mut self.readied) {
-            let future = Ticket::run(&mut ticket, || self.inner.call(request));
-            ResponseFuture::running(future, ticket)
-        } else {
-            // The future takes the instance that was polled, which may have come some way.
-            let clone = self.inner.clone();
-            ResponseFuture::waiting(mem::replace(&mut self.inner, clone), request, ticket)
+        match self.shared.gate.pass() {
+            Some(epoch) if self.readied => self.run(request, Stamp { epoch, started: None }),
+            _ => self.call_otherwise(request),
+        }
+    }
+}
+
+impl<S, C> Breaker<S, C> {
+    /// Calls the instance that is ready.
+    #[inline]
+    fn run<Req>(&mut self, request: Req, stamp: Stamp) -> ResponseFuture<S, Req, C>
+    where
+        S: Service<Req>,
+    {
+        self.readied = false;
+        let mut ticket = Ticket::new(self.shared.lease(), stamp);
+        let future = ticket.run(|| self.inner.call(request));
+        ResponseFuture::running(future, ticket)
+    }
+
+    /// A call in all but the common case: kept apart, so that the latter needs not carry its weight.
+    #[cold]
+    fn call_otherwise<Req>(&mut self, request: Req) -> ResponseFuture<S, Req, C>
+    where
+        S: Service<Req> + Clone,
+    {
+        match self.shared.gate.admit() {
+            Err(rejected) => ResponseFuture::refused(rejected),
+            Ok(stamp) if self.readied => self.run(request, stamp),
+            Ok(stamp) => {
+                let ticket = Ticket::new(self.shared.lease(), stamp);
+                // The future takes the instance that was polled, which may have come some way.
+                let clone = self.inner.clone();
+                ResponseFuture::waiting(mem::replace(&mut self.inner, clone), request, ticket)
+            }
         }
     }
 }

@@ -141,10 +141,15 @@ impl Machine {
         self.epoch
     }
 
-    /// Whether it is closed and one more quick success would change nothing: the window is full of
-    /// them, so the one that comes in is the same as the one that leaves.
+    /// Whether a call has to know when it began, because slow ones count.
+    pub(crate) const fn is_timed(&self) -> bool {
+        self.settings.slow.is_some()
+    }
+
+    /// Whether it is closed and one more success would change nothing: the window is full of them, so
+    /// the one that comes in is the same as the one that leaves.
     pub(crate) fn is_clean(&self) -> bool {
-        self.state() == State::Closed && self.outcomes.is_clean()
+        self.state() == State::Closed && !self.is_timed() && self.outcomes.is_clean()
     }
 
     /// Whether [`settle`](Self::settle) has to know the time.
