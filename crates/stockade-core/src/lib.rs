@@ -41,6 +41,7 @@
 //! }
 //! ```
 
+mod agenda;
 pub mod attempts;
 mod class;
 pub mod config;

@@ -1,11 +1,12 @@
 //! One coarse timer for many calls.
 //!
 //! A tokio `Sleep` a call is the dearest thing on every call that waits: it takes the lock of the
-//! runtime's timer wheel to register and again to go. But the calls under one layer share one duration, so
-//! their deadlines arrive in order. Here a call links itself into a list that is kept in that order
-//! (entering and leaving are O(1)), and one task per runtime sleeps until the deadline at the head. It
-//! sleeps on although that head may have left meanwhile: it will find out when it wakes, which is at most
-//! once per duration. When it wakes to an empty list it ends; the next call starts another.
+//! runtime's timer wheel to register and again to go. But the calls under one layer mostly share one
+//! duration, so their deadlines arrive in order. Here a call links itself into a list that is kept in that
+//! order (entering and leaving are O(1); for what is out of order see `agenda.rs`), and one task per runtime
+//! sleeps until the deadline at the head. It sleeps on although that head may have left meanwhile: it will
+//! find out when it wakes, which is at most once per duration. When it wakes to an empty list it ends; the
+//! next call starts another.
 //!
 //! There is one list per runtime, so that a runtime which stalls delays nobody else's timers. When a
 //! runtime is shut down, whoever still waits in its list is woken, and starts a task on its own.
@@ -25,7 +26,8 @@ use tokio::{
 };
 
 use crate::{
-    Key, Lease, Queue,
+    Lease,
+    agenda::{Agenda, Place},
     sync::{Mutex, MutexGuard, lock},
 };
 
@@ -43,21 +45,15 @@ pub struct Timers {
 pub struct Timer<T: AsRef<Timers>> {
     owner: Lease<T>,
     list: usize,
-    key: Key,
+    place: Place,
 }
 
 /// The deadlines of one runtime.
 #[derive(Debug)]
 struct List {
     runtime: runtime::Id,
-    entries: Queue<Entry>,
+    entries: Agenda<Waker>,
     driver: Driver,
-}
-
-#[derive(Debug)]
-struct Entry {
-    at: Instant,
-    waker: Waker,
 }
 
 /// The task that sleeps for a list.
@@ -85,16 +81,16 @@ impl Timers {
         let mut due = Vec::new();
         let mut lists = self.lock();
         let list = &mut lists[index];
-        while list.entries.front().is_some_and(|entry| entry.at <= now) {
-            due.extend(list.entries.pop_front());
+        while let Some(waker) = list.entries.pop_due(now) {
+            due.push(waker);
         }
-        let next = list.entries.front().map(|entry| entry.at);
+        let next = list.entries.next();
         match next {
             Some(at) => list.driver.asleep = Some((at, driver.clone())),
             None => list.driver = Driver::default(),
         }
         drop(lists);
-        due.into_iter().for_each(|entry| entry.waker.wake());
+        due.into_iter().for_each(Waker::wake);
         next
     }
 
@@ -103,7 +99,7 @@ impl Timers {
         let mut lists = self.lock();
         let list = &mut lists[index];
         list.driver = Driver::default();
-        let left: Vec<Waker> = list.entries.iter().map(|entry| entry.waker.clone()).collect();
+        let left: Vec<Waker> = list.entries.iter().cloned().collect();
         drop(lists);
         left.into_iter().for_each(Waker::wake);
     }
@@ -141,13 +137,13 @@ impl<T: AsRef<Timers> + Send + Sync + 'static> Timer<T> {
             );
         };
         let runtime = handle.id();
-        let entry = Entry { at, waker: cx.waker().clone() };
+        let waker = cx.waker().clone();
         let mut lists = timers(owner.state()).lock();
         let list = match lists.iter().position(|list| list.runtime == runtime) {
             Some(list) => list,
             None => List::adopt(&mut lists, runtime),
         };
-        let key = lists[list].entries.push_by_key(entry, |entry| entry.at);
+        let place = lists[list].entries.enter(at, waker);
         let driver = &mut lists[list].driver;
         let wanted = if driver.running {
             driver.asleep.take_if(|(until, _)| at + RESOLUTION < *until)
@@ -162,15 +158,15 @@ impl<T: AsRef<Timers> + Send + Sync + 'static> Timer<T> {
         if start {
             start_driver(&owner, list, at, &handle);
         }
-        Self { owner, list, key }
+        Self { owner, list, place }
     }
 
     /// Ready when the deadline has passed; keeps the waker of `cx` until then.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut lists = timers(self.owner.state()).lock();
         let list = &mut lists[self.list];
-        let Some(entry) = list.entries.get_mut(self.key) else { return Poll::Ready(()) };
-        entry.waker.clone_from(cx.waker());
+        let Some(entry) = list.entries.get_mut(self.place) else { return Poll::Ready(()) };
+        entry.value.clone_from(cx.waker());
         let at = entry.at;
         if !std::mem::replace(&mut list.driver.running, true) {
             drop(lists);
@@ -183,9 +179,9 @@ impl<T: AsRef<Timers> + Send + Sync + 'static> Timer<T> {
 
 impl<T: AsRef<Timers>> Drop for Timer<T> {
     fn drop(&mut self) {
-        let entry = timers(self.owner.state()).lock()[self.list].entries.remove(self.key);
-        // The waker may run code of its own, so it is dropped after the lock.
-        drop(entry);
+        let waker = timers(self.owner.state()).lock()[self.list].entries.remove(self.place);
+        // It may run code of its own, so it is dropped after the lock.
+        drop(waker);
     }
 }
 
@@ -200,7 +196,7 @@ impl List {
             lists[index].runtime = runtime;
             return index;
         }
-        lists.push(Self { runtime, entries: Queue::new(), driver: Driver::default() });
+        lists.push(Self { runtime, entries: Agenda::new(), driver: Driver::default() });
         lists.len() - 1
     }
 }
@@ -308,6 +304,39 @@ mod tests {
         let short = wait(timers.lease(), 10 * MS).await;
         assert!(short <= 12 * MS, "{short:?}");
         assert!(long.await.unwrap() >= 1_000 * MS);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ten_thousand_of_random_durations_fire_as_a_sorted_list_says() {
+        let mut timers = timers();
+        let mut rng = fastrand::Rng::with_seed(7);
+        let (fired, mut list) = (Arc::new(Mutex::new(Vec::new())), Vec::new());
+        let mut given_up = Vec::new();
+        for n in 0..10_000 {
+            let most = 1 << rng.u32(0..28);
+            let after = Duration::from_micros(rng.u64(0..most));
+            let (timer, fired) = (wait(timers.lease(), after), Arc::clone(&fired));
+            let call = tokio::spawn(async move {
+                let took = timer.await;
+                assert!(took >= after && took <= after + 2 * MS, "{took:?} for {after:?}");
+                lock(&fired).push(after);
+            });
+            if n % 3 == 0 {
+                given_up.push(call);
+            } else {
+                list.push(after);
+            }
+        }
+        tokio::task::yield_now().await;
+        given_up.into_iter().for_each(|call| call.abort());
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        let fired = std::mem::take(&mut *lock(&fired));
+        assert!(fired.is_sorted_by(|a, b| *a <= *b + 2 * MS), "in order, but for the resolution");
+        list.sort_unstable();
+        // Those given up before they were registered may have fired at once.
+        assert!(list.iter().all(|after| fired.contains(after)));
+        assert!(timers.lock()[0].entries.is_empty());
+        assert_eq!(runtime::Handle::current().metrics().num_alive_tasks(), 0);
     }
 
     #[tokio::test(start_paused = true)]
