@@ -80,7 +80,8 @@ impl<T> Queue<T> {
         let new = key(&value);
         let mut after = self.tail;
         for _ in 0..=steps {
-            match self.slots.get(after as usize).and_then(|slot| Some((slot, slot.value.as_ref()?))) {
+            match self.slots.get(after as usize).and_then(|slot| Some((slot, slot.value.as_ref()?)))
+            {
                 Some((slot, old)) if key(old) > new => after = slot.prev,
                 _ => return Ok(self.link_after(after, value)),
             }
