@@ -8,7 +8,7 @@
 //! - [`Class`] and [`Classify`]: the one way to judge a result, for retry and breaker alike.
 //! - [`deadline`]: the ambient deadline, by which a call must have ended.
 //! - [`attempts`]: how often the call at hand has been tried.
-//! - [`Timers`], [`Queue`], [`Shared`], [`config`] and [`sync`]: what layers are built from.
+//! - [`Timer`], [`Queue`], [`Shared`], [`config`] and [`sync`]: what layers are built from.
 //!
 //! It does not know any layer, and it starts nothing unless a timer is registered.
 //!
@@ -60,4 +60,4 @@ pub use queue::{Key, Queue};
 pub use rejected::{Reason, Rejected};
 pub use shared::{Lease, Shared};
 pub use sync::lock;
-pub use timer::{Timer, Timers};
+pub use timer::Timer;

@@ -52,7 +52,7 @@ pub(crate) struct Ticket {
     /// None once the turn has been taken.
     key: Option<Key>,
     until: Option<Deadline>,
-    timer: Option<Timer<Shared>>,
+    timer: Option<Timer>,
 }
 
 // === impl ResponseFuture ===
@@ -172,9 +172,7 @@ impl Ticket {
             return Poll::Ready(Ok(()));
         }
         let Some(until) = &mut self.until else { return Poll::Pending };
-        let state = &self.state;
-        let timer =
-            self.timer.get_or_insert_with(|| Timer::register(state.clone(), until.fix(), cx));
+        let timer = self.timer.get_or_insert_with(|| Timer::register(until.fix(), cx));
         timer.poll(cx).map(|()| Err(Reason::WaitExceeded))
     }
 

@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use stockade_core::{
-    Reason, Rejected, Timers,
+    Reason, Rejected,
     config::{MAX_DURATION, MIN_DURATION, allow},
 };
 use tower_layer::Layer;
@@ -55,7 +55,6 @@ pub(crate) struct State {
     pub(crate) gate: Gate,
     pub(crate) max_wait: Option<Duration>,
     name: Option<&'static str>,
-    timers: Timers,
 }
 
 pub(crate) const MAX: usize = u32::MAX as usize;
@@ -148,17 +147,10 @@ impl State {
             gate: Gate::new(settings.max, settings.queue),
             max_wait: settings.max_wait,
             name: settings.name,
-            timers: Timers::default(),
         }
     }
 
     pub(crate) fn rejected(&self, reason: Reason) -> Rejected {
         Rejected::new(&"limit", reason).with_name(self.name)
-    }
-}
-
-impl AsRef<Timers> for State {
-    fn as_ref(&self) -> &Timers {
-        &self.timers
     }
 }
