@@ -1,9 +1,13 @@
-//! Who may be in flight: a counter for those who are, and a FIFO queue for those who wait.
+//! Who may be in flight: a counter of the places that are free, and a FIFO queue for those who wait.
 //!
-//! One word holds both numbers: how many calls are in flight, and how many wait. While nobody waits, a call
+//! One word holds both numbers: how many places are free, and how many calls wait. While nobody waits, a call
 //! enters and leaves with one compare-and-swap on that word. As soon as somebody waits, everybody goes
 //! through the lock of the queue: a call that leaves hands its place to the first who waits, without the
-//! count ever going down, so nobody who comes later can slip in between.
+//! place ever being free, so nobody who comes later can slip in between.
+//!
+//! It is the free places that are counted, and not those taken, so that a change of the maximum is a change
+//! of the same word: whoever has looked at it before has to look again. After the maximum was lowered fewer
+//! than none may be free.
 
 use std::task::{Poll, Waker};
 
@@ -18,16 +22,22 @@ use stockade_core::{
 
 #[derive(Debug)]
 pub(crate) struct Gate {
-    /// In flight in the low half, waiting in the high half. The waiting half changes only under the lock
-    /// of the queue, so under that lock "nobody waits" and "somebody waits" hold still.
+    /// The free places in the low half, from [`NONE_FREE`] on, so that no carry leaves it; waiting in the high
+    /// half. The waiting half changes only under the lock of the queue, so under that lock "nobody waits"
+    /// and "somebody waits" hold still.
     word: AtomicU64,
+    /// Changes under the lock of the queue, together with the word; otherwise only to be shown.
     max: AtomicU32,
     capacity: u32,
     waiters: Mutex<Queue<Option<Waker>>>,
 }
 
-const IN_FLIGHT: u64 = 1;
+const FREE: u64 = 1;
+const NONE_FREE: u32 = 1 << 31;
 const WAITING: u64 = 1 << 32;
+
+/// The most that a gate can let in: as many can be missing after the maximum was lowered.
+pub(crate) const MAX: usize = i32::MAX as usize;
 
 /// What a call gets that could not enter at once.
 pub(crate) enum Turn {
@@ -39,8 +49,8 @@ pub(crate) enum Turn {
     Full,
 }
 
-fn in_flight(word: u64) -> u32 {
-    word as u32
+fn has_free(word: u64) -> bool {
+    word as u32 > NONE_FREE
 }
 
 fn waiting(word: u64) -> u32 {
@@ -52,7 +62,7 @@ fn waiting(word: u64) -> u32 {
 impl Gate {
     pub(crate) fn new(max: u32, capacity: u32) -> Self {
         Self {
-            word: AtomicU64::new(0),
+            word: AtomicU64::new(u64::from(NONE_FREE + max)),
             max: AtomicU32::new(max),
             capacity,
             waiters: Mutex::new(Queue::new()),
@@ -63,8 +73,9 @@ impl Gate {
         self.max.load(Relaxed)
     }
 
+    /// How many are in flight. It may be off by the difference while the maximum changes.
     pub(crate) fn in_flight(&self) -> u32 {
-        in_flight(self.word.load(Relaxed))
+        (NONE_FREE + self.max()).saturating_sub(self.word.load(Relaxed) as u32)
     }
 
     pub(crate) fn waiting(&self) -> u32 {
@@ -74,11 +85,10 @@ impl Gate {
     /// Enters, if there is room and nobody waits. Whoever enters owes a [`leave`](Self::leave).
     #[inline]
     pub(crate) fn try_enter(&self) -> bool {
-        let max = self.max();
         let mut word = self.word.load(Relaxed);
-        while waiting(word) == 0 && in_flight(word) < max {
+        while waiting(word) == 0 && has_free(word) {
             // Acquire pairs with the Release of `leave`: what the call before did is seen.
-            match self.word.compare_exchange_weak(word, word + IN_FLIGHT, Acquire, Relaxed) {
+            match self.word.compare_exchange_weak(word, word - FREE, Acquire, Relaxed) {
                 Ok(_) => return true,
                 Err(now) => word = now,
             }
@@ -96,7 +106,7 @@ impl Gate {
                 return Turn::Entered;
             }
             let word = self.word.load(Relaxed);
-            if waiting(word) == 0 && in_flight(word) < self.max() {
+            if waiting(word) == 0 && has_free(word) {
                 continue;
             }
             if waiting(word) >= self.capacity {
@@ -113,7 +123,7 @@ impl Gate {
     pub(crate) fn leave(&self) {
         let mut word = self.word.load(Relaxed);
         while waiting(word) == 0 {
-            match self.word.compare_exchange_weak(word, word - IN_FLIGHT, Release, Relaxed) {
+            match self.word.compare_exchange_weak(word, word + FREE, Release, Relaxed) {
                 Ok(_) => return,
                 Err(now) => word = now,
             }
@@ -125,9 +135,12 @@ impl Gate {
     fn hand_over(&self) {
         let mut waiters = lock(&self.waiters);
         // Above the maximum, after it was lowered, the place is given up and not handed over.
-        let next = if self.in_flight() <= self.max() { waiters.pop_front() } else { None };
-        let gone = if next.is_some() { WAITING } else { IN_FLIGHT };
-        self.word.fetch_sub(gone, AcqRel);
+        let missing = (self.word.load(Relaxed) as u32) < NONE_FREE;
+        let next = if missing { None } else { waiters.pop_front() };
+        match next {
+            Some(_) => self.word.fetch_sub(WAITING, AcqRel),
+            None => self.word.fetch_add(FREE, AcqRel),
+        };
         drop(waiters);
         wake(next);
     }
@@ -164,17 +177,27 @@ impl Gate {
     /// Changes the maximum: lets in whom there is room for now, or lets nobody in until enough have left.
     pub(crate) fn set_max(&self, max: u32) {
         let mut waiters = lock(&self.waiters);
-        self.max.store(max, Relaxed);
+        let old = self.max.swap(max, Relaxed);
+        let more = i64::from(max) - i64::from(old);
+        let mut word = self.word.fetch_add(more as u64, AcqRel).wrapping_add(more as u64);
         let mut entered = Vec::new();
-        while self.in_flight() < max
+        while has_free(word)
             && let Some(next) = waiters.pop_front()
         {
             // While somebody waits nobody else moves the word, and the last one is counted in here.
-            self.word.fetch_add(IN_FLIGHT.wrapping_sub(WAITING), AcqRel);
+            word = self.word.fetch_sub(FREE + WAITING, AcqRel) - FREE - WAITING;
             entered.push(next);
         }
         drop(waiters);
         entered.into_iter().for_each(|next| wake(Some(next)));
+    }
+}
+
+#[cfg(all(test, shuttle))]
+impl Gate {
+    /// Whether the turn of the one at `key` is still to come.
+    pub(crate) fn waits(&self, key: Key) -> bool {
+        lock(&self.waiters).get_mut(key).is_some()
     }
 }
 

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use stockade_core::config::allow;
 
-use crate::layer::{MAX, State};
+use crate::{gate::MAX, layer::State};
 
 /// Shows a limit, and changes its maximum.
 ///
@@ -39,7 +39,7 @@ impl LimitHandle {
     ///
     /// # Panics
     ///
-    /// If `max` is not from 1 to `u32::MAX`.
+    /// If `max` is not from 1 to `i32::MAX`.
     #[track_caller]
     pub fn set_max(&self, max: usize) {
         self.state.gate.set_max(allow("LimitHandle::set_max", max, 1..=MAX) as u32);

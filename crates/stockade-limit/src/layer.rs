@@ -6,7 +6,10 @@ use stockade_core::{
 };
 use tower_layer::Layer;
 
-use crate::{Limit, LimitHandle, gate::Gate};
+use crate::{
+    Limit, LimitHandle,
+    gate::{Gate, MAX},
+};
 
 /// Lets at most so many calls be in flight at once.
 ///
@@ -58,8 +61,6 @@ pub(crate) struct State {
     timers: Timers,
 }
 
-pub(crate) const MAX: usize = u32::MAX as usize;
-
 // === impl LimitLayer ===
 
 impl LimitLayer {
@@ -67,7 +68,7 @@ impl LimitLayer {
     ///
     /// # Panics
     ///
-    /// If `max` is not from 1 to `u32::MAX`.
+    /// If `max` is not from 1 to `i32::MAX`.
     #[track_caller]
     pub fn new(max: usize) -> Self {
         let max = allow("LimitLayer::new", max, 1..=MAX) as u32;
@@ -80,7 +81,7 @@ impl LimitLayer {
     ///
     /// # Panics
     ///
-    /// If `n` is above `u32::MAX`.
+    /// If `n` is above `i32::MAX`.
     #[must_use]
     #[track_caller]
     pub fn queue(self, n: usize) -> Self {

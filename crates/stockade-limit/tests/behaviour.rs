@@ -271,7 +271,7 @@ async fn a_panic_inside_gives_the_place_back() {
 fn zero_is_refused_where_it_is_written() {
     let caught = std::panic::catch_unwind(|| LimitLayer::new(0)).unwrap_err();
     let message = caught.downcast_ref::<String>().unwrap();
-    assert_eq!(message, "LimitLayer::new: 0 is not allowed, it has to be from 1 to 4294967295");
+    assert_eq!(message, "LimitLayer::new: 0 is not allowed, it has to be from 1 to 2147483647");
     let wait = |wait| std::panic::catch_unwind(move || LimitLayer::new(1).max_wait(wait)).is_err();
     assert!(wait(Duration::ZERO) && wait(Duration::MAX));
     assert!(!wait(Duration::from_nanos(1)));
