@@ -32,6 +32,8 @@ mod future;
 mod gate;
 mod handle;
 mod layer;
+#[cfg(all(test, shuttle))]
+mod model;
 mod service;
 
 pub use future::ResponseFuture;
