@@ -1,5 +1,5 @@
 use std::{
-    fmt,
+    fmt, mem,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -30,17 +30,31 @@ pin_project! {
 
 pin_project! {
     #[project = StateProj]
-    #[project_replace = StateOwn]
     enum State<S, F, Req> {
-        // Enters from the start, or from Readying; leaves to Done.
+        // Enters from the start, or from Slow.
         Running { #[pin] future: F, permit: Permit },
-        // Enters from the start; leaves to Readying when its turn has come, to Refused when it has not.
-        Waiting { service: S, request: Req, ticket: Ticket },
-        // Enters from Waiting; leaves to Running, or to Done with an error of readiness.
-        Readying { service: S, request: Req, permit: Permit },
-        Refused { rejected: Rejected },
-        Done,
+        // Enters from the start, or from Running when that has ended.
+        Slow { slow: Slow<S, Req> },
     }
+}
+
+/// What most calls never are. They only ask whether they are, and carry no room for it about.
+enum Slow<S, Req> {
+    /// Leaves to Running when its turn has come; to Done when it has not, or with an error of readiness.
+    Queued(Box<Waiting<S, Req>>),
+    Refused(Rejected),
+    Done,
+}
+
+struct Waiting<S, Req> {
+    service: S,
+    request: Req,
+    place: Place,
+}
+
+enum Place {
+    Queued(Ticket),
+    Entered(Permit),
 }
 
 /// A place in flight.
@@ -64,11 +78,12 @@ impl<S: Service<Req>, Req> ResponseFuture<S, Req> {
     }
 
     pub(crate) fn waiting(service: S, request: Req, ticket: Ticket) -> Self {
-        Self { state: State::Waiting { service, request, ticket } }
+        let waiting = Waiting { service, request, place: Place::Queued(ticket) };
+        Self { state: State::Slow { slow: Slow::Queued(Box::new(waiting)) } }
     }
 
     pub(crate) fn refused(rejected: Rejected) -> Self {
-        Self { state: State::Refused { rejected } }
+        Self { state: State::Slow { slow: Slow::Refused(rejected) } }
     }
 }
 
@@ -85,39 +100,15 @@ where
             match state.as_mut().project() {
                 StateProj::Running { future, .. } => {
                     let result = ready!(future.poll(cx));
-                    state.set(State::Done);
+                    state.set(State::Slow { slow: Slow::Done });
                     return Poll::Ready(result);
                 }
-                StateProj::Waiting { ticket, .. } => {
-                    let turn = ready!(ticket.poll(cx));
-                    if let StateOwn::Waiting { service, request, ticket } =
-                        state.as_mut().project_replace(State::Done)
-                    {
-                        state.set(match turn {
-                            Ok(()) => State::Readying { service, request, permit: ticket.take() },
-                            Err(reason) => {
-                                State::Refused { rejected: ticket.state.rejected(reason) }
-                            }
-                        });
-                    }
-                }
-                StateProj::Readying { service, .. } => {
-                    if let Err(error) = ready!(service.poll_ready(cx)) {
-                        state.set(State::Done);
-                        return Poll::Ready(Err(error));
-                    }
-                    if let StateOwn::Readying { mut service, request, permit } =
-                        state.as_mut().project_replace(State::Done)
-                    {
+                StateProj::Slow { slow } => match ready!(slow.poll(cx)) {
+                    Err(error) => return Poll::Ready(Err(error)),
+                    Ok((mut service, request, permit)) => {
                         state.set(State::Running { future: service.call(request), permit });
                     }
-                }
-                StateProj::Refused { rejected } => {
-                    let rejected = *rejected;
-                    state.set(State::Done);
-                    return Poll::Ready(Err(rejected.into_error()));
-                }
-                StateProj::Done => panic!("`ResponseFuture` polled after it was ready"),
+                },
             }
         }
     }
@@ -127,12 +118,54 @@ impl<S: Service<Req>, Req> fmt::Debug for ResponseFuture<S, Req> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {
             State::Running { .. } => "running",
-            State::Waiting { .. } => "waiting",
-            State::Readying { .. } => "readying",
-            State::Refused { .. } => "refused",
-            State::Done => "done",
+            State::Slow { slow: Slow::Queued(_) } => "queued",
+            State::Slow { slow: Slow::Refused(_) } => "refused",
+            State::Slow { slow: Slow::Done } => "done",
         };
         f.debug_tuple("ResponseFuture").field(&state).finish()
+    }
+}
+
+// === impl Slow ===
+
+impl<S, Req> Slow<S, Req>
+where
+    S: Service<Req>,
+    S::Error: LayerError,
+{
+    /// Ready when the call is in, and its service is ready; or with what ends it.
+    #[cold]
+    #[inline(never)]
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(S, Req, Permit), S::Error>> {
+        let ready = match self {
+            Self::Queued(waiting) => ready!(waiting.poll(cx)),
+            Self::Refused(rejected) => Err(rejected.into_error()),
+            Self::Done => panic!("`ResponseFuture` polled after it was ready"),
+        };
+        let slow = mem::replace(self, Self::Done);
+        ready?;
+        let Self::Queued(waiting) = slow else { unreachable!("it was queued") };
+        let Waiting { service, request, place } = *waiting;
+        let Place::Entered(permit) = place else { unreachable!("it has entered") };
+        Poll::Ready(Ok((service, request, permit)))
+    }
+}
+
+// === impl Waiting ===
+
+impl<S, Req> Waiting<S, Req>
+where
+    S: Service<Req>,
+    S::Error: LayerError,
+{
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        if let Place::Queued(ticket) = &mut self.place {
+            if let Err(reason) = ready!(ticket.poll(cx)) {
+                return Poll::Ready(Err(ticket.state.rejected(reason).into_error()));
+            }
+            self.place = Place::Entered(ticket.take());
+        }
+        self.service.poll_ready(cx)
     }
 }
 
@@ -179,7 +212,7 @@ impl Ticket {
     }
 
     /// The turn has come: the place in the queue becomes one in flight.
-    fn take(mut self) -> Permit {
+    fn take(&mut self) -> Permit {
         self.key = None;
         Permit(self.state.clone())
     }

@@ -33,7 +33,8 @@ pub(crate) struct Gate {
 }
 
 const FREE: u64 = 1;
-const NONE_FREE: u32 = 1 << 31;
+/// With it "nobody waits and there is a free place" is one question: whether the word's bit 31 is the highest.
+const NONE_FREE: u32 = (1 << 31) - 1;
 const WAITING: u64 = 1 << 32;
 
 /// The most that a gate can let in: as many can be missing after the maximum was lowered.
@@ -51,6 +52,11 @@ pub(crate) enum Turn {
 
 fn has_free(word: u64) -> bool {
     word as u32 > NONE_FREE
+}
+
+/// Whether there is a free place, and nobody waits for it.
+fn is_open(word: u64) -> bool {
+    word >> 31 == 1
 }
 
 fn waiting(word: u64) -> u32 {
@@ -86,7 +92,7 @@ impl Gate {
     #[inline]
     pub(crate) fn try_enter(&self) -> bool {
         let mut word = self.word.load(Relaxed);
-        while waiting(word) == 0 && has_free(word) {
+        while is_open(word) {
             // Acquire pairs with the Release of `leave`: what the call before did is seen.
             match self.word.compare_exchange_weak(word, word - FREE, Acquire, Relaxed) {
                 Ok(_) => return true,
@@ -106,7 +112,7 @@ impl Gate {
                 return Turn::Entered;
             }
             let word = self.word.load(Relaxed);
-            if waiting(word) == 0 && has_free(word) {
+            if is_open(word) {
                 continue;
             }
             if waiting(word) >= self.capacity {

@@ -42,6 +42,7 @@ impl<S> Limit<S> {
     }
 
     #[cold]
+    #[inline(never)]
     fn queue<Req>(&mut self, state: Lease<State>, request: Req) -> ResponseFuture<S, Req>
     where
         S: Service<Req> + Clone,
