@@ -28,7 +28,6 @@ pub(crate) struct Gate {
     word: AtomicU64,
     /// Changes under the lock of the queue, together with the word; otherwise only to be shown.
     max: AtomicU32,
-    capacity: u32,
     waiters: Mutex<Queue<Option<Waker>>>,
 }
 
@@ -50,6 +49,10 @@ pub(crate) enum Turn {
     Full,
 }
 
+/// Those who have come in, and do not know yet.
+#[must_use]
+pub(crate) struct Entered(Vec<Option<Waker>>);
+
 fn has_free(word: u64) -> bool {
     word as u32 > NONE_FREE
 }
@@ -66,11 +69,10 @@ fn waiting(word: u64) -> u32 {
 // === impl Gate ===
 
 impl Gate {
-    pub(crate) fn new(max: u32, capacity: u32) -> Self {
+    pub(crate) fn new(max: u32) -> Self {
         Self {
             word: AtomicU64::new(u64::from(NONE_FREE + max)),
             max: AtomicU32::new(max),
-            capacity,
             waiters: Mutex::new(Queue::new()),
         }
     }
@@ -102,8 +104,8 @@ impl Gate {
         false
     }
 
-    /// Enters, or joins the queue.
-    pub(crate) fn enter_or_queue(&self) -> Turn {
+    /// Enters, or joins the queue, if fewer than `capacity` wait.
+    pub(crate) fn enter_or_queue(&self, capacity: u32) -> Turn {
         let mut waiters = lock(&self.waiters);
         loop {
             // Between a look at the counter and joining the queue the last call may leave, and find nobody
@@ -115,7 +117,7 @@ impl Gate {
             if is_open(word) {
                 continue;
             }
-            if waiting(word) >= self.capacity {
+            if waiting(word) >= capacity {
                 return Turn::Full;
             }
             if self.word.compare_exchange(word, word + WAITING, Relaxed, Relaxed).is_ok() {
@@ -181,7 +183,8 @@ impl Gate {
     }
 
     /// Changes the maximum: lets in whom there is room for now, or lets nobody in until enough have left.
-    pub(crate) fn set_max(&self, max: u32) {
+    /// The caller wakes them, when it holds no lock of its own any more.
+    pub(crate) fn set_max(&self, max: u32) -> Entered {
         let mut waiters = lock(&self.waiters);
         let old = self.max.swap(max, Relaxed);
         let more = i64::from(max) - i64::from(old);
@@ -194,8 +197,15 @@ impl Gate {
             word = self.word.fetch_sub(FREE + WAITING, AcqRel) - FREE - WAITING;
             entered.push(next);
         }
-        drop(waiters);
-        entered.into_iter().for_each(|next| wake(Some(next)));
+        Entered(entered)
+    }
+}
+
+// === impl Entered ===
+
+impl Entered {
+    pub(crate) fn wake(self) {
+        self.0.into_iter().flatten().for_each(Waker::wake);
     }
 }
 
@@ -231,9 +241,9 @@ mod tests {
 
     #[test]
     fn a_place_is_handed_over_and_nobody_slips_in() {
-        let gate = Gate::new(1, 10);
+        let gate = Gate::new(1);
         assert!(gate.try_enter());
-        let (first, second) = (key(gate.enter_or_queue()), key(gate.enter_or_queue()));
+        let (first, second) = (key(gate.enter_or_queue(1_000)), key(gate.enter_or_queue(1_000)));
         gate.leave();
         assert!(!gate.try_enter());
         assert!(has_turn(&gate, first) && !has_turn(&gate, second));
@@ -246,19 +256,19 @@ mod tests {
 
     #[test]
     fn the_queue_is_a_hard_bound() {
-        let gate = Gate::new(1, 1);
+        let gate = Gate::new(1);
         assert!(gate.try_enter());
-        let first = key(gate.enter_or_queue());
-        assert!(matches!(gate.enter_or_queue(), Turn::Full));
+        let first = key(gate.enter_or_queue(1));
+        assert!(matches!(gate.enter_or_queue(1), Turn::Full));
         gate.give_up(first);
-        key(gate.enter_or_queue());
+        key(gate.enter_or_queue(1));
     }
 
     #[test]
     fn a_turn_that_is_given_up_passes_on() {
-        let gate = Gate::new(1, 10);
+        let gate = Gate::new(1);
         assert!(gate.try_enter());
-        let (first, second) = (key(gate.enter_or_queue()), key(gate.enter_or_queue()));
+        let (first, second) = (key(gate.enter_or_queue(1_000)), key(gate.enter_or_queue(1_000)));
         gate.leave();
         gate.give_up(first);
         assert!(has_turn(&gate, second));
@@ -267,10 +277,10 @@ mod tests {
 
     #[test]
     fn a_lowered_maximum_lets_nobody_in_until_enough_have_left() {
-        let gate = Gate::new(3, 10);
+        let gate = Gate::new(3);
         assert!(gate.try_enter() && gate.try_enter() && gate.try_enter());
-        let first = key(gate.enter_or_queue());
-        gate.set_max(1);
+        let first = key(gate.enter_or_queue(1_000));
+        gate.set_max(1).wake();
         gate.leave();
         gate.leave();
         assert!(!has_turn(&gate, first));
@@ -281,10 +291,10 @@ mod tests {
 
     #[test]
     fn a_raised_maximum_lets_in_those_who_wait() {
-        let gate = Gate::new(1, 10);
+        let gate = Gate::new(1);
         assert!(gate.try_enter());
-        let waiting: Vec<Key> = (0..3).map(|_| key(gate.enter_or_queue())).collect();
-        gate.set_max(3);
+        let waiting: Vec<Key> = (0..3).map(|_| key(gate.enter_or_queue(1_000))).collect();
+        gate.set_max(3).wake();
         let turns: Vec<bool> = waiting.iter().map(|&key| has_turn(&gate, key)).collect();
         assert_eq!(turns, [true, true, false]);
         assert_eq!((gate.in_flight(), gate.waiting()), (3, 1));
@@ -292,14 +302,14 @@ mod tests {
 
     #[test]
     fn threads_never_exceed_the_maximum_and_leave_nothing_behind() {
-        let gate = Gate::new(2, 1_000);
+        let gate = Gate::new(2);
         let (inside, peak) = (AtomicU32::new(0), AtomicU32::new(0));
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for round in 0..20_000 {
                         if !gate.try_enter() {
-                            match gate.enter_or_queue() {
+                            match gate.enter_or_queue(1_000) {
                                 Turn::Entered => {}
                                 Turn::Waits(key) if round % 5 == 0 => {
                                     gate.give_up(key);

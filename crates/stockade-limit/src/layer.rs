@@ -1,14 +1,13 @@
-use std::{sync::Arc, time::Duration};
+use std::{marker::PhantomData, sync::Arc, time::Duration};
 
-use stockade_core::{
-    Reason, Rejected, Timers,
-    config::{MAX_DURATION, MIN_DURATION, allow},
-};
+use stockade_core::config::{MAX_DURATION, MIN_DURATION, allow};
 use tower_layer::Layer;
 
 use crate::{
-    Limit, LimitHandle,
-    gate::{Gate, MAX},
+    Backpressure, Limit, LimitHandle,
+    gate::MAX,
+    meter::{Fixed, Meter},
+    state::{Settings, State},
 };
 
 /// Lets at most so many calls be in flight at once.
@@ -37,29 +36,21 @@ use crate::{
 /// assert_eq!((handle.in_flight(), handle.max()), (0, 64));
 /// # });
 /// ```
-#[derive(Clone, Debug)]
-pub struct LimitLayer {
-    settings: Settings,
-    state: Arc<State>,
-    isolated: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Settings {
-    max: u32,
-    queue: u32,
-    max_wait: Option<Duration>,
-    name: Option<&'static str>,
-}
-
-/// What all who share a limit share.
 #[derive(Debug)]
-pub(crate) struct State {
-    pub(crate) gate: Gate,
-    pub(crate) max_wait: Option<Duration>,
-    name: Option<&'static str>,
-    timers: Timers,
+pub struct LimitLayer<A = Fixed, W = InCall> {
+    settings: Settings,
+    state: Arc<State<A>>,
+    isolated: bool,
+    waits: PhantomData<W>,
 }
+
+/// Calls wait in their response future: a [`LimitLayer`] that makes [`Limit`].
+#[derive(Debug)]
+pub enum InCall {}
+
+/// Calls wait in `poll_ready`: a [`LimitLayer`] that makes [`Backpressure`].
+#[derive(Debug)]
+pub enum InReady {}
 
 // === impl LimitLayer ===
 
@@ -73,9 +64,25 @@ impl LimitLayer {
     pub fn new(max: usize) -> Self {
         let max = allow("LimitLayer::new", max, 1..=MAX) as u32;
         let settings = Settings { max, queue: 1_024, max_wait: None, name: None };
-        Self { settings, state: Arc::new(State::new(settings)), isolated: false }
+        let state = State::new(settings, &Fixed);
+        Self { settings, state, isolated: false, waits: PhantomData }
     }
+}
 
+impl<A: Meter> LimitLayer<A> {
+    /// Waits in `poll_ready`, and not in the response future: for whoever decides by readiness, such as a
+    /// `Balance`, a load shed, a loop that fetches work or the workers of a pool. See [`Backpressure`].
+    ///
+    /// It shares the limit with the layer it is made from, and with its clones: callers and pollers stand in one queue.
+    /// The bound of the queue and the longest wait hold for callers alone.
+    #[must_use]
+    pub fn backpressure(self) -> LimitLayer<A, InReady> {
+        let Self { settings, state, isolated, .. } = self;
+        LimitLayer { settings, state, isolated, waits: PhantomData }
+    }
+}
+
+impl<A: Meter, W> LimitLayer<A, W> {
     /// At most `n` calls wait (default 1,024); further ones are refused with
     /// [`Reason::QueueFull`]. With 0 a call that cannot run at once is refused at once.
     ///
@@ -118,48 +125,44 @@ impl LimitLayer {
 
     /// Shows and changes the shared limit.
     pub fn handle(&self) -> LimitHandle {
-        LimitHandle::new(Arc::clone(&self.state))
+        LimitHandle::new(Arc::clone(&self.state) as _)
     }
 
     fn with(mut self, set: impl FnOnce(&mut Settings)) -> Self {
         set(&mut self.settings);
-        self.state = Arc::new(State::new(self.settings));
+        self.state = State::new(self.settings, &self.state.meter);
         self
     }
-}
 
-impl<S> Layer<S> for LimitLayer {
-    type Service = Limit<S>;
-
-    fn layer(&self, inner: S) -> Limit<S> {
-        let state = if self.isolated {
-            Arc::new(State::new(self.settings))
+    /// The state of one service.
+    fn state(&self) -> Arc<State<A>> {
+        if self.isolated {
+            State::new(self.settings, &self.state.meter)
         } else {
             Arc::clone(&self.state)
-        };
-        Limit::new(inner, state)
-    }
-}
-
-// === impl State ===
-
-impl State {
-    fn new(settings: Settings) -> Self {
-        Self {
-            gate: Gate::new(settings.max, settings.queue),
-            max_wait: settings.max_wait,
-            name: settings.name,
-            timers: Timers::default(),
         }
     }
+}
 
-    pub(crate) fn rejected(&self, reason: Reason) -> Rejected {
-        Rejected::new(&"limit", reason).with_name(self.name)
+impl<A, W> Clone for LimitLayer<A, W> {
+    fn clone(&self) -> Self {
+        let Self { settings, ref state, isolated, waits } = *self;
+        Self { settings, state: Arc::clone(state), isolated, waits }
     }
 }
 
-impl AsRef<Timers> for State {
-    fn as_ref(&self) -> &Timers {
-        &self.timers
+impl<S, A: Meter> Layer<S> for LimitLayer<A> {
+    type Service = Limit<S, A>;
+
+    fn layer(&self, inner: S) -> Limit<S, A> {
+        Limit::new(inner, self.state())
+    }
+}
+
+impl<S, A: Meter> Layer<S> for LimitLayer<A, InReady> {
+    type Service = Backpressure<S, A>;
+
+    fn layer(&self, inner: S) -> Backpressure<S, A> {
+        Backpressure::new(inner, self.state())
     }
 }

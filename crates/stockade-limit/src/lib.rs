@@ -5,6 +5,7 @@
 //! - [`LimitLayer`] is the configuration, and the `tower` layer.
 //! - [`Limit`] is the service. It admits in `call`: at once while there is room, else the response future
 //!   waits in FIFO order, so that a timeout outside covers the wait; beyond the queue it refuses.
+//! - [`Backpressure`] is the service of [`LimitLayer::backpressure`]: it waits in `poll_ready` instead.
 //! - [`LimitHandle`] shows how many calls are in flight and waiting, and changes the maximum.
 //!
 //! # Example
@@ -28,15 +29,21 @@
 //! # }
 //! ```
 
+mod backpressure;
 mod future;
 mod gate;
 mod handle;
 mod layer;
+mod meter;
 #[cfg(all(test, shuttle))]
 mod model;
+mod permit;
 mod service;
+mod state;
 
+pub use backpressure::Backpressure;
 pub use future::ResponseFuture;
 pub use handle::LimitHandle;
-pub use layer::LimitLayer;
+pub use layer::{InCall, InReady, LimitLayer};
+pub use meter::{Fixed, Measure, Meter};
 pub use service::Limit;

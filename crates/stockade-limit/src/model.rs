@@ -51,6 +51,7 @@ fn setting<T: FromStr<Err: Display>>(name: &str, default: T) -> T {
 /// stands still between two of its steps.
 struct World {
     gate: Gate,
+    capacity: u32,
     inside: AtomicU32,
     /// Uneven while somebody changes the maximum.
     changes: AtomicU64,
@@ -87,7 +88,7 @@ impl World {
         let changes = self.changes.load(SeqCst);
         let began = self.tick();
         if !self.gate.try_enter() {
-            match self.gate.enter_or_queue() {
+            match self.gate.enter_or_queue(self.capacity) {
                 Turn::Entered => {}
                 Turn::Full => return,
                 Turn::Waits(key) => {
@@ -158,7 +159,7 @@ impl World {
             return;
         }
         self.changes.fetch_add(1, SeqCst);
-        self.gate.set_max(max);
+        self.gate.set_max(max).wake();
         assert_eq!(self.gate.max(), max);
         self.changes.fetch_add(1, SeqCst);
     }
@@ -174,7 +175,8 @@ impl World {
 
 fn run(max: u32, capacity: u32) {
     let world = Arc::new(World {
-        gate: Gate::new(max, capacity),
+        gate: Gate::new(max),
+        capacity,
         inside: AtomicU32::new(0),
         changes: AtomicU64::new(0),
         line: Mutex::default(),

@@ -1,79 +1,20 @@
 //! What the concurrency limit does, on the paused clock.
 
-use std::{
-    convert::Infallible,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-    },
-    task::{Context, Poll},
-    time::Duration,
-};
+mod common;
 
+use std::{sync::atomic::Ordering::SeqCst, time::Duration};
+
+use common::{Inner, Refusal, reason};
 use stockade_core::{
-    Error, LayerError, Reason,
+    Reason,
     deadline::{self, Deadline},
 };
 use stockade_limit::{Limit, LimitLayer};
-use tokio::{sync::Notify, time::Instant};
+use tokio::time::Instant;
 use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok, task};
 use tower::{Layer, Service, ServiceExt};
 
-type Refusal = Error<Infallible>;
 type Answer = stockade_limit::ResponseFuture<Inner, u32>;
-
-/// Answers when `open` is notified; `slots` counts the instances that are ready.
-#[derive(Debug, Default)]
-struct Inner {
-    open: Arc<Notify>,
-    calls: Arc<AtomicUsize>,
-    slots: Arc<AtomicUsize>,
-    ready: bool,
-}
-
-impl Clone for Inner {
-    fn clone(&self) -> Self {
-        let Self { open, calls, slots, .. } = self;
-        Self { open: open.clone(), calls: calls.clone(), slots: slots.clone(), ready: false }
-    }
-}
-
-impl Inner {
-    fn give_back(&mut self) -> bool {
-        let ready = std::mem::take(&mut self.ready);
-        self.slots.fetch_sub(usize::from(ready), SeqCst);
-        ready
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.give_back();
-    }
-}
-
-impl Service<u32> for Inner {
-    type Response = u32;
-    type Error = Refusal;
-    type Future = std::pin::Pin<Box<dyn Future<Output = Result<u32, Refusal>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
-        if !std::mem::replace(&mut self.ready, true) {
-            self.slots.fetch_add(1, SeqCst);
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: u32) -> Self::Future {
-        assert!(self.give_back(), "called without being ready");
-        self.calls.fetch_add(1, SeqCst);
-        let open = Arc::clone(&self.open);
-        Box::pin(async move {
-            open.notified().await;
-            Ok(request)
-        })
-    }
-}
 
 fn stack(layer: &LimitLayer) -> (Inner, Limit<Inner>) {
     let inner = Inner::default();
@@ -84,10 +25,6 @@ fn call(svc: &mut Limit<Inner>, request: u32) -> task::Spawn<Answer> {
     let ready = task::spawn(()).enter(|cx, _| svc.poll_ready(cx));
     assert_ready_ok!(ready);
     task::spawn(svc.call(request))
-}
-
-fn reason(error: Refusal) -> Reason {
-    error.rejected().expect("a refusal").reason()
 }
 
 #[tokio::test(start_paused = true)]
@@ -124,7 +61,7 @@ async fn the_queue_is_a_hard_bound_and_beyond_it_the_refusal_comes_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn reject_when_full_takes_no_time_and_is_not_a_timeout() {
+async fn reject_when_full_takes_no_time_and_does_not_report_a_timeout() {
     let (inner, mut svc) = stack(&LimitLayer::new(1).queue(0));
     let _held = call(&mut svc, 0);
     let start = Instant::now();
@@ -134,7 +71,7 @@ async fn reject_when_full_takes_no_time_and_is_not_a_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_abandoned_waiting_clone_does_not_starve_the_others() {
+async fn an_abandoned_waiting_clone_keeps_no_place_and_starves_nobody() {
     let layer = LimitLayer::new(1);
     let (inner, mut svc) = stack(&layer);
     let mut first = call(&mut svc, 0);
@@ -161,7 +98,7 @@ async fn an_idle_ready_clone_holds_no_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_finished_future_that_is_kept_holds_nothing() {
+async fn the_permit_is_free_while_a_finished_future_is_kept() {
     let layer = LimitLayer::new(1);
     let (inner, mut svc) = stack(&layer);
     let mut kept = call(&mut svc, 0);
@@ -190,7 +127,7 @@ async fn a_dropped_woken_waiter_passes_its_turn_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_holds_no_readiness_inside() {
+async fn inner_readiness_is_not_held_while_waiting_for_ones_own_permit() {
     let (inner, mut svc) = stack(&LimitLayer::new(1));
     let mut first = call(&mut svc, 0);
     let mut second = call(&mut svc, 1);

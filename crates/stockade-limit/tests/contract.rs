@@ -8,3 +8,12 @@ use tower::Layer;
 async fn the_limit_keeps_the_contract() {
     contract(|inner: Probe| LimitLayer::new(2).layer(inner)).limit(2).run().await.assert();
 }
+
+#[tokio::test(start_paused = true)]
+async fn backpressure_keeps_the_contract() {
+    contract(|inner: Probe| LimitLayer::new(2).backpressure().layer(inner))
+        .limit(2)
+        .run()
+        .await
+        .assert();
+}
