@@ -37,6 +37,8 @@ impl LimitHandle {
     /// Changes how many calls may be in flight at once. When it is raised, those who wait come in at once;
     /// when it is lowered, whoever is in flight stays, and nobody comes in until enough have left.
     ///
+    /// An adaptive limit goes on from there, and goes back between its bounds with its next change.
+    ///
     /// # Panics
     ///
     /// If `max` is not from 1 to `i32::MAX`.

@@ -1,10 +1,14 @@
 use std::{marker::PhantomData, sync::Arc, time::Duration};
 
-use stockade_core::config::{MAX_DURATION, MIN_DURATION, allow};
+use stockade_core::{
+    DefaultClassify,
+    config::{MAX_DURATION, MIN_DURATION, allow},
+};
 use tower_layer::Layer;
 
 use crate::{
-    Backpressure, Limit, LimitHandle,
+    Adaptive, Backpressure, Limit, LimitHandle, Policy,
+    adaptive::Bounds,
     gate::MAX,
     meter::{Fixed, Meter},
     state::{Settings, State},
@@ -64,8 +68,94 @@ impl LimitLayer {
     pub fn new(max: usize) -> Self {
         let max = allow("LimitLayer::new", max, 1..=MAX) as u32;
         let settings = Settings { max, queue: 1_024, max_wait: None, name: None };
-        let state = State::new(settings, &Fixed);
-        Self { settings, state, isolated: false, waits: PhantomData }
+        Self::with_meter(settings, &Fixed, false)
+    }
+
+    /// As many calls in flight as `policy` finds right, from 1 to 1,000 and 20 at first; and a queue of 1,024
+    /// behind them. [`Aimd`](crate::Aimd), [`Vegas`](crate::Vegas) and [`Gradient2`](crate::Gradient2) are such
+    /// policies.
+    ///
+    /// Every call that ends is a sample. Successes and [`Permanent`](stockade_core::Class::Permanent) errors tell
+    /// how long a call takes; [`Overload`](stockade_core::Class::Overload), a timeout inside, and a call
+    /// that is dropped after its deadline tell of too much load. Other errors and calls dropped earlier tell
+    /// nothing.
+    ///
+    /// Each change of the limit starts a new epoch, and the results of calls that were admitted before it change
+    /// nothing. So the limit moves about once a round trip, and one burst of failures counts once.
+    /// It grows only when at least half of it was in flight.
+    ///
+    /// It reads the clock twice a call, which other limits do not.
+    pub fn adaptive<P: Policy>(policy: P) -> LimitLayer<Adaptive<P>> {
+        let settings = Settings { max: 20, queue: 1_024, max_wait: None, name: None };
+        let bounds = Bounds { min: 1, max: 1_000 };
+        let meter = Adaptive::new(policy, DefaultClassify, bounds, settings.max);
+        LimitLayer::with_meter(settings, &meter, false)
+    }
+}
+
+impl<P, C, W> LimitLayer<Adaptive<P, C>, W>
+where
+    P: Policy,
+    C: Clone + Send + Sync + 'static,
+{
+    /// The limit never goes below `n` (default 1).
+    ///
+    /// # Panics
+    ///
+    /// If `n` is not from 1 to the highest limit.
+    #[must_use]
+    #[track_caller]
+    pub fn min(self, n: usize) -> Self {
+        let Bounds { max, .. } = self.state.meter.bounds();
+        let min = allow("LimitLayer::min", n, 1..=max as usize) as u32;
+        self.within(Bounds { min, max })
+    }
+
+    /// The limit never goes above `n` (default 1,000).
+    ///
+    /// # Panics
+    ///
+    /// If `n` is not from the lowest limit to `i32::MAX`.
+    #[must_use]
+    #[track_caller]
+    pub fn max(self, n: usize) -> Self {
+        let Bounds { min, .. } = self.state.meter.bounds();
+        let max = allow("LimitLayer::max", n, min as usize..=MAX) as u32;
+        self.within(Bounds { min, max })
+    }
+
+    /// The limit to start with (default 20, or the nearest that the bounds allow).
+    ///
+    /// # Panics
+    ///
+    /// If `n` is not within the bounds.
+    #[must_use]
+    #[track_caller]
+    pub fn initial(self, n: usize) -> Self {
+        let Bounds { min, max } = self.state.meter.bounds();
+        let initial = allow("LimitLayer::initial", n, min as usize..=max as usize) as u32;
+        self.with(|settings| settings.max = initial)
+    }
+
+    /// Judges results with `classify` (default [`DefaultClassify`]).
+    #[must_use]
+    pub fn classify<D>(self, classify: D) -> LimitLayer<Adaptive<P, D>, W>
+    where
+        D: Clone + Send + Sync + 'static,
+    {
+        let Self { settings, state, isolated, .. } = self;
+        let Bounds { min, max } = state.meter.bounds();
+        let policy = state.meter.policy().clone();
+        let meter = Adaptive::new(policy, classify, Bounds { min, max }, settings.max);
+        LimitLayer::with_meter(settings, &meter, isolated)
+    }
+
+    fn within(self, bounds: Bounds) -> Self {
+        let Self { mut settings, state, isolated, .. } = self;
+        settings.max = settings.max.clamp(bounds.min, bounds.max);
+        let (policy, classify) = (state.meter.policy().clone(), state.meter.classifier().clone());
+        let meter = Adaptive::new(policy, classify, bounds, settings.max);
+        Self::with_meter(settings, &meter, isolated)
     }
 }
 
@@ -84,7 +174,7 @@ impl<A: Meter> LimitLayer<A> {
 
 impl<A: Meter, W> LimitLayer<A, W> {
     /// At most `n` calls wait (default 1,024); further ones are refused with
-    /// [`Reason::QueueFull`]. With 0 a call that cannot run at once is refused at once.
+    /// [`QueueFull`](stockade_core::Reason::QueueFull). With 0 a call that cannot run at once is refused at once.
     ///
     /// # Panics
     ///
@@ -96,7 +186,7 @@ impl<A: Meter, W> LimitLayer<A, W> {
         self.with(|settings| settings.queue = queue)
     }
 
-    /// A call that has waited for `wait` is refused with [`Reason::WaitExceeded`], up to about a
+    /// A call that has waited for `wait` is refused with [`WaitExceeded`](stockade_core::Reason::WaitExceeded), up to about a
     /// millisecond later (default: it waits for as long as its caller does).
     ///
     /// # Panics
@@ -126,6 +216,11 @@ impl<A: Meter, W> LimitLayer<A, W> {
     /// Shows and changes the shared limit.
     pub fn handle(&self) -> LimitHandle {
         LimitHandle::new(Arc::clone(&self.state) as _)
+    }
+
+    fn with_meter(settings: Settings, meter: &A, isolated: bool) -> Self {
+        let state = State::new(settings, meter);
+        Self { settings, state, isolated, waits: PhantomData }
     }
 
     fn with(mut self, set: impl FnOnce(&mut Settings)) -> Self {

@@ -68,6 +68,7 @@ impl Service<u32> for Inner {
     }
 }
 
+#[allow(dead_code, reason = "not every test asks")]
 pub(crate) fn reason(error: Refusal) -> Reason {
     error.rejected().expect("a refusal").reason()
 }
