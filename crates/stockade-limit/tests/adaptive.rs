@@ -51,7 +51,7 @@ fn aimd(
 }
 
 #[tokio::test(start_paused = true)]
-async fn eight_services_with_a_limit_of_two_never_run_more_than_two() {
+async fn clones_do_not_over_admit_and_limit_2_over_8_services_runs_2() {
     let layer = LimitLayer::adaptive(Aimd::new()).max(2);
     let inner = Inner::default();
     let mut services: Vec<_> = (0..8).map(|_| layer.layer(inner.clone())).collect();

@@ -71,6 +71,31 @@ async fn reject_when_full_takes_no_time_and_does_not_report_a_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_default_mode_does_not_take_10_000_calls_into_its_queue() {
+    let layer = LimitLayer::new(1);
+    let (_, mut svc) = stack(&layer);
+    let mut calls: Vec<_> = (0..10_000).map(|n| call(&mut svc, n)).collect();
+    assert_eq!((layer.handle().in_flight(), layer.handle().waiting()), (1, 1_024));
+    for refused in &mut calls[1_025..] {
+        assert_eq!(reason(assert_ready_err!(refused.poll())), Reason::QueueFull);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn time_spent_waiting_for_a_permit_is_covered_by_a_timeout_outside() {
+    let layer = LimitLayer::new(1);
+    let (inner, mut svc) = stack(&layer);
+    let _held = call(&mut svc, 0);
+    let mut other = svc.clone();
+    let outside = async {
+        other.ready().await?;
+        other.call(1).await
+    };
+    tokio::time::timeout(Duration::from_millis(10), outside).await.unwrap_err();
+    assert_eq!((layer.handle().waiting(), inner.calls.load(SeqCst)), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_abandoned_waiting_clone_keeps_no_place_and_starves_nobody() {
     let layer = LimitLayer::new(1);
     let (inner, mut svc) = stack(&layer);
