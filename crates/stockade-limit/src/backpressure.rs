@@ -4,7 +4,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use stockade_core::{LayerError, Reason, Shared};
+use stockade_core::{LayerError, Reason, Rejected, Shared};
 use tower_service::Service;
 
 use crate::{
@@ -52,14 +52,16 @@ use crate::{
 pub struct Backpressure<S, A: Meter = Fixed> {
     inner: S,
     state: Shared<State<A>>,
-    place: Option<Place<A>>,
+    permit: Option<Permit<A>>,
+    /// On the way to a permit. Most never wait, and need not move the room for it about.
+    waiting: Option<Box<Place<A>>>,
 }
 
 // === impl Backpressure ===
 
 impl<S, A: Meter> Backpressure<S, A> {
     pub(crate) fn new(inner: S, state: Arc<State<A>>) -> Self {
-        Self { inner, state: Shared::new(state), place: None }
+        Self { inner, state: Shared::new(state), permit: None, waiting: None }
     }
 
     /// Shows and changes the limit of this service.
@@ -81,6 +83,23 @@ impl<S, A: Meter> Backpressure<S, A> {
     pub fn into_inner(self) -> S {
         self.inner
     }
+
+    #[inline]
+    fn poll_permit(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejected>> {
+        let waiting = match &mut self.waiting {
+            Some(waiting) => waiting,
+            none => match Permit::try_new(self.state.lease()) {
+                Ok(permit) => {
+                    self.permit = Some(permit);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(state) => none.insert(Box::new(Place::join(state, u32::MAX)?)),
+            },
+        };
+        ready!(waiting.poll(cx))?;
+        self.permit = self.waiting.take().and_then(|place| place.entered());
+        Poll::Ready(Ok(()))
+    }
 }
 
 impl<S, Req, A> Service<Req> for Backpressure<S, A>
@@ -95,27 +114,22 @@ where
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         // The place first: whoever waits for it must not keep others from the service inside.
-        let place = match &mut self.place {
-            Some(place) => place,
-            none => match Place::join(self.state.lease(), u32::MAX) {
-                Ok(place) => none.insert(place),
-                Err(rejected) => return Poll::Ready(Err(rejected.into_error())),
-            },
-        };
-        if let Err(rejected) = ready!(place.poll(cx)) {
+        if self.permit.is_none()
+            && let Err(rejected) = ready!(self.poll_permit(cx))
+        {
             return Poll::Ready(Err(rejected.into_error()));
         }
         let ready = ready!(self.inner.poll_ready(cx));
         if ready.is_err() {
-            self.place = None;
+            self.permit = None;
         }
         Poll::Ready(ready)
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let permit = match self.place.take() {
-            Some(Place::Entered(permit)) => Ok(permit),
-            _ => Permit::try_new(self.state.lease()),
+        let permit = match self.permit.take() {
+            Some(permit) => Ok(permit),
+            None => Permit::try_new(self.state.lease()),
         };
         match permit {
             Ok(permit) => ResponseFuture::running(permit, || self.inner.call(request)),
@@ -127,7 +141,7 @@ where
 /// A clone never has the place of another.
 impl<S: Clone, A: Meter> Clone for Backpressure<S, A> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), state: self.state.clone(), place: None }
+        Self { inner: self.inner.clone(), state: self.state.clone(), permit: None, waiting: None }
     }
 }
 

@@ -140,7 +140,7 @@ where
         ready?;
         let Self::Queued(waiting) = slow else { unreachable!("it was queued") };
         let Waiting { service, request, place } = *waiting;
-        let Place::Entered(permit) = place else { unreachable!("it has entered") };
+        let permit = place.entered().expect("it has entered");
         Poll::Ready(Ok((service, request, permit)))
     }
 }

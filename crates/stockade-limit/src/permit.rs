@@ -98,6 +98,14 @@ impl<A: Meter> Place<A> {
         }
         Poll::Ready(Ok(()))
     }
+
+    /// The place in flight, once it is one.
+    pub(crate) fn entered(self) -> Option<Permit<A>> {
+        match self {
+            Self::Entered(permit) => Some(permit),
+            Self::Queued(_) => None,
+        }
+    }
 }
 
 // === impl Ticket ===
