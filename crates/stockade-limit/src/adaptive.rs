@@ -104,6 +104,13 @@ impl<P: Policy, C> Adaptive<P, C> {
     }
 }
 
+#[cfg(all(test, shuttle))]
+impl<P, C> Adaptive<P, C> {
+    pub(crate) fn limit(&self) -> u32 {
+        lock(&self.live).limit as u32
+    }
+}
+
 impl<P, C> Sealed for Adaptive<P, C> {}
 
 impl<P, C> Meter for Adaptive<P, C>

@@ -24,9 +24,15 @@ use shuttle::{
     scheduler::RandomScheduler,
     thread,
 };
-use stockade_core::Key;
+use stockade_core::{Class, Error, Key, Shared};
 
-use crate::gate::{Gate, Turn};
+use crate::{
+    Adaptive, Policy, Sample,
+    adaptive::Bounds,
+    gate::{Gate, Turn},
+    permit::Place,
+    state::{Settings, Shown, State},
+};
 
 const THREADS: usize = 3;
 const STEPS: usize = 3;
@@ -194,6 +200,66 @@ fn run(max: u32, capacity: u32) {
         .collect();
     threads.into_iter().for_each(|thread| thread.join().expect("no assertion failed"));
     world.nothing_is_left();
+}
+
+/// Doubles, and goes back to one after a loss.
+#[derive(Clone)]
+struct Jumpy;
+
+impl Policy for Jumpy {
+    fn update(&mut self, sample: &Sample) -> f64 {
+        if sample.dropped { 1.0 } else { sample.limit * 2.0 }
+    }
+}
+
+/// Calls whose results move the limit, while somebody else sets it.
+fn follow() {
+    type Answer = Result<(), Error<()>>;
+    let judge = |result: Result<&(), &Error<()>>| match result {
+        Ok(()) => Class::Success,
+        Err(_) => Class::Overload { after: None },
+    };
+    let bounds = Bounds { min: 1, max: MOST };
+    let settings = Settings { max: 1, queue: 10, max_wait: None, name: None };
+    let state = State::new(settings, &Adaptive::new(Jumpy, judge, bounds, 1));
+    let inside = Arc::new(AtomicU32::new(0));
+    let threads: Vec<_> = (0..THREADS)
+        .map(|_| {
+            let (mut shared, inside) = (Shared::new(Arc::clone(&state)), Arc::clone(&inside));
+            thread::spawn(move || {
+                for _ in 0..STEPS {
+                    if thread_rng().gen_ratio(1, 4) {
+                        shared.state().set_max(thread_rng().gen_range(1..=MOST));
+                        continue;
+                    }
+                    let Ok(mut place) = Place::join(shared.lease(), 10) else { continue };
+                    let in_time = block_on(poll_fn(|cx| place.poll(cx)));
+                    assert!(in_time.is_ok());
+                    let mut permit = place.entered().expect("it has entered");
+                    permit.begin();
+                    let now = inside.fetch_add(1, SeqCst) + 1;
+                    assert!(now <= MOST, "{now} are inside");
+                    thread::yield_now();
+                    let lost = thread_rng().gen_ratio(1, 2);
+                    let answer: Answer = if lost { Err(Error::Service(())) } else { Ok(()) };
+                    inside.fetch_sub(1, SeqCst);
+                    permit.ended(&answer);
+                }
+            })
+        })
+        .collect();
+    threads.into_iter().for_each(|thread| thread.join().expect("no assertion failed"));
+    assert_eq!((state.gate.in_flight(), state.gate.waiting()), (0, 0));
+    assert_eq!(state.gate.max(), state.meter.limit(), "the policy and the gate agree");
+    for _ in 0..state.gate.max() {
+        assert!(state.gate.try_enter());
+    }
+    assert!(!state.gate.try_enter());
+}
+
+#[test]
+fn an_adaptive_limit_under_every_schedule_agrees_with_its_gate() {
+    check(follow);
 }
 
 #[test]
