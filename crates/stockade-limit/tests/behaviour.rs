@@ -238,3 +238,12 @@ fn zero_is_refused_where_it_is_written() {
     assert!(wait(Duration::ZERO) && wait(Duration::MAX));
     assert!(!wait(Duration::from_nanos(1)));
 }
+
+#[test]
+fn the_future_of_a_call_that_does_not_wait_is_hardly_larger_than_the_one_inside() {
+    type Large =
+        tower::util::ServiceFn<fn([u8; 1_000]) -> std::future::Ready<Result<[u8; 512], Refusal>>>;
+    let inside = size_of::<std::future::Ready<Result<[u8; 512], Refusal>>>();
+    let outside = size_of::<stockade_limit::ResponseFuture<Large, [u8; 1_000]>>();
+    assert!(outside <= inside + 48, "{outside} around {inside}");
+}
