@@ -58,8 +58,8 @@ where
         Self { state: State::Waiting { service, request: Some(request) }, ticket }
     }
 
-    pub(crate) const fn refused(rejected: Rejected) -> Self {
-        Self { state: State::Refused { rejected }, ticket: Ticket::none() }
+    pub(crate) const fn refused(rejected: Rejected, classify: C) -> Self {
+        Self { state: State::Refused { rejected }, ticket: Ticket::none(classify) }
     }
 }
 

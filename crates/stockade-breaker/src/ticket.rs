@@ -1,8 +1,8 @@
 //! What an admitted call holds: its place, which it settles or gives back.
 
-use std::{fmt, mem};
+use std::mem;
 
-use stockade_core::{Class, Classify, LayerError, Lease, Reason, deadline};
+use stockade_core::{Class, Classify, LayerError, Reason, deadline};
 use tokio::time::Instant;
 
 use crate::{
@@ -10,21 +10,15 @@ use crate::{
     state::Stamp,
 };
 
-/// What the services of one breaker share. The classifier comes last, so that a handle needs not
-/// know its type.
-pub(crate) struct Core<C: ?Sized> {
-    pub(crate) gate: Gate,
-    pub(crate) classify: C,
-}
-
 /// The place of an admitted call. Dropping it gives the place back.
 ///
 /// It stays where it is while the call is settled, because moving it costs more than all the rest.
 pub(crate) struct Ticket<C> {
     /// None of a call that was not admitted, or is settled.
-    core: Option<Lease<Core<C>>>,
+    gate: Option<&'static Gate>,
     stamp: Stamp,
     deadline: Ambient,
+    classify: C,
 }
 
 /// The deadline of a call, as far as it is known.
@@ -35,26 +29,18 @@ enum Ambient {
     Is(Option<Instant>),
 }
 
-// === impl Core ===
-
-impl<C: ?Sized> fmt::Debug for Core<C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.gate.fmt(f)
-    }
-}
-
 // === impl Ticket ===
 
 impl<C> Ticket<C> {
     #[inline]
-    pub(crate) const fn new(core: Lease<Core<C>>, stamp: Stamp) -> Self {
-        Self { core: Some(core), stamp, deadline: Ambient::Unasked }
+    pub(crate) const fn new(gate: &'static Gate, stamp: Stamp, classify: C) -> Self {
+        Self { gate: Some(gate), stamp, deadline: Ambient::Unasked, classify }
     }
 
     /// That of a call that was not admitted.
-    pub(crate) const fn none() -> Self {
+    pub(crate) const fn none(classify: C) -> Self {
         let stamp = Stamp { epoch: 0, started: None };
-        Self { core: None, stamp, deadline: Ambient::Unasked }
+        Self { gate: None, stamp, deadline: Ambient::Unasked, classify }
     }
 
     /// Settles the call by its result. A classifier that panics gives the place back.
@@ -65,12 +51,11 @@ impl<C> Ticket<C> {
         E: LayerError,
     {
         let panicked = Panicked { ticket: self, verdict: Verdict::Ignored };
-        let Some(core) = &panicked.ticket.core else { return mem::forget(panicked) };
         let refusal = result.err().and_then(LayerError::rejected);
         let verdict = match refusal.map(|rejected| rejected.reason()) {
             Some(Reason::Elapsed | Reason::Panicked) => Verdict::Failure,
             Some(_) => Verdict::Ignored,
-            None => match core.classify.classify(result) {
+            None => match panicked.ticket.classify.classify(result) {
                 Class::Success | Class::Permanent => Verdict::Success,
                 Class::Transient { .. } | Class::Overload { .. } | Class::Unsent { .. } => {
                     Verdict::Failure
@@ -101,10 +86,10 @@ impl<C> Ticket<C> {
 
     #[inline]
     fn settle(&mut self, verdict: Verdict) {
-        if let Some(core) = self.core.take()
-            && !(verdict == Verdict::Success && core.gate.ignores_successes_of(self.stamp.epoch))
+        if let Some(gate) = self.gate.take()
+            && !(verdict == Verdict::Success && gate.ignores_successes_of(self.stamp.epoch))
         {
-            core.gate.settle(self.stamp, verdict);
+            gate.settle(self.stamp, verdict);
         }
     }
 
@@ -122,7 +107,7 @@ impl<C> Ticket<C> {
 impl<C> Drop for Ticket<C> {
     #[inline]
     fn drop(&mut self) {
-        if self.core.is_some() {
+        if self.gate.is_some() {
             self.dropped();
         }
     }
