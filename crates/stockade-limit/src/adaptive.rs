@@ -119,6 +119,17 @@ where
     C: Clone + Send + Sync + 'static,
 {
     type Stamp = Stamp;
+    type Hold = Arc<Self>;
+
+    #[inline]
+    fn hold(meter: &Arc<Self>) -> Arc<Self> {
+        Arc::clone(meter)
+    }
+
+    #[inline]
+    fn held(hold: &Arc<Self>) -> &Self {
+        hold
+    }
 
     fn fresh(&self, max: u32) -> Self {
         Self::new(self.policy.clone(), self.classify.clone(), self.bounds, max)

@@ -4,7 +4,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use stockade_core::{LayerError, Reason, Rejected, Shared};
+use stockade_core::{LayerError, Reason, Rejected};
 use tower_service::Service;
 
 use crate::{
@@ -51,7 +51,7 @@ use crate::{
 /// ```
 pub struct Backpressure<S, A: Meter = Fixed> {
     inner: S,
-    state: Shared<State<A>>,
+    state: Arc<State<A>>,
     permit: Option<Permit<A>>,
     /// On the way to a permit. Most never wait, and need not move the room for it about.
     waiting: Option<Box<Place<A>>>,
@@ -61,12 +61,12 @@ pub struct Backpressure<S, A: Meter = Fixed> {
 
 impl<S, A: Meter> Backpressure<S, A> {
     pub(crate) fn new(inner: S, state: Arc<State<A>>) -> Self {
-        Self { inner, state: Shared::new(state), permit: None, waiting: None }
+        Self { inner, state, permit: None, waiting: None }
     }
 
     /// Shows and changes the limit of this service.
     pub fn handle(&self) -> LimitHandle {
-        LimitHandle::new(Arc::clone(self.state.state()) as _)
+        LimitHandle::new(Arc::clone(&self.state) as _)
     }
 
     /// The service inside.
@@ -88,13 +88,13 @@ impl<S, A: Meter> Backpressure<S, A> {
     fn poll_permit(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejected>> {
         let waiting = match &mut self.waiting {
             Some(waiting) => waiting,
-            none => match Permit::try_new(self.state.lease()) {
-                Ok(permit) => {
-                    self.permit = Some(permit);
+            none => {
+                self.permit = Permit::try_new(&self.state);
+                if self.permit.is_some() {
                     return Poll::Ready(Ok(()));
                 }
-                Err(state) => none.insert(Box::new(Place::join(state, u32::MAX)?)),
-            },
+                none.insert(Box::new(Place::join(Arc::clone(&self.state), u32::MAX)?))
+            }
         };
         ready!(waiting.poll(cx))?;
         self.permit = self.waiting.take().and_then(|place| place.entered());
@@ -127,13 +127,10 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let permit = match self.permit.take() {
-            Some(permit) => Ok(permit),
-            None => Permit::try_new(self.state.lease()),
-        };
+        let permit = self.permit.take().or_else(|| Permit::try_new(&self.state));
         match permit {
-            Ok(permit) => ResponseFuture::running(permit, || self.inner.call(request)),
-            Err(state) => ResponseFuture::refused(state.rejected(Reason::QueueFull)),
+            Some(permit) => ResponseFuture::running(permit, || self.inner.call(request)),
+            None => ResponseFuture::refused(self.state.rejected(Reason::QueueFull)),
         }
     }
 }
@@ -141,7 +138,7 @@ where
 /// A clone never has the place of another.
 impl<S: Clone, A: Meter> Clone for Backpressure<S, A> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), state: self.state.clone(), permit: None, waiting: None }
+        Self { inner: self.inner.clone(), state: Arc::clone(&self.state), permit: None, waiting: None }
     }
 }
 

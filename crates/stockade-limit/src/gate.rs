@@ -12,7 +12,7 @@
 use std::task::{Poll, Waker};
 
 use stockade_core::{
-    Key, Queue,
+    Key, Queue, Recycler,
     sync::{
         Mutex,
         atomic::{AtomicU32, AtomicU64, Ordering::*},
@@ -66,6 +66,8 @@ fn waiting(word: u64) -> u32 {
     (word >> 32) as u32
 }
 
+static GATES: Recycler<Gate> = Recycler::new();
+
 // === impl Gate ===
 
 impl Gate {
@@ -75,6 +77,23 @@ impl Gate {
             max: AtomicU32::new(max),
             waiters: Mutex::new(Queue::new()),
         }
+    }
+
+    /// A gate for sole use. Those who were in flight through one in its former life have left.
+    pub(crate) fn take(max: u32) -> &'static Self {
+        let gate = GATES.take_if(Self::is_idle, || Self::new(max));
+        gate.max.store(max, Relaxed);
+        gate.word.store(u64::from(NONE_FREE + max), Relaxed);
+        gate
+    }
+
+    pub(crate) fn give_back(&'static self) {
+        GATES.give_back(self);
+    }
+
+    fn is_idle(&self) -> bool {
+        // Acquire pairs with the Release of the last who left.
+        self.word.load(Acquire) == u64::from(NONE_FREE + self.max())
     }
 
     pub(crate) fn max(&self) -> u32 {
@@ -298,6 +317,20 @@ mod tests {
         let turns: Vec<bool> = waiting.iter().map(|&key| has_turn(&gate, key)).collect();
         assert_eq!(turns, [true, true, false]);
         assert_eq!((gate.in_flight(), gate.waiting()), (3, 1));
+    }
+
+    #[test]
+    fn a_gate_is_used_again_once_all_have_left() {
+        let first = Gate::take(3);
+        assert!(first.try_enter() && first.try_enter());
+        first.give_back();
+        let second = Gate::take(1);
+        assert!(!std::ptr::eq(first, second), "two are still in flight");
+        first.leave();
+        first.leave();
+        second.give_back();
+        let (third, fourth) = (Gate::take(5), Gate::take(7));
+        assert_eq!((third.max(), third.in_flight(), fourth.max(), fourth.in_flight()), (5, 0, 7, 0));
     }
 
     #[test]

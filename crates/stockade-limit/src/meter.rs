@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use sealed::Sealed;
 
 /// A limit that is what it was set to; it learns nothing from its calls, and costs nothing.
@@ -25,6 +27,18 @@ pub trait Meter: Sealed + Send + Sync + Sized + 'static {
     /// What one call carries.
     #[doc(hidden)]
     type Stamp;
+
+    /// What a call needs to get back at the meter; nothing, if that learns nothing.
+    #[doc(hidden)]
+    type Hold;
+
+    /// For a call that is admitted.
+    #[doc(hidden)]
+    fn hold(meter: &Arc<Self>) -> Self::Hold;
+
+    /// The meter that is held.
+    #[doc(hidden)]
+    fn held(hold: &Self::Hold) -> &Self;
 
     /// Another one like this, that has learnt nothing and starts at `max`.
     #[doc(hidden)]
@@ -57,6 +71,15 @@ impl Sealed for Fixed {}
 
 impl Meter for Fixed {
     type Stamp = ();
+    type Hold = ();
+
+    #[inline]
+    fn hold(_: &Arc<Self>) {}
+
+    #[inline]
+    fn held((): &()) -> &Self {
+        &Self
+    }
 
     fn fresh(&self, _: u32) -> Self {
         Self

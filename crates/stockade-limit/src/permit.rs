@@ -1,18 +1,22 @@
 //! A place in flight, and the way to it.
 
-use std::task::{Context, Poll, ready};
+use std::{
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
 
-use stockade_core::{Key, Lease, Reason, Rejected, Timer, deadline::Deadline};
+use stockade_core::{Key, Reason, Rejected, Timer, deadline::Deadline};
 
 use crate::{
-    gate::Turn,
+    gate::{Gate, Turn},
     meter::{Measure, Meter},
     state::State,
 };
 
 /// A place in flight.
 pub(crate) struct Permit<A: Meter> {
-    state: Lease<State<A>>,
+    gate: &'static Gate,
+    meter: A::Hold,
     stamp: A::Stamp,
 }
 
@@ -24,7 +28,7 @@ pub(crate) enum Place<A: Meter> {
 
 /// A place in the queue, and the time that it is good for.
 pub(crate) struct Ticket<A: Meter> {
-    state: Lease<State<A>>,
+    state: Arc<State<A>>,
     /// None once the turn has been taken.
     key: Option<Key>,
     until: Option<Deadline>,
@@ -34,28 +38,31 @@ pub(crate) struct Ticket<A: Meter> {
 // === impl Permit ===
 
 impl<A: Meter> Permit<A> {
-    /// A place at once, if there is one and nobody waits for it.
     #[inline]
-    pub(crate) fn try_new(state: Lease<State<A>>) -> Result<Self, Lease<State<A>>> {
-        // Before the place is taken: a stamp may be too old, but never too young.
+    pub(crate) fn try_new(state: &State<A>) -> Option<Self> {
         let stamp = state.meter.stamp();
-        if state.gate.try_enter() { Ok(Self { state, stamp }) } else { Err(state) }
+        state.gate.try_enter().then(|| Self::new(state, stamp))
     }
 
-    /// The call begins.
+    /// Takes over a place that has been entered.
+    #[inline]
+    fn new(state: &State<A>, stamp: A::Stamp) -> Self {
+        Self { gate: state.gate, meter: A::hold(&state.meter), stamp }
+    }
+
     #[inline]
     pub(crate) fn begin(&mut self) {
-        self.state.meter.begin(&mut self.stamp, || self.state.gate.in_flight());
+        let Self { gate, meter, stamp } = self;
+        A::held(meter).begin(stamp, || gate.in_flight());
     }
 
-    /// The call has ended, with `result`.
     #[inline]
     pub(crate) fn ended<T, E>(&mut self, result: &Result<T, E>)
     where
         A: Measure<T, E>,
     {
-        let Self { state, stamp } = self;
-        let entered = state.meter.ended(stamp, result, |max| state.gate.set_max(max));
+        let Self { gate, meter, stamp } = self;
+        let entered = A::held(meter).ended(stamp, result, |max| gate.set_max(max));
         if let Some(entered) = entered {
             entered.wake();
         }
@@ -65,11 +72,11 @@ impl<A: Meter> Permit<A> {
 impl<A: Meter> Drop for Permit<A> {
     #[inline]
     fn drop(&mut self) {
-        let Self { state, stamp } = self;
-        if let Some(entered) = state.meter.abandoned(stamp, |max| state.gate.set_max(max)) {
+        let Self { gate, meter, stamp } = self;
+        if let Some(entered) = A::held(meter).abandoned(stamp, |max| gate.set_max(max)) {
             entered.wake();
         }
-        state.gate.leave();
+        gate.leave();
     }
 }
 
@@ -77,10 +84,10 @@ impl<A: Meter> Drop for Permit<A> {
 
 impl<A: Meter> Place<A> {
     /// Enters, or joins the queue, if there is room for one more than `capacity` allows.
-    pub(crate) fn join(state: Lease<State<A>>, capacity: u32) -> Result<Self, Rejected> {
+    pub(crate) fn join(state: Arc<State<A>>, capacity: u32) -> Result<Self, Rejected> {
         let stamp = state.meter.stamp();
         match state.gate.enter_or_queue(capacity) {
-            Turn::Entered => Ok(Self::Entered(Permit { state, stamp })),
+            Turn::Entered => Ok(Self::Entered(Permit::new(&state, stamp))),
             Turn::Waits(key) => {
                 Ok(Self::Queued(Ticket { state, key: Some(key), until: None, timer: None }))
             }
@@ -133,7 +140,7 @@ impl<A: Meter> Ticket<A> {
     /// The turn has come: the place in the queue becomes one in flight.
     fn take(&mut self) -> Permit<A> {
         self.key = None;
-        Permit { state: self.state.clone(), stamp: self.state.meter.stamp() }
+        Permit::new(&self.state, self.state.meter.stamp())
     }
 }
 

@@ -4,7 +4,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use stockade_core::{LayerError, Lease, Reason, Shared, deadline};
+use stockade_core::{LayerError, Reason, deadline};
 use tower_service::Service;
 
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Limit<S, A = Fixed> {
     inner: S,
-    state: Shared<State<A>>,
+    state: Arc<State<A>>,
 }
 
 stockade_core::accessors!(Limit<S, A>);
@@ -33,20 +33,21 @@ stockade_core::accessors!(Limit<S, A>);
 
 impl<S, A: Meter> Limit<S, A> {
     pub(crate) fn new(inner: S, state: Arc<State<A>>) -> Self {
-        Self { inner, state: Shared::new(state) }
+        Self { inner, state }
     }
 
     /// Shows and changes the limit of this service.
     pub fn handle(&self) -> LimitHandle {
-        LimitHandle::new(Arc::clone(self.state.state()) as _)
+        LimitHandle::new(Arc::clone(&self.state) as _)
     }
 
     #[cold]
     #[inline(never)]
-    fn queue<Req>(&mut self, state: Lease<State<A>>, request: Req) -> ResponseFuture<S, Req, A>
+    fn queue<Req>(&mut self, request: Req) -> ResponseFuture<S, Req, A>
     where
         S: Service<Req> + Clone,
     {
+        let state = Arc::clone(&self.state);
         if deadline::has_passed() {
             return ResponseFuture::refused(state.rejected(Reason::Expired));
         }
@@ -70,7 +71,7 @@ impl<S, A: Meter> Limit<S, A> {
 
 impl<S: Clone, A> Clone for Limit<S, A> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), state: self.state.clone() }
+        Self { inner: self.inner.clone(), state: Arc::clone(&self.state) }
     }
 }
 
@@ -89,9 +90,9 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        match Permit::try_new(self.state.lease()) {
-            Ok(permit) => ResponseFuture::running(permit, || self.inner.call(request)),
-            Err(state) => self.queue(state, request),
+        match Permit::try_new(&self.state) {
+            Some(permit) => ResponseFuture::running(permit, || self.inner.call(request)),
+            None => self.queue(request),
         }
     }
 }

@@ -16,8 +16,9 @@ pub(crate) struct Settings {
 
 #[derive(Debug)]
 pub(crate) struct State<A> {
-    pub(crate) gate: Gate,
-    pub(crate) meter: A,
+    /// Not counted: a call that runs keeps its place in the gate, and nothing of the rest.
+    pub(crate) gate: &'static Gate,
+    pub(crate) meter: Arc<A>,
     pub(crate) queue: u32,
     pub(crate) max_wait: Option<Duration>,
     name: Option<&'static str>,
@@ -35,8 +36,8 @@ impl<A: Meter> State<A> {
     /// A new one, with a meter like this.
     pub(crate) fn new(settings: Settings, meter: &A) -> Arc<Self> {
         Arc::new(Self {
-            gate: Gate::new(settings.max),
-            meter: meter.fresh(settings.max),
+            gate: Gate::take(settings.max),
+            meter: Arc::new(meter.fresh(settings.max)),
             queue: settings.queue,
             max_wait: settings.max_wait,
             name: settings.name,
@@ -52,10 +53,17 @@ impl<A> State<A> {
 
 impl<A: Meter> Shown for State<A> {
     fn gate(&self) -> &Gate {
-        &self.gate
+        self.gate
     }
 
     fn set_max(&self, max: u32) {
         self.meter.set_max(max, |max| self.gate.set_max(max)).wake();
+    }
+}
+
+/// Nobody waits any more, because who waits holds the state. Who is in flight may leave later.
+impl<A> Drop for State<A> {
+    fn drop(&mut self) {
+        self.gate.give_back();
     }
 }
