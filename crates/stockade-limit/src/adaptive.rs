@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use stockade_core::{
     Class, Classify, DefaultClassify, LayerError, Reason, deadline, lock,
     sync::{

@@ -138,7 +138,12 @@ where
 /// A clone never has the place of another.
 impl<S: Clone, A: Meter> Clone for Backpressure<S, A> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), state: Arc::clone(&self.state), permit: None, waiting: None }
+        Self {
+            inner: self.inner.clone(),
+            state: Arc::clone(&self.state),
+            permit: None,
+            waiting: None,
+        }
     }
 }
 

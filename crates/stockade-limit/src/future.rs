@@ -34,9 +34,9 @@ pin_project! {
 pin_project! {
     #[project = StateProj]
     enum State<S, F, Req, A: Meter> {
-        // Enters from the start, or from Slow.
-        Running { #[pin] future: F, permit: Permit<A> },
-        // Enters from the start, or from Running when that has ended.
+        // Enters from the start, or from Slow. The permit is gone once the call has ended.
+        Running { #[pin] future: F, permit: Option<Permit<A>> },
+        // Enters from the start; leaves to Running.
         Slow { slow: Slow<S, Req, A> },
     }
 }
@@ -64,7 +64,7 @@ impl<S: Service<Req>, Req, A: Meter> ResponseFuture<S, Req, A> {
     #[inline]
     pub(crate) fn running(mut permit: Permit<A>, call: impl FnOnce() -> S::Future) -> Self {
         permit.begin();
-        Self { state: State::Running { future: call(), permit } }
+        Self { state: State::Running { future: call(), permit: Some(permit) } }
     }
 
     pub(crate) fn waiting(service: S, request: Req, ticket: Ticket<A>) -> Self {
@@ -91,15 +91,17 @@ where
             match state.as_mut().project() {
                 StateProj::Running { future, permit } => {
                     let result = ready!(future.poll(cx));
-                    permit.ended(&result);
-                    state.set(State::Slow { slow: Slow::Done });
+                    if let Some(mut permit) = permit.take() {
+                        permit.ended(&result);
+                    }
                     return Poll::Ready(result);
                 }
                 StateProj::Slow { slow } => match ready!(slow.poll(cx)) {
                     Err(error) => return Poll::Ready(Err(error)),
                     Ok((mut service, request, mut permit)) => {
                         permit.begin();
-                        state.set(State::Running { future: service.call(request), permit });
+                        let future = service.call(request);
+                        state.set(State::Running { future, permit: Some(permit) });
                     }
                 },
             }
@@ -110,7 +112,8 @@ where
 impl<S: Service<Req>, Req, A: Meter> fmt::Debug for ResponseFuture<S, Req, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {
-            State::Running { .. } => "running",
+            State::Running { permit: Some(_), .. } => "running",
+            State::Running { permit: None, .. } => "done",
             State::Slow { slow: Slow::Queued(_) } => "queued",
             State::Slow { slow: Slow::Refused(_) } => "refused",
             State::Slow { slow: Slow::Done } => "done",

@@ -330,7 +330,10 @@ mod tests {
         first.leave();
         second.give_back();
         let (third, fourth) = (Gate::take(5), Gate::take(7));
-        assert_eq!((third.max(), third.in_flight(), fourth.max(), fourth.in_flight()), (5, 0, 7, 0));
+        assert_eq!(
+            (third.max(), third.in_flight(), fourth.max(), fourth.in_flight()),
+            (5, 0, 7, 0)
+        );
     }
 
     #[test]

@@ -24,7 +24,7 @@ use shuttle::{
     scheduler::RandomScheduler,
     thread,
 };
-use stockade_core::{Class, Error, Key, Shared};
+use stockade_core::{Class, Error, Key};
 
 use crate::{
     Adaptive, Policy, Sample,
@@ -224,14 +224,14 @@ fn follow() {
     let inside = Arc::new(AtomicU32::new(0));
     let threads: Vec<_> = (0..THREADS)
         .map(|_| {
-            let (mut shared, inside) = (Shared::new(Arc::clone(&state)), Arc::clone(&inside));
+            let (state, inside) = (Arc::clone(&state), Arc::clone(&inside));
             thread::spawn(move || {
                 for _ in 0..STEPS {
                     if thread_rng().gen_ratio(1, 4) {
-                        shared.state().set_max(thread_rng().gen_range(1..=MOST));
+                        state.set_max(thread_rng().gen_range(1..=MOST));
                         continue;
                     }
-                    let Ok(mut place) = Place::join(shared.lease(), 10) else { continue };
+                    let Ok(mut place) = Place::join(Arc::clone(&state), 10) else { continue };
                     let in_time = block_on(poll_fn(|cx| place.poll(cx)));
                     assert!(in_time.is_ok());
                     let mut permit = place.entered().expect("it has entered");
