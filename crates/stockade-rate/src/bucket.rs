@@ -33,6 +33,17 @@ pub(crate) struct Bucket {
     full_at: FullAt,
 }
 
+/// What the word of a closed bucket says: it will be full in 544 years, so nobody gets a token. The rest
+/// of the 584 years is room for the arithmetic.
+const CLOSED: u64 = u64::MAX - 2 * MAX_FILL.as_secs() * 1_000_000_000;
+
+/// A number of tokens: so many nanoseconds, of which each token has taken so many to come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Level {
+    part: Nanos,
+    of: Nanos,
+}
+
 /// The theoretical arrival time, in nanoseconds. Zero needs no special meaning: a bucket that was full at
 /// zero is full ever since.
 #[derive(Debug, Default)]
@@ -60,15 +71,32 @@ impl Bucket {
         limiter.check().map_err(|not| not.earliest_possible())
     }
 
-    /// Takes the token that somebody has waited for, or says when there will be one.
+    /// Takes so many tokens, all or none, or says when there will be as many; of more than the bucket
+    /// holds, never.
+    #[inline]
+    pub(crate) fn take_many(&self, now: Nanos, cost: NonZeroU32) -> Result<(), Nanos> {
+        // Asked first, because governor multiplies before it compares.
+        if cost > self.burst() {
+            return Err(u64::MAX.into());
+        }
+        let limiter = Limiter::new(self.quota, &self.full_at, Standing::default());
+        limiter.clock().0.set(now);
+        match limiter.check_n(cost) {
+            Ok(decided) => decided.map_err(|not| not.earliest_possible()),
+            Err(_) => Err(u64::MAX.into()),
+        }
+    }
+
+    /// Takes the tokens that somebody has waited for, or says when they will be there.
     ///
     /// Who waits is woken late, by the resolution of the timer at least. So the decision is dated back to
-    /// the instant at which the token was there, by one period at most: over a time `w` at most
-    /// `burst + w / period + 1` calls pass, and that lateness is the 1.
-    pub(crate) fn take_due(&self, now: Nanos) -> Result<(), Nanos> {
+    /// the instant at which the tokens were there, by one period at most: over a time `w` at most
+    /// `burst + w / period + 1` tokens are taken, and that lateness is the 1.
+    pub(crate) fn take_due(&self, now: Nanos, cost: NonZeroU32) -> Result<(), Nanos> {
         loop {
-            let at = self.earliest().max(now.saturating_sub(self.period())).min(now);
-            match self.take(at) {
+            let due = self.due(now, cost.get().into());
+            let at = due.max(now.saturating_sub(self.period())).min(now);
+            match self.take_many(at, cost) {
                 // A call that did not see anybody wait was faster, and there is one more token.
                 Err(earliest) if earliest <= now => {}
                 decided => return decided,
@@ -76,21 +104,56 @@ impl Bucket {
         }
     }
 
-    /// When a token will be there for one who has `ahead` others ahead, if each of them takes one as soon
-    /// as it can. It may be past. (There are others only since the bucket was empty.)
-    pub(crate) fn due(&self, now: Nanos, ahead: usize) -> Nanos {
-        let period = self.period().as_u64();
-        let ahead = u64::try_from(ahead).unwrap_or(u64::MAX);
+    /// When the last of so many tokens will be there, if each is taken as soon as it can be. It may be
+    /// past. (More than the bucket holds are asked for only since it was empty.)
+    pub(crate) fn due(&self, now: Nanos, tokens: u64) -> Nanos {
         // What has been due for longer than the bucket takes to fill up has run over.
         let first = self.earliest().max(now.saturating_sub(self.fill()));
-        first.as_u64().saturating_add(period.saturating_mul(ahead)).into()
+        let further = self.period().as_u64().saturating_mul(tokens.saturating_sub(1));
+        first.as_u64().saturating_add(further).into()
     }
 
     /// The number of tokens.
     pub(crate) fn available(&self, now: Nanos) -> u32 {
-        let missing = self.full_at.load().saturating_sub(now);
-        let tokens = self.fill().saturating_sub(missing) / self.period();
-        u32::try_from(tokens).unwrap_or(u32::MAX)
+        u32::try_from(self.level(now) / self.period()).unwrap_or(u32::MAX)
+    }
+
+    /// Takes away what would come before the instant `until`: then there is one token.
+    pub(crate) fn penalize(&self, until: Nanos) {
+        let full_at = until + self.fill().saturating_sub(self.period());
+        self.full_at.0.fetch_max(full_at.into(), Ordering::Relaxed);
+    }
+
+    /// Says how full the bucket is, and then gives no token any more, neither to one who looks at this
+    /// moment: its word is not the one that was seen.
+    pub(crate) fn close(&self, now: Nanos) -> Level {
+        let full_at = FullAt(self.full_at.0.swap(CLOSED, Ordering::Relaxed).into());
+        let closed = Self { quota: self.quota, full_at };
+        Level { part: closed.level(now), of: self.period() }
+    }
+
+    /// Opens a closed bucket, or a new one, with as many tokens; what does not fit runs over.
+    pub(crate) fn open(&self, now: Nanos, level: Level) {
+        let part = u128::from(level.part.as_u64()) * u128::from(self.period().as_u64());
+        // Rounded down, so that never more pass than promised.
+        let part = part / u128::from(level.of.as_u64());
+        let part = u64::try_from(part).unwrap_or(u64::MAX).into();
+        let full_at = now + self.fill().saturating_sub(part);
+        self.full_at.0.store(full_at.into(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn quota(&self) -> Quota {
+        self.quota
+    }
+
+    /// The number of tokens that fit.
+    pub(crate) fn burst(&self) -> NonZeroU32 {
+        self.quota.burst_size()
+    }
+
+    /// The tokens, parts of them too, in the time they took to come.
+    fn level(&self, now: Nanos) -> Nanos {
+        self.fill().saturating_sub(self.full_at.load().saturating_sub(now))
     }
 
     /// The time in which one token comes.
@@ -107,6 +170,13 @@ impl Bucket {
     fn earliest(&self) -> Nanos {
         self.full_at.load().saturating_sub(self.fill().saturating_sub(self.period()))
     }
+}
+
+/// The time in which one of `n` tokens in the time `per` comes, rounded up, so that never more pass than
+/// promised.
+pub(crate) fn period(n: u32, per: Duration) -> Duration {
+    let period = per.as_nanos().div_ceil(u128::from(n));
+    Duration::from_nanos(u64::try_from(period).unwrap_or(u64::MAX))
 }
 
 /// A quota of `burst` tokens, and one more every `period`.
@@ -174,6 +244,8 @@ mod tests {
         n.into()
     }
 
+    const ONE: NonZeroU32 = NonZeroU32::MIN;
+
     #[test]
     fn a_full_bucket_gives_its_burst_and_then_one_token_a_period() {
         for start in [0, 1, 99, 100, 1_000_000] {
@@ -202,9 +274,9 @@ mod tests {
                 assert_eq!(bucket.take(now), Ok(()));
             }
             assert_eq!(bucket.available(now), burst - burst.min(2));
-            assert_eq!(bucket.due(now, usize::MAX), nanos(u64::MAX));
-            let due = bucket.due(now, 0).max(now);
-            assert_eq!(bucket.take_due(due), Ok(()));
+            assert_eq!(bucket.due(now, u64::MAX), nanos(u64::MAX));
+            let due = bucket.due(now, 1).max(now);
+            assert_eq!(bucket.take_due(due, ONE), Ok(()));
         }
     }
 
@@ -212,12 +284,12 @@ mod tests {
     fn a_late_decision_is_dated_back_by_one_period_at_most() {
         let bucket = bucket(100, 1);
         assert_eq!(bucket.take(nanos(1_000)), Ok(()));
-        assert_eq!(bucket.take_due(nanos(1_099)), Err(nanos(1_100)));
-        assert_eq!(bucket.take_due(nanos(1_130)), Ok(()));
+        assert_eq!(bucket.take_due(nanos(1_099), ONE), Err(nanos(1_100)));
+        assert_eq!(bucket.take_due(nanos(1_130), ONE), Ok(()));
         assert_eq!(bucket.earliest(), nanos(1_200), "as if it had been taken in time");
-        assert_eq!(bucket.take_due(nanos(1_900)), Ok(()));
-        assert_eq!(bucket.take_due(nanos(1_900)), Ok(()), "the one more");
-        assert_eq!(bucket.take_due(nanos(1_900)), Err(nanos(2_000)));
+        assert_eq!(bucket.take_due(nanos(1_900), ONE), Ok(()));
+        assert_eq!(bucket.take_due(nanos(1_900), ONE), Ok(()), "the one more");
+        assert_eq!(bucket.take_due(nanos(1_900), ONE), Err(nanos(2_000)));
     }
 
     #[test]
@@ -269,7 +341,7 @@ mod tests {
             let mut now = 0;
             for gap in gaps {
                 now += gap;
-                let (due, tokens) = (bucket.due(nanos(now), 0), bucket.available(nanos(now)));
+                let (due, tokens) = (bucket.due(nanos(now), 1), bucket.available(nanos(now)));
                 let decided = bucket.take(nanos(now));
                 prop_assert_eq!(decided, model.take(now));
                 match decided {
@@ -293,7 +365,7 @@ mod tests {
             for gap in gaps {
                 now += gap;
                 let decided =
-                    if late { bucket.take_due(nanos(now)) } else { bucket.take(nanos(now)) };
+                    if late { bucket.take_due(nanos(now), ONE) } else { bucket.take(nanos(now)) };
                 if decided.is_ok() {
                     passed.push(now);
                 }
@@ -309,16 +381,16 @@ mod tests {
 
         #[test]
         fn a_predicted_wait_is_the_wait(
-            period in 1..300_u64, burst in 1..20_u32, ahead in 0..30_usize, idle in 0..9_000_u64,
+            period in 1..300_u64, burst in 1..20_u32, ahead in 0..30_u64, idle in 0..9_000_u64,
         ) {
             let bucket = bucket(period, burst);
             while bucket.take(nanos(0)).is_ok() {}
             let now = nanos(idle);
-            let predicted = bucket.due(now, ahead).max(now);
+            let predicted = bucket.due(now, ahead + 1).max(now);
             let mut at = now;
             for _ in 0..=ahead {
                 // Each takes its token as soon as it is there.
-                while let Err(due) = bucket.take_due(at) {
+                while let Err(due) = bucket.take_due(at, ONE) {
                     at = due;
                 }
             }

@@ -88,7 +88,8 @@ impl RateLayer {
         Self::every(n, per)
     }
 
-    /// How many calls pass at once after a pause: the tokens that the bucket holds, `n` by default.
+    /// How many calls pass at once after a pause: the tokens that the bucket holds, `n` by default. One that
+    /// is set here stays when the [rate changes](RateHandle::set_rate).
     ///
     /// # Panics
     ///
@@ -97,8 +98,9 @@ impl RateLayer {
     #[must_use]
     pub fn burst(self, burst: u32) -> Self {
         let most = saturate(MAX_FILL.as_nanos() / self.quota.replenish_interval().as_nanos());
-        let quota = self.quota.allow_burst(non_zero(allow("RateLayer::burst", burst, 1..=most)));
-        Self { quota, ..self }.afresh()
+        let burst = non_zero(allow("RateLayer::burst", burst, 1..=most));
+        let rules = Rules { burst: Some(burst), ..self.rules };
+        Self { quota: self.quota.allow_burst(burst), rules, ..self }.afresh()
     }
 
     /// How many calls may wait, 1,024 by default. With 0 none does: a call that finds no token is refused
@@ -148,11 +150,8 @@ impl RateLayer {
     }
 
     fn every(n: u32, per: Duration) -> Self {
-        // Rounded up, so that never more pass than promised.
-        let period = per.as_nanos().div_ceil(u128::from(n));
-        let period = Duration::from_nanos(u64::try_from(period).unwrap_or(u64::MAX));
-        let quota = bucket::quota(period, non_zero(n));
-        let rules = Rules { queue: 1024, max_wait: None, name: None };
+        let quota = bucket::quota(bucket::period(n, per), non_zero(n));
+        let rules = Rules { burst: None, queue: 1024, max_wait: None, name: None };
         Self { quota, rules, isolated: false, gate: Arc::new(Gate::new(quota, rules)) }
     }
 
@@ -174,10 +173,10 @@ impl<S> Layer<S> for RateLayer {
     }
 }
 
-fn saturate(n: u128) -> u32 {
+pub(crate) fn saturate(n: u128) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
 
-fn non_zero(n: u32) -> NonZeroU32 {
+pub(crate) fn non_zero(n: u32) -> NonZeroU32 {
     NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN)
 }

@@ -1,6 +1,7 @@
 //! The service.
 
 use std::{
+    num::NonZeroU32,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -79,7 +80,7 @@ impl<S> Rate<S> {
     where
         S: Service<Req> + Clone,
     {
-        let verdict = self.gate.knock(now);
+        let verdict = self.gate.knock(now, NonZeroU32::MIN);
         if let Verdict::Pass = verdict {
             return ResponseFuture::running(self.inner.call(request));
         }
@@ -89,7 +90,7 @@ impl<S> Rate<S> {
         match verdict {
             Verdict::Refuse(rejected) => ResponseFuture::refused(rejected),
             Verdict::Pass | Verdict::Wait(()) => {
-                let waiter = Waiter::new(Arc::clone(&self.gate));
+                let waiter = Waiter::new(Arc::clone(&self.gate), NonZeroU32::MIN);
                 ResponseFuture::waiting(waiter, self.inner.clone(), request)
             }
         }
