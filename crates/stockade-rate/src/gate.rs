@@ -115,20 +115,24 @@ impl Gate {
         self.clock.now()
     }
 
-    /// A call comes: it passes if there is a token and nobody waits for it. If not, it was asked at this
-    /// instant, for [`knock`](Self::knock).
+    /// A call comes: it passes if there are tokens, one unless the cost is said, and nobody waits for
+    /// them. If not, it was asked at this instant, for [`knock`](Self::knock).
     #[inline]
-    pub(crate) fn pass(&self) -> Result<(), Nanos> {
-        let now = self.now();
-        if self.waiting.load(Ordering::Acquire) == 0 && self.bucket.take(now).is_ok() {
-            return Ok(());
-        }
-        Err(now)
+    pub(crate) fn pass(&self, now: Nanos, cost: Option<NonZeroU32>) -> bool {
+        self.waiting.load(Ordering::Acquire) == 0
+            && match cost {
+                None => self.bucket.take(now).is_ok(),
+                Some(cost) => self.bucket.take_many(now, cost).is_ok(),
+            }
     }
 
     /// A call that did not pass at once asks what to do.
-    pub(crate) fn knock(&self, now: Nanos, cost: NonZeroU32) -> Verdict<()> {
-        self.judge(&lock(&self.line), now, cost)
+    pub(crate) fn knock(self: &Arc<Self>, now: Nanos, cost: NonZeroU32) -> Verdict<Waiter> {
+        match self.judge(&lock(&self.line), now, cost) {
+            Verdict::Pass => Verdict::Pass,
+            Verdict::Refuse(rejected) => Verdict::Refuse(rejected),
+            Verdict::Wait(()) => Verdict::Wait(Waiter::new(Arc::clone(self), cost)),
+        }
     }
 
     /// The number of calls that would pass at once.
@@ -338,7 +342,7 @@ enum At {
 }
 
 impl Waiter {
-    pub(crate) fn new(gate: Arc<Gate>, cost: NonZeroU32) -> Self {
+    fn new(gate: Arc<Gate>, cost: NonZeroU32) -> Self {
         Self { place: Place { gate, at: At::Door { cost } }, sleep: None }
     }
 

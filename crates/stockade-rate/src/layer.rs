@@ -1,15 +1,15 @@
 //! The layer, which is the configuration.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{num::NonZeroU32, time::Duration};
 
 use governor::Quota;
 use stockade_core::config::{MAX_DURATION, MIN_DURATION, allow};
 use tower_layer::Layer;
 
 use crate::{
-    Rate, RateHandle,
+    Costly, Policy, Rate, Single,
     bucket::{self, MAX_FILL},
-    gate::{Gate, Rules},
+    gate::Rules,
 };
 
 /// Bounds the rate of calls with a token bucket.
@@ -52,11 +52,11 @@ use crate::{
 /// # }
 /// ```
 #[derive(Clone, Debug)]
-pub struct RateLayer {
+pub struct RateLayer<P = Single> {
     quota: Quota,
     rules: Rules,
     isolated: bool,
-    gate: Arc<Gate>,
+    policy: P,
 }
 
 /// The longest queue, which still fits the keys of its places.
@@ -88,8 +88,16 @@ impl RateLayer {
         Self::every(n, per)
     }
 
+    fn every(n: u32, per: Duration) -> Self {
+        let quota = bucket::quota(bucket::period(n, per), non_zero(n));
+        let rules = Rules { burst: None, queue: 1024, max_wait: None, name: None };
+        Self { quota, rules, isolated: false, policy: Single::new(quota, rules) }
+    }
+}
+
+impl<P: Policy> RateLayer<P> {
     /// How many calls pass at once after a pause: the tokens that the bucket holds, `n` by default. One that
-    /// is set here stays when the [rate changes](RateHandle::set_rate).
+    /// is set here stays when the [rate changes](crate::RateHandle::set_rate).
     ///
     /// # Panics
     ///
@@ -143,33 +151,59 @@ impl RateLayer {
         Self { isolated: true, ..self }.afresh()
     }
 
-    /// What there is to see of the bucket and the queue that all services of this layer share. For those
-    /// of an [`isolated`](Self::isolated) layer, ask each service: [`Rate::handle`].
-    pub fn handle(&self) -> RateHandle {
-        RateHandle::new(Arc::clone(&self.gate))
+    /// Lets a call take as many tokens as `cost` says, all at once: so many rows, bytes, or units of a
+    /// provider's. Set again, the last one counts.
+    ///
+    /// Calls pass in the order in which they came, so a costly one lets its tokens gather while the cheap
+    /// ones behind it wait, and a predicted wait is the sum of the costs ahead. A call that costs more than
+    /// the [burst](Self::burst) is refused at once as [`TooCostly`](stockade_core::Reason::TooCostly). One
+    /// that costs 0 takes nothing from anybody: it passes at once, also while others wait.
+    ///
+    /// `cost` is asked once a call. If it panics, `call` does, and no token is taken.
+    ///
+    /// ```
+    /// use stockade_core::Error;
+    /// use stockade_rate::RateLayer;
+    /// use tower::{ServiceBuilder, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let layer = RateLayer::per_second(1_000).cost(|rows: &Vec<u8>| rows.len() as u32);
+    /// let handle = layer.handle();
+    /// let service = ServiceBuilder::new().layer(layer).service(service_fn(
+    ///     |rows: Vec<u8>| async move { Ok::<_, Error<std::io::Error>>(rows) },
+    /// ));
+    /// service.oneshot(vec![7; 300]).await.unwrap();
+    /// assert!(handle.available() <= 701);
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn cost<F>(self, cost: F) -> RateLayer<Costly<F, P>> {
+        let Self { quota, rules, isolated, policy } = self;
+        RateLayer { quota, rules, isolated, policy: Costly::new(cost, policy) }
     }
 
-    fn every(n: u32, per: Duration) -> Self {
-        let quota = bucket::quota(bucket::period(n, per), non_zero(n));
-        let rules = Rules { burst: None, queue: 1024, max_wait: None, name: None };
-        Self { quota, rules, isolated: false, gate: Arc::new(Gate::new(quota, rules)) }
+    /// What there is to see and to turn of the bucket and the queue that all services of this layer share.
+    /// For those of an [`isolated`](Self::isolated) layer, ask each service: [`Rate::handle`].
+    pub fn handle(&self) -> P::Handle {
+        self.policy.handle()
     }
 
     fn afresh(self) -> Self {
-        Self { gate: Arc::new(Gate::new(self.quota, self.rules)), ..self }
+        Self { policy: self.policy.afresh(self.quota, self.rules), ..self }
     }
 }
 
-impl<S> Layer<S> for RateLayer {
-    type Service = Rate<S>;
+impl<S, P: Policy + Clone> Layer<S> for RateLayer<P> {
+    type Service = Rate<S, P>;
 
-    fn layer(&self, inner: S) -> Rate<S> {
-        let gate = if self.isolated {
-            Arc::new(Gate::new(self.quota, self.rules))
+    fn layer(&self, inner: S) -> Rate<S, P> {
+        let policy = if self.isolated {
+            self.policy.afresh(self.quota, self.rules)
         } else {
-            Arc::clone(&self.gate)
+            self.policy.clone()
         };
-        Rate::new(inner, gate)
+        Rate::new(inner, policy)
     }
 }
 

@@ -1,15 +1,16 @@
 //! A tower layer that bounds the rate of calls with a token bucket, on `governor`.
 //!
-//! It does not bound how many calls run at the same time, and keeps no state per key or per client.
+//! It does not bound how many calls run at the same time.
 //!
-//! A call takes its token in `call`. If there is none, the call waits inside its response future, in the
+//! A call takes its token in `call`, or as many as it [costs](RateLayer::cost). If there is none, the call waits inside its response future, in the
 //! order of arrival and in a bounded queue, or is refused at once when it is already known that it could not
 //! be served in time; every refusal says when to come back. The layer is shared: all its clones, all services
 //! it makes and their clones draw on one bucket.
 //!
 //! - [`RateLayer`]: the layer, which is the configuration.
 //! - [`Rate`]: the service, and [`ResponseFuture`], what it returns.
-//! - [`RateHandle`]: what there is to see.
+//! - [`RateHandle`]: what there is to see, and to turn at run time.
+//! - [`Policy`]: what a call takes, and from which bucket.
 //!
 //! # Features
 //!
@@ -44,9 +45,11 @@ mod future;
 mod gate;
 mod handle;
 mod layer;
+mod policy;
 mod service;
 
 pub use future::ResponseFuture;
 pub use handle::RateHandle;
 pub use layer::RateLayer;
+pub use policy::{Costly, Policy, PolicyFor, Single};
 pub use service::Rate;

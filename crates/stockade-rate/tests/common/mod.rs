@@ -26,10 +26,17 @@ pub fn service(layer: RateLayer) -> (Rate<Probe>, Probe) {
 }
 
 /// Makes the service ready and calls it; the future is not polled yet.
-pub fn future(service: &mut Rate<Probe>, id: u64) -> Future {
+pub fn future_of<R>(service: &mut R, id: u64) -> R::Future
+where
+    R: Service<Request, Error: std::fmt::Debug>,
+{
     let mut ready = task::spawn(());
     assert_ready_ok!(ready.enter(|cx, _| service.poll_ready(cx)));
     service.call(Request::ready(id))
+}
+
+pub fn future(service: &mut Rate<Probe>, id: u64) -> Future {
+    future_of(service, id)
 }
 
 pub fn call(service: &mut Rate<Probe>, id: u64) -> Call {
