@@ -119,6 +119,11 @@ impl Bucket {
         u32::try_from(self.level(now) / self.period()).unwrap_or(u32::MAX)
     }
 
+    /// Whether no token is missing; a closed bucket is not full.
+    pub(crate) fn is_full(&self, now: Nanos) -> bool {
+        self.full_at.load() <= now
+    }
+
     /// Takes away what would come before the instant `until`: then there is one token.
     pub(crate) fn penalize(&self, until: Nanos) {
         let full_at = until + self.fill().saturating_sub(self.period());

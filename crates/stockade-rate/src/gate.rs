@@ -98,10 +98,10 @@ pub(crate) enum Turn {
 // === impl Gate ===
 
 impl Gate {
-    pub(crate) fn new(quota: Quota, rules: Rules) -> Self {
+    pub(crate) fn new(quota: Quota, rules: Rules, clock: Clock) -> Self {
         Self {
             bucket: Bucket::new(quota),
-            clock: Clock::new(),
+            clock,
             rules,
             waiting: AtomicUsize::new(0),
             told: AtomicU32::new(0),
@@ -144,6 +144,11 @@ impl Gate {
     /// The number of calls that wait.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Acquire)
+    }
+
+    /// Whether it is as if nobody had ever come: the first bucket is full, and nobody waits.
+    pub(crate) fn is_idle(&self, now: Nanos) -> bool {
+        self.waiting() == 0 && self.bucket.is_full(now)
     }
 
     /// A call that may wait does so.

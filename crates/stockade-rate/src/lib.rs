@@ -9,7 +9,8 @@
 //!
 //! - [`RateLayer`]: the layer, which is the configuration.
 //! - [`Rate`]: the service, and [`ResponseFuture`], what it returns.
-//! - [`RateHandle`]: what there is to see, and to turn at run time.
+//! - [`RateHandle`]: what there is to see, and to turn at run time; [`KeyedHandle`] where there is a
+//!   bucket for each key.
 //! - [`Policy`]: what a call takes, and from which bucket.
 //!
 //! # Features
@@ -44,12 +45,14 @@ mod clock;
 mod future;
 mod gate;
 mod handle;
+mod keyed;
 mod layer;
 mod policy;
 mod service;
 
 pub use future::ResponseFuture;
 pub use handle::RateHandle;
+pub use keyed::{Keyed, KeyedHandle};
 pub use layer::RateLayer;
 pub use policy::{Costly, Policy, PolicyFor, Single};
 pub use service::Rate;

@@ -9,6 +9,7 @@ use governor::{Quota, nanos::Nanos};
 
 use crate::{
     RateHandle,
+    clock::Clock,
     gate::{Gate, Rules, Verdict, Waiter},
     policy::sealed::{Admit, Make},
 };
@@ -71,7 +72,7 @@ pub struct Costly<F, P = Single> {
 
 impl Single {
     pub(crate) fn new(quota: Quota, rules: Rules) -> Self {
-        Self { gate: Arc::new(Gate::new(quota, rules)) }
+        Self { gate: Arc::new(Gate::new(quota, rules, Clock::new())) }
     }
 }
 
