@@ -37,9 +37,10 @@ pub(crate) struct Bucket {
 /// of the 584 years is room for the arithmetic.
 const CLOSED: u64 = u64::MAX - 2 * MAX_FILL.as_secs() * 1_000_000_000;
 
-/// A number of tokens: so many nanoseconds, of which each token has taken so many to come.
+/// A number of tokens at an instant: so many nanoseconds, of which each token has taken so many to come.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Level {
+    at: Nanos,
     part: Nanos,
     of: Nanos,
 }
@@ -133,18 +134,21 @@ impl Bucket {
     /// Says how full the bucket is, and then gives no token any more, neither to one who looks at this
     /// moment: its word is not the one that was seen.
     pub(crate) fn close(&self, now: Nanos) -> Level {
-        let full_at = FullAt(self.full_at.0.swap(CLOSED, Ordering::Relaxed).into());
-        let closed = Self { quota: self.quota, full_at };
-        Level { part: closed.level(now), of: self.period() }
+        let full_at = Nanos::from(self.full_at.0.swap(CLOSED, Ordering::Relaxed));
+        // Later than now after a penalty, or if somebody else had a later clock.
+        let empty_at = full_at.saturating_sub(self.fill());
+        let at = now.max(empty_at);
+        let part = self.fill().saturating_sub(full_at.saturating_sub(at));
+        Level { at, part, of: self.period() }
     }
 
     /// Opens a closed bucket, or a new one, with as many tokens; what does not fit runs over.
-    pub(crate) fn open(&self, now: Nanos, level: Level) {
+    pub(crate) fn open(&self, level: Level) {
         let part = u128::from(level.part.as_u64()) * u128::from(self.period().as_u64());
         // Rounded down, so that never more pass than promised.
         let part = part / u128::from(level.of.as_u64());
         let part = u64::try_from(part).unwrap_or(u64::MAX).into();
-        let full_at = now + self.fill().saturating_sub(part);
+        let full_at = level.at + self.fill().saturating_sub(part);
         self.full_at.0.store(full_at.into(), Ordering::Relaxed);
     }
 
@@ -466,7 +470,7 @@ mod tests {
                         let level = bucket.close(nanos(now));
                         prop_assert!(bucket.take(nanos(now)).is_err(), "a closed one gives none");
                         bucket = self::bucket(period, burst);
-                        bucket.open(nanos(now), level);
+                        bucket.open(level);
                         if not_before > now {
                             bucket.penalize(nanos(not_before));
                         }

@@ -166,6 +166,12 @@ impl Gate {
         }
     }
 
+    /// Whether nothing is counted for anybody.
+    #[cfg(all(test, shuttle))]
+    pub(crate) fn is_unowed(&self) -> bool {
+        lock(&self.line).owed == 0
+    }
+
     fn bucket<'a>(&'a self, line: &'a Line) -> &'a Bucket {
         line.bucket.as_ref().unwrap_or(&self.bucket)
     }
@@ -290,7 +296,7 @@ impl Gate {
         let level = old.close(now);
         line.bucket = (self.bucket.quota() != quota).then(|| Bucket::new(quota));
         let new = self.bucket(&line);
-        new.open(now, level);
+        new.open(level);
         if line.not_before > now {
             new.penalize(line.not_before);
         }

@@ -47,6 +47,8 @@ mod gate;
 mod handle;
 mod keyed;
 mod layer;
+#[cfg(all(test, shuttle))]
+mod model;
 mod policy;
 mod service;
 
