@@ -131,6 +131,14 @@ impl Bucket {
         self.full_at.0.fetch_max(full_at.into(), Ordering::Relaxed);
     }
 
+    /// Puts a token back that was not used; what does not fit runs over.
+    pub(crate) fn give_back(&self) {
+        let period = self.period().as_u64();
+        let earlier = |full_at: u64| Some(full_at.saturating_sub(period));
+        // It never fails, because the closure never does.
+        let _ = self.full_at.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, earlier);
+    }
+
     /// Says how full the bucket is, and then gives no token any more, neither to one who looks at this
     /// moment: its word is not the one that was seen.
     pub(crate) fn close(&self, now: Nanos) -> Level {

@@ -158,12 +158,27 @@ impl Gate {
             Verdict::Pass => Verdict::Pass,
             Verdict::Refuse(rejected) => Verdict::Refuse(rejected),
             Verdict::Wait(()) => {
-                let key = line.queue.push_back(Waiting { waker: waker.clone(), cost });
-                line.owed += u64::from(cost.get());
-                self.waiting.store(line.queue.len(), Ordering::Release);
+                let key = self.push(&mut line, cost, waker);
                 Verdict::Wait(key)
             }
         }
+    }
+
+    /// One who waits in `poll_ready` takes its place, for one token, unless it gets it at once. No rule
+    /// keeps it out, because it could only be told so by an error that its caller takes for the end.
+    pub(crate) fn join(&self, now: Nanos, waker: &Waker) -> Option<Key> {
+        let mut line = lock(&self.line);
+        if line.queue.is_empty() && self.bucket(&line).take_many(now, NonZeroU32::MIN).is_ok() {
+            return None;
+        }
+        Some(self.push(&mut line, NonZeroU32::MIN, waker))
+    }
+
+    fn push(&self, line: &mut Line, cost: NonZeroU32, waker: &Waker) -> Key {
+        let key = line.queue.push_back(Waiting { waker: waker.clone(), cost });
+        line.owed += u64::from(cost.get());
+        self.waiting.store(line.queue.len(), Ordering::Release);
+        key
     }
 
     /// Whether nothing is counted for anybody.
@@ -209,6 +224,13 @@ impl Gate {
 
     fn refuse(&self, reason: Reason, retry_after: Duration) -> Verdict<()> {
         Verdict::Refuse(self.rejected(reason).with_retry_after(retry_after))
+    }
+
+    /// The refusal of one who does not wait, behind those who do.
+    pub(crate) fn turn_away(&self, now: Nanos) -> Rejected {
+        let line = lock(&self.line);
+        let due = self.bucket(&line).due(now, line.owed.saturating_add(1));
+        self.rejected(Reason::RateLimited).with_retry_after(due.saturating_sub(now).into())
     }
 
     /// The refusal that says no time, because at no time would it be different.
@@ -272,7 +294,7 @@ impl Gate {
     }
 
     /// How often the head was told to look again.
-    fn told(&self) -> u32 {
+    pub(crate) fn told(&self) -> u32 {
         self.told.load(Ordering::Acquire)
     }
 
@@ -309,6 +331,22 @@ impl Gate {
         line.not_before = line.not_before.max(until);
         self.bucket(&line).penalize(until);
         self.tell(line);
+    }
+
+    /// Takes a token back that was not used.
+    pub(crate) fn give_back(&self) {
+        let line = lock(&self.line);
+        let bucket = self.bucket(&line);
+        bucket.give_back();
+        if line.not_before > self.now() {
+            bucket.penalize(line.not_before);
+        }
+        self.tell(line);
+    }
+
+    /// A gate like this one, with the rate it was made with, a full bucket and nobody who waits.
+    pub(crate) fn afresh(&self) -> Self {
+        Self::new(self.bucket.quota(), self.rules, self.clock.clone())
     }
 
     pub(crate) fn rules(&self) -> &Rules {

@@ -7,7 +7,7 @@ use stockade_core::config::{MAX_DURATION, MIN_DURATION, allow};
 use tower_layer::Layer;
 
 use crate::{
-    Costly, Keyed, Policy, Rate, Single,
+    BackpressureLayer, Costly, Keyed, Policy, Rate, Single,
     bucket::{self, MAX_FILL},
     gate::Rules,
 };
@@ -129,6 +129,23 @@ impl RateLayer {
         let max_keys = allow("RateLayer::keyed, max_keys", max_keys, 1..=MAX_QUEUE);
         let Self { quota, rules, isolated, policy: _ } = self;
         RateLayer { quota, rules, isolated, policy: Keyed::new(key, quota, rules, max_keys) }
+    }
+
+    /// Waits in `poll_ready`, and not in the response future: for whoever decides by readiness, such as a
+    /// `Balance`, a load shed, a loop that fetches work or the workers of a pool. See
+    /// [`Backpressure`](crate::Backpressure).
+    ///
+    /// It is the last setter, and not to be had with [`cost`](Self::cost) or [`keyed`](Self::keyed), because in
+    /// `poll_ready` there is no request to look at. It shares the bucket and the queue with the layer it is
+    /// made from and with its clones, unless it is [`isolated`](Self::isolated).
+    ///
+    /// ```compile_fail
+    /// # use stockade_rate::RateLayer;
+    /// RateLayer::per_second(10).cost(|rows: &u32| *rows).backpressure();
+    /// ```
+    #[must_use]
+    pub fn backpressure(self) -> BackpressureLayer {
+        BackpressureLayer::new(self.policy.into_gate(), self.isolated)
     }
 
     fn every(n: u32, per: Duration) -> Self {

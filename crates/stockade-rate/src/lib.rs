@@ -11,6 +11,7 @@
 //! - [`Rate`]: the service, and [`ResponseFuture`], what it returns.
 //! - [`RateHandle`]: what there is to see, and to turn at run time; [`KeyedHandle`] where there is a
 //!   bucket for each key.
+//! - [`Backpressure`]: the service that waits in `poll_ready`, for those who need that.
 //! - [`Policy`]: what a call takes, and from which bucket.
 //!
 //! # Features
@@ -40,6 +41,7 @@
 //! # }
 //! ```
 
+mod backpressure;
 mod bucket;
 mod clock;
 mod future;
@@ -52,6 +54,7 @@ mod model;
 mod policy;
 mod service;
 
+pub use backpressure::{Backpressure, BackpressureLayer};
 pub use future::ResponseFuture;
 pub use handle::RateHandle;
 pub use keyed::{Keyed, KeyedHandle};

@@ -74,6 +74,10 @@ impl Single {
     pub(crate) fn new(quota: Quota, rules: Rules) -> Self {
         Self { gate: Arc::new(Gate::new(quota, rules, Clock::new())) }
     }
+
+    pub(crate) fn into_gate(self) -> Arc<Gate> {
+        self.gate
+    }
 }
 
 impl Make for Single {
