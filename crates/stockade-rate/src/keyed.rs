@@ -19,8 +19,9 @@ use stockade_core::{lock, sync::Mutex};
 use crate::{
     RateHandle,
     clock::Clock,
-    gate::{Gate, Rules, Verdict, Waiter},
+    gate::{Gate, Rules, Verdict},
     policy::sealed::{Admit, Make},
+    waiter::Waiter,
 };
 
 /// A bucket for each key, which a function reads from the request; see
@@ -357,5 +358,27 @@ mod tests {
         drop(waits);
         assert!(table.passes(2, 60_000 * MS));
         assert!(lock(&table.known).gates.contains_key(&2));
+    }
+
+    #[test]
+    fn threads_that_bring_new_keys_keep_to_the_bound_and_each_key_to_its_bucket() {
+        let table = table(64);
+        let first = (0..8).filter(|key| table.passes(*key, 0)).count();
+        let passed = std::thread::scope(|scope| {
+            let come = || {
+                let pass = |n: u64| usize::from(table.passes(n % 8, 0)) | hostile(&table, n);
+                (0..20_000).map(pass).sum::<usize>()
+            };
+            let threads = [(); 4].map(|()| scope.spawn(come));
+            threads.map(|thread| thread.join().unwrap()).iter().sum::<usize>()
+        });
+        assert_eq!(table.assert_bounded(), 64);
+        assert_eq!(first + passed, 8 * 10, "time stands still, and each has its burst");
+    }
+
+    /// Brings a key that nobody knows, and counts for nothing.
+    fn hostile(table: &Table<u64>, n: u64) -> usize {
+        table.passes(1_000 + n, 0);
+        0
     }
 }

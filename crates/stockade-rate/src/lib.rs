@@ -53,6 +53,7 @@ mod layer;
 mod model;
 mod policy;
 mod service;
+mod waiter;
 
 pub use backpressure::{Backpressure, BackpressureLayer};
 pub use future::ResponseFuture;

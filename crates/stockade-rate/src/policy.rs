@@ -10,8 +10,9 @@ use governor::{Quota, nanos::Nanos};
 use crate::{
     RateHandle,
     clock::Clock,
-    gate::{Gate, Rules, Verdict, Waiter},
+    gate::{Gate, Rules, Verdict},
     policy::sealed::{Admit, Make},
+    waiter::Waiter,
 };
 
 /// Which buckets a rate limit has.
@@ -30,7 +31,10 @@ pub(crate) mod sealed {
 
     use governor::Quota;
 
-    use crate::gate::{Rules, Verdict, Waiter};
+    use crate::{
+        gate::{Rules, Verdict},
+        waiter::Waiter,
+    };
 
     pub trait Make {
         /// What there is to see and to turn.

@@ -354,6 +354,12 @@ async fn after_its_token_a_call_waits_for_the_service_inside() {
 
 // === time ===
 
+#[test]
+#[should_panic = "RateLayer::new, per: 18448560000s is not allowed"]
+fn a_period_beyond_584_years_panics_when_it_is_made_and_not_on_first_use() {
+    let _ = RateLayer::new(1, 585 * YEAR);
+}
+
 #[tokio::test(start_paused = true)]
 async fn works_after_ten_years() {
     let (mut service, _) = service(RateLayer::per_second(10).burst(1));
