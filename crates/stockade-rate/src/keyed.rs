@@ -8,8 +8,9 @@
 //! invents keys gets, with all of them together, one bucket's rate once the table is full.
 //!
 //! One short lock is around it, not many, so that the bound is exact; under it the key is hashed and its
-//! bucket is asked. The hash is the standard library's, whose secret keeps others
-//! from choosing keys that collide.
+//! bucket is asked. For an integer as the key that makes a call twice as dear as one of a plain rate limit, and
+//! where two threads make nothing but such calls, they wait for each other about as long again. The hash is
+//! the standard library's, whose secret keeps others from choosing keys that collide.
 
 use std::{collections::HashMap, fmt, hash::Hash, num::NonZeroU32, sync::Arc};
 

@@ -2,10 +2,11 @@
 //!
 //! It does not bound how many calls run at the same time.
 //!
-//! A call takes its token in `call`, or as many as it [costs](RateLayer::cost). If there is none, the call waits inside its response future, in the
-//! order of arrival and in a bounded queue, or is refused at once when it is already known that it could not
-//! be served in time; every refusal says when to come back. The layer is shared: all its clones, all services
-//! it makes and their clones draw on one bucket.
+//! A call takes its token in `call`, or as many as it [costs](RateLayer::cost). If there is none, the call
+//! waits inside its response future, in the order of arrival and in a bounded queue, or is refused at once
+//! when it is already known that it could not be served in time; every refusal says when to come back,
+//! unless there is no such time. The layer is shared: all its clones, all services it makes and their clones
+//! draw on one bucket, or on one [for each key](RateLayer::keyed).
 //!
 //! - [`RateLayer`]: the layer, which is the configuration.
 //! - [`Rate`]: the service, and [`ResponseFuture`], what it returns.
