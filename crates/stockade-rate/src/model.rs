@@ -1,6 +1,6 @@
 //! The gate under thousands of schedules of three threads, with a time of its own.
 //!
-//! Each thread makes calls: some pass, some wait, some of those leave before they are served, and a head
+//! Each thread makes calls: some pass, some wait, some of those leave before they are served, some give their token back, and a head
 //! that sleeps moves the time on to when its tokens are due. Now and then one changes the rate or
 //! imposes a penalty. A lost wake is a deadlock, which shuttle finds.
 //!
@@ -85,6 +85,10 @@ impl World {
         let said = (cost.get() > 1).then_some(cost);
         let came = self.step();
         let served = |entered, last_asked| {
+            if cost.get() == 1 && thread_rng().gen_range(0..6) == 0 {
+                // As if an instance that was ready were dropped.
+                return self.gate.give_back();
+            }
             let (cost, left) = (cost.get().into(), self.step());
             self.served.lock().unwrap().push(Served { cost, came, entered, last_asked, left });
         };
