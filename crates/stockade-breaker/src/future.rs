@@ -4,7 +4,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use pin_project_lite::pin_project;
@@ -49,7 +49,7 @@ impl<S, Req, C> ResponseFuture<S, Req, C>
 where
     S: Service<Req>,
 {
-    #[inline]
+    #[inline(always)]
     pub(crate) const fn running(future: S::Future, ticket: Ticket<C>) -> Self {
         Self { state: State::Running { future }, ticket }
     }
@@ -63,6 +63,32 @@ where
     }
 }
 
+impl<S, Req> State<S, Req, S::Future>
+where
+    S: Service<Req>,
+{
+    /// Waits for the service inside, then calls it: kept apart, as it is rare.
+    #[cold]
+    fn wait<C>(
+        mut self: Pin<&mut Self>,
+        ticket: &mut Ticket<C>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), S::Error>> {
+        let StateProj::Waiting { service, request } = self.as_mut().project() else {
+            return Poll::Ready(Ok(()));
+        };
+        let readied = ticket.run(|| service.poll_ready(cx));
+        if readied.is_pending() {
+            ticket.pending();
+        }
+        ready!(readied)?;
+        let request = request.take().expect("a call that panicked is not polled again");
+        let future = ticket.run(|| service.call(request));
+        self.set(State::Running { future });
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl<S, Req, C> Future for ResponseFuture<S, Req, C>
 where
     S: Service<Req>,
@@ -71,7 +97,7 @@ where
 {
     type Output = Result<S::Response, S::Error>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let result = loop {
@@ -83,18 +109,11 @@ where
                         return Poll::Pending;
                     }
                 },
-                StateProj::Waiting { service, request } => {
-                    match this.ticket.run(|| service.poll_ready(cx)) {
-                        Poll::Ready(Ok(())) => {}
-                        Poll::Ready(Err(error)) => break Err(error),
-                        Poll::Pending => {
-                            this.ticket.pending();
-                            return Poll::Pending;
-                        }
+                StateProj::Waiting { .. } => {
+                    let waited = this.state.as_mut().wait(this.ticket, cx);
+                    if let Err(error) = ready!(waited) {
+                        break Err(error);
                     }
-                    let request = request.take().expect("a call that panicked is not polled again");
-                    let future = this.ticket.run(|| service.call(request));
-                    this.state.set(State::Running { future });
                 }
                 StateProj::Refused { rejected } => {
                     let rejected = *rejected;

@@ -10,7 +10,11 @@ use stockade_core::{Classify, DefaultClassify, LayerError};
 use tower_service::Service;
 
 use crate::{
-    BreakerHandle, ResponseFuture, gate::Gate, owner::Owner, state::Stamp, ticket::Ticket,
+    BreakerHandle, ResponseFuture,
+    gate::Gate,
+    owner::Owner,
+    state::Stamp,
+    ticket::{self, Ticket},
 };
 
 /// Stops calling the service inside while that fails. Made by a [`BreakerLayer`](crate::BreakerLayer),
@@ -88,7 +92,7 @@ where
     type Error = S::Error;
     type Future = ResponseFuture<S, Req, C>;
 
-    #[inline]
+    #[inline(always)]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         let inner = self.inner.poll_ready(cx);
         self.readied = matches!(inner, Poll::Ready(Ok(())));
@@ -98,12 +102,12 @@ where
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
         match self.gate.pass() {
             Some(epoch) if self.readied => {
-                let stamp = Stamp { epoch, started: None };
-                self.run(request, Ticket::new(self.gate, stamp, self.classify.clone()))
+                let classify = self.classify.clone();
+                self.run(request, Stamp { epoch, started: None }, classify)
             }
             _ => self.call_otherwise(request),
         }
@@ -112,14 +116,14 @@ where
 
 impl<S, C> Breaker<S, C> {
     /// Calls the instance that is ready.
-    #[inline]
-    fn run<Req>(&mut self, request: Req, mut ticket: Ticket<C>) -> ResponseFuture<S, Req, C>
+    #[inline(always)]
+    fn run<Req>(&mut self, request: Req, stamp: Stamp, classify: C) -> ResponseFuture<S, Req, C>
     where
         S: Service<Req>,
     {
         self.readied = false;
-        let future = ticket.run(|| self.inner.call(request));
-        ResponseFuture::running(future, ticket)
+        let future = ticket::begin(self.gate, stamp, || self.inner.call(request));
+        ResponseFuture::running(future, Ticket::new(self.gate, stamp, classify))
     }
 
     /// A call in all but the common case: kept apart, so that the latter needs not carry its weight.
@@ -131,13 +135,12 @@ impl<S, C> Breaker<S, C> {
     {
         // Before the call is admitted, because it may panic.
         let classify = self.classify.clone();
-        let ticket = match self.owner.admit() {
+        let stamp = match self.owner.admit() {
             Err(rejected) => return ResponseFuture::refused(rejected, classify),
-            Ok(stamp) => Ticket::new(self.gate, stamp, classify),
+            Ok(stamp) if self.readied => return self.run(request, stamp, classify),
+            Ok(stamp) => stamp,
         };
-        if self.readied {
-            return self.run(request, ticket);
-        }
+        let ticket = Ticket::new(self.gate, stamp, classify);
         // The future takes the instance that was polled, which may have come some way.
         let clone = self.inner.clone();
         ResponseFuture::waiting(mem::replace(&mut self.inner, clone), request, ticket)

@@ -113,6 +113,30 @@ impl<C> Drop for Ticket<C> {
     }
 }
 
+/// Calls the service inside. If it panics, the call has failed, and the panic goes on.
+///
+/// There is no ticket yet, because one that is borrowed keeps the future from being made where it stays.
+#[inline(always)]
+pub(crate) fn begin<R>(gate: &'static Gate, stamp: Stamp, call: impl FnOnce() -> R) -> R {
+    let panicked = CallPanicked { gate, stamp };
+    let future = call();
+    mem::forget(panicked);
+    future
+}
+
+/// Is dropped only by a panic.
+struct CallPanicked {
+    gate: &'static Gate,
+    stamp: Stamp,
+}
+
+impl Drop for CallPanicked {
+    #[cold]
+    fn drop(&mut self) {
+        self.gate.settle(self.stamp, Verdict::Failure);
+    }
+}
+
 /// Is dropped only by a panic.
 struct Panicked<'a, C> {
     ticket: &'a mut Ticket<C>,
