@@ -100,7 +100,7 @@ mod tests {
                 })
             });
             assert!(taken[0] != taken[1] && taken[0] != taken[2] && taken[1] != taken[2]);
-            taken.map(|value| STORE.give_back(value));
+            taken.into_iter().for_each(|value| STORE.give_back(value));
         }
         assert_eq!(made, 3);
     }

@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use stockade_core::{Key, LayerError, Shared, Timer, Timers, deadline};
+use stockade_core::{Key, LayerError, Timer, deadline};
 use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -98,10 +98,10 @@ stockade_core::accessors!(Backpressure<S>);
 
 /// What an instance has at the rate limit; given back by its drop.
 struct Token {
-    sleepers: Shared<Sleepers>,
+    gate: Arc<Gate>,
     at: At,
     /// The head's sleep.
-    timer: Option<Timer<Sleepers>>,
+    timer: Option<Timer>,
 }
 
 #[derive(Clone, Copy)]
@@ -114,13 +114,6 @@ enum At {
     },
     /// Has a token.
     Ready,
-}
-
-/// The gate, and the timer that those who wait in `poll_ready` share: a sleep of their own they could not
-/// keep, because a service moves.
-struct Sleepers {
-    gate: Arc<Gate>,
-    timers: Timers,
 }
 
 // === impl BackpressureLayer ===
@@ -143,8 +136,7 @@ impl<S> Layer<S> for BackpressureLayer {
     fn layer(&self, inner: S) -> Backpressure<S> {
         let gate =
             if self.isolated { Arc::new(self.gate.afresh()) } else { Arc::clone(&self.gate) };
-        let sleepers = Shared::new(Arc::new(Sleepers { gate, timers: Timers::default() }));
-        Backpressure { inner, token: Token { sleepers, at: At::Nowhere, timer: None } }
+        Backpressure { inner, token: Token { gate, at: At::Nowhere, timer: None } }
     }
 }
 
@@ -153,7 +145,7 @@ impl<S> Layer<S> for BackpressureLayer {
 impl<S> Backpressure<S> {
     /// What there is to see and to turn of the bucket and the queue of this service.
     pub fn handle(&self) -> RateHandle {
-        RateHandle::new(Arc::clone(&self.token.sleepers.gate))
+        RateHandle::new(Arc::clone(&self.token.gate))
     }
 }
 
@@ -181,7 +173,7 @@ where
             self.token.at = At::Nowhere;
             return ResponseFuture::running(self.inner.call(request));
         }
-        let gate = &self.token.sleepers.gate;
+        let gate = &self.token.gate;
         let now = gate.now();
         if gate.pass(now, None) {
             ResponseFuture::running(self.inner.call(request))
@@ -194,8 +186,8 @@ where
 /// A clone never has the token of another.
 impl<S: Clone> Clone for Backpressure<S> {
     fn clone(&self) -> Self {
-        let sleepers = self.token.sleepers.clone();
-        Self { inner: self.inner.clone(), token: Token { sleepers, at: At::Nowhere, timer: None } }
+        let gate = Arc::clone(&self.token.gate);
+        Self { inner: self.inner.clone(), token: Token { gate, at: At::Nowhere, timer: None } }
     }
 }
 
@@ -209,7 +201,7 @@ impl<S: fmt::Debug> fmt::Debug for Backpressure<S> {
 
 impl Token {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let gate = &self.sleepers.gate;
+        let gate = &self.gate;
         loop {
             match &mut self.at {
                 At::Ready => return Poll::Ready(()),
@@ -237,8 +229,7 @@ impl Token {
                         Turn::Due(after, so_far) => {
                             *told = so_far;
                             let due = deadline::saturating_add(Instant::now(), after);
-                            let lease = self.sleepers.share();
-                            self.timer = Some(Timer::register(lease, due, cx));
+                            self.timer = Some(Timer::register(due, cx));
                         }
                     }
                 }
@@ -247,7 +238,7 @@ impl Token {
     }
 
     fn give_back(&mut self) {
-        let gate = &self.sleepers.gate;
+        let gate = &self.gate;
         match std::mem::replace(&mut self.at, At::Nowhere) {
             At::Nowhere => {}
             At::Queue { key, .. } => gate.remove(key),
@@ -259,13 +250,5 @@ impl Token {
 impl Drop for Token {
     fn drop(&mut self) {
         self.give_back();
-    }
-}
-
-// === impl Sleepers ===
-
-impl AsRef<Timers> for Sleepers {
-    fn as_ref(&self) -> &Timers {
-        &self.timers
     }
 }
