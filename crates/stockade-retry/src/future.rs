@@ -50,7 +50,8 @@ pin_project! {
     #[project = StateProj]
     enum State<S, F> {
         Calling { #[pin] attempt: F },
-        Sleeping { #[pin] sleep: Sleep },
+        // Boxed, so that a call which is never repeated carries no room for it about.
+        Sleeping { sleep: Pin<Box<Sleep>> },
         Readying { service: S },
         Done,
     }
@@ -168,7 +169,8 @@ where
                         return Poll::Ready(result);
                     }
                     Next::Wait(until) => {
-                        this.state.set(State::Sleeping { sleep: sleep_until(until) });
+                        let sleep = Box::pin(sleep_until(until));
+                        this.state.set(State::Sleeping { sleep });
                     }
                     Next::Begin => this.state.set(State::Readying { service: call.begin() }),
                 }
@@ -180,7 +182,7 @@ where
                     ended = Some((call.classify(&result), result, true));
                 }
                 StateProj::Sleeping { sleep } => {
-                    ready!(sleep.poll(cx));
+                    ready!(sleep.as_mut().poll(cx));
                     this.state.set(State::Readying { service: call.begin() });
                 }
                 StateProj::Readying { service } => {
