@@ -250,3 +250,108 @@ impl Gate {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Opens at the first failure, for a moment only.
+    const SETTINGS: Settings =
+        Settings { consecutive: Some(1), open_for: Duration::from_nanos(1), ..Settings::DEFAULT };
+
+    /// A gate that has just opened, and is half-open.
+    fn half_open() -> Gate {
+        let gate = Gate::new();
+        gate.begin(SETTINGS);
+        trip(&gate);
+        gate
+    }
+
+    fn trip(gate: &Gate) {
+        gate.settle(gate.admit().unwrap(), Verdict::Failure);
+        while gate.state() != State::HalfOpen {}
+    }
+
+    /// As between two breakers.
+    fn next_life(gate: &Gate) {
+        gate.begin(Settings::default());
+        gate.begin(SETTINGS);
+    }
+
+    fn known(gate: &Gate) -> (State, u32, u32, usize, u64) {
+        gate.with(|machine| {
+            let (tally, consecutive) = (machine.tally(), machine.consecutive());
+            (machine.state(), tally.calls, consecutive, machine.probes(), machine.opened())
+        })
+    }
+
+    const ALL: [Verdict; 3] = [Verdict::Success, Verdict::Failure, Verdict::Ignored];
+
+    #[test]
+    fn a_gate_that_is_used_again_does_not_know_its_former_life() {
+        for verdict in ALL {
+            let gate = half_open();
+            let probes = [(); 2].map(|()| gate.admit().unwrap());
+            next_life(&gate);
+            assert_eq!(known(&gate), (State::Closed, 0, 0, 0, 0));
+            gate.settle(probes[0], verdict);
+            assert_eq!(known(&gate), (State::Closed, 0, 0, 0, 0));
+            trip(&gate);
+            let _probe = gate.admit().unwrap();
+            gate.settle(probes[1], verdict);
+            assert_eq!(known(&gate), (State::HalfOpen, 0, 0, 1, 1));
+        }
+    }
+
+    #[test]
+    fn no_two_lives_have_an_epoch_in_common() {
+        let gate = Gate::new();
+        let mut last = None;
+        for _ in 0..50 {
+            gate.begin(SETTINGS);
+            let first = gate.pass();
+            assert!(first > last);
+            trip(&gate);
+            last = Some(gate.admit().unwrap().epoch);
+            assert!(last > first);
+        }
+    }
+
+    #[test]
+    fn a_success_of_a_former_life_looks_at_the_lock_although_the_new_one_is_clean() {
+        let gate = Gate::new();
+        gate.begin(SETTINGS);
+        let late = gate.pass().unwrap();
+        next_life(&gate);
+        for _ in 0..100 {
+            gate.settle(gate.admit().unwrap(), Verdict::Success);
+        }
+        assert!(gate.ignores_successes_of(gate.pass().unwrap()));
+        assert!(!gate.ignores_successes_of(late));
+    }
+
+    #[test]
+    fn the_receivers_of_a_former_life_see_its_end_and_nothing_of_the_next() {
+        let gate = half_open();
+        let watch = gate.watch();
+        next_life(&gate);
+        trip(&gate);
+        assert!(watch.has_changed().is_err());
+        assert_eq!(*watch.borrow(), State::HalfOpen);
+        assert_eq!(*gate.watch().borrow(), State::HalfOpen);
+        gate.with(Machine::close);
+        assert_eq!(*watch.borrow(), State::HalfOpen);
+    }
+
+    #[test]
+    fn settings_begin_with_the_life() {
+        let gate = Gate::new();
+        let slow = Some(crate::settings::Slow { after: Duration::from_secs(1), rate: 0.5 });
+        gate.begin(Settings { slow, ..SETTINGS });
+        assert_eq!(gate.pass(), None, "every call needs to know when it began");
+        assert!(gate.admit().unwrap().started.is_some());
+        gate.begin(SETTINGS);
+        assert!(gate.pass().is_some());
+        assert_eq!(gate.admit().unwrap().started, None);
+    }
+}

@@ -44,6 +44,10 @@ use crate::{
 /// All clones of a layer, and all services made by them, share one state, unless it is
 /// [`isolated`](Self::isolated). A setter begins a new state, so take the [`handle`](Self::handle) last.
 ///
+/// A call does not keep that state alive: it goes on when all else is dropped, and then counts for nothing.
+/// The memory of a breaker is not given back to the system but to the next breaker, so there is never more
+/// of it than for as many breakers as there were at once; a large window is given back.
+///
 /// Closed, with successes only in a full window of calls, it costs one load before and after the call. It
 /// reads the clock only where it is open, half-open or opens, and for [`Window::time`] and `slow`.
 ///

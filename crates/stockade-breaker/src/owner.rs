@@ -74,3 +74,52 @@ impl Drop for Owner {
         GATES.give_back(self.gate);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashSet, ptr, thread};
+
+    use super::*;
+    use crate::BreakerLayer;
+
+    /// More than there are tests that make breakers beside these.
+    const OTHERS: usize = 16;
+
+    #[test]
+    fn thousands_of_breakers_one_after_the_other_share_a_few_gates() {
+        let gate = |_| ptr::from_ref(Owner::new(Settings::default()).gate()).addr();
+        let gates: HashSet<_> = (0..5_000).map(gate).collect();
+        assert!(gates.len() <= 1 + OTHERS, "{}", gates.len());
+    }
+
+    #[test]
+    fn setters_and_isolated_layers_leave_no_gates_behind() {
+        let most = (0..500).map(|_| {
+            let layer = BreakerLayer::new().name("search").probes(2).min_calls(3).isolated();
+            let services = [(); 2].map(|()| tower_layer::Layer::layer(&layer, ()));
+            drop((layer, services));
+            let unused = format!("{GATES:?}");
+            unused.trim_matches(|c: char| !c.is_ascii_digit()).parse::<usize>().unwrap()
+        });
+        let most = most.max().unwrap();
+        assert!(most <= 3 + OTHERS, "{most}");
+    }
+
+    #[test]
+    fn no_two_breakers_have_the_same_gate() {
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..500 {
+                        let owner = Owner::new(Settings::default());
+                        let fresh = owner.snapshot();
+                        assert_eq!((fresh.refused, fresh.opened), (0, 0));
+                        owner.gate().with(crate::state::Machine::isolate);
+                        owner.admit().unwrap_err();
+                        assert_eq!(owner.snapshot().refused, 1);
+                    }
+                });
+            }
+        });
+    }
+}

@@ -37,6 +37,18 @@ const JITTER: f64 = 0.2;
 // === impl Settings ===
 
 impl Settings {
+    pub(crate) const DEFAULT: Self = Self {
+        window: Window::DEFAULT,
+        failure_rate: 0.5,
+        slow: None,
+        consecutive: None,
+        min_calls: None,
+        open_for: Duration::from_secs(5),
+        probes: 3,
+        probe_timeout: Duration::from_secs(30),
+        name: None,
+    };
+
     pub(crate) const fn min_calls(&self) -> u32 {
         let capacity = self.window.capacity();
         match self.min_calls {
@@ -58,17 +70,7 @@ impl Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self {
-            window: Window::calls(100),
-            failure_rate: 0.5,
-            slow: None,
-            consecutive: None,
-            min_calls: None,
-            open_for: Duration::from_secs(5),
-            probes: 3,
-            probe_timeout: Duration::from_secs(30),
-            name: None,
-        }
+        Self::DEFAULT
     }
 }
 

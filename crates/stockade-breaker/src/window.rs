@@ -62,6 +62,8 @@ const MIN_TIME: Duration = Duration::from_millis(1);
 // === impl Window ===
 
 impl Window {
+    pub(crate) const DEFAULT: Self = Self(Kind::Calls(100));
+
     /// The outcomes of the last `n` calls.
     ///
     /// # Panics
