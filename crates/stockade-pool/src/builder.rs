@@ -5,45 +5,112 @@ use std::{
     sync::Arc,
     task::{Context, Poll},
     thread::available_parallelism,
+    time::Duration,
 };
 
-use stockade_core::{LayerError, config::allow};
-use tokio::runtime::Handle;
+use stockade_core::{
+    LayerError,
+    config::{MAX_DURATION, MIN_DURATION, allow},
+};
+use tokio::{runtime::Handle, time::sleep};
 use tower_service::Service;
 
 use crate::{
-    Pool, PoolLayer,
-    shared::{Seat, Settings, Shared},
-    worker,
+    Pool, PoolLayer, Scale, Workers,
+    scale::{MOST, Size},
+    shared::{Settings, Shared, Start},
+    tasks::Tasks,
+    threads::Threads,
 };
 
 /// Describes a pool, and starts it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use = "a pool starts when it is built"]
 pub struct PoolBuilder {
     settings: Settings,
+    scale: Option<Arc<dyn Scale>>,
+    threads: bool,
 }
 
-const MOST: usize = 1 << 20;
+/// What becomes of a job when the future of its answer is dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum OnDrop {
+    /// It is cancelled: in the queue at once, while it runs at its next await.
+    #[default]
+    Cancel,
+    /// It goes on, and its answer is dropped. It counts as what it ends as.
+    Detach,
+}
 
 // === impl PoolBuilder ===
 
 impl Default for PoolBuilder {
     fn default() -> Self {
         let workers = available_parallelism().map_or(1, |cores| cores.get().min(MOST));
-        Self { settings: Settings { workers, capacity: 128, measure: false, name: None } }
+        let settings = Settings {
+            workers: Size { min: workers, max: workers },
+            capacity: 128,
+            idle: Duration::from_secs(10),
+            measure: false,
+            clock: false,
+            detach: false,
+            name: None,
+        };
+        Self { settings, scale: None, threads: false }
     }
 }
 
 impl PoolBuilder {
-    /// How many workers there are, each of which runs one job at a time (default: one per core).
+    /// How many workers there are, each of which runs one job at a time: a number, or a range (default: one per
+    /// core).
+    ///
+    /// A pool with a range starts with as many as the range begins with. When a job is queued that nobody is
+    /// free to take, a worker is added; one that has been [idle](Self::idle) for long leaves.
+    /// [`scale`](Self::scale) is another rule.
     ///
     /// # Panics
     ///
-    /// If `n` is not from 1 to 1,048,576.
+    /// If the most is not from 1 to 1,048,576, or the range ends below its start.
     #[track_caller]
-    pub fn workers(mut self, n: usize) -> Self {
-        self.settings.workers = allow("PoolBuilder::workers", n, 1..=MOST);
+    pub fn workers(mut self, n: impl Workers) -> Self {
+        self.settings.workers = Size::checked("PoolBuilder::workers", n);
+        self
+    }
+
+    /// How long a worker is idle before it leaves, if there are more than the fewest (default 10 s). Fires up
+    /// to a millisecond late.
+    ///
+    /// # Panics
+    ///
+    /// If `limit` is zero or above ten years.
+    #[track_caller]
+    pub fn idle(mut self, limit: Duration) -> Self {
+        self.settings.idle = allow("PoolBuilder::idle", limit, MIN_DURATION..=MAX_DURATION);
+        self
+    }
+
+    /// Another rule for how many workers there are within the range (default [`PerJob`](crate::PerJob)). A pool
+    /// with one reads the clock when a job is queued and taken.
+    pub fn scale(mut self, scale: impl Scale) -> Self {
+        self.scale = Some(Arc::new(scale));
+        self.settings.clock = true;
+        self
+    }
+
+    /// Runs each worker on a thread of its own, so that work which keeps a processor busy, or blocks, never
+    /// stalls the tasks and timers of the runtime. Off by default: workers are tasks.
+    ///
+    /// The runtime is entered on these threads, so a service may use its timers and spawn tasks. The threads end
+    /// with their workers, and a drain waits for that.
+    pub fn threads(mut self) -> Self {
+        self.threads = true;
+        self
+    }
+
+    /// What becomes of a job when the future of its answer is dropped (default [`OnDrop::Cancel`]). A
+    /// [run](Pool::run) that is dropped is cancelled either way.
+    pub fn on_drop(mut self, on_drop: OnDrop) -> Self {
+        self.settings.detach = on_drop == OnDrop::Detach;
         self
     }
 
@@ -70,6 +137,7 @@ impl PoolBuilder {
     /// [`Outcome`](crate::Outcome). Off by default, because it reads the clock three times a job.
     pub fn measure(mut self) -> Self {
         self.settings.measure = true;
+        self.settings.clock = true;
         self
     }
 
@@ -79,7 +147,7 @@ impl PoolBuilder {
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime.
+    /// Outside a tokio runtime, or in one without time if the number of workers is a range.
     #[track_caller]
     pub fn build<S, Req>(self, service: S) -> Pool<Req, S::Response, S::Error>
     where
@@ -100,7 +168,7 @@ impl PoolBuilder {
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime.
+    /// Outside a tokio runtime, or in one without time if the number of workers is a range.
     #[track_caller]
     pub fn build_make<M, S, Req>(self, make: M) -> Pool<Req, S::Response, S::Error>
     where
@@ -116,18 +184,29 @@ impl PoolBuilder {
         let Ok(runtime) = Handle::try_current() else {
             panic!("stockade: a pool is built inside a tokio runtime, and there is none here");
         };
-        let shared = Arc::new(Shared::new(self.settings));
-        for id in 0..self.settings.workers {
-            let seat = Seat::new(Arc::clone(&shared), id);
-            let task = shared.tasks.spawn_on(worker::run(seat, make.clone()), &runtime);
-            shared.add_worker(task.abort_handle());
+        if !self.settings.workers.is_fixed() {
+            // A runtime without time says so here, and not when the first worker is idle.
+            drop(sleep(Duration::ZERO));
         }
+        let start: Box<dyn Start<_, _, _>> = if self.threads {
+            Box::new(Threads::new(make, runtime))
+        } else {
+            Box::new(Tasks::new(make, runtime))
+        };
+        let shared = Arc::new(Shared::new(self.settings, self.scale, start));
+        shared.open();
         Pool::new(shared)
     }
 
     /// The pool as a layer, which starts it when it is applied to a service.
     pub fn into_layer<Req>(self) -> PoolLayer<Req> {
         PoolLayer::new(self)
+    }
+}
+
+impl fmt::Debug for PoolBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PoolBuilder").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
 

@@ -36,23 +36,29 @@
 
 mod builder;
 mod drain;
+mod idle;
 mod job;
 mod layer;
 mod outcome;
 mod pool;
 mod run;
+mod scale;
+mod seat;
 mod shared;
 mod slot;
 mod stats;
 mod submit;
+mod tasks;
+mod threads;
 mod worker;
 
-pub use builder::PoolBuilder;
+pub use builder::{OnDrop, PoolBuilder};
 pub use drain::Drained;
 pub use job::Job;
 pub use layer::PoolLayer;
 pub use outcome::{Outcome, Status};
 pub use pool::{Pool, PoolHandle};
 pub use run::Outcomes;
+pub use scale::{Load, PerJob, Scale, Workers};
 pub use stats::{Percentiles, Stats};
 pub use submit::{Closed, Submit, TrySubmitError};

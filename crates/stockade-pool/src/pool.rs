@@ -6,10 +6,12 @@ use std::{
 };
 
 use stockade_core::{LayerError, Reason, Shared as Counted, deadline};
+use tokio::{sync::watch, time::sleep};
 use tower_service::Service;
 
 use crate::{
-    Drained, Job, Outcomes, PoolBuilder, Stats, Submit, TrySubmitError, drain,
+    Drained, Job, Outcomes, PoolBuilder, Stats, Submit, TrySubmitError, Workers, drain,
+    scale::Size,
     shared::{Place, Shared},
 };
 
@@ -39,7 +41,7 @@ pub(crate) struct Handles<Req, T, E> {
     pub(crate) shared: Arc<Shared<Req, T, E>>,
 }
 
-/// Watches and drains a pool without keeping it open.
+/// Watches, steers and drains a pool without keeping it open.
 pub struct PoolHandle<Req, T, E> {
     shared: Arc<Shared<Req, T, E>>,
 }
@@ -111,12 +113,24 @@ impl<Req, T, E> Pool<Req, T, E> {
     where
         E: LayerError,
     {
-        drain::drain(Arc::clone(&self.handles.shared), limit).await
+        drain::drain(Arc::clone(&self.handles.shared), sleep(limit)).await
     }
 
-    /// Refuses new jobs from now on; those that are queued will run.
+    /// Refuses new jobs from now on; those that are queued will run. Lifts a [pause](PoolHandle::pause).
     pub fn close(&self) {
         self.handles.shared.close();
+    }
+
+    /// Closes the pool and stops it at once: returns the requests that were not started, in the order in which
+    /// they were queued, and cancels the calls that run at their next await.
+    ///
+    /// Does not wait for them; a [drain](Self::drain) afterwards does. Callers get the same refusals as in a
+    /// drain.
+    pub fn abort(&self) -> Vec<Req>
+    where
+        E: LayerError,
+    {
+        drain::abort(&self.handles.shared)
     }
 
     /// What the pool has done and is doing.
@@ -197,12 +211,70 @@ impl<Req, T, E> PoolHandle<Req, T, E> {
     where
         E: LayerError,
     {
-        drain::drain(Arc::clone(&self.shared), limit).await
+        drain::drain(Arc::clone(&self.shared), sleep(limit)).await
     }
 
     /// See [`Pool::close`].
     pub fn close(&self) {
         self.shared.close();
+    }
+
+    /// See [`Pool::abort`].
+    pub fn abort(&self) -> Vec<Req>
+    where
+        E: LayerError,
+    {
+        drain::abort(&self.shared)
+    }
+
+    /// Waits for a signal, and [drains](Pool::drain) the pool then. A second signal ends the drain as the end of
+    /// `limit` does: unstarted requests are handed back, and calls are cancelled.
+    ///
+    /// `signal` is called once for each signal and returns a future that ends with it, such as one of
+    /// `tokio::signal::ctrl_c`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future before the first signal changes nothing, and after it leaves the pool closed.
+    ///
+    /// # Panics
+    ///
+    /// In a runtime without time.
+    pub async fn shutdown_on<F>(&self, signal: impl FnMut() -> F, limit: Duration) -> Drained<Req>
+    where
+        E: LayerError,
+        F: Future<Output = ()>,
+    {
+        drain::shutdown_on(Arc::clone(&self.shared), signal, limit).await
+    }
+
+    /// Starts no job until [`resume`](Self::resume). What runs goes on, and the queue takes jobs while it has
+    /// room, for which idle workers do not count meanwhile. A pool that is closed is not paused, so that it
+    /// ends.
+    pub fn pause(&self) {
+        self.shared.pause();
+    }
+
+    /// Ends a [pause](Self::pause).
+    pub fn resume(&self) {
+        self.shared.resume();
+    }
+
+    /// Sets how many workers there are: a number, or a range, as [`PoolBuilder::workers`] takes it. Workers
+    /// that are missing start at once; those that are too many leave, each after the job it runs. What is queued
+    /// stays as it is.
+    ///
+    /// # Panics
+    ///
+    /// If the most is not from 1 to 1,048,576, or the range ends below its start.
+    #[track_caller]
+    pub fn resize(&self, workers: impl Workers) {
+        self.shared.resize(Size::checked("PoolHandle::resize", workers));
+    }
+
+    /// How many workers there are, as it changes.
+    pub fn watch(&self) -> watch::Receiver<usize> {
+        self.shared.size.subscribe()
     }
 }
 

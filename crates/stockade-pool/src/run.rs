@@ -127,7 +127,7 @@ where
     fn feed(&mut self, cx: &mut Context<'_>) {
         let shared = &self.pool.shared;
         let settings = &shared.settings;
-        let most = settings.capacity.saturating_add(settings.workers).saturating_mul(2) as u64;
+        let most = settings.capacity.saturating_add(settings.workers.max).saturating_mul(2) as u64;
         while !self.closed {
             if self.next.is_none() {
                 self.next = self.source.as_mut().and_then(Iterator::next);

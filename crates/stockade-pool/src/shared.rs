@@ -11,51 +11,80 @@
 use std::{
     sync::Arc,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use stockade_core::sync::{Mutex, MutexGuard};
 use stockade_core::{Key, LayerError, Queue, Reason, Rejected, lock};
-use tokio::{task::AbortHandle, time::Instant};
-use tokio_util::task::TaskTracker;
+use tokio::{sync::watch, time::Instant};
+use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 use crate::{
-    Stats,
+    Load, Scale, Stats,
     job::Reply,
     run::Run,
+    scale::{Badge, Crew, Size, Stop},
     slot::Slot,
     stats::{self, Measured},
+    worker::guard,
 };
 
 /// What callers and workers share.
 pub(crate) struct Shared<Req, T, E> {
     core: Mutex<Core<Req, T, E>>,
     pub(crate) settings: Settings,
+    /// None: the built-in rule.
+    pub(crate) scale: Option<Arc<dyn Scale>>,
+    pub(crate) start: Box<dyn Start<Req, T, E>>,
+    /// How many workers there are, for those who watch it.
+    pub(crate) size: watch::Sender<usize>,
     /// The workers' tasks, until the last one has ended.
     pub(crate) tasks: TaskTracker,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
-    pub(crate) workers: usize,
+    pub(crate) workers: Size,
     pub(crate) capacity: usize,
+    pub(crate) idle: Duration,
     pub(crate) measure: bool,
+    /// Read the clock when a job is queued and taken.
+    pub(crate) clock: bool,
+    pub(crate) detach: bool,
     pub(crate) name: Option<&'static str>,
 }
 
-struct Core<Req, T, E> {
-    jobs: Queue<Entry<Req, T, E>>,
+/// Starts workers.
+pub(crate) trait Start<Req, T, E>: Send + Sync {
+    /// Starts a worker, and returns the way to stop it.
+    fn start(&self, shared: &Arc<Shared<Req, T, E>>, chair: Chair) -> Stop;
+
+    /// Waits for what is left of workers that have ended.
+    fn join(&self) {}
+}
+
+/// The place of a worker who is on the books and has not started yet.
+pub(crate) struct Chair {
+    pub(crate) badge: Badge,
+    /// The worker counts as a task from here on, so that a drain waits for it.
+    pub(crate) token: TaskTrackerToken,
+}
+
+pub(crate) struct Core<Req, T, E> {
+    pub(crate) jobs: Queue<Entry<Req, T, E>>,
     callers: Queue<Option<Waker>>,
-    sleepers: Queue<Waker>,
+    pub(crate) sleepers: Queue<Waker>,
     /// A sleeper has been woken and has not arrived yet.
-    waking: bool,
+    pub(crate) waking: bool,
     /// Places that were given to callers who have not filled them yet.
     reserved: usize,
-    closed: bool,
+    pub(crate) closed: bool,
+    pub(crate) paused: bool,
     /// How many drains wait, and will hand back what is left.
-    draining: usize,
-    counts: Stats,
+    pub(crate) draining: usize,
+    pub(crate) counts: Stats,
     measured: Option<Box<Measured>>,
-    aborts: Vec<AbortHandle>,
+    pub(crate) crew: Crew,
 }
 
 /// A job in the queue.
@@ -78,23 +107,9 @@ pub(crate) enum Place {
     Held,
 }
 
-/// A worker's standing; dropping it takes the worker off the books.
-pub(crate) struct Seat<Req, T, E: LayerError> {
-    pub(crate) shared: Arc<Shared<Req, T, E>>,
-    pub(crate) id: usize,
-    standing: Standing,
-}
+pub(crate) type Wake = Option<Waker>;
 
-/// Where a worker is on the books.
-#[derive(Debug, Default)]
-struct Standing {
-    sleeping: Option<Key>,
-    idle: bool,
-}
-
-type Wake = Option<Waker>;
-
-fn wake(waker: Wake) {
+pub(crate) fn wake(waker: Wake) {
     if let Some(waker) = waker {
         waker.wake();
     }
@@ -103,7 +118,11 @@ fn wake(waker: Wake) {
 // === impl Shared ===
 
 impl<Req, T, E> Shared<Req, T, E> {
-    pub(crate) fn new(settings: Settings) -> Self {
+    pub(crate) fn new(
+        settings: Settings,
+        scale: Option<Arc<dyn Scale>>,
+        start: Box<dyn Start<Req, T, E>>,
+    ) -> Self {
         let core = Core {
             jobs: Queue::new(),
             callers: Queue::new(),
@@ -111,15 +130,23 @@ impl<Req, T, E> Shared<Req, T, E> {
             waking: false,
             reserved: 0,
             closed: false,
+            paused: false,
             draining: 0,
             counts: Stats::default(),
             measured: settings.measure.then(|| Box::new(Measured::new())),
-            aborts: Vec::new(),
+            crew: Crew::new(settings.workers, scale.is_none()),
         };
-        Self { core: Mutex::new(core), settings, tasks: TaskTracker::new() }
+        Self {
+            core: Mutex::new(core),
+            settings,
+            scale,
+            start,
+            size: watch::Sender::new(0),
+            tasks: TaskTracker::new(),
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Core<Req, T, E>> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Core<Req, T, E>> {
         lock(&self.core)
     }
 
@@ -127,9 +154,9 @@ impl<Req, T, E> Shared<Req, T, E> {
         Rejected::new(&"pool", reason).with_name(self.settings.name)
     }
 
-    /// The instant, if the pool measures.
+    /// The instant, if the pool needs to know how long jobs wait.
     pub(crate) fn clock(&self) -> Option<Instant> {
-        self.settings.measure.then(Instant::now)
+        self.settings.clock.then(Instant::now)
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -144,7 +171,11 @@ impl<Req, T, E> Shared<Req, T, E> {
     // --- callers ---
 
     /// Ready when `place` is held, or the pool is closed.
-    pub(crate) fn poll_place(&self, place: &mut Place, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_place(
+        self: &Arc<Self>,
+        place: &mut Place,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
         if matches!(place, Place::Held) {
             return Poll::Ready(());
         }
@@ -167,7 +198,12 @@ impl<Req, T, E> Shared<Req, T, E> {
             }
             _ => *place = Place::Waiting(core.callers.push_back(Some(cx.waker().clone()))),
         }
-        if matches!(place, Place::Held) { Poll::Ready(()) } else { Poll::Pending }
+        if matches!(place, Place::Held) {
+            return Poll::Ready(());
+        }
+        drop(core);
+        self.rescale();
+        Poll::Pending
     }
 
     /// Gives back a place, or the wait for one.
@@ -192,7 +228,7 @@ impl<Req, T, E> Shared<Req, T, E> {
     ///
     /// Gives the job back with the reason: the pool is closed, or there is no room.
     pub(crate) fn push(
-        &self,
+        self: &Arc<Self>,
         entry: Entry<Req, T, E>,
         place: &mut Place,
     ) -> Result<Key, (Entry<Req, T, E>, Reason)> {
@@ -215,8 +251,12 @@ impl<Req, T, E> Shared<Req, T, E> {
         core.counts.accepted += 1;
         core.counts.max_queued = core.counts.max_queued.max(core.jobs.len());
         let worker = core.wake_one();
+        let missing = core.missing();
+        let hired = if missing > 0 { self.hire(&mut core, missing) } else { Vec::new() };
         drop(core);
         wake(worker);
+        self.start(hired);
+        self.rescale();
         Ok(key)
     }
 
@@ -246,6 +286,7 @@ impl<Req, T, E> Shared<Req, T, E> {
     pub(crate) fn close(&self) {
         let mut core = self.lock();
         core.closed = true;
+        core.paused = false;
         let mut woken: Vec<Wake> = core.callers.iter().cloned().collect();
         woken.extend(core.sleepers.iter().cloned().map(Some));
         drop(core);
@@ -265,12 +306,114 @@ impl<Req, T, E> Shared<Req, T, E> {
 
     /// Stops the workers at their next await.
     pub(crate) fn abort(&self) {
-        let aborts = std::mem::take(&mut self.lock().aborts);
-        aborts.iter().for_each(AbortHandle::abort);
+        let stops = self.lock().crew.stop();
+        stops.for_each(Stop::stop);
     }
 
-    pub(crate) fn add_worker(&self, task: AbortHandle) {
-        self.lock().aborts.push(task);
+    /// Starts no job until [`resume`](Self::resume).
+    pub(crate) fn pause(&self) {
+        let mut core = self.lock();
+        core.paused = !core.closed;
+    }
+
+    pub(crate) fn resume(&self) {
+        let mut core = self.lock();
+        core.paused = false;
+        let worker = core.wake_one();
+        let callers = core.grant_all(self.settings.capacity);
+        drop(core);
+        wake(worker);
+        callers.into_iter().for_each(wake);
+    }
+
+    // --- size ---
+
+    /// Puts workers on the books, who are started without the lock.
+    fn hire(&self, core: &mut Core<Req, T, E>, n: usize) -> Vec<Chair> {
+        core.counts.workers += n;
+        core.counts.max_workers = core.counts.max_workers.max(core.counts.workers);
+        (0..n).map(|_| Chair { badge: core.crew.hire(), token: self.tasks.token() }).collect()
+    }
+
+    pub(crate) fn start(self: &Arc<Self>, chairs: Vec<Chair>) {
+        if chairs.is_empty() {
+            return;
+        }
+        for chair in chairs {
+            let badge = chair.badge;
+            let stop = self.start.start(self, chair);
+            let late = self.lock().crew.keep(badge, stop);
+            late.into_iter().for_each(Stop::stop);
+        }
+        self.publish_size();
+    }
+
+    /// Tells those who watch it how many workers there are.
+    pub(crate) fn publish_size(&self) {
+        self.size.send_if_modified(|size| {
+            let workers = self.lock().counts.workers;
+            std::mem::replace(size, workers) != workers
+        });
+    }
+
+    /// Starts the workers that a pool has at least.
+    pub(crate) fn open(self: &Arc<Self>) {
+        let mut core = self.lock();
+        let hired = self.hire(&mut core, self.settings.workers.min);
+        drop(core);
+        self.start(hired);
+    }
+
+    /// Asks the user's rule for more workers.
+    #[inline]
+    fn rescale(self: &Arc<Self>) {
+        if self.scale.is_some() {
+            self.add_workers();
+        }
+    }
+
+    #[cold]
+    fn add_workers(self: &Arc<Self>) {
+        let wanted = self.wanted();
+        let mut core = self.lock();
+        if core.closed || core.paused {
+            return;
+        }
+        let missing = wanted.min(core.crew.size.max).saturating_sub(core.counts.workers);
+        let hired = self.hire(&mut core, missing);
+        drop(core);
+        self.start(hired);
+    }
+
+    /// How many workers there ought to be by the user's rule, or the built-in one.
+    pub(crate) fn wanted(&self) -> usize {
+        let now = self.clock();
+        let load = self.lock().load(now);
+        let wanted = match &self.scale {
+            Some(scale) => guard(|| scale.workers(&load)).unwrap_or(load.live),
+            None => load.busy + load.queued,
+        };
+        let least = load.min.max(usize::from(load.queued > 0));
+        wanted.clamp(least, load.max.max(least))
+    }
+
+    /// Sets the range of workers. What is missing is started at once; who is too many leaves after his job.
+    pub(crate) fn resize(self: &Arc<Self>, size: Size) {
+        let mut core = self.lock();
+        core.crew.size = size;
+        let live = core.counts.workers;
+        let missing = if core.closed { 0 } else { size.min.saturating_sub(live) };
+        let mut hired = self.hire(&mut core, missing);
+        let missing = core.missing();
+        hired.extend(self.hire(&mut core, missing));
+        // All look whether they are too many, and those who are not whether they could be spared.
+        let sleepers: Vec<Waker> = core.sleepers.iter().cloned().collect();
+        let callers = core.grant_all(self.settings.capacity);
+        drop(core);
+        sleepers.into_iter().for_each(Waker::wake);
+        callers.into_iter().for_each(wake);
+        self.start(hired);
+        self.rescale();
     }
 }
 
@@ -302,11 +445,48 @@ impl<Req, T, E: LayerError> Shared<Req, T, E> {
 
 impl<Req, T, E> Core<Req, T, E> {
     fn room(&self, capacity: usize) -> bool {
-        self.jobs.len() + self.reserved < capacity.saturating_add(self.counts.idle)
+        let takers = if self.paused { 0 } else { self.counts.idle.saturating_add(self.growth()) };
+        self.jobs.len() + self.reserved < capacity.saturating_add(takers)
+    }
+
+    /// How many more jobs the workers could take who are about to start, or would be started for them.
+    fn growth(&self) -> usize {
+        let crew = &self.crew;
+        if crew.size.is_fixed() || self.closed {
+            0
+        } else if crew.per_job {
+            crew.coming + crew.size.max.saturating_sub(self.counts.workers)
+        } else {
+            crew.coming
+        }
+    }
+
+    /// How many workers are missing by the built-in rule: one for each job that nobody is free to take.
+    #[inline]
+    fn missing(&self) -> usize {
+        let live = self.counts.workers;
+        if live >= self.crew.size.max || !self.crew.per_job || self.paused || self.closed {
+            return 0;
+        }
+        let takers = self.counts.idle + self.crew.coming;
+        self.jobs.len().saturating_sub(takers).min(self.crew.size.max - live)
+    }
+
+    fn load(&self, now: Option<Instant>) -> Load {
+        let oldest = self.jobs.front().and_then(|entry| entry.since).zip(now);
+        Load {
+            queued: self.jobs.len(),
+            oldest: oldest
+                .map_or(Duration::ZERO, |(since, now)| now.saturating_duration_since(since)),
+            busy: self.counts.workers - self.counts.idle - self.crew.coming,
+            live: self.counts.workers,
+            min: self.crew.size.min,
+            max: self.crew.size.max,
+        }
     }
 
     /// Hands a free place to the first caller who waits.
-    fn grant(&mut self, capacity: usize) -> Wake {
+    pub(crate) fn grant(&mut self, capacity: usize) -> Wake {
         if self.callers.is_empty() || self.closed || !self.room(capacity) {
             return None;
         }
@@ -314,9 +494,23 @@ impl<Req, T, E> Core<Req, T, E> {
         self.callers.pop_front().flatten()
     }
 
+    /// Hands all free places out.
+    fn grant_all(&mut self, capacity: usize) -> Vec<Wake> {
+        let mut woken = Vec::new();
+        while !self.callers.is_empty() && !self.closed && self.room(capacity) {
+            woken.push(self.grant(capacity));
+        }
+        woken
+    }
+
+    /// Whether there is a job that a worker may take.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.paused && !self.jobs.is_empty()
+    }
+
     /// Picks a sleeper to wake, unless one is on the way. The last to fall asleep has the warmest cache.
-    fn wake_one(&mut self) -> Wake {
-        if self.waking {
+    pub(crate) fn wake_one(&mut self) -> Wake {
+        if self.waking || !self.has_work() {
             return None;
         }
         let worker = self.sleepers.pop_back();
@@ -324,7 +518,7 @@ impl<Req, T, E> Core<Req, T, E> {
         worker
     }
 
-    fn record(&mut self, slot: &Slot<Req, T, E>) {
+    pub(crate) fn record(&mut self, slot: &Slot<Req, T, E>) {
         self.counts.running -= 1;
         self.counts.count(slot.status());
         if let (Some(measured), Some(times)) = (&mut self.measured, slot.times()) {
@@ -333,111 +527,5 @@ impl<Req, T, E> Core<Req, T, E> {
                 stats::record(&mut measured.run_time, ran);
             }
         }
-    }
-}
-
-// === impl Seat ===
-
-impl<Req, T, E: LayerError> Seat<Req, T, E> {
-    pub(crate) fn new(shared: Arc<Shared<Req, T, E>>, id: usize) -> Self {
-        shared.lock().counts.workers += 1;
-        Self { shared, id, standing: Standing::default() }
-    }
-
-    /// Fills `slot` with the next job; false if the pool is closed and the queue empty. A job in it that has
-    /// ended goes on the books first, under the same lock, and is answered after it.
-    pub(crate) fn poll_next(
-        &mut self,
-        slot: &mut Slot<Req, T, E>,
-        cx: &mut Context<'_>,
-    ) -> Poll<bool> {
-        let Self { shared, standing, id } = self;
-        let capacity = shared.settings.capacity;
-        let mut core = shared.lock();
-        let ended = slot.has_ended();
-        if ended {
-            core.record(slot);
-        }
-        standing.arrive(&mut core);
-        let mut worker = None;
-        let entry = core.jobs.pop_front();
-        let caller = if entry.is_some() {
-            standing.set_idle(&mut core, false);
-            core.counts.running += 1;
-            core.counts.max_running = core.counts.max_running.max(core.counts.running);
-            if !core.jobs.is_empty() {
-                worker = core.wake_one();
-            }
-            core.grant(capacity)
-        } else if core.closed {
-            standing.set_idle(&mut core, false);
-            drop(core);
-            slot.answer(*id);
-            return Poll::Ready(false);
-        } else {
-            standing.set_idle(&mut core, true);
-            standing.sleeping = Some(core.sleepers.push_back(cx.waker().clone()));
-            core.grant(capacity)
-        };
-        drop(core);
-        if ended {
-            slot.answer(*id);
-        }
-        wake(caller);
-        wake(worker);
-        match entry {
-            Some(entry) => {
-                slot.fill(entry, shared.clock());
-                Poll::Ready(true)
-            }
-            None => Poll::Pending,
-        }
-    }
-
-    /// The worker's service has to be made anew.
-    pub(crate) fn rebuilding(&self) {
-        self.shared.lock().counts.rebuilt += 1;
-    }
-}
-
-impl<Req, T, E: LayerError> Drop for Seat<Req, T, E> {
-    fn drop(&mut self) {
-        let mut core = self.shared.lock();
-        self.standing.arrive(&mut core);
-        self.standing.set_idle(&mut core, false);
-        core.counts.workers -= 1;
-        // A worker that was on its way to a job passes its wake on.
-        let worker = if core.jobs.is_empty() { None } else { core.wake_one() };
-        let last = core.counts.workers == 0;
-        let drained = core.draining > 0;
-        drop(core);
-        wake(worker);
-        if last && !drained {
-            // The workers were lost with their runtime: nobody will run what is queued.
-            self.shared.close();
-            drop(self.shared.take_back());
-        }
-    }
-}
-
-// === impl Standing ===
-
-impl Standing {
-    /// Takes the worker off the list of sleepers, or notes that it was woken from it.
-    fn arrive<Req, T, E>(&mut self, core: &mut Core<Req, T, E>) {
-        if let Some(key) = self.sleeping.take()
-            && core.sleepers.remove(key).is_none()
-        {
-            core.waking = false;
-        }
-    }
-
-    fn set_idle<Req, T, E>(&mut self, core: &mut Core<Req, T, E>, idle: bool) {
-        match (self.idle, idle) {
-            (false, true) => core.counts.idle += 1,
-            (true, false) => core.counts.idle -= 1,
-            _ => {}
-        }
-        self.idle = idle;
     }
 }

@@ -20,7 +20,9 @@ use tower_service::Service;
 
 use crate::{
     Status,
-    shared::{Seat, Shared},
+    idle::Idle,
+    seat::{Next, Seat},
+    shared::Shared,
     slot::Slot,
 };
 
@@ -28,8 +30,8 @@ type Panic = Box<dyn Any + Send>;
 
 /// Why a worker stopped using its service.
 enum Stopped {
-    /// The pool is closed and the queue empty.
-    Closed,
+    /// The pool is closed and the queue empty, or it can do without this worker.
+    Left,
     /// It panicked, or its readiness failed.
     Broken,
 }
@@ -62,7 +64,7 @@ where
         if let Some(mut service) = build(make, seat).await {
             let before = failures;
             match serve(seat, &mut service, &mut failures).await {
-                Stopped::Closed => return,
+                Stopped::Left => return,
                 Stopped::Broken if before == failures => failures += 1,
                 Stopped::Broken => failures = 1,
             }
@@ -94,7 +96,7 @@ where
 {
     let built = contain(async {
         poll_fn(|cx| make.poll_ready(cx)).await?;
-        make.call(seat.id).await
+        make.call(seat.badge.id).await
     });
     match built.await {
         Ok(Ok(service)) => Some(service),
@@ -104,14 +106,14 @@ where
                 target: "stockade",
                 layer = "pool",
                 name = seat.shared.settings.name,
-                worker = seat.id,
+                worker = seat.badge.id,
                 error = %_error,
                 "a worker could not make its service"
             );
             None
         }
         Err(panic) => {
-            report(panic, &seat.shared, seat.id);
+            report(panic, &seat.shared, seat.badge.id);
             None
         }
     }
@@ -128,8 +130,10 @@ where
     S::Error: LayerError,
 {
     let mut call = pin!(None);
-    let mut hand = Hand { shared: Arc::clone(&seat.shared), worker: seat.id, slot: Slot::new() };
+    let mut hand =
+        Hand { shared: Arc::clone(&seat.shared), worker: seat.badge.id, slot: Slot::new() };
     let mut turn = 0;
+    let (mut idle, mut timer) = (Idle::new(), pin!(None));
     // One poll function, and not an `async fn` a step, so that a job which is answered at once is never stored.
     let stopped = poll_fn(|cx| {
         loop {
@@ -156,10 +160,16 @@ where
                     return Poll::Pending;
                 }
                 match seat.poll_next(&mut hand.slot, cx) {
-                    Poll::Ready(true) => {}
-                    Poll::Ready(false) => return Poll::Ready(Stopped::Closed),
+                    Poll::Ready(Next::Job) => idle.end(),
+                    Poll::Ready(Next::Leave) => return Poll::Ready(Stopped::Left),
                     Poll::Pending => {
                         turn = 0;
+                        while seat.is_spare() {
+                            ready!(idle.poll(timer.as_mut(), hand.shared.settings.idle, cx));
+                            if seat.try_leave() {
+                                return Poll::Ready(Stopped::Left);
+                            }
+                        }
                         return Poll::Pending;
                     }
                 }
@@ -232,7 +242,9 @@ impl<Req, T, E: LayerError> Hand<Req, T, E> {
                 Poll::Ready(true)
             }
             (Ok(()), None) => {
-                ready!(slot.reply().map_or(Poll::Pending, |reply| reply.poll_cancelled(cx)));
+                let detach = shared.settings.detach;
+                let cancelled = slot.reply().map(|reply| reply.poll_cancelled(detach, cx));
+                ready!(cancelled.unwrap_or(Poll::Pending));
                 self.refuse(Reason::Cancelled);
                 Poll::Ready(self.drop_call(call))
             }
@@ -259,7 +271,7 @@ impl<Req, T, E: LayerError> Hand<Req, T, E> {
     fn refuse_unwanted(&mut self) -> bool {
         let reason = if self.slot.is_expired() {
             Reason::Expired
-        } else if self.slot.reply().is_some_and(|reply| reply.is_cancelled()) {
+        } else if self.is_cancelled() {
             Reason::Cancelled
         } else {
             return false;
@@ -267,6 +279,11 @@ impl<Req, T, E: LayerError> Hand<Req, T, E> {
         discard(self.slot.skip());
         self.refuse(reason);
         true
+    }
+
+    fn is_cancelled(&mut self) -> bool {
+        let detach = self.shared.settings.detach;
+        self.slot.reply().is_some_and(|reply| reply.is_cancelled(detach))
     }
 
     /// Ends the job without an answer of the service.
@@ -296,7 +313,7 @@ impl<Req, T, E: LayerError> Drop for Hand<Req, T, E> {
 }
 
 /// Runs what is the user's; a panic is returned.
-fn guard<R>(run: impl FnOnce() -> R) -> Result<R, Panic> {
+pub(crate) fn guard<R>(run: impl FnOnce() -> R) -> Result<R, Panic> {
     catch_unwind(AssertUnwindSafe(run))
 }
 
