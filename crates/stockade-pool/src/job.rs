@@ -13,8 +13,8 @@ use tokio::sync::oneshot;
 
 use crate::{
     TrySubmitError,
+    batch::{Run, Ticket},
     pool::Handles,
-    run::{self, Run},
     shared::{Entry, Place},
 };
 
@@ -47,7 +47,7 @@ pub(crate) type Refused<Req, T, E> = (TrySubmitError<Req>, Lease<Handles<Req, T,
 /// The worker's end: whom the answer goes to.
 pub(crate) enum Reply<T, E> {
     One(oneshot::Sender<Result<T, E>>),
-    Run(run::Ticket<T, E>),
+    Run(Ticket<T, E>),
 }
 
 // === impl Job ===

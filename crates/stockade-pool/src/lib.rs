@@ -34,8 +34,10 @@
 //! # }
 //! ```
 
+mod batch;
 mod builder;
 mod drain;
+mod group;
 mod idle;
 mod job;
 mod layer;
@@ -46,6 +48,7 @@ mod scale;
 mod seat;
 mod shared;
 mod slot;
+mod source;
 mod stats;
 mod submit;
 mod tasks;
@@ -54,11 +57,13 @@ mod worker;
 
 pub use builder::{OnDrop, PoolBuilder};
 pub use drain::Drained;
+pub use group::Group;
 pub use job::Job;
 pub use layer::PoolLayer;
 pub use outcome::{Outcome, Status};
 pub use pool::{Pool, PoolHandle};
 pub use run::Outcomes;
 pub use scale::{Load, PerJob, Scale, Workers};
+pub use source::{Iter, Source, Streamed};
 pub use stats::{Percentiles, Stats};
 pub use submit::{Closed, Submit, TrySubmitError};

@@ -5,12 +5,14 @@ use std::{
     time::Duration,
 };
 
+use futures_core::Stream;
 use stockade_core::{LayerError, Reason, Shared as Counted, deadline};
 use tokio::{sync::watch, time::sleep};
 use tower_service::Service;
 
 use crate::{
-    Drained, Job, Outcomes, PoolBuilder, Stats, Submit, TrySubmitError, Workers, drain,
+    Drained, Group, Iter, Job, Outcomes, PoolBuilder, Stats, Streamed, Submit, TrySubmitError,
+    Workers, drain,
     scale::Size,
     shared::{Place, Shared},
 };
@@ -87,12 +89,30 @@ impl<Req, T, E> Pool<Req, T, E> {
 
     /// Runs all `requests`, and streams what became of them in the order in which they end. Allocates nothing
     /// a job.
-    pub fn run<I>(&self, requests: I) -> Outcomes<I::IntoIter, T, E>
+    pub fn run<I>(&self, requests: I) -> Outcomes<Iter<I::IntoIter>, T, E>
     where
         I: IntoIterator<Item = Req>,
         E: LayerError,
     {
-        Outcomes::new(self.handles.share(), requests.into_iter())
+        Outcomes::new(self.handles.share(), Iter::new(requests.into_iter()))
+    }
+
+    /// The same for a stream of requests, which is polled only while there is room for what it gives. One that
+    /// is not `Unpin` is pinned first, with `std::pin::pin!`.
+    pub fn run_stream<S>(&self, requests: S) -> Outcomes<Streamed<S>, T, E>
+    where
+        S: Stream<Item = Req> + Unpin,
+        E: LayerError,
+    {
+        Outcomes::new(self.handles.share(), Streamed::new(requests))
+    }
+
+    /// Jobs that belong together: awaited all at once, or up to the first that fails.
+    pub fn group(&self) -> Group<Req, T, E>
+    where
+        E: LayerError,
+    {
+        Group::new(self.handles.share())
     }
 
     /// Closes the pool, runs what is queued, and returns when all workers have ended. When `limit` is over

@@ -21,8 +21,8 @@ use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 use crate::{
     Load, Scale, Stats,
+    batch::Run,
     job::Reply,
-    run::Run,
     scale::{Badge, Crew, Size, Stop},
     slot::Slot,
     stats::{self, Measured},
@@ -327,6 +327,10 @@ impl<Req, T, E> Shared<Req, T, E> {
     }
 
     // --- size ---
+
+    pub(crate) fn most_workers(&self) -> usize {
+        self.lock().crew.size.max
+    }
 
     /// Puts workers on the books, who are started without the lock.
     fn hire(&self, core: &mut Core<Req, T, E>, n: usize) -> Vec<Chair> {
