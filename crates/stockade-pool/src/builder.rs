@@ -54,6 +54,7 @@ impl Default for PoolBuilder {
             measure: false,
             clock: false,
             detach: false,
+            codel: None,
             name: None,
         };
         Self { settings, scale: None, threads: false }
@@ -104,6 +105,27 @@ impl PoolBuilder {
     /// with their workers, and a drain waits for that.
     pub fn threads(mut self) -> Self {
         self.threads = true;
+        self
+    }
+
+    /// Sheds jobs when the queue stands: once every job has waited for longer than `target` for a whole
+    /// `interval`, one is refused with [`Reason::Shed`](stockade_core::Reason::Shed) as it would be started, and
+    /// more and more until one comes through that has waited for less. A burst that is over within `interval` is
+    /// let through. Off by default; `target` is about the delay that callers put up with, and `interval` ten to
+    /// twenty times that, no less than what a caller takes to react.
+    ///
+    /// The algorithm is CoDel (Nichols and Jacobson, ACM Queue 2012; RFC 8289). The pool reads the clock when a job
+    /// is queued and taken. `retry_after` of the refusal is `interval`.
+    ///
+    /// # Panics
+    ///
+    /// If `target` is zero or above `interval`, or `interval` is above ten years.
+    #[track_caller]
+    pub fn codel(mut self, target: Duration, interval: Duration) -> Self {
+        let what = "PoolBuilder::codel";
+        let interval = allow(what, interval, MIN_DURATION..=MAX_DURATION);
+        self.settings.codel = Some((allow(what, target, MIN_DURATION..=interval), interval));
+        self.settings.clock = true;
         self
     }
 

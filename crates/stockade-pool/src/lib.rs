@@ -36,6 +36,7 @@
 
 mod batch;
 mod builder;
+mod codel;
 mod drain;
 mod group;
 mod idle;

@@ -66,10 +66,11 @@ impl<Req, T, E: LayerError> Seat<Req, T, E> {
             core.record(slot);
         }
         standing.arrive(&mut core);
-        let mut worker = None;
+        let (mut worker, mut shed) = (None, false);
         let too_many = core.counts.workers > core.crew.size.max;
         let entry = if too_many || core.paused { None } else { core.jobs.pop_front() };
-        let caller = if entry.is_some() {
+        let caller = if let Some(entry) = &entry {
+            shed = core.sheds(entry);
             standing.set_idle(&mut core, false);
             core.counts.running += 1;
             core.counts.max_running = core.counts.max_running.max(core.counts.running);
@@ -103,6 +104,7 @@ impl<Req, T, E: LayerError> Seat<Req, T, E> {
         match entry {
             Some(entry) => {
                 slot.fill(entry, shared.clock());
+                slot.set_shed(shed);
                 Poll::Ready(Next::Job)
             }
             None => Poll::Pending,

@@ -22,6 +22,7 @@ use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 use crate::{
     Load, Scale, Stats,
     batch::Run,
+    codel::Codel,
     job::Reply,
     scale::{Badge, Crew, Size, Stop},
     slot::Slot,
@@ -51,6 +52,8 @@ pub(crate) struct Settings {
     /// Read the clock when a job is queued and taken.
     pub(crate) clock: bool,
     pub(crate) detach: bool,
+    /// CoDel's target and interval.
+    pub(crate) codel: Option<(Duration, Duration)>,
     pub(crate) name: Option<&'static str>,
 }
 
@@ -84,6 +87,7 @@ pub(crate) struct Core<Req, T, E> {
     pub(crate) draining: usize,
     pub(crate) counts: Stats,
     measured: Option<Box<Measured>>,
+    pub(crate) codel: Option<Codel>,
     pub(crate) crew: Crew,
 }
 
@@ -134,6 +138,7 @@ impl<Req, T, E> Shared<Req, T, E> {
             draining: 0,
             counts: Stats::default(),
             measured: settings.measure.then(|| Box::new(Measured::new())),
+            codel: settings.codel.map(|(target, interval)| Codel::new(target, interval)),
             crew: Crew::new(settings.workers, scale.is_none()),
         };
         Self {
@@ -487,6 +492,13 @@ impl<Req, T, E> Core<Req, T, E> {
             min: self.crew.size.min,
             max: self.crew.size.max,
         }
+    }
+
+    /// Whether to shed the job that has just been taken out of the queue.
+    pub(crate) fn sheds(&mut self, entry: &Entry<Req, T, E>) -> bool {
+        let Some((codel, since)) = self.codel.as_mut().zip(entry.since) else { return false };
+        let now = Instant::now();
+        codel.sheds(now, now - since, self.jobs.is_empty())
     }
 
     /// Hands a free place to the first caller who waits.

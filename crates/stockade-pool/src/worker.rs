@@ -273,6 +273,8 @@ impl<Req, T, E: LayerError> Hand<Req, T, E> {
             Reason::Expired
         } else if self.is_cancelled() {
             Reason::Cancelled
+        } else if self.slot.is_shed() {
+            Reason::Shed
         } else {
             return false;
         };
@@ -292,9 +294,14 @@ impl<Req, T, E: LayerError> Hand<Req, T, E> {
         let status = match reason {
             Reason::Expired => Status::Expired,
             Reason::Panicked => Status::Panicked,
+            Reason::Shed => Status::Shed,
             _ => Status::Cancelled,
         };
-        let rejected = self.shared.rejected(reason);
+        let mut rejected = self.shared.rejected(reason);
+        if let (Reason::Shed, Some((_, interval))) = (reason, self.shared.settings.codel) {
+            // By then the queue has drained, or is shed from faster.
+            rejected = rejected.with_retry_after(interval);
+        }
         self.slot.end(status, Err(rejected.into_error()), self.shared.clock());
     }
 
