@@ -14,7 +14,7 @@ use stockade_core::sync::{
 use stockade_core::{Key, LayerError, Lease, Queue, Reason, deadline, lock};
 
 use crate::{
-    Outcome,
+    Outcome, Status,
     job::Reply,
     pool::Handles,
     shared::{Entry, Place},
@@ -98,6 +98,13 @@ impl<Req, T, E: LayerError> Batch<Req, T, E> {
                     *request = Some(entry.request);
                     if reason == Reason::Closed {
                         return Err(NotYet::Closed);
+                    }
+                    if shared.is_inside() {
+                        // To wait here might be to wait for oneself.
+                        drop(request.take());
+                        entry.reply.refuse(Status::Failed, shared.rejected(reason).into_error());
+                        self.accepted += 1;
+                        return Ok(());
                     }
                     if shared.poll_place(&mut self.place, cx).is_pending() {
                         return Err(NotYet::Waiting);

@@ -42,6 +42,7 @@ mod group;
 mod idle;
 mod job;
 mod layer;
+mod nested;
 mod outcome;
 mod pool;
 mod run;

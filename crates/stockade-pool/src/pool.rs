@@ -31,6 +31,11 @@ use crate::{
 ///
 /// [`submit`](Self::submit) also waits for a place, but holds none while the handle is idle.
 ///
+/// A job may submit to its own pool, but not wait there for its own worker: from inside a job the queue has no
+/// room, and a job is accepted only when a worker is free to take it. Otherwise it is refused with
+/// [`Reason::QueueFull`], or comes back from [`try_submit`](Self::try_submit), and the job may do the work
+/// itself. Work that nobody waits for is submitted from a task of its own.
+///
 /// The [deadline](stockade_core::deadline) of the caller goes with the job: it is ambient while the job runs,
 /// and a job whose deadline has passed is not started.
 pub struct Pool<Req, T, E> {

@@ -20,10 +20,11 @@ use tokio::{sync::watch, time::Instant};
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 use crate::{
-    Load, Scale, Stats,
+    Load, Scale, Stats, Status,
     batch::Run,
     codel::Codel,
     job::Reply,
+    nested,
     scale::{Badge, Crew, Size, Stop},
     slot::Slot,
     stats::{self, Measured},
@@ -175,7 +176,12 @@ impl<Req, T, E> Shared<Req, T, E> {
 
     // --- callers ---
 
-    /// Ready when `place` is held, or the pool is closed.
+    /// Whether the caller is inside a job of this pool.
+    pub(crate) fn is_inside(&self) -> bool {
+        nested::is_inside(self)
+    }
+
+    /// Ready when `place` is held, or there will be none: the pool is closed, or it is asked from inside a job.
     pub(crate) fn poll_place(
         self: &Arc<Self>,
         place: &mut Place,
@@ -184,8 +190,10 @@ impl<Req, T, E> Shared<Req, T, E> {
         if matches!(place, Place::Held) {
             return Poll::Ready(());
         }
+        let inside = self.is_inside();
+        let capacity = if inside { 0 } else { self.settings.capacity };
         let mut core = self.lock();
-        if core.closed {
+        if core.closed || (inside && !core.room(capacity)) {
             drop(core);
             self.leave_place(place);
             return Poll::Ready(());
@@ -197,7 +205,7 @@ impl<Req, T, E> Shared<Req, T, E> {
                 Some(Some(waker)) => waker.clone_from(cx.waker()),
                 Some(none) => *none = Some(cx.waker().clone()),
             },
-            _ if core.callers.is_empty() && core.room(self.settings.capacity) => {
+            _ if core.callers.is_empty() && core.room(capacity) => {
                 core.reserved += 1;
                 *place = Place::Held;
             }
@@ -237,6 +245,8 @@ impl<Req, T, E> Shared<Req, T, E> {
         entry: Entry<Req, T, E>,
         place: &mut Place,
     ) -> Result<Key, (Entry<Req, T, E>, Reason)> {
+        let inside = self.is_inside();
+        let capacity = if inside { 0 } else { self.settings.capacity };
         let mut core = self.lock();
         if core.closed {
             drop(core);
@@ -244,8 +254,16 @@ impl<Req, T, E> Shared<Req, T, E> {
             return Err((entry, Reason::Closed));
         }
         match std::mem::take(place) {
-            Place::Held => core.reserved -= 1,
-            Place::None if core.callers.is_empty() && core.room(self.settings.capacity) => {}
+            Place::Held => {
+                core.reserved -= 1;
+                if inside && !core.room(capacity) {
+                    let caller = core.grant(self.settings.capacity);
+                    drop(core);
+                    wake(caller);
+                    return Err((entry, Reason::QueueFull));
+                }
+            }
+            Place::None if core.callers.is_empty() && core.room(capacity) => {}
             other => {
                 drop(core);
                 *place = other;
@@ -435,7 +453,7 @@ impl<Req, T, E: LayerError> Shared<Req, T, E> {
         core.counts.handed_back += entries.len() as u64;
         drop(core);
         let hand_back = |entry: Entry<Req, T, E>| {
-            entry.reply.refuse(self.rejected(Reason::Closed).into_error());
+            entry.reply.refuse(Status::Cancelled, self.rejected(Reason::Closed).into_error());
             entry.request
         };
         entries.into_iter().map(hand_back).collect()

@@ -159,12 +159,12 @@ impl<Req, T, E> Slot<Req, T, E> {
 
 impl<T, E> Reply<T, E> {
     /// Answers a job that no worker has taken.
-    pub(crate) fn refuse(self, error: E) {
+    pub(crate) fn refuse(self, status: Status, error: E) {
         match self {
             Self::One(answer) => discard(answer.send(Err(error))),
             Self::Run(ticket) => ticket.send(|id| Outcome {
                 id,
-                status: Status::Cancelled,
+                status,
                 result: Err(error),
                 queued_for: None,
                 ran_for: None,

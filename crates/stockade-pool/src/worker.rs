@@ -21,6 +21,7 @@ use tower_service::Service;
 use crate::{
     Status,
     idle::Idle,
+    nested,
     seat::{Next, Seat},
     shared::Shared,
     slot::Slot,
@@ -222,7 +223,7 @@ impl<Req, T, E: LayerError> Hand<Req, T, E> {
         let request = slot.start();
         // The call, its first poll and its end are one stretch for a job that is answered at once.
         let guarded = guard(|| {
-            let polled = slot.enter(|| {
+            let run = || {
                 if let Some(request) = request {
                     call.set(Some(service.call(request)));
                 }
@@ -230,7 +231,8 @@ impl<Req, T, E: LayerError> Hand<Req, T, E> {
                     Some(call) => call.poll(cx),
                     None => Poll::Pending,
                 }
-            });
+            };
+            let polled = nested::enter(&**shared, || slot.enter(run));
             if let Poll::Ready(answer) = polled {
                 result = Some(answer);
                 call.set(None);
