@@ -11,15 +11,9 @@ use stockade_core::sync::{
     Mutex,
     atomic::{AtomicBool, Ordering::*},
 };
-use stockade_core::{Key, LayerError, Lease, Queue, Reason, deadline, lock};
+use stockade_core::{Key, LayerError, Lease, Queue, Reason, lock};
 
-use crate::{
-    Outcome, Status,
-    job::Reply,
-    pool::Handles,
-    shared::{Entry, Place},
-    worker::discard,
-};
+use crate::{Outcome, Status, job::Reply, places::Place, pool::Handles, worker::discard};
 
 /// The caller's end of jobs that belong together. Dropping it cancels them.
 pub(crate) struct Batch<Req, T, E> {
@@ -86,12 +80,8 @@ impl<Req, T, E: LayerError> Batch<Req, T, E> {
         let shared = &self.pool.shared;
         while let Some(wanted) = request.take() {
             let ticket = Ticket { run: Arc::clone(&self.run), id: self.accepted, watched: None };
-            let entry = Entry {
-                request: wanted,
-                reply: Reply::Run(ticket),
-                deadline: deadline::current(),
-                since: shared.clock(),
-            };
+            let entry = shared.entry(wanted, Reply::Run(ticket));
+            let weight = entry.tag.weight;
             match shared.push(entry, &mut self.place) {
                 Ok(_) => self.accepted += 1,
                 Err((entry, reason)) => {
@@ -106,7 +96,7 @@ impl<Req, T, E: LayerError> Batch<Req, T, E> {
                         self.accepted += 1;
                         return Ok(());
                     }
-                    if shared.poll_place(&mut self.place, cx).is_pending() {
+                    if shared.poll_place(&mut self.place, weight, cx).is_pending() {
                         return Err(NotYet::Waiting);
                     }
                 }

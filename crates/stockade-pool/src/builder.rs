@@ -2,6 +2,7 @@ use std::{
     convert::Infallible,
     fmt,
     future::{Ready, ready},
+    hash::Hash,
     sync::Arc,
     task::{Context, Poll},
     thread::available_parallelism,
@@ -16,7 +17,7 @@ use tokio::{runtime::Handle, time::sleep};
 use tower_service::Service;
 
 use crate::{
-    Pool, PoolLayer, Scale, Workers,
+    Any, Of, Order, Pool, PoolLayer, Rules, Scale, Workers,
     scale::{MOST, Size},
     shared::{Settings, Shared, Start},
     tasks::Tasks,
@@ -24,9 +25,13 @@ use crate::{
 };
 
 /// Describes a pool, and starts it.
+///
+/// `R` says what the pool looks into a request for: [`Any`] nothing, until [`weigh`](Self::weigh),
+/// [`affinity`](Self::affinity) or [`order`](Self::order) names the type of the requests.
 #[derive(Clone)]
 #[must_use = "a pool starts when it is built"]
-pub struct PoolBuilder {
+pub struct PoolBuilder<R = Any> {
+    rules: R,
     settings: Settings,
     scale: Option<Arc<dyn Scale>>,
     threads: bool,
@@ -55,13 +60,14 @@ impl Default for PoolBuilder {
             clock: false,
             detach: false,
             codel: None,
+            budget: u64::MAX,
             name: None,
         };
-        Self { settings, scale: None, threads: false }
+        Self { rules: Any, settings, scale: None, threads: false }
     }
 }
 
-impl PoolBuilder {
+impl<R> PoolBuilder<R> {
     /// How many workers there are, each of which runs one job at a time: a number, or a range (default: one per
     /// core).
     ///
@@ -129,6 +135,62 @@ impl PoolBuilder {
         self
     }
 
+    /// Bounds what the queued jobs weigh together, in whatever unit `weight` returns; bytes, say. The bound on
+    /// their [number](Self::queue) stays. Off by default.
+    ///
+    /// A job waits for a place until its weight fits, in order, and one that is heavier than the whole budget until
+    /// it is alone. Only a handle that is polled ready as a `tower` service holds a place before it knows the
+    /// request: it waits until the budget is not used up, and its job may exceed it once.
+    ///
+    /// # Panics
+    ///
+    /// If `budget` is 0.
+    #[track_caller]
+    pub fn weigh<Req>(
+        self,
+        weight: impl Fn(&Req) -> usize + Send + Sync + 'static,
+        budget: usize,
+    ) -> PoolBuilder<Of<Req>>
+    where
+        R: Rules<Req>,
+    {
+        let budget = allow("PoolBuilder::weigh", budget, 1..=usize::MAX);
+        let mut builder = self.typed();
+        builder.settings.budget = (budget as u64).min(u64::MAX - 1);
+        builder.rules.weigh = Some(Arc::new(weight));
+        builder
+    }
+
+    /// Keeps jobs of one key in order: they run one at a time, and on one worker as long as there are any. A
+    /// worker takes up to 32 jobs of a key in a row while others wait, so a busy key does not stall others'. Off by
+    /// default. Takes the place of an [`order`](Self::order).
+    ///
+    /// A key is remembered while it has jobs in the pool, and no longer.
+    pub fn affinity<Req, K: Hash>(
+        self,
+        key: impl Fn(&Req) -> K + Send + Sync + 'static,
+    ) -> PoolBuilder<Of<Req>>
+    where
+        R: Rules<Req>,
+    {
+        let mut builder = self.typed();
+        builder.rules.set_lane(key);
+        builder.rules.order = None;
+        builder
+    }
+
+    /// Another order than first in, first out; each pool that is built has a clone of it. Takes the place of an
+    /// [`affinity`](Self::affinity).
+    pub fn order<Req>(self, order: impl Order<Req> + Clone + Sync + 'static) -> PoolBuilder<Of<Req>>
+    where
+        R: Rules<Req>,
+    {
+        let mut builder = self.typed();
+        builder.rules.order = Some(Arc::new(move || Box::new(order.clone())));
+        builder.rules.lane = None;
+        builder
+    }
+
     /// What becomes of a job when the future of its answer is dropped (default [`OnDrop::Cancel`]). A
     /// [run](Pool::run) that is dropped is cancelled either way.
     pub fn on_drop(mut self, on_drop: OnDrop) -> Self {
@@ -178,6 +240,7 @@ impl PoolBuilder {
         S::Response: Send + 'static,
         S::Error: LayerError + Send + 'static,
         Req: Send + 'static,
+        R: Rules<Req>,
     {
         self.build_make(CloneService(service))
     }
@@ -202,6 +265,7 @@ impl PoolBuilder {
         S::Response: Send + 'static,
         S::Error: LayerError + Send + 'static,
         Req: Send + 'static,
+        R: Rules<Req>,
     {
         let Ok(runtime) = Handle::try_current() else {
             panic!("stockade: a pool is built inside a tokio runtime, and there is none here");
@@ -215,18 +279,30 @@ impl PoolBuilder {
         } else {
             Box::new(Tasks::new(make, runtime))
         };
-        let shared = Arc::new(Shared::new(self.settings, self.scale, start));
+        let shared =
+            Arc::new(Shared::new(self.settings, self.rules.into_rules(), self.scale, start));
         shared.open();
         Pool::new(shared)
     }
 
     /// The pool as a layer, which starts it when it is applied to a service.
-    pub fn into_layer<Req>(self) -> PoolLayer<Req> {
-        PoolLayer::new(self)
+    pub fn into_layer<Req>(self) -> PoolLayer<Req>
+    where
+        R: Rules<Req>,
+    {
+        PoolLayer::new(self.typed())
+    }
+
+    fn typed<Req>(self) -> PoolBuilder<Of<Req>>
+    where
+        R: Rules<Req>,
+    {
+        let Self { rules, settings, scale, threads } = self;
+        PoolBuilder { rules: rules.into_rules(), settings, scale, threads }
     }
 }
 
-impl fmt::Debug for PoolBuilder {
+impl<R> fmt::Debug for PoolBuilder<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PoolBuilder").field("settings", &self.settings).finish_non_exhaustive()
     }

@@ -8,14 +8,14 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use stockade_core::{Key, LayerError, Lease, Reason, Rejected, deadline};
+use stockade_core::{Key, LayerError, Lease, Reason, Rejected};
 use tokio::sync::oneshot;
 
 use crate::{
     TrySubmitError,
     batch::{Run, Ticket},
+    places::Place,
     pool::Handles,
-    shared::{Entry, Place},
 };
 
 /// The answer to a job: a future of what the service returns.
@@ -61,8 +61,7 @@ impl<Req, T, E> Job<Req, T, E> {
         place: &mut Place,
     ) -> Result<Self, Refused<Req, T, E>> {
         let (reply, answer) = oneshot::channel();
-        let (deadline, since) = (deadline::current(), pool.shared.clock());
-        let entry = Entry { request, reply: Reply::One(reply), deadline, since };
+        let entry = pool.shared.entry(request, Reply::One(reply));
         match pool.shared.push(entry, place) {
             Ok(key) => Ok(Self { state: JobState::Accepted { answer, key, pool } }),
             Err((entry, Reason::Closed)) => Err((TrySubmitError::Closed(entry.request), pool)),

@@ -34,6 +34,8 @@
 //! # }
 //! ```
 
+mod affinity;
+mod arrange;
 mod batch;
 mod builder;
 mod codel;
@@ -44,7 +46,9 @@ mod job;
 mod layer;
 mod nested;
 mod outcome;
+mod places;
 mod pool;
+mod rules;
 mod run;
 mod scale;
 mod seat;
@@ -64,6 +68,7 @@ pub use job::Job;
 pub use layer::PoolLayer;
 pub use outcome::{Outcome, Status};
 pub use pool::{Pool, PoolHandle};
+pub use rules::{Any, Of, Order, Rules, Ticket};
 pub use run::Outcomes;
 pub use scale::{Load, PerJob, Scale, Workers};
 pub use source::{Iter, Source, Streamed};

@@ -12,9 +12,7 @@ use tower_service::Service;
 
 use crate::{
     Drained, Group, Iter, Job, Outcomes, PoolBuilder, Stats, Streamed, Submit, TrySubmitError,
-    Workers, drain,
-    scale::Size,
-    shared::{Place, Shared},
+    Workers, drain, places::Place, scale::Size, shared::Shared,
 };
 
 /// A handle to a pool of workers, and a `tower` service.
@@ -175,7 +173,7 @@ impl<Req, T, E: LayerError> Service<Req> for Pool<Req, T, E> {
     type Future = Job<Req, T, E>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), E>> {
-        self.handles.shared.poll_place(&mut self.place, cx).map(Ok)
+        self.handles.shared.poll_place(&mut self.place, 1, cx).map(Ok)
     }
 
     fn call(&mut self, request: Req) -> Self::Future {

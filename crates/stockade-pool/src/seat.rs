@@ -9,6 +9,7 @@ use stockade_core::{Key, LayerError};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::{
+    affinity::Bound,
     scale::Badge,
     shared::{Chair, Core, Shared, wake},
     slot::Slot,
@@ -32,6 +33,7 @@ struct Standing {
     /// It sleeps, and the pool could do without it.
     spare: bool,
     left: bool,
+    bound: Bound,
 }
 
 /// What a worker is to do next.
@@ -66,9 +68,10 @@ impl<Req, T, E: LayerError> Seat<Req, T, E> {
             core.record(slot);
         }
         standing.arrive(&mut core);
+        core.jobs.finish(&mut standing.bound);
         let (mut worker, mut shed) = (None, false);
         let too_many = core.counts.workers > core.crew.size.max;
-        let entry = if too_many || core.paused { None } else { core.jobs.pop_front() };
+        let entry = if too_many || core.paused { None } else { core.jobs.pop(&mut standing.bound) };
         let caller = if let Some(entry) = &entry {
             shed = core.sheds(entry);
             standing.set_idle(&mut core, false);
@@ -95,11 +98,13 @@ impl<Req, T, E: LayerError> Seat<Req, T, E> {
             standing.sleeping = Some(core.sleepers.push_back(cx.waker().clone()));
             core.grant(capacity)
         };
+        let callers = core.grant_light(capacity);
         drop(core);
         if ended {
             slot.answer(badge.id);
         }
         wake(caller);
+        callers.into_iter().for_each(wake);
         wake(worker);
         match entry {
             Some(entry) => {
@@ -108,6 +113,17 @@ impl<Req, T, E: LayerError> Seat<Req, T, E> {
                 Poll::Ready(Next::Job)
             }
             None => Poll::Pending,
+        }
+    }
+
+    /// Lets others run what belongs to the key of the job that has ended, because it takes no job for now.
+    pub(crate) fn unbind(&mut self) {
+        if self.standing.bound.lane.is_some() {
+            let mut core = self.shared.lock();
+            core.jobs.finish(&mut self.standing.bound);
+            let worker = core.wake_one();
+            drop(core);
+            wake(worker);
         }
     }
 
@@ -135,7 +151,8 @@ impl<Req, T, E: LayerError> Seat<Req, T, E> {
     }
 
     /// The worker's service has to be made anew.
-    pub(crate) fn rebuilding(&self) {
+    pub(crate) fn rebuilding(&mut self) {
+        self.unbind();
         self.shared.lock().counts.rebuilt += 1;
     }
 }
@@ -145,6 +162,7 @@ impl<Req, T, E: LayerError> Drop for Seat<Req, T, E> {
         let mut core = self.shared.lock();
         self.standing.arrive(&mut core);
         self.standing.set_idle(&mut core, false);
+        core.jobs.finish(&mut self.standing.bound);
         let left = std::mem::replace(&mut self.standing.left, true);
         if !left {
             self.standing.leave(&mut core, self.badge);

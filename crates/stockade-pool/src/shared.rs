@@ -8,23 +8,20 @@
 //! There is room for a job as long as fewer jobs are queued and fewer places reserved than the queue holds
 //! plus the workers that are idle: a queue of 0 accepts a job exactly when a worker is free.
 
-use std::{
-    sync::Arc,
-    task::{Context, Poll, Waker},
-    time::Duration,
-};
+use std::{sync::Arc, task::Waker, time::Duration};
 
 use stockade_core::sync::{Mutex, MutexGuard};
-use stockade_core::{Key, LayerError, Queue, Reason, Rejected, lock};
+use stockade_core::{LayerError, Queue, Reason, Rejected, lock};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 use crate::{
-    Load, Scale, Stats, Status,
-    batch::Run,
+    Load, Scale, Stats,
+    arrange::Jobs,
     codel::Codel,
     job::Reply,
-    nested,
+    places::Caller,
+    rules::{Of, Tag},
     scale::{Badge, Crew, Size, Stop},
     slot::Slot,
     stats::{self, Measured},
@@ -35,6 +32,7 @@ use crate::{
 pub(crate) struct Shared<Req, T, E> {
     core: Mutex<Core<Req, T, E>>,
     pub(crate) settings: Settings,
+    pub(crate) rules: Of<Req>,
     /// None: the built-in rule.
     pub(crate) scale: Option<Arc<dyn Scale>>,
     pub(crate) start: Box<dyn Start<Req, T, E>>,
@@ -55,6 +53,8 @@ pub(crate) struct Settings {
     pub(crate) detach: bool,
     /// CoDel's target and interval.
     pub(crate) codel: Option<(Duration, Duration)>,
+    /// What the queued jobs may weigh together.
+    pub(crate) budget: u64,
     pub(crate) name: Option<&'static str>,
 }
 
@@ -75,13 +75,16 @@ pub(crate) struct Chair {
 }
 
 pub(crate) struct Core<Req, T, E> {
-    pub(crate) jobs: Queue<Entry<Req, T, E>>,
-    callers: Queue<Option<Waker>>,
+    pub(crate) jobs: Jobs<Req, T, E>,
+    pub(crate) callers: Queue<Caller>,
     pub(crate) sleepers: Queue<Waker>,
     /// A sleeper has been woken and has not arrived yet.
     pub(crate) waking: bool,
     /// Places that were given to callers who have not filled them yet.
-    reserved: usize,
+    pub(crate) reserved: usize,
+    /// What they will weigh.
+    pub(crate) reserved_weight: u64,
+    pub(crate) budget: u64,
     pub(crate) closed: bool,
     pub(crate) paused: bool,
     /// How many drains wait, and will hand back what is left.
@@ -98,18 +101,7 @@ pub(crate) struct Entry<Req, T, E> {
     pub(crate) reply: Reply<T, E>,
     pub(crate) deadline: Option<Instant>,
     pub(crate) since: Option<Instant>,
-}
-
-/// A caller's way to a place in the queue.
-#[derive(Debug, Default)]
-pub(crate) enum Place {
-    /// He has not asked.
-    #[default]
-    None,
-    /// He waits.
-    Waiting(Key),
-    /// He has one.
-    Held,
+    pub(crate) tag: Tag,
 }
 
 pub(crate) type Wake = Option<Waker>;
@@ -125,15 +117,18 @@ pub(crate) fn wake(waker: Wake) {
 impl<Req, T, E> Shared<Req, T, E> {
     pub(crate) fn new(
         settings: Settings,
+        rules: Of<Req>,
         scale: Option<Arc<dyn Scale>>,
         start: Box<dyn Start<Req, T, E>>,
     ) -> Self {
         let core = Core {
-            jobs: Queue::new(),
+            jobs: Jobs::new(&rules),
             callers: Queue::new(),
             sleepers: Queue::new(),
             waking: false,
             reserved: 0,
+            reserved_weight: 0,
+            budget: settings.budget,
             closed: false,
             paused: false,
             draining: 0,
@@ -145,6 +140,7 @@ impl<Req, T, E> Shared<Req, T, E> {
         Self {
             core: Mutex::new(core),
             settings,
+            rules,
             scale,
             start,
             size: watch::Sender::new(0),
@@ -174,143 +170,13 @@ impl<Req, T, E> Shared<Req, T, E> {
         stats
     }
 
-    // --- callers ---
-
-    /// Whether the caller is inside a job of this pool.
-    pub(crate) fn is_inside(&self) -> bool {
-        nested::is_inside(self)
-    }
-
-    /// Ready when `place` is held, or there will be none: the pool is closed, or it is asked from inside a job.
-    pub(crate) fn poll_place(
-        self: &Arc<Self>,
-        place: &mut Place,
-        cx: &mut Context<'_>,
-    ) -> Poll<()> {
-        if matches!(place, Place::Held) {
-            return Poll::Ready(());
-        }
-        let inside = self.is_inside();
-        let capacity = if inside { 0 } else { self.settings.capacity };
-        let mut core = self.lock();
-        if core.closed || (inside && !core.room(capacity)) {
-            drop(core);
-            self.leave_place(place);
-            return Poll::Ready(());
-        }
-        match place {
-            Place::Waiting(key) => match core.callers.get_mut(*key) {
-                // The place has been handed over.
-                None => *place = Place::Held,
-                Some(Some(waker)) => waker.clone_from(cx.waker()),
-                Some(none) => *none = Some(cx.waker().clone()),
-            },
-            _ if core.callers.is_empty() && core.room(capacity) => {
-                core.reserved += 1;
-                *place = Place::Held;
-            }
-            _ => *place = Place::Waiting(core.callers.push_back(Some(cx.waker().clone()))),
-        }
-        if matches!(place, Place::Held) {
-            return Poll::Ready(());
-        }
-        drop(core);
-        self.rescale();
-        Poll::Pending
-    }
-
-    /// Gives back a place, or the wait for one.
-    pub(crate) fn leave_place(&self, place: &mut Place) {
-        let mut core = self.lock();
-        let held = match std::mem::take(place) {
-            Place::None => false,
-            Place::Held => true,
-            Place::Waiting(key) => core.callers.remove(key).is_none(),
-        };
-        if held {
-            core.reserved -= 1;
-            let caller = core.grant(self.settings.capacity);
-            drop(core);
-            wake(caller);
-        }
-    }
-
-    /// Queues a job in the held place, or in a free one if nobody waits for it.
-    ///
-    /// # Errors
-    ///
-    /// Gives the job back with the reason: the pool is closed, or there is no room.
-    pub(crate) fn push(
-        self: &Arc<Self>,
-        entry: Entry<Req, T, E>,
-        place: &mut Place,
-    ) -> Result<Key, (Entry<Req, T, E>, Reason)> {
-        let inside = self.is_inside();
-        let capacity = if inside { 0 } else { self.settings.capacity };
-        let mut core = self.lock();
-        if core.closed {
-            drop(core);
-            self.leave_place(place);
-            return Err((entry, Reason::Closed));
-        }
-        match std::mem::take(place) {
-            Place::Held => {
-                core.reserved -= 1;
-                if inside && !core.room(capacity) {
-                    let caller = core.grant(self.settings.capacity);
-                    drop(core);
-                    wake(caller);
-                    return Err((entry, Reason::QueueFull));
-                }
-            }
-            Place::None if core.callers.is_empty() && core.room(capacity) => {}
-            other => {
-                drop(core);
-                *place = other;
-                return Err((entry, Reason::QueueFull));
-            }
-        }
-        let key = core.jobs.push_back(entry);
-        core.counts.accepted += 1;
-        core.counts.max_queued = core.counts.max_queued.max(core.jobs.len());
-        let worker = core.wake_one();
-        let missing = core.missing();
-        let hired = if missing > 0 { self.hire(&mut core, missing) } else { Vec::new() };
-        drop(core);
-        wake(worker);
-        self.start(hired);
-        self.rescale();
-        Ok(key)
-    }
-
-    /// Takes a job out of the queue again; false if it has left by itself.
-    pub(crate) fn withdraw(&self, key: Key) -> bool {
-        let mut core = self.lock();
-        let Some(entry) = core.jobs.remove(key) else { return false };
-        core.counts.cancelled += 1;
-        let caller = core.grant(self.settings.capacity);
-        drop(core);
-        wake(caller);
-        drop(entry);
-        true
-    }
-
-    /// Takes all jobs of a run out of the queue again.
-    pub(crate) fn withdraw_run(&self, run: &Arc<Run<T, E>>) {
-        let mut core = self.lock();
-        let gone = core.jobs.extract(|entry| entry.reply.is_of(run));
-        core.counts.cancelled += gone.len() as u64;
-        let callers: Vec<Wake> = gone.iter().map(|_| core.grant(self.settings.capacity)).collect();
-        drop(core);
-        callers.into_iter().for_each(wake);
-    }
-
     /// Refuses new jobs from now on; those that are queued will run.
     pub(crate) fn close(&self) {
         let mut core = self.lock();
         core.closed = true;
         core.paused = false;
-        let mut woken: Vec<Wake> = core.callers.iter().cloned().collect();
+        let mut woken: Vec<Wake> =
+            core.callers.iter().map(|caller| Some(caller.waker.clone())).collect();
         woken.extend(core.sleepers.iter().cloned().map(Some));
         drop(core);
         self.tasks.close();
@@ -356,7 +222,7 @@ impl<Req, T, E> Shared<Req, T, E> {
     }
 
     /// Puts workers on the books, who are started without the lock.
-    fn hire(&self, core: &mut Core<Req, T, E>, n: usize) -> Vec<Chair> {
+    pub(crate) fn hire(&self, core: &mut Core<Req, T, E>, n: usize) -> Vec<Chair> {
         core.counts.workers += n;
         core.counts.max_workers = core.counts.max_workers.max(core.counts.workers);
         (0..n).map(|_| Chair { badge: core.crew.hire(), token: self.tasks.token() }).collect()
@@ -393,7 +259,7 @@ impl<Req, T, E> Shared<Req, T, E> {
 
     /// Asks the user's rule for more workers.
     #[inline]
-    fn rescale(self: &Arc<Self>) {
+    pub(crate) fn rescale(self: &Arc<Self>) {
         if self.scale.is_some() {
             self.add_workers();
         }
@@ -415,10 +281,12 @@ impl<Req, T, E> Shared<Req, T, E> {
     /// How many workers there ought to be by the user's rule, or the built-in one.
     pub(crate) fn wanted(&self) -> usize {
         let now = self.clock();
-        let load = self.lock().load(now);
+        let core = self.lock();
+        let (load, ready) = (core.load(now), core.jobs.ready());
+        drop(core);
         let wanted = match &self.scale {
             Some(scale) => guard(|| scale.workers(&load)).unwrap_or(load.live),
-            None => load.busy + load.queued,
+            None => load.busy + ready,
         };
         let least = load.min.max(usize::from(load.queued > 0));
         wanted.clamp(least, load.max.max(least))
@@ -445,20 +313,6 @@ impl<Req, T, E> Shared<Req, T, E> {
 }
 
 impl<Req, T, E: LayerError> Shared<Req, T, E> {
-    /// Takes every job out of the queue, answers their callers with [`Reason::Closed`], and returns the
-    /// requests.
-    pub(crate) fn take_back(&self) -> Vec<Req> {
-        let mut core = self.lock();
-        let entries = core.jobs.extract(|_| true);
-        core.counts.handed_back += entries.len() as u64;
-        drop(core);
-        let hand_back = |entry: Entry<Req, T, E>| {
-            entry.reply.refuse(Status::Cancelled, self.rejected(Reason::Closed).into_error());
-            entry.request
-        };
-        entries.into_iter().map(hand_back).collect()
-    }
-
     /// Puts the job that has ended on the books, and then answers its caller.
     pub(crate) fn settle(&self, slot: &mut Slot<Req, T, E>, worker: usize) {
         if slot.has_ended() {
@@ -471,13 +325,8 @@ impl<Req, T, E: LayerError> Shared<Req, T, E> {
 // === impl Core ===
 
 impl<Req, T, E> Core<Req, T, E> {
-    fn room(&self, capacity: usize) -> bool {
-        let takers = if self.paused { 0 } else { self.counts.idle.saturating_add(self.growth()) };
-        self.jobs.len() + self.reserved < capacity.saturating_add(takers)
-    }
-
     /// How many more jobs the workers could take who are about to start, or would be started for them.
-    fn growth(&self) -> usize {
+    pub(crate) fn growth(&self) -> usize {
         let crew = &self.crew;
         if crew.size.is_fixed() || self.closed {
             0
@@ -490,17 +339,17 @@ impl<Req, T, E> Core<Req, T, E> {
 
     /// How many workers are missing by the built-in rule: one for each job that nobody is free to take.
     #[inline]
-    fn missing(&self) -> usize {
+    pub(crate) fn missing(&self) -> usize {
         let live = self.counts.workers;
         if live >= self.crew.size.max || !self.crew.per_job || self.paused || self.closed {
             return 0;
         }
         let takers = self.counts.idle + self.crew.coming;
-        self.jobs.len().saturating_sub(takers).min(self.crew.size.max - live)
+        self.jobs.ready().saturating_sub(takers).min(self.crew.size.max - live)
     }
 
     fn load(&self, now: Option<Instant>) -> Load {
-        let oldest = self.jobs.front().and_then(|entry| entry.since).zip(now);
+        let oldest = self.jobs.oldest().and_then(|entry| entry.since).zip(now);
         Load {
             queued: self.jobs.len(),
             oldest: oldest
@@ -519,27 +368,9 @@ impl<Req, T, E> Core<Req, T, E> {
         codel.sheds(now, now - since, self.jobs.is_empty())
     }
 
-    /// Hands a free place to the first caller who waits.
-    pub(crate) fn grant(&mut self, capacity: usize) -> Wake {
-        if self.callers.is_empty() || self.closed || !self.room(capacity) {
-            return None;
-        }
-        self.reserved += 1;
-        self.callers.pop_front().flatten()
-    }
-
-    /// Hands all free places out.
-    fn grant_all(&mut self, capacity: usize) -> Vec<Wake> {
-        let mut woken = Vec::new();
-        while !self.callers.is_empty() && !self.closed && self.room(capacity) {
-            woken.push(self.grant(capacity));
-        }
-        woken
-    }
-
     /// Whether there is a job that a worker may take.
     pub(crate) fn has_work(&self) -> bool {
-        !self.paused && !self.jobs.is_empty()
+        !self.paused && self.jobs.ready() > 0
     }
 
     /// Picks a sleeper to wake, unless one is on the way. The last to fall asleep has the warmest cache.

@@ -60,7 +60,7 @@ impl<Req, T, E> Slot<Req, T, E> {
     }
 
     pub(crate) fn fill(&mut self, entry: Entry<Req, T, E>, now: Option<Instant>) {
-        let Entry { request, reply, deadline, since } = entry;
+        let Entry { request, reply, deadline, since, tag: _ } = entry;
         self.request = Some(request);
         self.skipped = false;
         self.reply = Some(reply);

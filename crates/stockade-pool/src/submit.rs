@@ -6,7 +6,7 @@ use std::{
 
 use stockade_core::{LayerError, Lease, Reason};
 
-use crate::{Job, pool::Handles, shared::Place};
+use crate::{Job, places::Place, pool::Handles};
 
 /// The pool is closed; the request comes back.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -69,8 +69,9 @@ impl<Req, T, E: LayerError> Future for Submit<Req, T, E> {
                             pool.shared.rejected(Reason::QueueFull),
                         )));
                     }
-                    let (_, pool) = wanted.insert((request, pool));
-                    ready!(pool.shared.poll_place(place, cx));
+                    let (request, pool) = wanted.insert((request, pool));
+                    let weight = pool.shared.rules.tag(request).weight;
+                    ready!(pool.shared.poll_place(place, weight, cx));
                 }
             }
         }

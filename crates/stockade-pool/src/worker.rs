@@ -144,6 +144,7 @@ where
                     Ok(Poll::Ready(Err(_))) => return Poll::Ready(Stopped::Broken),
                     Ok(Poll::Pending) => {
                         hand.settle();
+                        seat.unbind();
                         return Poll::Pending;
                     }
                     Err(panic) => {
