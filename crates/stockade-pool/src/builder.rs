@@ -293,6 +293,11 @@ impl<R> PoolBuilder<R> {
         PoolLayer::new(self.typed())
     }
 
+    #[cfg(all(test, shuttle))]
+    pub(crate) fn settings(&self) -> Settings {
+        self.settings
+    }
+
     fn typed<Req>(self) -> PoolBuilder<Of<Req>>
     where
         R: Rules<Req>,

@@ -44,6 +44,8 @@ mod group;
 mod idle;
 mod job;
 mod layer;
+#[cfg(all(test, shuttle))]
+mod model;
 mod nested;
 mod outcome;
 mod places;

@@ -243,10 +243,14 @@ impl<Req, T, E> Shared<Req, T, E> {
 
     /// Tells those who watch it how many workers there are.
     pub(crate) fn publish_size(&self) {
-        self.size.send_if_modified(|size| {
+        loop {
             let workers = self.lock().counts.workers;
-            std::mem::replace(size, workers) != workers
-        });
+            self.size.send_if_modified(|size| std::mem::replace(size, workers) != workers);
+            // Whoever is overtaken by another says it again, so that the last word is true.
+            if self.lock().counts.workers == workers {
+                return;
+            }
+        }
     }
 
     /// Starts the workers that a pool has at least.

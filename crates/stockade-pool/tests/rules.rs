@@ -1,5 +1,7 @@
 //! What the pool does by what is in a request: weight, key and order; on the paused clock.
 
+#![expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
+
 use std::{
     collections::{BinaryHeap, HashMap},
     convert::Infallible,
