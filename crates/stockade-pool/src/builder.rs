@@ -5,7 +5,6 @@ use std::{
     hash::Hash,
     sync::Arc,
     task::{Context, Poll},
-    thread::available_parallelism,
     time::Duration,
 };
 
@@ -20,6 +19,7 @@ use crate::{
     Any, Of, Order, Pool, PoolLayer, Rules, Scale, Workers,
     scale::{MOST, Size},
     shared::{Settings, Shared, Start},
+    sizing::{Sizing, cores},
     tasks::Tasks,
     threads::Threads,
 };
@@ -51,7 +51,7 @@ pub enum OnDrop {
 
 impl Default for PoolBuilder {
     fn default() -> Self {
-        let workers = available_parallelism().map_or(1, |cores| cores.get().min(MOST));
+        let workers = cores();
         let settings = Settings {
             workers: Size { min: workers, max: workers },
             capacity: 128,
@@ -81,6 +81,13 @@ impl<R> PoolBuilder<R> {
     #[track_caller]
     pub fn workers(mut self, n: impl Workers) -> Self {
         self.settings.workers = Size::checked("PoolBuilder::workers", n);
+        self
+    }
+
+    /// Sets workers and queue for a kind of work; see [`Sizing`] for the reasoning.
+    pub fn sizing(mut self, sizing: Sizing) -> Self {
+        self.settings.workers = sizing.size;
+        self.settings.capacity = sizing.queue;
         self
     }
 

@@ -34,8 +34,8 @@ pub(crate) struct Caller {
 }
 
 impl<Req, T, E> Shared<Req, T, E> {
-    /// A job as it is queued.
-    #[inline]
+    /// A job as it is queued; made where it is used, and not moved there.
+    #[inline(always)]
     pub(crate) fn entry(&self, request: Req, reply: Reply<T, E>) -> Entry<Req, T, E> {
         let tag = self.rules.tag(&request);
         Entry { request, reply, deadline: deadline::current(), since: self.clock(), tag }
@@ -146,10 +146,12 @@ impl<Req, T, E> Shared<Req, T, E> {
         core.counts.max_queued = core.counts.max_queued.max(core.jobs.len());
         let worker = core.wake_one();
         let missing = core.missing();
-        let hired = if missing > 0 { self.hire(&mut core, missing) } else { Vec::new() };
+        let hired = (missing > 0).then(|| self.hire(&mut core, missing));
         drop(core);
         wake(worker);
-        self.start(hired);
+        if let Some(hired) = hired {
+            self.start(hired);
+        }
         self.rescale();
         Ok(key)
     }
@@ -194,6 +196,7 @@ impl<Req, T, E: LayerError> Shared<Req, T, E> {
 }
 
 impl<Req, T, E> Core<Req, T, E> {
+    #[inline]
     fn room(&self, capacity: usize) -> bool {
         self.jobs.len() + self.reserved < capacity.saturating_add(self.takers())
     }
@@ -204,16 +207,19 @@ impl<Req, T, E> Core<Req, T, E> {
     }
 
     /// How many jobs would be taken out of the queue at once.
+    #[inline]
     fn takers(&self) -> usize {
         if self.paused { 0 } else { self.counts.idle.saturating_add(self.growth()) }
     }
 
     /// Whether there is a free place for a job of this weight, and nobody waits for it.
+    #[inline]
     fn has_place(&self, capacity: usize, weight: u64) -> bool {
         self.callers.is_empty() && self.room(capacity) && self.fits(weight)
     }
 
     /// Whether a job of this weight fits into the budget; one that never does is let in alone.
+    #[inline]
     fn fits(&self, weight: u64) -> bool {
         let all = self.jobs.weight().saturating_add(self.reserved_weight);
         all.saturating_add(weight) <= self.budget || (self.jobs.is_empty() && self.reserved == 0)
@@ -250,7 +256,7 @@ impl<Req, T, E> Core<Req, T, E> {
 
     /// Where jobs are weighed, one that leaves may make room for many.
     #[inline]
-    pub(crate) fn grant_light(&mut self, capacity: usize) -> Vec<Wake> {
-        if self.budget == u64::MAX { Vec::new() } else { self.grant_all(capacity) }
+    pub(crate) fn grant_light(&mut self, capacity: usize) -> Option<Vec<Wake>> {
+        (self.budget != u64::MAX).then(|| self.grant_all(capacity))
     }
 }

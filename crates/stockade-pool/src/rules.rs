@@ -123,7 +123,7 @@ impl<Req> Of<Req> {
         self.lane = Some(Arc::new(move |request| hasher.hash_one(key(request))));
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn tag(&self, request: &Req) -> Tag {
         Tag {
             weight: self.weigh.as_ref().map_or(0, |weigh| weigh(request) as u64),

@@ -104,7 +104,9 @@ impl<Req, T, E: LayerError> Seat<Req, T, E> {
             slot.answer(badge.id);
         }
         wake(caller);
-        callers.into_iter().for_each(wake);
+        if let Some(callers) = callers {
+            callers.into_iter().for_each(wake);
+        }
         wake(worker);
         match entry {
             Some(entry) => {

@@ -330,6 +330,7 @@ impl<Req, T, E: LayerError> Shared<Req, T, E> {
 
 impl<Req, T, E> Core<Req, T, E> {
     /// How many more jobs the workers could take who are about to start, or would be started for them.
+    #[inline]
     pub(crate) fn growth(&self) -> usize {
         let crew = &self.crew;
         if crew.size.is_fixed() || self.closed {
@@ -366,8 +367,10 @@ impl<Req, T, E> Core<Req, T, E> {
     }
 
     /// Whether to shed the job that has just been taken out of the queue.
+    #[inline]
     pub(crate) fn sheds(&mut self, entry: &Entry<Req, T, E>) -> bool {
-        let Some((codel, since)) = self.codel.as_mut().zip(entry.since) else { return false };
+        let Some(codel) = &mut self.codel else { return false };
+        let Some(since) = entry.since else { return false };
         let now = Instant::now();
         codel.sheds(now, now - since, self.jobs.is_empty())
     }
