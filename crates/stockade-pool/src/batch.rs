@@ -78,6 +78,12 @@ impl<Req, T, E: LayerError> Batch<Req, T, E> {
         cx: &mut Context<'_>,
     ) -> Result<(), NotYet> {
         let shared = &self.pool.shared;
+        // Whoever waits looks whether he has been served before he makes a job of his request.
+        if matches!(self.place, Place::Waiting(..))
+            && shared.poll_place(&mut self.place, 0, cx).is_pending()
+        {
+            return Err(NotYet::Waiting);
+        }
         while let Some(wanted) = request.take() {
             let ticket = Ticket { run: Arc::clone(&self.run), id: self.accepted, watched: None };
             let entry = shared.entry(wanted, Reply::Run(ticket));
