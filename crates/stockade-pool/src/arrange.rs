@@ -112,9 +112,12 @@ impl<Req, T, E> Jobs<Req, T, E> {
                     }
                 }
             },
-        }?;
-        self.weight -= entry.tag.weight;
-        Some(entry)
+        };
+        // Looked at where it is: a job that is moved once more costs as much as the lock.
+        if let Some(entry) = &entry {
+            self.weight -= entry.tag.weight;
+        }
+        entry
     }
 
     /// The worker that is bound has ended its job.

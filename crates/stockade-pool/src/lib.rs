@@ -65,6 +65,7 @@ mod shared;
 mod sizing;
 mod slot;
 mod source;
+mod staff;
 mod stats;
 mod submit;
 mod tasks;
