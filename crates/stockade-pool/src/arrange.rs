@@ -112,12 +112,9 @@ impl<Req, T, E> Jobs<Req, T, E> {
                     }
                 }
             },
-        };
-        // Looked at where it is: a job that is moved once more costs as much as the lock.
-        if let Some(entry) = &entry {
-            self.weight -= entry.tag.weight;
-        }
-        entry
+        }?;
+        self.weight -= entry.tag.weight;
+        Some(entry)
     }
 
     /// The worker that is bound has ended its job.
