@@ -29,8 +29,7 @@ pin_project! {
     {
         #[pin]
         state: State<S, Req, S::Future>,
-        // None in a call that was refused, or is settled.
-        ticket: Option<Ticket<C>>,
+        ticket: Ticket<C>,
     }
 }
 
@@ -50,17 +49,43 @@ impl<S, Req, C> ResponseFuture<S, Req, C>
 where
     S: Service<Req>,
 {
-    #[inline]
-    pub(crate) const fn running(future: S::Future, ticket: Option<Ticket<C>>) -> Self {
+    #[inline(always)]
+    pub(crate) const fn running(future: S::Future, ticket: Ticket<C>) -> Self {
         Self { state: State::Running { future }, ticket }
     }
 
-    pub(crate) const fn waiting(service: S, request: Req, ticket: Option<Ticket<C>>) -> Self {
+    pub(crate) const fn waiting(service: S, request: Req, ticket: Ticket<C>) -> Self {
         Self { state: State::Waiting { service, request: Some(request) }, ticket }
     }
 
-    pub(crate) const fn refused(rejected: Rejected) -> Self {
-        Self { state: State::Refused { rejected }, ticket: None }
+    pub(crate) const fn refused(rejected: Rejected, classify: C) -> Self {
+        Self { state: State::Refused { rejected }, ticket: Ticket::none(classify) }
+    }
+}
+
+impl<S, Req> State<S, Req, S::Future>
+where
+    S: Service<Req>,
+{
+    /// Waits for the service inside, then calls it: kept apart, as it is rare.
+    #[cold]
+    fn wait<C>(
+        mut self: Pin<&mut Self>,
+        ticket: &mut Ticket<C>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), S::Error>> {
+        let StateProj::Waiting { service, request } = self.as_mut().project() else {
+            return Poll::Ready(Ok(()));
+        };
+        let readied = ticket.run(|| service.poll_ready(cx));
+        if readied.is_pending() {
+            ticket.pending();
+        }
+        ready!(readied)?;
+        let request = request.take().expect("a call that panicked is not polled again");
+        let future = ticket.run(|| service.call(request));
+        self.set(State::Running { future });
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -72,23 +97,23 @@ where
 {
     type Output = Result<S::Response, S::Error>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let polled = loop {
+        let result = loop {
             match this.state.as_mut().project() {
-                StateProj::Running { future } => {
-                    break Ticket::run(this.ticket, || future.poll(cx));
-                }
-                StateProj::Waiting { service, request } => {
-                    match Ticket::run(this.ticket, || service.poll_ready(cx)) {
-                        Poll::Ready(Ok(())) => {}
-                        Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
-                        Poll::Pending => break Poll::Pending,
+                StateProj::Running { future } => match this.ticket.run(|| future.poll(cx)) {
+                    Poll::Ready(result) => break result,
+                    Poll::Pending => {
+                        this.ticket.pending();
+                        return Poll::Pending;
                     }
-                    let request = request.take().expect("a call that panicked is not polled again");
-                    let future = Ticket::run(this.ticket, || service.call(request));
-                    this.state.set(State::Running { future });
+                },
+                StateProj::Waiting { .. } => {
+                    let waited = this.state.as_mut().wait(this.ticket, cx);
+                    if let Err(error) = ready!(waited) {
+                        break Err(error);
+                    }
                 }
                 StateProj::Refused { rejected } => {
                     let rejected = *rejected;
@@ -98,18 +123,8 @@ where
                 StateProj::Done => panic!("polled after completion"),
             }
         };
-        if polled.is_pending()
-            && let Some(ticket) = this.ticket
-        {
-            ticket.pending();
-        }
-        let result = ready!(polled);
-        // Before anything of the user's runs, which may panic: dropping the ticket gives the place back.
-        let ticket = this.ticket.take();
         this.state.set(State::Done);
-        if let Some(ticket) = ticket {
-            ticket.judge(result.as_ref());
-        }
+        this.ticket.judge(result.as_ref());
         Poll::Ready(result)
     }
 }

@@ -14,14 +14,13 @@
 use std::time::Duration;
 
 use stockade_core::sync::{
-    Mutex,
+    Mutex, MutexGuard,
     atomic::{AtomicU64, Ordering::Relaxed},
 };
-use stockade_core::{Reason, Rejected, lock};
+use stockade_core::{Reason, lock};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    handle::Snapshot,
     settings::Settings,
     state::{Machine, Stamp, State},
     window::Outcome,
@@ -36,36 +35,51 @@ pub(crate) enum Verdict {
     Ignored,
 }
 
-/// The state of one breaker, which all its services and handles share.
+/// The state of one breaker, which its [owner](crate::owner::Owner) and its calls share.
+///
+/// Calls refer to it without being counted, so it is never freed: when its owner goes, the next breaker that is
+/// made gets it, for another *life*. Calls of the former life may still end then. They change nothing, because
+/// a new life is a new epoch, as any other time that they do not belong to.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    /// A [`Word`]. Stored under the lock of `machine` only, and read without. All of it is `Relaxed`: the
+    /// A [`Word`]. Stored under the lock of `life` only, and read without. All of it is `Relaxed`: the
     /// word tells all there is to know in one piece, nothing else is read on the strength of it without
     /// taking the lock, and who has seen one value of it never sees an older one.
     word: AtomicU64,
-    /// Counts calls that are refused, and pairs with nothing.
-    refused: AtomicU64,
-    machine: Mutex<Machine>,
-    /// From when on a call is slow, if that matters: then the clock is read twice a call.
-    slow_after: Option<Duration>,
-    name: Option<&'static str>,
+    life: Mutex<Life>,
+}
+
+/// What a gate is to one breaker.
+#[derive(Debug)]
+struct Life {
+    machine: Machine,
     watch: watch::Sender<State>,
 }
 
-/// From the low end: two bits for the state, one for clean, the rest for the epoch.
+/// Why a call is refused, and for how long yet, if that is known.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refusal {
+    pub(crate) reason: Reason,
+    pub(crate) remaining: Option<Duration>,
+}
+
+/// From the low end: two bits for the state, one for timed, one for clean, the rest for the epoch.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Word(u64);
 
 const STATE: u64 = 0b11;
-const CLEAN: u64 = 0b100;
-const EPOCH_SHIFT: u32 = 3;
+/// Slow calls count, so every call needs to know when it began, and no success is like another.
+const TIMED: u64 = 0b100;
+const CLEAN: u64 = 0b1000;
+const EPOCH_SHIFT: u32 = 4;
 
 // === impl Word ===
 
 impl Word {
     fn of(machine: &Machine) -> Self {
+        let timed = if machine.is_timed() { TIMED } else { 0 };
         let clean = if machine.is_clean() { CLEAN } else { 0 };
-        Self(machine.epoch() << EPOCH_SHIFT | clean | machine.state() as u64)
+        Self(machine.epoch() << EPOCH_SHIFT | clean | timed | machine.state() as u64)
     }
 
     const fn state(self) -> State {
@@ -75,25 +89,33 @@ impl Word {
     const fn epoch(self) -> u64 {
         self.0 >> EPOCH_SHIFT
     }
+}
 
-    const fn is_clean(self) -> bool {
-        self.0 & CLEAN != 0
+// === impl Life ===
+
+impl Life {
+    fn new(settings: Settings, epoch: u64) -> Self {
+        Self { machine: Machine::new(settings, epoch), watch: watch::Sender::new(State::Closed) }
     }
 }
 
 // === impl Gate ===
 
 impl Gate {
-    pub(crate) fn new(settings: Settings) -> Self {
-        let machine = Machine::new(settings);
-        Self {
-            word: AtomicU64::new(Word::of(&machine).0),
-            refused: AtomicU64::new(0),
-            machine: Mutex::new(machine),
-            slow_after: settings.slow.map(|slow| slow.after),
-            name: settings.name,
-            watch: watch::Sender::new(State::Closed),
-        }
+    pub(crate) fn new() -> Self {
+        let life = Life::new(Settings::default(), 0);
+        Self { word: AtomicU64::new(Word::of(&life.machine).0), life: Mutex::new(life) }
+    }
+
+    /// Begins another life, closed and with a new epoch. The receivers of the former one see that it is over.
+    pub(crate) fn begin(&self, settings: Settings) {
+        let mut life = lock(&self.life);
+        let next = Life::new(settings, life.machine.epoch() + 1);
+        self.word.store(Word::of(&next.machine).0, Relaxed);
+        let former = std::mem::replace(&mut *life, next);
+        drop(life);
+        // It wakes the receivers, which may come back here.
+        drop(former);
     }
 
     /// Whether calls pass as things stand, without a look at the clock.
@@ -101,73 +123,61 @@ impl Gate {
         self.word().state() == State::Closed
     }
 
-    /// Lets a call pass, or refuses it.
+    /// Lets a call pass in the common case: closed, and nobody wants to know the time. Gives the epoch.
     #[inline]
-    pub(crate) fn admit(&self) -> Result<Stamp, Rejected> {
+    pub(crate) fn pass(&self) -> Option<u64> {
+        let word = self.word();
+        (word.0 & (STATE | TIMED) == State::Closed as u64).then_some(word.epoch())
+    }
+
+    /// Lets a call pass, or refuses it.
+    pub(crate) fn admit(&self) -> Result<Stamp, Refusal> {
         let word = self.word();
         match word.state() {
             State::Closed => {
-                let started = self.slow_after.map(|_| Instant::now());
+                let started = (word.0 & TIMED != 0).then(Instant::now);
                 Ok(Stamp { epoch: word.epoch(), started })
             }
-            State::Isolated => Err(self.refuse(Reason::Isolated, None)),
+            State::Isolated => Err(Refusal { reason: Reason::Isolated, remaining: None }),
             State::Open | State::HalfOpen => self.admit_locked(),
         }
     }
 
-    #[cold]
-    fn admit_locked(&self) -> Result<Stamp, Rejected> {
+    fn admit_locked(&self) -> Result<Stamp, Refusal> {
         let (now, random) = (Instant::now(), fastrand::f64());
-        let (admitted, state, remaining) = self
-            .with(|machine| (machine.admit(now, random), machine.state(), machine.remaining(now)));
-        let reason = if state == State::Isolated { Reason::Isolated } else { Reason::Open };
-        admitted.ok_or_else(|| self.refuse(reason, remaining))
+        self.with(|machine| {
+            machine.admit(now, random).ok_or_else(|| {
+                let isolated = machine.state() == State::Isolated;
+                let reason = if isolated { Reason::Isolated } else { Reason::Open };
+                Refusal { reason, remaining: machine.remaining(now) }
+            })
+        })
     }
 
-    fn refuse(&self, reason: Reason, remaining: Option<Duration>) -> Rejected {
-        self.refused.fetch_add(1, Relaxed);
-        let rejected = Rejected::new(&"breaker", reason).with_name(self.name);
-        remaining.map_or(rejected, |after| rejected.with_retry_after(after))
-    }
-
-    /// Takes back an admitted call.
+    /// Whether a success of `epoch` would change nothing: then it needs not be settled.
     #[inline]
+    pub(crate) fn ignores_successes_of(&self, epoch: u64) -> bool {
+        self.word().0 == epoch << EPOCH_SHIFT | CLEAN | State::Closed as u64
+    }
+
+    /// Takes back an admitted call, maybe one of a former life.
+    #[inline(never)]
     pub(crate) fn settle(&self, stamp: Stamp, verdict: Verdict) {
         let word = self.word();
-        if word.epoch() != stamp.epoch {
+        let ignored = verdict == Verdict::Ignored;
+        // Only a probe has a place to give back.
+        if word.epoch() != stamp.epoch || ignored && word.state() != State::HalfOpen {
             return;
         }
-        if self.slow_after.is_none() && verdict == Verdict::Success && word.is_clean() {
-            return;
-        }
-        self.settle_counted(stamp, verdict, word);
-    }
-
-    #[inline(never)]
-    fn settle_counted(&self, stamp: Stamp, verdict: Verdict, word: Word) {
-        let mut now = None;
-        let slow = match (self.slow_after, stamp.started) {
-            (Some(limit), Some(started)) if verdict != Verdict::Ignored => {
-                now.insert(Instant::now()).saturating_duration_since(started) >= limit
-            }
-            _ => false,
-        };
-        let outcome = match verdict {
-            Verdict::Success => Some(Outcome { failed: false, slow }),
-            Verdict::Failure => Some(Outcome { failed: true, slow }),
-            Verdict::Ignored => None,
-        };
-        let changes_nothing = match outcome {
-            Some(outcome) => outcome == Outcome::SUCCESS && word.is_clean(),
-            None => word.state() != State::HalfOpen,
-        };
-        if changes_nothing {
-            return;
-        }
+        // Whoever knows when it began is a probe or may be slow, so the time will be asked for.
+        let mut now = stamp.started.map(|_| Instant::now());
         self.with(|machine| {
             if now.is_none() && machine.needs_clock() {
                 now = Some(Instant::now());
             }
+            let (failed, slow) = (verdict == Verdict::Failure, machine.is_slow(stamp, now));
+            let outcome = (!ignored).then_some(Outcome { failed, slow });
+            // It looks at the epoch again, now that it cannot change.
             if machine.settle(stamp, outcome, now) {
                 machine.open(now.unwrap_or_else(Instant::now), fastrand::f64());
             }
@@ -188,39 +198,8 @@ impl Gate {
         }
     }
 
-    pub(crate) fn snapshot(&self) -> Snapshot {
-        let (now, random) = (Instant::now(), fastrand::f64());
-        self.with(|machine| {
-            machine.tick(now, random);
-            let tally = machine.tally();
-            Snapshot {
-                state: machine.state(),
-                calls: tally.calls,
-                failures: tally.failures,
-                slow: tally.slow,
-                consecutive: machine.consecutive(),
-                probes: machine.probes(),
-                remaining: machine.remaining(now),
-                opened: machine.opened(),
-                refused: self.refused.load(Relaxed),
-            }
-        })
-    }
-
-    pub(crate) fn isolate(&self) {
-        self.with(Machine::isolate);
-    }
-
-    pub(crate) fn release(&self) {
-        self.with(Machine::release);
-    }
-
-    pub(crate) fn reset(&self) {
-        self.with(Machine::close);
-    }
-
     pub(crate) fn watch(&self) -> watch::Receiver<State> {
-        self.watch.subscribe()
+        lock(&self.life).watch.subscribe()
     }
 
     #[inline]
@@ -229,37 +208,44 @@ impl Gate {
     }
 
     /// Does something to the machine under the lock, and tells of a transition after it.
-    fn with<R>(&self, step: impl FnOnce(&mut Machine) -> R) -> R {
-        let mut machine = lock(&self.machine);
-        let before = machine.state();
-        let result = step(&mut machine);
-        let after = machine.state();
-        self.word.store(Word::of(&machine).0, Relaxed);
-        drop(machine);
+    pub(crate) fn with<R>(&self, step: impl FnOnce(&mut Machine) -> R) -> R {
+        let mut life = lock(&self.life);
+        let before = life.machine.state();
+        let result = step(&mut life.machine);
+        let after = life.machine.state();
+        self.word.store(Word::of(&life.machine).0, Relaxed);
         if before != after {
-            self.announce(before, after);
+            self.announce(life, before, after);
         }
         result
     }
 
     /// The receivers are woken outside of the lock of the machine, so another thread may be first to
     /// tell of a later transition. That is why the state is read within: whoever comes last sees the
-    /// newest.
+    /// newest. If the life has ended meanwhile, there is nobody left to tell.
     #[cold]
-    fn announce(&self, from: State, to: State) {
+    fn announce(&self, life: MutexGuard<'_, Life>, from: State, to: State) {
+        let watch = life.watch.clone();
+        #[cfg(feature = "tracing")]
+        let name = life.machine.name();
+        drop(life);
         #[cfg(feature = "tracing")]
         tracing::info!(
             target: "stockade",
             layer = "breaker",
-            name = self.name,
+            name,
             from = from.as_str(),
             to = to.as_str(),
             "transition"
         );
         #[cfg(not(feature = "tracing"))]
         let _ = (from, to);
-        self.watch.send_if_modified(|seen| {
-            let state = self.word().state();
+        watch.send_if_modified(|seen| {
+            let life = lock(&self.life);
+            if !life.watch.same_channel(&watch) {
+                return false;
+            }
+            let state = life.machine.state();
             std::mem::replace(seen, state) != state
         });
     }

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
-use crate::{State, ticket::Core};
+use crate::{State, owner::Owner, state::Machine};
 
 /// Tells what a breaker does, and tells it what to do. Clones are handles of the same breaker, and
 /// it works as long as there is any service, layer or handle of it.
@@ -30,17 +30,14 @@ use crate::{State, ticket::Core};
 /// ```
 #[derive(Clone)]
 pub struct BreakerHandle {
-    core: Arc<AnyCore>,
+    owner: Arc<Owner>,
 }
 
 /// Keeps a breaker isolated until it is dropped. Made by [`BreakerHandle::isolate`].
 #[must_use = "the breaker is isolated only until this is dropped"]
 pub struct Isolation {
-    core: Arc<AnyCore>,
+    owner: Arc<Owner>,
 }
-
-/// The shared state, whatever the classifier is.
-type AnyCore = Core<dyn Send + Sync>;
 
 /// What a breaker knows at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,19 +66,19 @@ pub struct Snapshot {
 // === impl BreakerHandle ===
 
 impl BreakerHandle {
-    pub(crate) const fn new(core: Arc<AnyCore>) -> Self {
-        Self { core }
+    pub(crate) const fn new(owner: Arc<Owner>) -> Self {
+        Self { owner }
     }
 
     /// What it does with calls. The state is brought up to date first: an open breaker whose time is
     /// over becomes half-open, and one whose probe takes too long opens.
     pub fn state(&self) -> State {
-        self.core.gate.state()
+        self.owner.gate().state()
     }
 
     /// All that it knows, as of one moment, brought up to date as by [`state`](Self::state).
     pub fn snapshot(&self) -> Snapshot {
-        self.core.gate.snapshot()
+        self.owner.snapshot()
     }
 
     /// Follows the state: the receiver is woken by every transition, and always sees the latest state.
@@ -89,7 +86,7 @@ impl BreakerHandle {
     /// No timer runs for a breaker, so it leaves the open state when the next call comes, or the state is
     /// read through a handle. The receiver's `changed` fails once nothing is left of the breaker.
     pub fn watch(&self) -> watch::Receiver<State> {
-        self.core.gate.watch()
+        self.owner.gate().watch()
     }
 
     /// Refuses all calls with [`Reason::Isolated`](stockade_core::Reason::Isolated), until the guard is
@@ -98,20 +95,20 @@ impl BreakerHandle {
     /// Calls that run already go on, but no longer count. After it the breaker is where it was before:
     /// closed with an empty window, open for the rest of its time, or half-open with all probes to come.
     pub fn isolate(&self) -> Isolation {
-        self.core.gate.isolate();
-        Isolation { core: Arc::clone(&self.core) }
+        self.owner.gate().with(Machine::isolate);
+        Isolation { owner: Arc::clone(&self.owner) }
     }
 
     /// Closes the breaker with an empty window. Calls that run already no longer count. An isolated
     /// breaker stays isolated, and will be closed after that.
     pub fn reset(&self) {
-        self.core.gate.reset();
+        self.owner.gate().with(Machine::close);
     }
 }
 
 impl fmt::Debug for BreakerHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BreakerHandle").field("core", &self.core).finish()
+        f.debug_struct("BreakerHandle").field("owner", &self.owner).finish()
     }
 }
 
@@ -119,12 +116,12 @@ impl fmt::Debug for BreakerHandle {
 
 impl Drop for Isolation {
     fn drop(&mut self) {
-        self.core.gate.release();
+        self.owner.gate().with(Machine::release);
     }
 }
 
 impl fmt::Debug for Isolation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Isolation").field("core", &self.core).finish()
+        f.debug_struct("Isolation").field("owner", &self.owner).finish()
     }
 }

@@ -10,9 +10,8 @@ use tower_layer::Layer;
 
 use crate::{
     Breaker, BreakerHandle, Window,
-    gate::Gate,
+    owner::Owner,
     settings::{Settings, Slow},
-    ticket::Core,
 };
 
 /// Stops calling a service that fails, and probes it until it has recovered.
@@ -73,7 +72,8 @@ use crate::{
 /// [`Unsent`]: stockade_core::Class::Unsent
 pub struct BreakerLayer<C = DefaultClassify> {
     settings: Settings,
-    core: Arc<Core<C>>,
+    classify: C,
+    owner: Arc<Owner>,
     isolated: bool,
 }
 
@@ -94,27 +94,28 @@ impl BreakerLayer {
 
 impl<C> BreakerLayer<C> {
     fn with(settings: Settings, classify: C, isolated: bool) -> Self {
-        Self { settings, core: Arc::new(Core { gate: Gate::new(settings), classify }), isolated }
+        Self { settings, classify, owner: Arc::new(Owner::new(settings)), isolated }
     }
 
     /// The handle of this breaker. The services of an [`isolated`](Self::isolated) layer have
     /// [handles](Breaker::handle) of their own.
-    pub fn handle(&self) -> BreakerHandle
-    where
-        C: Send + Sync + 'static,
-    {
-        BreakerHandle::new(Arc::clone(&self.core) as _)
+    pub fn handle(&self) -> BreakerHandle {
+        BreakerHandle::new(Arc::clone(&self.owner))
     }
 
     /// How to judge results: a [`Classify`](stockade_core::Classify), or a closure
     /// `Fn(Result<&T, &E>) -> Class`. By default [`DefaultClassify`], to which every error of the service is
     /// a failure. It is not asked about refusals by layers inside, and it runs under no lock.
+    ///
+    /// It is cloned for every call. That costs nothing for a function or a closure that captures nothing,
+    /// and next to nothing for one that captures plain values; an `Arc` in it would be counted up and down.
     pub fn classify<D>(self, classify: D) -> BreakerLayer<D> {
-        BreakerLayer::with(self.settings, classify, self.isolated)
+        let Self { settings, isolated, owner, .. } = self;
+        // First, so that its gate is the one that is taken again.
+        drop(owner);
+        BreakerLayer::with(settings, classify, isolated)
     }
-}
 
-impl<C: Clone> BreakerLayer<C> {
     /// Which outcomes it looks at: by default [`Window::calls(100)`](Window::calls).
     ///
     /// # Panics
@@ -227,7 +228,9 @@ impl<C: Clone> BreakerLayer<C> {
 
     fn set(mut self, setter: impl FnOnce(&mut Settings)) -> Self {
         setter(&mut self.settings);
-        Self::with(self.settings, self.core.classify.clone(), self.isolated)
+        let Self { settings, classify, owner, isolated } = self;
+        drop(owner);
+        Self::with(settings, classify, isolated)
     }
 }
 
@@ -235,12 +238,12 @@ impl<S, C: Clone> Layer<S> for BreakerLayer<C> {
     type Service = Breaker<S, C>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let core = if self.isolated {
-            Self::with(self.settings, self.core.classify.clone(), true).core
+        let owner = if self.isolated {
+            Arc::new(Owner::new(self.settings))
         } else {
-            Arc::clone(&self.core)
+            Arc::clone(&self.owner)
         };
-        Breaker::new(inner, core)
+        Breaker::new(inner, owner, self.classify.clone())
     }
 }
 
@@ -250,9 +253,14 @@ impl Default for BreakerLayer {
     }
 }
 
-impl<C> Clone for BreakerLayer<C> {
+impl<C: Clone> Clone for BreakerLayer<C> {
     fn clone(&self) -> Self {
-        Self { settings: self.settings, core: Arc::clone(&self.core), isolated: self.isolated }
+        Self {
+            settings: self.settings,
+            classify: self.classify.clone(),
+            owner: Arc::clone(&self.owner),
+            isolated: self.isolated,
+        }
     }
 }
 
@@ -260,7 +268,7 @@ impl<C> fmt::Debug for BreakerLayer<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BreakerLayer")
             .field("settings", &self.settings)
-            .field("core", &self.core)
+            .field("owner", &self.owner)
             .field("isolated", &self.isolated)
             .finish()
     }

@@ -33,6 +33,7 @@ mod future;
 mod gate;
 mod handle;
 mod layer;
+mod owner;
 mod ring;
 mod service;
 mod settings;

@@ -6,12 +6,15 @@ use std::{
     task::{Context, Poll},
 };
 
-use stockade_core::{Classify, DefaultClassify, LayerError, Shared};
+use stockade_core::{Classify, DefaultClassify, LayerError};
 use tower_service::Service;
 
 use crate::{
     BreakerHandle, ResponseFuture,
-    ticket::{Core, Ticket},
+    gate::Gate,
+    owner::Owner,
+    state::Stamp,
+    ticket::{self, Ticket},
 };
 
 /// Stops calling the service inside while that fails. Made by a [`BreakerLayer`](crate::BreakerLayer),
@@ -54,7 +57,11 @@ use crate::{
 /// ```
 pub struct Breaker<S, C = DefaultClassify> {
     inner: S,
-    shared: Shared<Core<C>>,
+    /// That of `owner`, which keeps it from being used by another breaker. Kept here as well, so that calls do
+    /// not touch the line of memory where clones are counted.
+    gate: &'static Gate,
+    owner: Arc<Owner>,
+    classify: C,
     /// Whether the service inside said that it is ready: while the breaker is not closed, the one
     /// outside says so in any case.
     readied: bool,
@@ -63,16 +70,13 @@ pub struct Breaker<S, C = DefaultClassify> {
 // === impl Breaker ===
 
 impl<S, C> Breaker<S, C> {
-    pub(crate) fn new(inner: S, core: Arc<Core<C>>) -> Self {
-        Self { inner, shared: Shared::new(core), readied: false }
+    pub(crate) fn new(inner: S, owner: Arc<Owner>, classify: C) -> Self {
+        Self { inner, gate: owner.gate(), owner, classify, readied: false }
     }
 
     /// The handle of this breaker.
-    pub fn handle(&self) -> BreakerHandle
-    where
-        C: Send + Sync + 'static,
-    {
-        BreakerHandle::new(Arc::clone(self.shared.state()) as _)
+    pub fn handle(&self) -> BreakerHandle {
+        BreakerHandle::new(Arc::clone(&self.owner))
     }
 }
 
@@ -82,43 +86,76 @@ impl<S, C, Req> Service<Req> for Breaker<S, C>
 where
     S: Service<Req> + Clone,
     S::Error: LayerError,
-    C: Classify<S::Response, S::Error>,
+    C: Classify<S::Response, S::Error> + Clone,
 {
     type Response = S::Response;
     type Error = S::Error;
     type Future = ResponseFuture<S, Req, C>;
 
-    #[inline]
+    #[inline(always)]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         let inner = self.inner.poll_ready(cx);
         self.readied = matches!(inner, Poll::Ready(Ok(())));
         match inner {
-            Poll::Pending if !self.shared.gate.is_closed() => Poll::Ready(Ok(())),
+            Poll::Pending if !self.gate.is_closed() => Poll::Ready(Ok(())),
             inner => inner,
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
-        let stamp = match self.shared.gate.admit() {
-            Ok(stamp) => stamp,
-            Err(rejected) => return ResponseFuture::refused(rejected),
-        };
-        let mut ticket = Some(Ticket::new(self.shared.lease(), stamp));
-        if mem::take(&mut self.readied) {
-            let future = Ticket::run(&mut ticket, || self.inner.call(request));
-            ResponseFuture::running(future, ticket)
-        } else {
-            // The future takes the instance that was polled, which may have come some way.
-            let clone = self.inner.clone();
-            ResponseFuture::waiting(mem::replace(&mut self.inner, clone), request, ticket)
+        match self.gate.pass() {
+            Some(epoch) if self.readied => {
+                let classify = self.classify.clone();
+                self.run(request, Stamp { epoch, started: None }, classify)
+            }
+            _ => self.call_otherwise(request),
         }
     }
 }
 
-impl<S: Clone, C> Clone for Breaker<S, C> {
+impl<S, C> Breaker<S, C> {
+    /// Calls the instance that is ready.
+    #[inline(always)]
+    fn run<Req>(&mut self, request: Req, stamp: Stamp, classify: C) -> ResponseFuture<S, Req, C>
+    where
+        S: Service<Req>,
+    {
+        self.readied = false;
+        let future = ticket::begin(self.gate, stamp, || self.inner.call(request));
+        ResponseFuture::running(future, Ticket::new(self.gate, stamp, classify))
+    }
+
+    /// A call in all but the common case: kept apart, so that the latter needs not carry its weight.
+    #[cold]
+    fn call_otherwise<Req>(&mut self, request: Req) -> ResponseFuture<S, Req, C>
+    where
+        S: Service<Req> + Clone,
+        C: Clone,
+    {
+        // Before the call is admitted, because it may panic.
+        let classify = self.classify.clone();
+        let stamp = match self.owner.admit() {
+            Err(rejected) => return ResponseFuture::refused(rejected, classify),
+            Ok(stamp) if self.readied => return self.run(request, stamp, classify),
+            Ok(stamp) => stamp,
+        };
+        let ticket = Ticket::new(self.gate, stamp, classify);
+        // The future takes the instance that was polled, which may have come some way.
+        let clone = self.inner.clone();
+        ResponseFuture::waiting(mem::replace(&mut self.inner, clone), request, ticket)
+    }
+}
+
+impl<S: Clone, C: Clone> Clone for Breaker<S, C> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), shared: self.shared.clone(), readied: false }
+        Self {
+            inner: self.inner.clone(),
+            gate: self.gate,
+            owner: Arc::clone(&self.owner),
+            classify: self.classify.clone(),
+            readied: false,
+        }
     }
 }
 
@@ -126,7 +163,7 @@ impl<S: fmt::Debug, C> fmt::Debug for Breaker<S, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Breaker")
             .field("inner", &self.inner)
-            .field("shared", &self.shared)
+            .field("owner", &self.owner)
             .field("readied", &self.readied)
             .finish()
     }

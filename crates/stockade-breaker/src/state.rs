@@ -115,10 +115,11 @@ impl Phase {
 // === impl Machine ===
 
 impl Machine {
-    pub(crate) fn new(settings: Settings) -> Self {
+    /// A closed one that has seen nothing yet, and counts its epochs from `epoch`.
+    pub(crate) fn new(settings: Settings, epoch: u64) -> Self {
         Self {
             settings,
-            epoch: 0,
+            epoch,
             phase: Phase::Closed,
             guards: 0,
             outcomes: settings.window.outcomes(),
@@ -141,10 +142,30 @@ impl Machine {
         self.epoch
     }
 
-    /// Whether it is closed and one more quick success would change nothing: the window is full of
-    /// them, so the one that comes in is the same as the one that leaves.
+    /// Whether a call has to know when it began, because slow ones count.
+    pub(crate) const fn is_timed(&self) -> bool {
+        self.settings.slow.is_some()
+    }
+
+    /// Whether it is closed and one more success would change nothing: the window is full of them, so
+    /// the one that comes in is the same as the one that leaves.
     pub(crate) fn is_clean(&self) -> bool {
-        self.state() == State::Closed && self.outcomes.is_clean()
+        self.state() == State::Closed && !self.is_timed() && self.outcomes.is_clean()
+    }
+
+    /// Whether a call that ends `now` took so long that it counts as slow.
+    pub(crate) fn is_slow(&self, stamp: Stamp, now: Option<Instant>) -> bool {
+        match (self.settings.slow, stamp.started, now) {
+            (Some(slow), Some(started), Some(now)) => {
+                now.saturating_duration_since(started) >= slow.after
+            }
+            _ => false,
+        }
+    }
+
+    #[cfg(feature = "tracing")]
+    pub(crate) const fn name(&self) -> Option<&'static str> {
+        self.settings.name
     }
 
     /// Whether [`settle`](Self::settle) has to know the time.
@@ -336,7 +357,7 @@ mod tests {
 
     impl Driver {
         fn new(settings: Settings) -> Self {
-            Self { machine: Machine::new(settings), now: Instant::now() }
+            Self { machine: Machine::new(settings, 0), now: Instant::now() }
         }
 
         fn opened(settings: Settings) -> Self {

@@ -1,8 +1,8 @@
 //! What an admitted call holds: its place, which it settles or gives back.
 
-use std::{fmt, mem};
+use std::mem;
 
-use stockade_core::{Class, Classify, LayerError, Lease, Reason, deadline};
+use stockade_core::{Class, Classify, LayerError, Reason, deadline};
 use tokio::time::Instant;
 
 use crate::{
@@ -10,19 +10,15 @@ use crate::{
     state::Stamp,
 };
 
-/// What the services of one breaker share. The classifier comes last, so that a handle needs not
-/// know its type.
-pub(crate) struct Core<C: ?Sized> {
-    pub(crate) gate: Gate,
-    pub(crate) classify: C,
-}
-
 /// The place of an admitted call. Dropping it gives the place back.
+///
+/// It stays where it is while the call is settled, because moving it costs more than all the rest.
 pub(crate) struct Ticket<C> {
-    core: Lease<Core<C>>,
+    /// None of a call that was not admitted, or is settled.
+    gate: Option<&'static Gate>,
     stamp: Stamp,
     deadline: Ambient,
-    settled: bool,
+    classify: C,
 }
 
 /// The deadline of a call, as far as it is known.
@@ -33,48 +29,47 @@ enum Ambient {
     Is(Option<Instant>),
 }
 
-// === impl Core ===
-
-impl<C: ?Sized> fmt::Debug for Core<C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.gate.fmt(f)
-    }
-}
-
 // === impl Ticket ===
 
 impl<C> Ticket<C> {
     #[inline]
-    pub(crate) const fn new(core: Lease<Core<C>>, stamp: Stamp) -> Self {
-        Self { core, stamp, deadline: Ambient::Unasked, settled: false }
+    pub(crate) const fn new(gate: &'static Gate, stamp: Stamp, classify: C) -> Self {
+        Self { gate: Some(gate), stamp, deadline: Ambient::Unasked, classify }
     }
 
-    /// Settles the call by its result.
+    /// That of a call that was not admitted.
+    pub(crate) const fn none(classify: C) -> Self {
+        let stamp = Stamp { epoch: 0, started: None };
+        Self { gate: None, stamp, deadline: Ambient::Unasked, classify }
+    }
+
+    /// Settles the call by its result. A classifier that panics gives the place back.
     #[inline]
-    pub(crate) fn judge<T, E>(self, result: Result<&T, &E>)
+    pub(crate) fn judge<T, E>(&mut self, result: Result<&T, &E>)
     where
         C: Classify<T, E>,
         E: LayerError,
     {
+        let panicked = Panicked { ticket: self, verdict: Verdict::Ignored };
         let refusal = result.err().and_then(LayerError::rejected);
         let verdict = match refusal.map(|rejected| rejected.reason()) {
             Some(Reason::Elapsed | Reason::Panicked) => Verdict::Failure,
             Some(_) => Verdict::Ignored,
-            // If the classifier panics, the ticket is dropped, as that of a call that does not count.
-            None => match self.core.classify.classify(result) {
+            None => match panicked.ticket.classify.classify(result) {
                 Class::Success | Class::Permanent => Verdict::Success,
                 Class::Transient { .. } | Class::Overload { .. } | Class::Unsent { .. } => {
                     Verdict::Failure
                 }
             },
         };
+        mem::forget(panicked);
         self.settle(verdict);
     }
 
     /// Runs a part of the call. If it panics, the call has failed, and the panic goes on.
     #[inline]
-    pub(crate) fn run<R>(ticket: &mut Option<Self>, part: impl FnOnce() -> R) -> R {
-        let panicked = Panicked(ticket);
+    pub(crate) fn run<R>(&mut self, part: impl FnOnce() -> R) -> R {
+        let panicked = Panicked { ticket: self, verdict: Verdict::Failure };
         let result = part();
         mem::forget(panicked);
         result
@@ -89,9 +84,21 @@ impl<C> Ticket<C> {
         }
     }
 
-    fn settle(mut self, verdict: Verdict) {
-        self.settled = true;
-        self.core.gate.settle(self.stamp, verdict);
+    #[inline]
+    fn settle(&mut self, verdict: Verdict) {
+        if let Some(gate) = self.gate.take()
+            && !(verdict == Verdict::Success && gate.ignores_successes_of(self.stamp.epoch))
+        {
+            gate.settle(self.stamp, verdict);
+        }
+    }
+
+    #[cold]
+    fn dropped(&mut self) {
+        self.settle(match self.deadline {
+            Ambient::Is(Some(deadline)) if deadline <= Instant::now() => Verdict::Failure,
+            Ambient::Is(_) | Ambient::Unasked => Verdict::Ignored,
+        });
     }
 }
 
@@ -100,25 +107,45 @@ impl<C> Ticket<C> {
 impl<C> Drop for Ticket<C> {
     #[inline]
     fn drop(&mut self) {
-        if self.settled {
-            return;
+        if self.gate.is_some() {
+            self.dropped();
         }
-        let verdict = match self.deadline {
-            Ambient::Is(Some(deadline)) if deadline <= Instant::now() => Verdict::Failure,
-            Ambient::Is(_) | Ambient::Unasked => Verdict::Ignored,
-        };
-        self.core.gate.settle(self.stamp, verdict);
+    }
+}
+
+/// Calls the service inside. If it panics, the call has failed, and the panic goes on.
+///
+/// There is no ticket yet, because one that is borrowed keeps the future from being made where it stays.
+#[inline(always)]
+pub(crate) fn begin<R>(gate: &'static Gate, stamp: Stamp, call: impl FnOnce() -> R) -> R {
+    let panicked = CallPanicked { gate, stamp };
+    let future = call();
+    mem::forget(panicked);
+    future
+}
+
+/// Is dropped only by a panic.
+struct CallPanicked {
+    gate: &'static Gate,
+    stamp: Stamp,
+}
+
+impl Drop for CallPanicked {
+    #[cold]
+    fn drop(&mut self) {
+        self.gate.settle(self.stamp, Verdict::Failure);
     }
 }
 
 /// Is dropped only by a panic.
-struct Panicked<'a, C>(&'a mut Option<Ticket<C>>);
+struct Panicked<'a, C> {
+    ticket: &'a mut Ticket<C>,
+    verdict: Verdict,
+}
 
 impl<C> Drop for Panicked<'_, C> {
     #[cold]
     fn drop(&mut self) {
-        if let Some(ticket) = self.0.take() {
-            ticket.settle(Verdict::Failure);
-        }
+        self.ticket.settle(self.verdict);
     }
 }

@@ -12,43 +12,50 @@ use std::{cell::Cell, time::Duration};
 
 use tokio::time::Instant;
 
-/// What is ambient: thread-local, because it is set around each poll, never across one.
-#[derive(Clone, Copy)]
-struct Ambient {
+// What is ambient is thread-local, because it is set around each poll, never across one. On the path of a call
+// that nobody asks about, only `LIMIT` is written: once going in and once coming out.
+thread_local! {
+    /// The shortest of the limits that are not fixed yet, in nanoseconds.
+    static LIMIT: Cell<u64> = const { Cell::new(NONE) };
     /// The earliest of the deadlines that are fixed.
-    at: Option<Instant>,
-    /// The shortest of the limits that are not fixed yet.
-    limit: Option<Duration>,
-    /// When a limit was fixed within the innermost scope.
-    fixed: Option<Instant>,
+    static AT: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// When limits were last fixed; read only on the way out of the scopes that were entered then.
+    static SINCE: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-thread_local! {
-    static AMBIENT: Cell<Ambient> =
-        const { Cell::new(Ambient { at: None, limit: None, fixed: None }) };
-}
+/// No limit. A real one is below.
+const NONE: u64 = u64::MAX;
 
 /// The instant by which the call at hand must have ended, if there is one.
 ///
 /// The first question fixes a deadline that counts from now; without any deadline no clock is read.
 #[inline]
 pub fn current() -> Option<Instant> {
-    let ambient = AMBIENT.get();
-    match ambient.limit {
-        None => ambient.at,
-        Some(_) => {
-            let fixed = ambient.fix(Instant::now());
-            AMBIENT.set(fixed);
-            fixed.at
-        }
-    }
+    if LIMIT.get() == NONE { AT.get() } else { fix() }
+}
+
+/// Fixes the limits that are entered, as of now.
+#[cold]
+fn fix() -> Option<Instant> {
+    let now = Instant::now();
+    let at = earliest(AT.get(), add(now, LIMIT.replace(NONE)));
+    SINCE.set(Some(now));
+    AT.set(at);
+    at
+}
+
+fn add(since: Instant, limit: u64) -> Instant {
+    saturating_add(since, Duration::from_nanos(limit))
+}
+
+fn earliest(one: Option<Instant>, other: Instant) -> Option<Instant> {
+    Some(one.map_or(other, |one| one.min(other)))
 }
 
 /// Whether there is a deadline at all. Fixes nothing and reads no clock.
 #[inline]
 pub fn is_set() -> bool {
-    let ambient = AMBIENT.get();
-    ambient.at.is_some() || ambient.limit.is_some()
+    LIMIT.get() != NONE || AT.get().is_some()
 }
 
 /// Whether what ends at `instant` would end after the deadline.
@@ -86,28 +93,46 @@ pub fn saturating_add(instant: Instant, duration: Duration) -> Instant {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deadline {
     /// Counts from when it is first needed.
-    After(Duration),
+    After(Limit),
     /// Is fixed.
     At(Instant),
 }
+
+/// How long a call may take, to the nanosecond and up to 584 years.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit(u64);
 
 // === impl Deadline ===
 
 impl Deadline {
     /// A deadline that counts from when somebody first needs it.
+    #[inline]
     pub const fn after(limit: Duration) -> Self {
-        Self::After(limit)
+        Self::After(Limit::new(limit))
     }
 
     /// Runs `f` under this deadline, or under an outer one where that is earlier.
     #[inline]
     pub fn enter<R>(&mut self, f: impl FnOnce() -> R) -> R {
-        let outer = AMBIENT.get();
-        AMBIENT.set(outer.narrow(*self));
-        let scope = Scope { outer, deadline: self };
-        let result = f();
-        drop(scope);
-        result
+        match *self {
+            Self::After(Limit(limit)) => {
+                let outer = LIMIT.get();
+                let inner = limit.min(outer);
+                LIMIT.set(inner);
+                let scope = AfterScope { deadline: self, limit, inner, outer, at: AT.get() };
+                let result = f();
+                drop(scope);
+                result
+            }
+            Self::At(own) => {
+                let at = AT.get();
+                let scope = AtScope { limit: LIMIT.get(), at };
+                AT.set(earliest(at, own));
+                let result = f();
+                drop(scope);
+                result
+            }
+        }
     }
 
     /// The instant, which is fixed now if it was not.
@@ -115,8 +140,8 @@ impl Deadline {
     pub fn fix(&mut self) -> Instant {
         match *self {
             Self::At(at) => at,
-            Self::After(limit) => {
-                let at = saturating_add(Instant::now(), limit);
+            Self::After(Limit(limit)) => {
+                let at = add(Instant::now(), limit);
                 *self = Self::At(at);
                 at
             }
@@ -132,45 +157,77 @@ impl Deadline {
     }
 }
 
-// === impl Ambient ===
+// === impl Limit ===
 
-impl Ambient {
+impl Limit {
+    /// The limit; what is longer than 584 years is as long as that.
     #[inline]
-    fn narrow(self, deadline: Deadline) -> Self {
-        let (mut at, mut limit) = (self.at, self.limit);
-        match deadline {
-            Deadline::At(own) => at = Some(at.map_or(own, |outer| outer.min(own))),
-            Deadline::After(own) => limit = Some(limit.map_or(own, |outer| outer.min(own))),
-        }
-        Self { at, limit, fixed: None }
+    pub const fn new(limit: Duration) -> Self {
+        let nanos = limit.as_nanos();
+        Self(if nanos < NONE as u128 { nanos as u64 } else { NONE - 1 })
     }
 
-    fn fix(self, now: Instant) -> Self {
-        let Some(limit) = self.limit else { return self };
-        let own = saturating_add(now, limit);
-        let at = self.at.map_or(own, |at| at.min(own));
-        Self { at: Some(at), limit: None, fixed: Some(now) }
+    /// The limit as a duration.
+    pub const fn get(self) -> Duration {
+        Duration::from_nanos(self.0)
     }
 }
 
-/// Puts the outer deadline back, also when `f` panics, and takes along what was fixed inside.
-struct Scope<'a> {
-    outer: Ambient,
+// === the scopes, which put back what was ambient, also when `f` panics ===
+
+struct AfterScope<'a> {
     deadline: &'a mut Deadline,
+    limit: u64,
+    inner: u64,
+    outer: u64,
+    at: Option<Instant>,
 }
 
-impl Drop for Scope<'_> {
+struct AtScope {
+    limit: u64,
+    at: Option<Instant>,
+}
+
+impl Drop for AfterScope<'_> {
     #[inline]
     fn drop(&mut self) {
-        match AMBIENT.replace(self.outer).fixed {
-            None => {}
-            Some(now) => {
-                if let Deadline::After(limit) = *self.deadline {
-                    *self.deadline = Deadline::At(saturating_add(now, limit));
-                }
-                AMBIENT.set(self.outer.fix(now));
-            }
+        if LIMIT.replace(self.outer) != self.inner {
+            self.fixed();
         }
+    }
+}
+
+impl AfterScope<'_> {
+    /// Somebody inside has asked.
+    #[cold]
+    fn fixed(&mut self) {
+        if let Some(since) = SINCE.get() {
+            *self.deadline = Deadline::At(add(since, self.limit));
+        }
+        leave_fixed(self.outer, self.at);
+    }
+}
+
+impl Drop for AtScope {
+    #[inline]
+    fn drop(&mut self) {
+        if LIMIT.get() == self.limit {
+            AT.set(self.at);
+        } else {
+            leave_fixed(self.limit, self.at);
+        }
+    }
+}
+
+/// Puts back what was ambient outside, where a limit, if there is one, has been fixed meanwhile too.
+#[cold]
+fn leave_fixed(limit: u64, at: Option<Instant>) {
+    match SINCE.get() {
+        Some(since) if limit != NONE => {
+            LIMIT.set(NONE);
+            AT.set(earliest(at, add(since, limit)));
+        }
+        _ => AT.set(at),
     }
 }
 
@@ -211,6 +268,21 @@ mod tests {
         assert_eq!(seen, Some(start + SECOND));
         assert_eq!(inner.fixed(), Some(start + SECOND * 3 / 2));
         assert_eq!(outer.enter(current), Some(start + SECOND));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fixed_deadline_between_two_limits_goes_when_it_is_left() {
+        let start = Instant::now();
+        let (mut outer, mut inner) = (Deadline::after(SECOND * 5), Deadline::after(SECOND * 3));
+        let (between, after) = outer.enter(|| {
+            let seen = Deadline::At(start + SECOND).enter(|| inner.enter(current));
+            (seen, current())
+        });
+        assert_eq!(between, Some(start + SECOND));
+        assert_eq!(after, Some(start + SECOND * 5));
+        assert_eq!(outer.fixed(), Some(start + SECOND * 5));
+        assert_eq!(inner.fixed(), Some(start + SECOND * 3));
+        assert!(!is_set());
     }
 
     #[test]

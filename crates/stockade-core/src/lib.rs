@@ -8,7 +8,7 @@
 //! - [`Class`] and [`Classify`]: the one way to judge a result, for retry and breaker alike.
 //! - [`deadline`]: the ambient deadline, by which a call must have ended.
 //! - [`attempts`]: how often the call at hand has been tried.
-//! - [`Timers`], [`Queue`], [`Shared`], [`config`] and [`sync`]: what layers are built from.
+//! - [`Timer`], [`Queue`], [`Recycler`], [`Shared`], [`config`] and [`sync`]: what layers are built from.
 //!
 //! It does not know any layer, and it starts nothing unless a timer is registered.
 //!
@@ -41,6 +41,7 @@
 //! }
 //! ```
 
+mod agenda;
 pub mod attempts;
 mod class;
 pub mod config;
@@ -48,6 +49,7 @@ pub mod deadline;
 mod error;
 mod macros;
 mod queue;
+mod recycler;
 mod rejected;
 mod shared;
 pub mod sync;
@@ -56,7 +58,8 @@ mod timer;
 pub use class::{Class, Classify, DefaultClassify};
 pub use error::{BoxError, Error, LayerError};
 pub use queue::{Key, Queue};
+pub use recycler::Recycler;
 pub use rejected::{Reason, Rejected};
 pub use shared::{Lease, Shared};
 pub use sync::lock;
-pub use timer::{Timer, Timers};
+pub use timer::Timer;

@@ -29,14 +29,20 @@ impl<T> Shared<T> {
     }
 
     /// A lease for one call.
+    #[inline]
     pub fn lease(&mut self) -> Lease<T> {
         if self.calls < SETTLED {
-            self.calls += 1;
-            if self.calls == SETTLED {
-                self.lease = Lease(Arc::new(Arc::clone(self.state())));
-            }
+            self.settle();
         }
         self.lease.clone()
+    }
+
+    #[cold]
+    fn settle(&mut self) {
+        self.calls += 1;
+        if self.calls == SETTLED {
+            self.lease = Lease(Arc::new(Arc::clone(self.state())));
+        }
     }
 
     /// A lease for one call, from a handle that may be shared itself; it stays with the count it has.
@@ -59,6 +65,7 @@ impl<T> Clone for Shared<T> {
 impl<T> Deref for Shared<T> {
     type Target = T;
 
+    #[inline]
     fn deref(&self) -> &T {
         &self.lease
     }
@@ -80,6 +87,7 @@ impl<T> Lease<T> {
 }
 
 impl<T> Clone for Lease<T> {
+    #[inline]
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
@@ -88,6 +96,7 @@ impl<T> Clone for Lease<T> {
 impl<T> Deref for Lease<T> {
     type Target = T;
 
+    #[inline]
     fn deref(&self) -> &T {
         &self.0
     }

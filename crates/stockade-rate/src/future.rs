@@ -10,7 +10,7 @@ use pin_project_lite::pin_project;
 use stockade_core::{LayerError, Rejected};
 use tower_service::Service;
 
-use crate::gate::Waiter;
+use crate::waiter::Waiter;
 
 pin_project! {
     /// The response future of [`Rate`](crate::Rate).

@@ -5,7 +5,7 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use stockade_core::{LayerError, Lease, Timer, Timers, deadline::Deadline};
+use stockade_core::{LayerError, Timer, deadline::Deadline};
 use tokio::task::coop;
 
 use crate::layer::Settings;
@@ -34,28 +34,21 @@ pin_project! {
     }
 }
 
-/// The call's timer, which is registered at the first pending poll.
-enum Clock {
-    Stopped(Option<Lease<Timers>>),
-    Running {
-        timer: Timer<Timers>,
-        /// The task had used up its cooperative budget when the time was up, so the call inside may have
-        /// been pending for want of it. It is polled once more in the task's next turn, and then no more.
-        last_turn: bool,
-    },
+/// The call's timer.
+struct Clock {
+    /// Registered at the first pending poll.
+    timer: Option<Timer>,
+    /// The task had used up its cooperative budget when the time was up, so the call inside may have been
+    /// pending for want of it. It is polled once more in the task's next turn, and then no more.
+    last_turn: bool,
 }
 
 // === impl ResponseFuture ===
 
 impl<F> ResponseFuture<F> {
     #[inline]
-    pub(crate) fn new(
-        future: F,
-        deadline: Deadline,
-        settings: Settings,
-        timers: Lease<Timers>,
-    ) -> Self {
-        let clock = Clock::Stopped(Some(timers));
+    pub(crate) fn new(future: F, deadline: Deadline, settings: Settings) -> Self {
+        let clock = Clock { timer: None, last_turn: false };
         Self { state: State::Running { future, deadline, settings, clock } }
     }
 }
@@ -108,26 +101,20 @@ impl<F> fmt::Debug for ResponseFuture<F> {
 
 impl Clock {
     fn is_running(&self) -> bool {
-        matches!(self, Self::Running { .. })
+        self.timer.is_some()
     }
 
     /// Ready when the time is up.
     fn poll(&mut self, deadline: &mut Deadline, starved: bool, cx: &mut Context<'_>) -> Poll<()> {
-        match self {
-            Self::Running { timer, last_turn } => {
-                ready!(timer.poll(cx));
-                if starved && !std::mem::replace(last_turn, true) {
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                Poll::Ready(())
-            }
-            Self::Stopped(timers) => {
-                let timers = timers.take().expect("the lease is taken once");
-                let timer = Timer::register(timers, deadline.fix(), cx);
-                *self = Self::Running { timer, last_turn: false };
-                Poll::Pending
-            }
+        let Some(timer) = &mut self.timer else {
+            self.timer = Some(Timer::register(deadline.fix(), cx));
+            return Poll::Pending;
+        };
+        ready!(timer.poll(cx));
+        if starved && !std::mem::replace(&mut self.last_turn, true) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
+        Poll::Ready(())
     }
 }

@@ -1,7 +1,7 @@
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use stockade_core::{
-    Reason, Rejected, Timers,
+    Reason, Rejected,
     config::{MAX_DURATION, MIN_DURATION, allow},
 };
 use tower_layer::Layer;
@@ -13,7 +13,7 @@ use crate::Timeout;
 /// The limit counts from the first poll of the response future, or from when a layer inside asked for the
 /// deadline. Inside another timeout the earlier deadline is the one that holds.
 ///
-/// All clones of a layer and all services it makes share one timer; there is nothing else to share.
+/// Nothing is shared between its services but the coarse timer, which all timeouts of a runtime share.
 ///
 /// # Example
 ///
@@ -34,7 +34,6 @@ use crate::Timeout;
 #[derive(Clone, Debug)]
 pub struct TimeoutLayer {
     settings: Settings,
-    timers: Arc<Timers>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +54,7 @@ impl TimeoutLayer {
     #[track_caller]
     pub fn new(limit: Duration) -> Self {
         let limit = allow("TimeoutLayer::new", limit, MIN_DURATION..=MAX_DURATION);
-        Self { settings: Settings { limit, name: None }, timers: Arc::default() }
+        Self { settings: Settings { limit, name: None } }
     }
 
     /// A name for refusals and events.
@@ -70,7 +69,7 @@ impl<S> Layer<S> for TimeoutLayer {
     type Service = Timeout<S>;
 
     fn layer(&self, inner: S) -> Timeout<S> {
-        Timeout::new(inner, self.settings, Arc::clone(&self.timers))
+        Timeout::new(inner, self.settings)
     }
 }
 

@@ -1,9 +1,6 @@
-use std::{
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::task::{Context, Poll};
 
-use stockade_core::{LayerError, Shared, Timers, deadline::Deadline};
+use stockade_core::{LayerError, deadline::Deadline};
 use tower_service::Service;
 
 use crate::{ResponseFuture, layer::Settings};
@@ -13,13 +10,12 @@ use crate::{ResponseFuture, layer::Settings};
 /// - `poll_ready` is that of the service inside. Time spent there does not count: keep what waits in the
 ///   response future, as the layers of this family do.
 /// - `call` starts the call at once, under the deadline.
-/// - A clone shares the timer, and is not ready.
+/// - A clone is not ready.
 /// - Dropping the service, or a response future, gives the timer back.
 #[derive(Clone, Debug)]
 pub struct Timeout<S> {
     inner: S,
     settings: Settings,
-    timers: Shared<Timers>,
 }
 
 stockade_core::accessors!(Timeout<S>);
@@ -27,8 +23,8 @@ stockade_core::accessors!(Timeout<S>);
 // === impl Timeout ===
 
 impl<S> Timeout<S> {
-    pub(crate) fn new(inner: S, settings: Settings, timers: Arc<Timers>) -> Self {
-        Self { inner, settings, timers: Shared::new(timers) }
+    pub(crate) fn new(inner: S, settings: Settings) -> Self {
+        Self { inner, settings }
     }
 }
 
@@ -48,6 +44,6 @@ where
     fn call(&mut self, request: Req) -> Self::Future {
         let mut deadline = Deadline::after(self.settings.limit);
         let future = deadline.enter(|| self.inner.call(request));
-        ResponseFuture::new(future, deadline, self.settings, self.timers.lease())
+        ResponseFuture::new(future, deadline, self.settings)
     }
 }

@@ -1,0 +1,84 @@
+//! The services at the bottom of every stack: they do nothing, in two ways.
+
+use std::{
+    future::{self, Future},
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use stockade::Error;
+use tower::Service;
+
+/// The error of every stack here, ours and others.
+pub type Failure = Error<io::Error>;
+
+/// What a stack can be built on.
+pub trait Inner:
+    Service<u64, Response = u64, Error = Failure, Future: Send> + Clone + Send + Sync + 'static
+{
+}
+
+impl<S> Inner for S where
+    S: Service<u64, Response = u64, Error = Failure, Future: Send> + Clone + Send + Sync + 'static
+{
+}
+
+/// Answers at the first poll.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ready;
+
+/// Answers at the second poll: at the first it wakes its task and is pending.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PendingOnce;
+
+/// The answer of [`PendingOnce`].
+#[derive(Debug)]
+pub struct Second {
+    answer: u64,
+    polled: bool,
+}
+
+// === impl Ready ===
+
+impl Service<u64> for Ready {
+    type Response = u64;
+    type Error = Failure;
+    type Future = future::Ready<Result<u64, Failure>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: u64) -> Self::Future {
+        future::ready(Ok(request))
+    }
+}
+
+// === impl PendingOnce ===
+
+impl Service<u64> for PendingOnce {
+    type Response = u64;
+    type Error = Failure;
+    type Future = Second;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: u64) -> Second {
+        Second { answer: request, polled: false }
+    }
+}
+
+impl Future for Second {
+    type Output = Result<u64, Failure>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if std::mem::replace(&mut self.polled, true) {
+            return Poll::Ready(Ok(self.answer));
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}

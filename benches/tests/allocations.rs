@@ -1,0 +1,164 @@
+//! What must not allocate does not, counted for the thread that calls.
+
+use std::{
+    future::{Future, Pending, pending},
+    hint::black_box,
+    io,
+    pin::pin,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use stockade::{BreakerLayer, Error, LayerError, LimitLayer, RateLayer, Reason};
+use stockade_benches::{
+    inner::{Failure, Ready},
+    measure::Flavor,
+    stacks::{self, Client},
+};
+use tower::{Layer, Service, service_fn};
+
+const CALLS: u64 = 1_000;
+
+/// The answer of a future that needs no second poll.
+fn now<F: Future>(future: F) -> F::Output {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(answer) => answer,
+        Poll::Pending => panic!("it is pending"),
+    }
+}
+
+fn is_ready<S: Service<u64, Error = Failure>>(service: &mut S) {
+    let ready = service.poll_ready(&mut Context::from_waker(Waker::noop()));
+    assert!(matches!(ready, Poll::Ready(Ok(()))));
+}
+
+/// Allocations of so many turns, after a few that do not count.
+fn allocations(mut turn: impl FnMut(u64)) -> u64 {
+    let _runtime = Flavor::CurrentThread.runtime();
+    let _guard = _runtime.enter();
+    (0..16).for_each(&mut turn);
+    allocation_counter::measure(|| (0..CALLS).for_each(&mut turn)).count_total
+}
+
+/// Allocations of calls through one handle.
+fn of_calls<S: Client>(mut service: S) -> u64 {
+    allocations(|n| {
+        let ready = service.poll_ready(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(ready, Poll::Ready(Ok(()))));
+        assert!(matches!(now(service.call(black_box(n))), Ok(answer) if answer == n));
+    })
+}
+
+/// Allocations of calls that are refused for `reason`.
+fn of_refusals<S>(mut service: S, reason: Reason) -> u64
+where
+    S: Service<u64, Response = u64, Error = Failure>,
+{
+    allocations(|n| {
+        is_ready(&mut service);
+        let answer = now(service.call(n));
+        let rejected = answer.as_ref().err().and_then(LayerError::rejected);
+        assert_eq!(rejected.map(|rejected| rejected.reason()), Some(reason));
+    })
+}
+
+#[test]
+fn the_counter_counts() {
+    assert_eq!(allocations(|n| drop(black_box(Box::new(n)))), CALLS);
+}
+
+#[test]
+fn no_layer_allocates_for_a_call_that_passes() {
+    assert_eq!(of_calls(stacks::limit(Ready)), 0, "limit");
+    assert_eq!(of_calls(stacks::rate(Ready)), 0, "rate");
+    assert_eq!(of_calls(stacks::timeout(Ready)), 0, "timeout");
+    assert_eq!(of_calls(stacks::retry(Ready)), 0, "retry");
+    assert_eq!(of_calls(stacks::breaker(Ready)), 0, "breaker");
+}
+
+#[test]
+fn five_layers_allocate_nothing_for_a_call_that_passes() {
+    assert_eq!(of_calls(stacks::five(Ready)), 0);
+}
+
+#[test]
+fn five_layers_allocate_nothing_for_a_clone_that_is_called_once() {
+    let service = stacks::five(Ready);
+    let count = allocations(|n| {
+        let mut once = service.clone();
+        let ready = once.poll_ready(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(ready, Poll::Ready(Ok(()))));
+        assert_eq!(now(once.call(black_box(n))).unwrap(), n);
+    });
+    assert_eq!(count, 0);
+}
+
+#[test]
+fn a_full_limit_allocates_nothing_to_refuse() {
+    let hangs = service_fn(|_: u64| -> Pending<Result<u64, Failure>> { pending() });
+    let mut service = LimitLayer::new(1).queue(0).layer(hangs);
+    is_ready(&mut service);
+    let _in_flight = service.call(0);
+    assert_eq!(of_refusals(service, Reason::QueueFull), 0);
+}
+
+#[test]
+fn an_empty_bucket_allocates_nothing_to_refuse() {
+    let layer = RateLayer::new(1, Duration::from_secs(3_600)).queue(0);
+    let mut service = layer.layer(Ready);
+    is_ready(&mut service);
+    assert_eq!(now(service.call(1)).unwrap(), 1);
+    assert_eq!(of_refusals(service, Reason::RateLimited), 0);
+}
+
+#[test]
+fn an_open_breaker_allocates_nothing_to_refuse() {
+    let fails = service_fn(async |_: u64| {
+        Err::<u64, _>(Error::Service(io::Error::from(io::ErrorKind::BrokenPipe)))
+    });
+    let mut service = BreakerLayer::new().consecutive(1).layer(fails);
+    is_ready(&mut service);
+    assert!(now(service.call(1)).is_err());
+    assert_eq!(of_refusals(service, Reason::Open), 0);
+}
+
+#[test]
+fn a_job_of_the_pool_allocates_once() {
+    let runtime = Flavor::CurrentThread.runtime();
+    let _guard = runtime.enter();
+    let mut pool = stacks::pool();
+    let mut jobs = |calls| {
+        runtime.block_on(async {
+            for n in 0..calls {
+                let ready = std::future::poll_fn(|cx| pool.poll_ready(cx)).await;
+                assert!(ready.is_ok());
+                assert_eq!(pool.call(n).await.unwrap(), n);
+                assert_eq!(pool.submit(n).await.unwrap().await.unwrap(), n);
+            }
+        });
+    };
+    jobs(16);
+    let measured = allocation_counter::measure(|| jobs(CALLS));
+    assert_eq!(measured.count_total, 2 * CALLS, "one by `call` and one by `submit` a turn");
+}
+
+#[test]
+fn running_many_jobs_allocates_none_a_job() {
+    const JOBS: u64 = 10_000;
+    let runtime = Flavor::CurrentThread.runtime();
+    let _guard = runtime.enter();
+    let pool = stacks::pool();
+    let run = |jobs| {
+        runtime.block_on(async {
+            let mut outcomes = pool.run(0..jobs);
+            let mut ended = 0;
+            while let Some(outcome) = outcomes.next().await {
+                ended += u64::from(outcome.result.is_ok());
+            }
+            assert_eq!(ended, jobs);
+        });
+    };
+    run(16);
+    let measured = allocation_counter::measure(|| run(JOBS));
+    assert!(measured.count_total < 100, "{} for {JOBS} jobs", measured.count_total);
+}

@@ -1,0 +1,134 @@
+//! State that calls refer to without counting references.
+
+use std::{
+    fmt,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+/// A process-wide store of values that are never freed, but used again. It belongs into a `static`.
+///
+/// A call that keeps the state of its layer alive counts a reference up and down, and these two atomic
+/// writes cost more than all else that a layer does on the path of a call that passes. A `&'static T` is
+/// not counted: it stays valid whatever becomes of the layer. The price is that the memory is not given back;
+/// but what is given back here is taken again, so there are never more values than were in use at once.
+///
+/// It does not know when a value is no longer used: whoever took it gives it back, once, for instance in the
+/// `Drop` of what the long-lived handles share. Calls of the former life may come back even after that, so
+/// the value itself has to tell them apart, for instance by an epoch that goes on counting from life to life.
+/// Nothing is reset here either, and what is large should be freed before it is given back.
+///
+/// # Example
+///
+/// ```
+/// use std::sync::atomic::AtomicU64;
+/// use stockade_core::Recycler;
+///
+/// static COUNTERS: Recycler<AtomicU64> = Recycler::new();
+///
+/// let first = COUNTERS.take(AtomicU64::default);
+/// let second = COUNTERS.take(AtomicU64::default);
+/// COUNTERS.give_back(first);
+/// assert!(std::ptr::eq(first, COUNTERS.take(AtomicU64::default)));
+/// # let _ = second;
+/// ```
+pub struct Recycler<T: 'static> {
+    unused: Mutex<Vec<&'static T>>,
+}
+
+// === impl Recycler ===
+
+impl<T> Recycler<T> {
+    /// An empty store.
+    #[expect(clippy::new_without_default, reason = "it is made in a `static`")]
+    pub const fn new() -> Self {
+        Self { unused: Mutex::new(Vec::new()) }
+    }
+
+    /// A value for sole use: the one that was given back last, as it was left, or one that `make` makes.
+    pub fn take(&self, make: impl FnOnce() -> T) -> &'static T {
+        self.take_if(|_| true, make)
+    }
+
+    /// A value for sole use: the last of those given back that is `fit` for it, or one that `make` makes.
+    pub fn take_if(
+        &self,
+        fit: impl Fn(&'static T) -> bool,
+        make: impl FnOnce() -> T,
+    ) -> &'static T {
+        let mut unused = self.lock();
+        // What a model checker knows of a value ends with each schedule, so there nothing is used again.
+        let found = if cfg!(shuttle) { None } else { unused.iter().rposition(|value| fit(value)) };
+        let value = found.map(|index| unused.swap_remove(index));
+        drop(unused);
+        value.unwrap_or_else(|| Box::leak(Box::new(make())))
+    }
+
+    /// Gives a value back that was taken here. If it is given back twice, two will use it.
+    pub fn give_back(&self, value: &'static T) {
+        self.lock().push(value);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<&'static T>> {
+        self.unused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> fmt::Debug for Recycler<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recycler").field("unused", &self.lock().len()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering::Relaxed},
+        thread,
+    };
+
+    use super::*;
+
+    #[test]
+    fn there_are_as_many_values_as_were_in_use_at_once() {
+        static STORE: Recycler<usize> = Recycler::new();
+        let mut made = 0;
+        for _ in 0..1_000 {
+            let taken = [(); 3].map(|()| {
+                STORE.take(|| {
+                    made += 1;
+                    made
+                })
+            });
+            assert!(taken[0] != taken[1] && taken[0] != taken[2] && taken[1] != taken[2]);
+            taken.map(|value| STORE.give_back(value));
+        }
+        assert_eq!(made, 3);
+    }
+
+    #[test]
+    fn no_two_threads_have_the_same_value() {
+        static STORE: Recycler<AtomicUsize> = Recycler::new();
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..1_000 {
+                        let value = STORE.take(AtomicUsize::default);
+                        assert_eq!(value.fetch_add(1, Relaxed), 0);
+                        value.store(0, Relaxed);
+                        STORE.give_back(value);
+                    }
+                });
+            }
+        });
+        assert!(STORE.lock().len() <= 4);
+    }
+
+    #[test]
+    fn a_value_comes_back_as_it_was_left() {
+        static STORE: Recycler<AtomicUsize> = Recycler::new();
+        let value = STORE.take(AtomicUsize::default);
+        value.store(7, Relaxed);
+        STORE.give_back(value);
+        assert_eq!(STORE.take(AtomicUsize::default).load(Relaxed), 7);
+    }
+}

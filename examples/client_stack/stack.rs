@@ -1,0 +1,89 @@
+//! The two stacks: this is what a user of the library writes.
+
+use std::{net::SocketAddr, time::Duration};
+
+use reqwest::{redirect, retry};
+use stockade::{
+    BoxError, BreakerLayer, Error, LimitLayer, Pool, RateLayer, RetryLayer, TimeoutLayer,
+    breaker::{BreakerHandle, Window},
+    retry::{Backoff, Budget, RetryHandle},
+};
+use tower::{ServiceBuilder, service_fn};
+
+use crate::{
+    Args,
+    audit::Audit,
+    exchange::{Answer, Attempt, Exchange, Get, HttpError, judge},
+    store::{Connection, Database, Row, StoreError},
+};
+
+pub(crate) type HttpPool = Pool<Get, Answer, HttpError>;
+pub(crate) type RowPool = Pool<Row, (), StoreError>;
+
+/// The jobs that may wait for a worker, in either pool.
+pub(crate) const QUEUE: usize = 128;
+
+/// The connections to the database, one a worker.
+pub(crate) const CONNECTIONS: usize = 2;
+
+/// The HTTP client in a pool and five layers, the outermost first.
+pub(crate) fn http(
+    args: &Args,
+    server: SocketAddr,
+    audit: &Audit,
+) -> Result<(HttpPool, RetryHandle, BreakerHandle), BoxError> {
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .redirect(redirect::Policy::none())
+        .retry(retry::never())
+        .build()?;
+
+    let retry = RetryLayer::new(4)
+        .backoff(Backoff::exponential(Duration::from_millis(20), Duration::from_secs(1)))
+        .budget(Budget::new(0.2, 5.0))
+        .classify(judge)
+        .seed(args.seed);
+    let breaker = BreakerLayer::new()
+        .window(Window::calls(50))
+        .failure_rate(0.3)
+        .open_for(Duration::from_millis(200))
+        .probes(1)
+        .classify(judge);
+    let handles = (retry.handle(), breaker.handle());
+
+    let (asked, sent) = (audit.clone(), audit.clone());
+    let stack = ServiceBuilder::new()
+        .layer(TimeoutLayer::new(Duration::from_secs(2)).name("request"))
+        .layer(retry)
+        .layer(breaker)
+        .map_request(move |get: Get| Attempt { get, number: asked.ask(get.id) })
+        .layer(RateLayer::per_second(args.rate).burst(args.burst()))
+        .layer(LimitLayer::new(args.limit.into()).max_wait(Duration::from_millis(500)))
+        .layer(TimeoutLayer::new(Duration::from_millis(250)).name("attempt"))
+        .map_err(Error::Service)
+        .layer_fn(move |client| Exchange::new(client, server, sent.clone()))
+        .service(client);
+    let pool = Pool::builder().workers(args.workers.into()).queue(QUEUE).name("http").build(stack);
+    Ok((pool, handles.0, handles.1))
+}
+
+/// The database in a pool and two layers, with one connection a worker.
+pub(crate) fn rows(database: &Database) -> (RowPool, RetryHandle) {
+    let retry = RetryLayer::new(5);
+    let handle = retry.handle();
+
+    let layers = ServiceBuilder::new()
+        .layer(TimeoutLayer::new(Duration::from_secs(10)).name("row"))
+        .layer(retry)
+        .map_err(Error::Service);
+    let database = database.clone();
+    let connect = service_fn(move |_worker| {
+        let (database, layers) = (database.clone(), layers.clone());
+        async move {
+            let connection = Connection::open(&database).await?;
+            Ok::<_, sqlx::Error>(layers.service_fn(move |row| connection.clone().insert(row)))
+        }
+    });
+    let builder = Pool::builder().workers(CONNECTIONS).queue(QUEUE).name("rows").measure();
+    (builder.build_make(connect), handle)
+}
