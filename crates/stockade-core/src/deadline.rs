@@ -112,7 +112,7 @@ impl Deadline {
     }
 
     /// Runs `f` under this deadline, or under an outer one where that is earlier.
-    #[inline]
+    #[inline(always)]
     pub fn enter<R>(&mut self, f: impl FnOnce() -> R) -> R {
         match *self {
             Self::After(Nanos(limit)) => {
@@ -189,7 +189,7 @@ struct AtScope {
 }
 
 impl Drop for AfterScope<'_> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         if LIMIT.replace(self.outer) != self.inner {
             self.fixed();

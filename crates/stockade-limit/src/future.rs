@@ -61,7 +61,7 @@ struct Waiting<S, Req, A: Meter> {
 // === impl ResponseFuture ===
 
 impl<S: Service<Req>, Req, A: Meter> ResponseFuture<S, Req, A> {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn running(mut permit: Permit<A>, call: impl FnOnce() -> S::Future) -> Self {
         permit.begin();
         Self { state: State::Running { future: call(), permit: Some(permit) } }
@@ -85,6 +85,7 @@ where
 {
     type Output = Result<S::Response, S::Error>;
 
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
         loop {

@@ -89,6 +89,8 @@ where
         self.inner.poll_ready(cx)
     }
 
+    // Left to itself the compiler calls, and moves the future through memory.
+    #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
         match Permit::try_new(&self.state) {
             Some(permit) => ResponseFuture::running(permit, || self.inner.call(request)),

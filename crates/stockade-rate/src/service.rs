@@ -103,7 +103,8 @@ where
         self.inner.poll_ready(cx)
     }
 
-    #[inline]
+    // Left to itself the compiler calls, and moves the future through memory.
+    #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
         match self.policy.pass(&request, None) {
             Ok(()) => ResponseFuture::running(self.inner.call(request)),
