@@ -75,7 +75,7 @@ impl Drop for Owner {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(shuttle)))]
 mod tests {
     use std::{collections::HashSet, ptr, thread};
 
