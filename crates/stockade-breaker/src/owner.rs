@@ -75,7 +75,8 @@ impl Drop for Owner {
     }
 }
 
-#[cfg(all(test, not(shuttle)))]
+#[cfg(test)]
+#[cfg(not(shuttle))]
 mod tests {
     use std::{collections::HashSet, ptr, thread};
 
