@@ -63,7 +63,8 @@ pub(crate) fn http(
         .map_err(Error::Service)
         .layer_fn(move |client| Exchange::new(client, server, sent.clone()))
         .service(client);
-    let pool = Pool::builder().workers(args.workers.into()).queue(QUEUE).name("http").build(stack);
+    let pool =
+        Pool::builder().workers(usize::from(args.workers)).queue(QUEUE).name("http").build(stack);
     Ok((pool, handles.0, handles.1))
 }
 

@@ -1,6 +1,7 @@
 //! The project's own commands: `cargo xtask --help`.
 
 mod metadata;
+mod model;
 mod run;
 mod steps;
 
@@ -14,6 +15,7 @@ use clap::{
 
 use crate::{
     metadata::Project,
+    model::Plan,
     steps::{Job, Step},
 };
 
@@ -32,6 +34,12 @@ enum Command {
     /// Needs a Rust toolchain and no server.
     Test(TestArgs),
 
+    /// Runs what shares locks and counters under a model checker
+    ///
+    /// Each test in the src/model.rs of a crate runs under thousands of schedules of its threads. The seed of
+    /// a schedule that fails is printed; --seed with it, and --schedules 1, runs that schedule again.
+    Check(CheckArgs),
+
     /// Runs every check that a change must pass
     ///
     /// The steps run in the order of the list under --only, and end at the first that fails. The steps
@@ -47,6 +55,24 @@ struct TestArgs {
     /// Handed to every test binary: a part of a test's name, or an option such as --nocapture
     #[arg(last = true)]
     args: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+struct CheckArgs {
+    #[command(flatten)]
+    selection: Selection,
+
+    /// Two million schedules for each test in place of twenty thousand
+    #[arg(long)]
+    deep: bool,
+
+    /// Runs this many schedules for each test
+    #[arg(long, value_name = "N")]
+    schedules: Option<u64>,
+
+    /// Draws the schedules from this seed, and not from a new one
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -87,6 +113,10 @@ fn dispatch(command: Command) -> Result<()> {
             let job = Job::new(project, selection.packages, args)?;
             steps::test(&job)
         }
+        Command::Check(CheckArgs { selection, deep, schedules, seed }) => {
+            let job = Job::new(project, selection.packages, Vec::new())?;
+            model::check(&job, Plan::new(deep, schedules, seed))
+        }
         Command::Ci(CiArgs { selection, only, keep_going }) => {
             let job = Job::new(project, selection.packages, Vec::new())?;
             let chosen = |step: &&Step| only.is_empty() || only.iter().any(|o| o.name == step.name);
@@ -120,6 +150,14 @@ mod tests {
         for step in steps::CI {
             assert!(error.to_string().contains(step.name), "{error}");
         }
+    }
+
+    #[test]
+    fn a_schedule_that_failed_can_be_asked_for_again() {
+        let cli = Cli::try_parse_from(["xtask", "check", "--seed", "9", "--schedules", "1"]);
+
+        let Command::Check(check) = cli.unwrap().command else { panic!("another command") };
+        assert_eq!((check.seed, check.schedules, check.deep), (Some(9), Some(1), false));
     }
 
     #[test]

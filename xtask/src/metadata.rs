@@ -67,6 +67,11 @@ impl Project {
         self.packages().filter(move |p| p.manifest_path.starts_with(&home))
     }
 
+    /// Those of [`crates`](Self::crates) that have tests for a model checker.
+    pub(crate) fn models(&self) -> impl Iterator<Item = &Package> {
+        self.crates().filter(|p| p.manifest_path.with_file_name("src").join("model.rs").is_file())
+    }
+
     /// The examples of [`EXAMPLES`], in the order of their names.
     ///
     /// # Errors

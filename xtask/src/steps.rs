@@ -1,15 +1,16 @@
 //! The checks, as a table: to add one, add a line to [`CI`] and the function that it names.
 //!
 //! All of them build with the same profile and without `RUSTFLAGS`, so that what one has built the next
-//! finds. Only the examples are built a second time, for release.
+//! finds. Only the examples are built a second time, for release, and the models in a folder of their own.
 
-use std::{env, process::Command, time::Duration};
+use std::{env, path::Path, process::Command, time::Duration};
 
 use anyhow::{Result, ensure};
-use cargo_metadata::Target;
+use cargo_metadata::{Package, Target};
 
 use crate::{
     metadata::{EXAMPLES, Project, feature_sets},
+    model::{self, Plan},
     run,
 };
 
@@ -41,6 +42,7 @@ pub(crate) const CI: &[Step] = &[
         run: features,
     },
     Step { name: "test", about: "what `cargo xtask test` runs", run: test },
+    Step { name: "model", about: "what `cargo xtask check` runs", run: models },
     Step { name: "docs", about: "the documentation builds without warnings", run: docs },
     Step { name: "examples", about: "every example runs to its end", run: examples },
     Step {
@@ -91,8 +93,17 @@ impl Job {
         selected.any(|p| p.targets.iter().any(Target::is_lib))
     }
 
+    /// The selected packages that have tests for a model checker.
+    pub(crate) fn models(&self) -> impl Iterator<Item = &Package> {
+        self.project.models().filter(|p| self.selects(&p.name))
+    }
+
+    pub(crate) fn target_directory(&self) -> &Path {
+        self.project.target_directory()
+    }
+
     /// `cargo COMMAND`, from the workspace's root.
-    fn cargo(&self, command: &str) -> Command {
+    pub(crate) fn cargo(&self, command: &str) -> Command {
         let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.current_dir(self.project.root()).arg(command);
         // Cargo tells a program that it runs about the program's own package. Some build scripts watch
@@ -168,6 +179,10 @@ fn cargo_test(job: &Job, kind: &str) -> Result<()> {
         cargo.arg("--").args(&job.test_args);
     }
     run::command(&mut cargo)
+}
+
+fn models(job: &Job) -> Result<()> {
+    model::check(job, Plan::new(false, None, None))
 }
 
 fn docs(job: &Job) -> Result<()> {

@@ -93,14 +93,14 @@ pub fn saturating_add(instant: Instant, duration: Duration) -> Instant {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deadline {
     /// Counts from when it is first needed.
-    After(Limit),
+    After(Nanos),
     /// Is fixed.
     At(Instant),
 }
 
 /// How long a call may take, to the nanosecond and up to 584 years.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limit(u64);
+pub struct Nanos(u64);
 
 // === impl Deadline ===
 
@@ -108,14 +108,14 @@ impl Deadline {
     /// A deadline that counts from when somebody first needs it.
     #[inline]
     pub const fn after(limit: Duration) -> Self {
-        Self::After(Limit::new(limit))
+        Self::After(Nanos::new(limit))
     }
 
     /// Runs `f` under this deadline, or under an outer one where that is earlier.
-    #[inline]
+    #[inline(always)]
     pub fn enter<R>(&mut self, f: impl FnOnce() -> R) -> R {
         match *self {
-            Self::After(Limit(limit)) => {
+            Self::After(Nanos(limit)) => {
                 let outer = LIMIT.get();
                 let inner = limit.min(outer);
                 LIMIT.set(inner);
@@ -140,7 +140,7 @@ impl Deadline {
     pub fn fix(&mut self) -> Instant {
         match *self {
             Self::At(at) => at,
-            Self::After(Limit(limit)) => {
+            Self::After(Nanos(limit)) => {
                 let at = add(Instant::now(), limit);
                 *self = Self::At(at);
                 at
@@ -157,9 +157,9 @@ impl Deadline {
     }
 }
 
-// === impl Limit ===
+// === impl Nanos ===
 
-impl Limit {
+impl Nanos {
     /// The limit; what is longer than 584 years is as long as that.
     #[inline]
     pub const fn new(limit: Duration) -> Self {
@@ -189,7 +189,7 @@ struct AtScope {
 }
 
 impl Drop for AfterScope<'_> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         if LIMIT.replace(self.outer) != self.inner {
             self.fixed();

@@ -46,8 +46,21 @@ impl<T> Recycler<T> {
 
     /// A value for sole use: the one that was given back last, as it was left, or one that `make` makes.
     pub fn take(&self, make: impl FnOnce() -> T) -> &'static T {
-        let unused = self.lock().pop();
-        unused.unwrap_or_else(|| Box::leak(Box::new(make())))
+        self.take_if(|_| true, make)
+    }
+
+    /// A value for sole use: the last of those given back that is `fit` for it, or one that `make` makes.
+    pub fn take_if(
+        &self,
+        fit: impl Fn(&'static T) -> bool,
+        make: impl FnOnce() -> T,
+    ) -> &'static T {
+        let mut unused = self.lock();
+        // What a model checker knows of a value ends with each schedule, so there nothing is used again.
+        let found = if cfg!(shuttle) { None } else { unused.iter().rposition(|value| fit(value)) };
+        let value = found.map(|index| unused.swap_remove(index));
+        drop(unused);
+        value.unwrap_or_else(|| Box::leak(Box::new(make())))
     }
 
     /// Gives a value back that was taken here. If it is given back twice, two will use it.
@@ -87,7 +100,7 @@ mod tests {
                 })
             });
             assert!(taken[0] != taken[1] && taken[0] != taken[2] && taken[1] != taken[2]);
-            taken.map(|value| STORE.give_back(value));
+            taken.into_iter().for_each(|value| STORE.give_back(value));
         }
         assert_eq!(made, 3);
     }

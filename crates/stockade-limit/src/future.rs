@@ -1,192 +1,166 @@
 use std::{
-    fmt,
+    fmt, mem,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use pin_project_lite::pin_project;
-use stockade_core::{Key, LayerError, Lease, Reason, Rejected, Timer, deadline::Deadline};
+use stockade_core::{LayerError, Rejected};
 use tower_service::Service;
 
-use crate::layer::State as Shared;
+use crate::{
+    meter::{Fixed, Measure, Meter},
+    permit::{Permit, Place, Ticket},
+};
 
 pin_project! {
-    /// The answer of a [`Limit`](crate::Limit).
+    /// The answer of a [`Limit`](crate::Limit), or of a [`Backpressure`](crate::Backpressure).
     ///
     /// Its place is free again as soon as the call inside has ended, although the future be kept.
     ///
     /// # Cancel safety
     ///
     /// Dropping it ends the call, or the wait, and gives its place to the next.
-    pub struct ResponseFuture<S, Req>
+    pub struct ResponseFuture<S, Req, A = Fixed>
     where
         S: Service<Req>,
+        A: Meter,
     {
         #[pin]
-        state: State<S, S::Future, Req>,
+        state: State<S, S::Future, Req, A>,
     }
 }
 
 pin_project! {
     #[project = StateProj]
-    #[project_replace = StateOwn]
-    enum State<S, F, Req> {
-        // Enters from the start, or from Readying; leaves to Done.
-        Running { #[pin] future: F, permit: Permit },
-        // Enters from the start; leaves to Readying when its turn has come, to Refused when it has not.
-        Waiting { service: S, request: Req, ticket: Ticket },
-        // Enters from Waiting; leaves to Running, or to Done with an error of readiness.
-        Readying { service: S, request: Req, permit: Permit },
-        Refused { rejected: Rejected },
-        Done,
+    enum State<S, F, Req, A: Meter> {
+        // Enters from the start, or from Slow. The permit is gone once the call has ended.
+        Running { #[pin] future: F, permit: Option<Permit<A>> },
+        // Enters from the start; leaves to Running.
+        Slow { slow: Slow<S, Req, A> },
     }
 }
 
-/// A place in flight.
-pub(crate) struct Permit(Lease<Shared>);
+/// What most calls never are. They only ask whether they are, and carry no room for it about.
+enum Slow<S, Req, A: Meter> {
+    /// Leaves to Running when its turn has come; to Done when it has not, or with an error of readiness.
+    Queued(Box<Waiting<S, Req, A>>),
+    Refused(Rejected),
+    Done,
+}
 
-/// A place in the queue, and the time that it is good for.
-pub(crate) struct Ticket {
-    state: Lease<Shared>,
-    /// None once the turn has been taken.
-    key: Option<Key>,
-    until: Option<Deadline>,
-    timer: Option<Timer>,
+/// A call that is in, and its service is ready.
+type Ready<S, Req, A> = (S, Req, Permit<A>);
+
+struct Waiting<S, Req, A: Meter> {
+    service: S,
+    request: Req,
+    place: Place<A>,
 }
 
 // === impl ResponseFuture ===
 
-impl<S: Service<Req>, Req> ResponseFuture<S, Req> {
-    #[inline]
-    pub(crate) fn running(future: S::Future, permit: Permit) -> Self {
-        Self { state: State::Running { future, permit } }
+impl<S: Service<Req>, Req, A: Meter> ResponseFuture<S, Req, A> {
+    #[inline(always)]
+    pub(crate) fn running(mut permit: Permit<A>, call: impl FnOnce() -> S::Future) -> Self {
+        permit.begin();
+        Self { state: State::Running { future: call(), permit: Some(permit) } }
     }
 
-    pub(crate) fn waiting(service: S, request: Req, ticket: Ticket) -> Self {
-        Self { state: State::Waiting { service, request, ticket } }
+    pub(crate) fn waiting(service: S, request: Req, ticket: Ticket<A>) -> Self {
+        let waiting = Waiting { service, request, place: Place::Queued(ticket) };
+        Self { state: State::Slow { slow: Slow::Queued(Box::new(waiting)) } }
     }
 
     pub(crate) fn refused(rejected: Rejected) -> Self {
-        Self { state: State::Refused { rejected } }
+        Self { state: State::Slow { slow: Slow::Refused(rejected) } }
     }
 }
 
-impl<S, Req> Future for ResponseFuture<S, Req>
+impl<S, Req, A> Future for ResponseFuture<S, Req, A>
 where
     S: Service<Req>,
     S::Error: LayerError,
+    A: Measure<S::Response, S::Error>,
 {
     type Output = Result<S::Response, S::Error>;
 
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
         loop {
             match state.as_mut().project() {
-                StateProj::Running { future, .. } => {
+                StateProj::Running { future, permit } => {
                     let result = ready!(future.poll(cx));
-                    state.set(State::Done);
+                    if let Some(mut permit) = permit.take() {
+                        permit.ended(&result);
+                    }
                     return Poll::Ready(result);
                 }
-                StateProj::Waiting { ticket, .. } => {
-                    let turn = ready!(ticket.poll(cx));
-                    if let StateOwn::Waiting { service, request, ticket } =
-                        state.as_mut().project_replace(State::Done)
-                    {
-                        state.set(match turn {
-                            Ok(()) => State::Readying { service, request, permit: ticket.take() },
-                            Err(reason) => {
-                                State::Refused { rejected: ticket.state.rejected(reason) }
-                            }
-                        });
+                StateProj::Slow { slow } => match ready!(slow.poll(cx)) {
+                    Err(error) => return Poll::Ready(Err(error)),
+                    Ok((mut service, request, mut permit)) => {
+                        permit.begin();
+                        let future = service.call(request);
+                        state.set(State::Running { future, permit: Some(permit) });
                     }
-                }
-                StateProj::Readying { service, .. } => {
-                    if let Err(error) = ready!(service.poll_ready(cx)) {
-                        state.set(State::Done);
-                        return Poll::Ready(Err(error));
-                    }
-                    if let StateOwn::Readying { mut service, request, permit } =
-                        state.as_mut().project_replace(State::Done)
-                    {
-                        state.set(State::Running { future: service.call(request), permit });
-                    }
-                }
-                StateProj::Refused { rejected } => {
-                    let rejected = *rejected;
-                    state.set(State::Done);
-                    return Poll::Ready(Err(rejected.into_error()));
-                }
-                StateProj::Done => panic!("`ResponseFuture` polled after it was ready"),
+                },
             }
         }
     }
 }
 
-impl<S: Service<Req>, Req> fmt::Debug for ResponseFuture<S, Req> {
+impl<S: Service<Req>, Req, A: Meter> fmt::Debug for ResponseFuture<S, Req, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {
-            State::Running { .. } => "running",
-            State::Waiting { .. } => "waiting",
-            State::Readying { .. } => "readying",
-            State::Refused { .. } => "refused",
-            State::Done => "done",
+            State::Running { permit: Some(_), .. } => "running",
+            State::Running { permit: None, .. } => "done",
+            State::Slow { slow: Slow::Queued(_) } => "queued",
+            State::Slow { slow: Slow::Refused(_) } => "refused",
+            State::Slow { slow: Slow::Done } => "done",
         };
         f.debug_tuple("ResponseFuture").field(&state).finish()
     }
 }
 
-// === impl Permit ===
+// === impl Slow ===
 
-impl Permit {
-    /// Takes over a place that has been entered.
-    #[inline]
-    pub(crate) fn new(state: Lease<Shared>) -> Self {
-        Self(state)
+impl<S, Req, A> Slow<S, Req, A>
+where
+    S: Service<Req>,
+    S::Error: LayerError,
+    A: Meter,
+{
+    /// Ready when the call is in, and its service is ready; or with what ends it.
+    #[cold]
+    #[inline(never)]
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Ready<S, Req, A>, S::Error>> {
+        let ready = match self {
+            Self::Queued(waiting) => ready!(waiting.poll(cx)),
+            Self::Refused(rejected) => Err(rejected.into_error()),
+            Self::Done => panic!("`ResponseFuture` polled after it was ready"),
+        };
+        let slow = mem::replace(self, Self::Done);
+        ready?;
+        let Self::Queued(waiting) = slow else { unreachable!("it was queued") };
+        let Waiting { service, request, place } = *waiting;
+        let permit = place.entered().expect("it has entered");
+        Poll::Ready(Ok((service, request, permit)))
     }
 }
 
-impl Drop for Permit {
-    #[inline]
-    fn drop(&mut self) {
-        self.0.gate.leave();
-    }
-}
+// === impl Waiting ===
 
-// === impl Ticket ===
-
-impl Ticket {
-    pub(crate) fn new(state: Lease<Shared>, key: Key) -> Self {
-        let until = state.max_wait.map(|wait: Duration| {
-            // The wait counts from the call.
-            let mut until = Deadline::after(wait);
-            until.fix();
-            until
-        });
-        Self { state, key: Some(key), until, timer: None }
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Reason>> {
-        let key = self.key.expect("a ticket is polled until it is taken");
-        if self.state.gate.poll_turn(key, cx.waker()).is_ready() {
-            return Poll::Ready(Ok(()));
+impl<S, Req, A> Waiting<S, Req, A>
+where
+    S: Service<Req>,
+    S::Error: LayerError,
+    A: Meter,
+{
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        if let Err(rejected) = ready!(self.place.poll(cx)) {
+            return Poll::Ready(Err(rejected.into_error()));
         }
-        let Some(until) = &mut self.until else { return Poll::Pending };
-        let timer = self.timer.get_or_insert_with(|| Timer::register(until.fix(), cx));
-        timer.poll(cx).map(|()| Err(Reason::WaitExceeded))
-    }
-
-    /// The turn has come: the place in the queue becomes one in flight.
-    fn take(mut self) -> Permit {
-        self.key = None;
-        Permit(self.state.clone())
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        if let Some(key) = self.key.take() {
-            self.state.gate.give_up(key);
-        }
+        self.service.poll_ready(cx)
     }
 }

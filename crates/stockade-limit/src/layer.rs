@@ -1,12 +1,18 @@
-use std::{sync::Arc, time::Duration};
+use std::{marker::PhantomData, sync::Arc, time::Duration};
 
 use stockade_core::{
-    Reason, Rejected,
+    DefaultClassify,
     config::{MAX_DURATION, MIN_DURATION, allow},
 };
 use tower_layer::Layer;
 
-use crate::{Limit, LimitHandle, gate::Gate};
+use crate::{
+    Adaptive, Backpressure, Limit, LimitHandle, Policy,
+    adaptive::Bounds,
+    gate::MAX,
+    meter::{Fixed, Meter},
+    state::{Settings, State},
+};
 
 /// Lets at most so many calls be in flight at once.
 ///
@@ -34,30 +40,21 @@ use crate::{Limit, LimitHandle, gate::Gate};
 /// assert_eq!((handle.in_flight(), handle.max()), (0, 64));
 /// # });
 /// ```
-#[derive(Clone, Debug)]
-pub struct LimitLayer {
-    settings: Settings,
-    state: Arc<State>,
-    isolated: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Settings {
-    max: u32,
-    queue: u32,
-    max_wait: Option<Duration>,
-    name: Option<&'static str>,
-}
-
-/// What all who share a limit share.
 #[derive(Debug)]
-pub(crate) struct State {
-    pub(crate) gate: Gate,
-    pub(crate) max_wait: Option<Duration>,
-    name: Option<&'static str>,
+pub struct LimitLayer<A = Fixed, W = InCall> {
+    settings: Settings,
+    state: Arc<State<A>>,
+    isolated: bool,
+    waits: PhantomData<W>,
 }
 
-pub(crate) const MAX: usize = u32::MAX as usize;
+/// Calls wait in their response future: a [`LimitLayer`] that makes [`Limit`].
+#[derive(Debug)]
+pub enum InCall {}
+
+/// Calls wait in `poll_ready`: a [`LimitLayer`] that makes [`Backpressure`].
+#[derive(Debug)]
+pub enum InReady {}
 
 // === impl LimitLayer ===
 
@@ -66,20 +63,122 @@ impl LimitLayer {
     ///
     /// # Panics
     ///
-    /// If `max` is not from 1 to `u32::MAX`.
+    /// If `max` is not from 1 to `i32::MAX`.
     #[track_caller]
     pub fn new(max: usize) -> Self {
         let max = allow("LimitLayer::new", max, 1..=MAX) as u32;
         let settings = Settings { max, queue: 1_024, max_wait: None, name: None };
-        Self { settings, state: Arc::new(State::new(settings)), isolated: false }
+        Self::with_meter(settings, &Fixed, false)
     }
 
-    /// At most `n` calls wait (default 1,024); further ones are refused with
-    /// [`Reason::QueueFull`]. With 0 a call that cannot run at once is refused at once.
+    /// As many calls in flight as `policy` finds right, from 1 to 1,000 and 20 at first; and a queue of 1,024
+    /// behind them. [`Aimd`](crate::Aimd), [`Vegas`](crate::Vegas) and [`Gradient2`](crate::Gradient2) are such
+    /// policies.
+    ///
+    /// Every call that ends is a sample. Successes and [`Permanent`](stockade_core::Class::Permanent) errors tell
+    /// how long a call takes; [`Overload`](stockade_core::Class::Overload), a timeout inside, and a call
+    /// that is dropped after its deadline tell of too much load. Other errors and calls dropped earlier tell
+    /// nothing.
+    ///
+    /// Each change of the limit starts a new epoch, and the results of calls that were admitted before it change
+    /// nothing. So the limit moves about once a round trip, and one burst of failures counts once.
+    /// It grows only when at least half of it was in flight.
+    ///
+    /// It reads the clock twice a call, which other limits do not.
+    pub fn adaptive<P: Policy>(policy: P) -> LimitLayer<Adaptive<P>> {
+        let settings = Settings { max: 20, queue: 1_024, max_wait: None, name: None };
+        let bounds = Bounds { min: 1, max: 1_000 };
+        let meter = Adaptive::new(policy, DefaultClassify, bounds, settings.max);
+        LimitLayer::with_meter(settings, &meter, false)
+    }
+}
+
+impl<P, C, W> LimitLayer<Adaptive<P, C>, W>
+where
+    P: Policy,
+    C: Clone + Send + Sync + 'static,
+{
+    /// The limit never goes below `n` (default 1).
     ///
     /// # Panics
     ///
-    /// If `n` is above `u32::MAX`.
+    /// If `n` is not from 1 to the highest limit.
+    #[must_use]
+    #[track_caller]
+    pub fn min(self, n: usize) -> Self {
+        let Bounds { max, .. } = self.state.meter.bounds();
+        let min = allow("LimitLayer::min", n, 1..=max as usize) as u32;
+        self.within(Bounds { min, max })
+    }
+
+    /// The limit never goes above `n` (default 1,000).
+    ///
+    /// # Panics
+    ///
+    /// If `n` is not from the lowest limit to `i32::MAX`.
+    #[must_use]
+    #[track_caller]
+    pub fn max(self, n: usize) -> Self {
+        let Bounds { min, .. } = self.state.meter.bounds();
+        let max = allow("LimitLayer::max", n, min as usize..=MAX) as u32;
+        self.within(Bounds { min, max })
+    }
+
+    /// The limit to start with (default 20, or the nearest that the bounds allow).
+    ///
+    /// # Panics
+    ///
+    /// If `n` is not within the bounds.
+    #[must_use]
+    #[track_caller]
+    pub fn initial(self, n: usize) -> Self {
+        let Bounds { min, max } = self.state.meter.bounds();
+        let initial = allow("LimitLayer::initial", n, min as usize..=max as usize) as u32;
+        self.with(|settings| settings.max = initial)
+    }
+
+    /// Judges results with `classify` (default [`DefaultClassify`]).
+    #[must_use]
+    pub fn classify<D>(self, classify: D) -> LimitLayer<Adaptive<P, D>, W>
+    where
+        D: Clone + Send + Sync + 'static,
+    {
+        let Self { settings, state, isolated, .. } = self;
+        let Bounds { min, max } = state.meter.bounds();
+        let policy = state.meter.policy().clone();
+        let meter = Adaptive::new(policy, classify, Bounds { min, max }, settings.max);
+        LimitLayer::with_meter(settings, &meter, isolated)
+    }
+
+    fn within(self, bounds: Bounds) -> Self {
+        let Self { mut settings, state, isolated, .. } = self;
+        settings.max = settings.max.clamp(bounds.min, bounds.max);
+        let (policy, classify) = (state.meter.policy().clone(), state.meter.classifier().clone());
+        let meter = Adaptive::new(policy, classify, bounds, settings.max);
+        Self::with_meter(settings, &meter, isolated)
+    }
+}
+
+impl<A: Meter> LimitLayer<A> {
+    /// Waits in `poll_ready`, and not in the response future: for whoever decides by readiness, such as a
+    /// `Balance`, a load shed, a loop that fetches work or the workers of a pool. See [`Backpressure`].
+    ///
+    /// It shares the limit with the layer it is made from, and with its clones: callers and pollers stand in one queue.
+    /// The bound of the queue and the longest wait hold for callers alone.
+    #[must_use]
+    pub fn backpressure(self) -> LimitLayer<A, InReady> {
+        let Self { settings, state, isolated, .. } = self;
+        LimitLayer { settings, state, isolated, waits: PhantomData }
+    }
+}
+
+impl<A: Meter, W> LimitLayer<A, W> {
+    /// At most `n` calls wait (default 1,024); further ones are refused with
+    /// [`QueueFull`](stockade_core::Reason::QueueFull). With 0 a call that cannot run at once is refused at once.
+    ///
+    /// # Panics
+    ///
+    /// If `n` is above `i32::MAX`.
     #[must_use]
     #[track_caller]
     pub fn queue(self, n: usize) -> Self {
@@ -87,7 +186,7 @@ impl LimitLayer {
         self.with(|settings| settings.queue = queue)
     }
 
-    /// A call that has waited for `wait` is refused with [`Reason::WaitExceeded`], up to about a
+    /// A call that has waited for `wait` is refused with [`WaitExceeded`](stockade_core::Reason::WaitExceeded), up to about a
     /// millisecond later (default: it waits for as long as its caller does).
     ///
     /// # Panics
@@ -116,41 +215,49 @@ impl LimitLayer {
 
     /// Shows and changes the shared limit.
     pub fn handle(&self) -> LimitHandle {
-        LimitHandle::new(Arc::clone(&self.state))
+        LimitHandle::new(Arc::clone(&self.state) as _)
+    }
+
+    fn with_meter(settings: Settings, meter: &A, isolated: bool) -> Self {
+        let state = State::new(settings, meter);
+        Self { settings, state, isolated, waits: PhantomData }
     }
 
     fn with(mut self, set: impl FnOnce(&mut Settings)) -> Self {
         set(&mut self.settings);
-        self.state = Arc::new(State::new(self.settings));
+        self.state = State::new(self.settings, &self.state.meter);
         self
     }
-}
 
-impl<S> Layer<S> for LimitLayer {
-    type Service = Limit<S>;
-
-    fn layer(&self, inner: S) -> Limit<S> {
-        let state = if self.isolated {
-            Arc::new(State::new(self.settings))
+    /// The state of one service.
+    fn state(&self) -> Arc<State<A>> {
+        if self.isolated {
+            State::new(self.settings, &self.state.meter)
         } else {
             Arc::clone(&self.state)
-        };
-        Limit::new(inner, state)
+        }
     }
 }
 
-// === impl State ===
-
-impl State {
-    fn new(settings: Settings) -> Self {
-        Self {
-            gate: Gate::new(settings.max, settings.queue),
-            max_wait: settings.max_wait,
-            name: settings.name,
-        }
+impl<A, W> Clone for LimitLayer<A, W> {
+    fn clone(&self) -> Self {
+        let Self { settings, ref state, isolated, waits } = *self;
+        Self { settings, state: Arc::clone(state), isolated, waits }
     }
+}
 
-    pub(crate) fn rejected(&self, reason: Reason) -> Rejected {
-        Rejected::new(&"limit", reason).with_name(self.name)
+impl<S, A: Meter> Layer<S> for LimitLayer<A> {
+    type Service = Limit<S, A>;
+
+    fn layer(&self, inner: S) -> Limit<S, A> {
+        Limit::new(inner, self.state())
+    }
+}
+
+impl<S, A: Meter> Layer<S> for LimitLayer<A, InReady> {
+    type Service = Backpressure<S, A>;
+
+    fn layer(&self, inner: S) -> Backpressure<S, A> {
+        Backpressure::new(inner, self.state())
     }
 }

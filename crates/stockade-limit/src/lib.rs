@@ -5,6 +5,9 @@
 //! - [`LimitLayer`] is the configuration, and the `tower` layer.
 //! - [`Limit`] is the service. It admits in `call`: at once while there is room, else the response future
 //!   waits in FIFO order, so that a timeout outside covers the wait; beyond the queue it refuses.
+//! - [`LimitLayer::adaptive`] finds out by itself how many calls are right, with a [`Policy`]: [`Aimd`], [`Vegas`],
+//!   [`Gradient2`], or one of your own.
+//! - [`Backpressure`] is the service of [`LimitLayer::backpressure`]: it waits in `poll_ready` instead.
 //! - [`LimitHandle`] shows how many calls are in flight and waiting, and changes the maximum.
 //!
 //! # Example
@@ -28,13 +31,29 @@
 //! # }
 //! ```
 
+mod adaptive;
+mod backpressure;
 mod future;
 mod gate;
+mod gradient2;
 mod handle;
 mod layer;
+mod meter;
+#[cfg(all(test, shuttle))]
+mod model;
+mod permit;
+mod policy;
 mod service;
+mod state;
+mod vegas;
 
+pub use adaptive::Adaptive;
+pub use backpressure::Backpressure;
 pub use future::ResponseFuture;
+pub use gradient2::Gradient2;
 pub use handle::LimitHandle;
-pub use layer::LimitLayer;
+pub use layer::{InCall, InReady, LimitLayer};
+pub use meter::{Fixed, Measure, Meter};
+pub use policy::{Aimd, Policy, Sample};
 pub use service::Limit;
+pub use vegas::Vegas;

@@ -4,14 +4,14 @@ use std::{
     task::{Context, Poll},
 };
 
-use stockade_core::{LayerError, Lease, Reason, Shared, deadline};
+use stockade_core::{LayerError, Reason, deadline};
 use tower_service::Service;
 
 use crate::{
     LimitHandle, ResponseFuture,
-    future::{Permit, Ticket},
-    gate::Turn,
-    layer::State,
+    meter::{Fixed, Measure, Meter},
+    permit::{Permit, Place},
+    state::State,
 };
 
 /// Lets at most so many calls be in flight at once; made by [`LimitLayer`](crate::LimitLayer).
@@ -21,72 +21,80 @@ use crate::{
 ///   future waits, and gives back the readiness that this instance held; or it refuses.
 /// - A clone shares the limit, holds nothing and is not ready.
 /// - Dropping the service changes nothing; dropping a response future frees its place at once.
-#[derive(Clone, Debug)]
-pub struct Limit<S> {
+#[derive(Debug)]
+pub struct Limit<S, A = Fixed> {
     inner: S,
-    state: Shared<State>,
+    state: Arc<State<A>>,
 }
 
-stockade_core::accessors!(Limit<S>);
+stockade_core::accessors!(Limit<S, A>);
 
 // === impl Limit ===
 
-impl<S> Limit<S> {
-    pub(crate) fn new(inner: S, state: Arc<State>) -> Self {
-        Self { inner, state: Shared::new(state) }
+impl<S, A: Meter> Limit<S, A> {
+    pub(crate) fn new(inner: S, state: Arc<State<A>>) -> Self {
+        Self { inner, state }
     }
 
     /// Shows and changes the limit of this service.
     pub fn handle(&self) -> LimitHandle {
-        LimitHandle::new(Arc::clone(self.state.state()))
+        LimitHandle::new(Arc::clone(&self.state) as _)
     }
 
     #[cold]
-    fn queue<Req>(&mut self, state: Lease<State>, request: Req) -> ResponseFuture<S, Req>
+    #[inline(never)]
+    fn queue<Req>(&mut self, request: Req) -> ResponseFuture<S, Req, A>
     where
         S: Service<Req> + Clone,
     {
+        let state = Arc::clone(&self.state);
         if deadline::has_passed() {
             return ResponseFuture::refused(state.rejected(Reason::Expired));
         }
-        match state.gate.enter_or_queue() {
-            Turn::Entered => {
-                let permit = Permit::new(state);
-                ResponseFuture::running(self.inner.call(request), permit)
+        let capacity = state.queue;
+        match Place::join(state, capacity) {
+            Ok(Place::Entered(permit)) => {
+                ResponseFuture::running(permit, || self.inner.call(request))
             }
-            Turn::Waits(key) => {
-                let ticket = Ticket::new(state, key);
+            Ok(Place::Queued(mut ticket)) => {
+                ticket.start();
                 // Whoever waits here must not keep a place inside meanwhile: the instance that holds one
                 // goes, and a fresh one takes its place.
                 let fresh = self.inner.clone();
                 drop(mem::replace(&mut self.inner, fresh));
                 ResponseFuture::waiting(self.inner.clone(), request, ticket)
             }
-            Turn::Full => ResponseFuture::refused(state.rejected(Reason::QueueFull)),
+            Err(rejected) => ResponseFuture::refused(rejected),
         }
     }
 }
 
-impl<S, Req> Service<Req> for Limit<S>
+impl<S: Clone, A> Clone for Limit<S, A> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), state: Arc::clone(&self.state) }
+    }
+}
+
+impl<S, Req, A> Service<Req> for Limit<S, A>
 where
     S: Service<Req> + Clone,
     S::Error: LayerError,
+    A: Measure<S::Response, S::Error>,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = ResponseFuture<S, Req>;
+    type Future = ResponseFuture<S, Req, A>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
+    // Left to itself the compiler calls, and moves the future through memory.
+    #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
-        let state = self.state.lease();
-        if state.gate.try_enter() {
-            let permit = Permit::new(state);
-            ResponseFuture::running(self.inner.call(request), permit)
-        } else {
-            self.queue(state, request)
+        match Permit::try_new(&self.state) {
+            Some(permit) => ResponseFuture::running(permit, || self.inner.call(request)),
+            None => self.queue(request),
         }
     }
 }

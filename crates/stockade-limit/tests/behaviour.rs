@@ -1,79 +1,20 @@
 //! What the concurrency limit does, on the paused clock.
 
-use std::{
-    convert::Infallible,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-    },
-    task::{Context, Poll},
-    time::Duration,
-};
+mod common;
 
+use std::{sync::atomic::Ordering::SeqCst, time::Duration};
+
+use common::{Inner, Refusal, reason};
 use stockade_core::{
-    Error, LayerError, Reason,
+    Reason,
     deadline::{self, Deadline},
 };
 use stockade_limit::{Limit, LimitLayer};
-use tokio::{sync::Notify, time::Instant};
+use tokio::time::Instant;
 use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok, task};
 use tower::{Layer, Service, ServiceExt};
 
-type Refusal = Error<Infallible>;
 type Answer = stockade_limit::ResponseFuture<Inner, u32>;
-
-/// Answers when `open` is notified; `slots` counts the instances that are ready.
-#[derive(Debug, Default)]
-struct Inner {
-    open: Arc<Notify>,
-    calls: Arc<AtomicUsize>,
-    slots: Arc<AtomicUsize>,
-    ready: bool,
-}
-
-impl Clone for Inner {
-    fn clone(&self) -> Self {
-        let Self { open, calls, slots, .. } = self;
-        Self { open: open.clone(), calls: calls.clone(), slots: slots.clone(), ready: false }
-    }
-}
-
-impl Inner {
-    fn give_back(&mut self) -> bool {
-        let ready = std::mem::take(&mut self.ready);
-        self.slots.fetch_sub(usize::from(ready), SeqCst);
-        ready
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.give_back();
-    }
-}
-
-impl Service<u32> for Inner {
-    type Response = u32;
-    type Error = Refusal;
-    type Future = std::pin::Pin<Box<dyn Future<Output = Result<u32, Refusal>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
-        if !std::mem::replace(&mut self.ready, true) {
-            self.slots.fetch_add(1, SeqCst);
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: u32) -> Self::Future {
-        assert!(self.give_back(), "called without being ready");
-        self.calls.fetch_add(1, SeqCst);
-        let open = Arc::clone(&self.open);
-        Box::pin(async move {
-            open.notified().await;
-            Ok(request)
-        })
-    }
-}
 
 fn stack(layer: &LimitLayer) -> (Inner, Limit<Inner>) {
     let inner = Inner::default();
@@ -84,10 +25,6 @@ fn call(svc: &mut Limit<Inner>, request: u32) -> task::Spawn<Answer> {
     let ready = task::spawn(()).enter(|cx, _| svc.poll_ready(cx));
     assert_ready_ok!(ready);
     task::spawn(svc.call(request))
-}
-
-fn reason(error: Refusal) -> Reason {
-    error.rejected().expect("a refusal").reason()
 }
 
 #[tokio::test(start_paused = true)]
@@ -124,7 +61,7 @@ async fn the_queue_is_a_hard_bound_and_beyond_it_the_refusal_comes_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn reject_when_full_takes_no_time_and_is_not_a_timeout() {
+async fn reject_when_full_takes_no_time_and_does_not_report_a_timeout() {
     let (inner, mut svc) = stack(&LimitLayer::new(1).queue(0));
     let _held = call(&mut svc, 0);
     let start = Instant::now();
@@ -134,7 +71,32 @@ async fn reject_when_full_takes_no_time_and_is_not_a_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_abandoned_waiting_clone_does_not_starve_the_others() {
+async fn the_default_mode_does_not_take_10_000_calls_into_its_queue() {
+    let layer = LimitLayer::new(1);
+    let (_, mut svc) = stack(&layer);
+    let mut calls: Vec<_> = (0..10_000).map(|n| call(&mut svc, n)).collect();
+    assert_eq!((layer.handle().in_flight(), layer.handle().waiting()), (1, 1_024));
+    for refused in &mut calls[1_025..] {
+        assert_eq!(reason(assert_ready_err!(refused.poll())), Reason::QueueFull);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn time_spent_waiting_for_a_permit_is_covered_by_a_timeout_outside() {
+    let layer = LimitLayer::new(1);
+    let (inner, mut svc) = stack(&layer);
+    let _held = call(&mut svc, 0);
+    let mut other = svc.clone();
+    let outside = async {
+        other.ready().await?;
+        other.call(1).await
+    };
+    tokio::time::timeout(Duration::from_millis(10), outside).await.unwrap_err();
+    assert_eq!((layer.handle().waiting(), inner.calls.load(SeqCst)), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_abandoned_waiting_clone_keeps_no_place_and_starves_nobody() {
     let layer = LimitLayer::new(1);
     let (inner, mut svc) = stack(&layer);
     let mut first = call(&mut svc, 0);
@@ -161,7 +123,7 @@ async fn an_idle_ready_clone_holds_no_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_finished_future_that_is_kept_holds_nothing() {
+async fn the_permit_is_free_while_a_finished_future_is_kept() {
     let layer = LimitLayer::new(1);
     let (inner, mut svc) = stack(&layer);
     let mut kept = call(&mut svc, 0);
@@ -190,7 +152,7 @@ async fn a_dropped_woken_waiter_passes_its_turn_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_holds_no_readiness_inside() {
+async fn inner_readiness_is_not_held_while_waiting_for_ones_own_permit() {
     let (inner, mut svc) = stack(&LimitLayer::new(1));
     let mut first = call(&mut svc, 0);
     let mut second = call(&mut svc, 1);
@@ -271,8 +233,17 @@ async fn a_panic_inside_gives_the_place_back() {
 fn zero_is_refused_where_it_is_written() {
     let caught = std::panic::catch_unwind(|| LimitLayer::new(0)).unwrap_err();
     let message = caught.downcast_ref::<String>().unwrap();
-    assert_eq!(message, "LimitLayer::new: 0 is not allowed, it has to be from 1 to 4294967295");
+    assert_eq!(message, "LimitLayer::new: 0 is not allowed, it has to be from 1 to 2147483647");
     let wait = |wait| std::panic::catch_unwind(move || LimitLayer::new(1).max_wait(wait)).is_err();
     assert!(wait(Duration::ZERO) && wait(Duration::MAX));
     assert!(!wait(Duration::from_nanos(1)));
+}
+
+#[test]
+fn the_future_of_a_call_that_does_not_wait_is_hardly_larger_than_the_one_inside() {
+    type Large =
+        tower::util::ServiceFn<fn([u8; 1_000]) -> std::future::Ready<Result<[u8; 512], Refusal>>>;
+    let inside = size_of::<std::future::Ready<Result<[u8; 512], Refusal>>>();
+    let outside = size_of::<stockade_limit::ResponseFuture<Large, [u8; 1_000]>>();
+    assert!(outside <= inside + 48, "{outside} around {inside}");
 }

@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Duration};
+use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use stockade_core::LayerError;
 use tokio::time::timeout;
@@ -46,21 +46,30 @@ impl<Req, T, E> Drop for Draining<'_, Req, T, E> {
     }
 }
 
+/// Closes the pool, waits until all workers have ended or `until` has, and stops what is left then.
 pub(crate) async fn drain<Req, T, E: LayerError>(
     shared: Arc<Shared<Req, T, E>>,
-    limit: Duration,
+    until: impl Future<Output = ()>,
 ) -> Drained<Req> {
     let _draining = Draining::begin(&shared);
     let before = shared.stats();
     let mut unfinished = Vec::new();
-    if timeout(limit, shared.tasks.wait()).await.is_err() {
+    let (mut ended, mut until) = (pin!(shared.tasks.wait()), pin!(until));
+    let in_time = poll_fn(|cx| match ended.as_mut().poll(cx) {
+        Poll::Ready(()) => Poll::Ready(true),
+        Poll::Pending => until.as_mut().poll(cx).map(|()| false),
+    });
+    if !in_time.await {
         unfinished = shared.take_back();
         shared.abort();
         // A call that never yields cannot be stopped, and is not waited for.
-        let _ = timeout(GRACE, shared.tasks.wait()).await;
+        let _ = timeout(GRACE, ended).await;
     }
     unfinished.extend(shared.take_back());
     let after = shared.stats();
+    if after.workers == 0 {
+        shared.start.join();
+    }
     let cancelled = after.cancelled - before.cancelled;
     let ended = |stats: &Stats| stats.ended() - stats.handed_back - stats.cancelled;
     Drained {
@@ -69,4 +78,32 @@ pub(crate) async fn drain<Req, T, E: LayerError>(
         stuck: after.workers,
         unfinished,
     }
+}
+
+/// Drains at the first signal; the second, or the end of `limit`, ends the drain.
+pub(crate) async fn shutdown_on<Req, T, E, F>(
+    shared: Arc<Shared<Req, T, E>>,
+    mut signal: impl FnMut() -> F,
+    limit: Duration,
+) -> Drained<Req>
+where
+    E: LayerError,
+    F: Future<Output = ()>,
+{
+    signal().await;
+    let second = signal();
+    let until = async {
+        // An error means that the time is up, and so does a signal.
+        let _ = timeout(limit, second).await;
+    };
+    drain(shared, until).await
+}
+
+/// Closes the pool, hands back what is queued, and stops the workers.
+pub(crate) fn abort<Req, T, E: LayerError>(shared: &Shared<Req, T, E>) -> Vec<Req> {
+    // The queue is handed back here, and not by the last worker to go.
+    let _draining = Draining::begin(shared);
+    let unfinished = shared.take_back();
+    shared.abort();
+    unfinished
 }

@@ -8,14 +8,14 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use stockade_core::{Key, LayerError, Lease, Reason, Rejected, deadline};
+use stockade_core::{Key, LayerError, Lease, Reason, Rejected};
 use tokio::sync::oneshot;
 
 use crate::{
     TrySubmitError,
+    batch::{Run, Ticket},
+    places::Place,
     pool::Handles,
-    run::{self, Run},
-    shared::{Entry, Place},
 };
 
 /// The answer to a job: a future of what the service returns.
@@ -28,7 +28,8 @@ use crate::{
 /// # Cancel safety
 ///
 /// Dropping it cancels the job: one that is queued leaves the queue at once, and its request is dropped; one
-/// that runs is dropped at its next await.
+/// that runs is dropped at its next await. With [`OnDrop::Detach`](crate::OnDrop::Detach) the job goes on
+/// instead, and its answer is dropped.
 #[must_use = "dropping a job cancels it"]
 pub struct Job<Req, T, E> {
     state: JobState<Req, T, E>,
@@ -46,7 +47,7 @@ pub(crate) type Refused<Req, T, E> = (TrySubmitError<Req>, Lease<Handles<Req, T,
 /// The worker's end: whom the answer goes to.
 pub(crate) enum Reply<T, E> {
     One(oneshot::Sender<Result<T, E>>),
-    Run(run::Ticket<T, E>),
+    Run(Ticket<T, E>),
 }
 
 // === impl Job ===
@@ -60,8 +61,7 @@ impl<Req, T, E> Job<Req, T, E> {
         place: &mut Place,
     ) -> Result<Self, Refused<Req, T, E>> {
         let (reply, answer) = oneshot::channel();
-        let (deadline, since) = (deadline::current(), pool.shared.clock());
-        let entry = Entry { request, reply: Reply::One(reply), deadline, since };
+        let entry = pool.shared.entry(request, Reply::One(reply));
         match pool.shared.push(entry, place) {
             Ok(key) => Ok(Self { state: JobState::Accepted { answer, key, pool } }),
             Err((entry, Reason::Closed)) => Err((TrySubmitError::Closed(entry.request), pool)),
@@ -103,7 +103,9 @@ impl<Req, T, E> Drop for Job<Req, T, E> {
         {
             // What runs already learns it from the channel, which is closed now.
             answer.close();
-            pool.shared.withdraw(*key);
+            if !pool.shared.settings.detach {
+                pool.shared.withdraw(*key);
+            }
         }
     }
 }
@@ -122,17 +124,19 @@ impl<Req, T, E> fmt::Debug for Job<Req, T, E> {
 // === impl Reply ===
 
 impl<T, E> Reply<T, E> {
-    /// Whether the caller has gone.
-    pub(crate) fn is_cancelled(&self) -> bool {
+    /// Whether the caller has gone, and the job with him.
+    pub(crate) fn is_cancelled(&self, detach: bool) -> bool {
         match self {
+            Self::One(_) if detach => false,
             Self::One(answer) => answer.is_closed(),
             Self::Run(ticket) => ticket.run.is_cancelled(),
         }
     }
 
-    /// Whether the caller has gone; if not, the worker is woken when he goes.
-    pub(crate) fn poll_cancelled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// The same; if he has not, the worker is woken when he goes.
+    pub(crate) fn poll_cancelled(&mut self, detach: bool, cx: &mut Context<'_>) -> Poll<()> {
         match self {
+            Self::One(_) if detach => Poll::Pending,
             Self::One(answer) => answer.poll_closed(cx),
             Self::Run(ticket) => ticket.poll_cancelled(cx),
         }

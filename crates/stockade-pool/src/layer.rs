@@ -1,10 +1,8 @@
-use std::marker::PhantomData;
-
 use stockade_core::LayerError;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::{Pool, PoolBuilder};
+use crate::{Of, Pool, PoolBuilder};
 
 /// Puts a pool in front of the service inside; made by [`PoolBuilder::into_layer`].
 ///
@@ -32,15 +30,14 @@ use crate::{Pool, PoolBuilder};
 /// ```
 #[derive(Debug)]
 pub struct PoolLayer<Req> {
-    builder: PoolBuilder,
-    _request: PhantomData<fn(Req)>,
+    builder: PoolBuilder<Of<Req>>,
 }
 
 // === impl PoolLayer ===
 
 impl<Req> PoolLayer<Req> {
-    pub(crate) fn new(builder: PoolBuilder) -> Self {
-        Self { builder, _request: PhantomData }
+    pub(crate) fn new(builder: PoolBuilder<Of<Req>>) -> Self {
+        Self { builder }
     }
 }
 

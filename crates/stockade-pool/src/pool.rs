@@ -5,12 +5,14 @@ use std::{
     time::Duration,
 };
 
+use futures_core::Stream;
 use stockade_core::{LayerError, Reason, Shared as Counted, deadline};
+use tokio::{sync::watch, time::sleep};
 use tower_service::Service;
 
 use crate::{
-    Drained, Job, Outcomes, PoolBuilder, Stats, Submit, TrySubmitError, drain,
-    shared::{Place, Shared},
+    Drained, Group, Iter, Job, Outcomes, PoolBuilder, Stats, Streamed, Submit, TrySubmitError,
+    Workers, drain, places::Place, scale::Size, shared::Shared,
 };
 
 /// A handle to a pool of workers, and a `tower` service.
@@ -27,6 +29,11 @@ use crate::{
 ///
 /// [`submit`](Self::submit) also waits for a place, but holds none while the handle is idle.
 ///
+/// A job may submit to its own pool, but not wait there for its own worker: from inside a job the queue has no
+/// room, and a job is accepted only when a worker is free to take it. Otherwise it is refused with
+/// [`Reason::QueueFull`], or comes back from [`try_submit`](Self::try_submit), and the job may do the work
+/// itself. Work that nobody waits for is submitted from a task of its own.
+///
 /// The [deadline](stockade_core::deadline) of the caller goes with the job: it is ambient while the job runs,
 /// and a job whose deadline has passed is not started.
 pub struct Pool<Req, T, E> {
@@ -39,7 +46,7 @@ pub(crate) struct Handles<Req, T, E> {
     pub(crate) shared: Arc<Shared<Req, T, E>>,
 }
 
-/// Watches and drains a pool without keeping it open.
+/// Watches, steers and drains a pool without keeping it open.
 pub struct PoolHandle<Req, T, E> {
     shared: Arc<Shared<Req, T, E>>,
 }
@@ -85,12 +92,30 @@ impl<Req, T, E> Pool<Req, T, E> {
 
     /// Runs all `requests`, and streams what became of them in the order in which they end. Allocates nothing
     /// a job.
-    pub fn run<I>(&self, requests: I) -> Outcomes<I::IntoIter, T, E>
+    pub fn run<I>(&self, requests: I) -> Outcomes<Iter<I::IntoIter>, T, E>
     where
         I: IntoIterator<Item = Req>,
         E: LayerError,
     {
-        Outcomes::new(self.handles.share(), requests.into_iter())
+        Outcomes::new(self.handles.share(), Iter::new(requests.into_iter()))
+    }
+
+    /// The same for a stream of requests, which is polled only while there is room for what it gives. One that
+    /// is not `Unpin` is pinned first, with `std::pin::pin!`.
+    pub fn run_stream<S>(&self, requests: S) -> Outcomes<Streamed<S>, T, E>
+    where
+        S: Stream<Item = Req> + Unpin,
+        E: LayerError,
+    {
+        Outcomes::new(self.handles.share(), Streamed::new(requests))
+    }
+
+    /// Jobs that belong together: awaited all at once, or up to the first that fails.
+    pub fn group(&self) -> Group<Req, T, E>
+    where
+        E: LayerError,
+    {
+        Group::new(self.handles.share())
     }
 
     /// Closes the pool, runs what is queued, and returns when all workers have ended. When `limit` is over
@@ -111,12 +136,24 @@ impl<Req, T, E> Pool<Req, T, E> {
     where
         E: LayerError,
     {
-        drain::drain(Arc::clone(&self.handles.shared), limit).await
+        drain::drain(Arc::clone(&self.handles.shared), sleep(limit)).await
     }
 
-    /// Refuses new jobs from now on; those that are queued will run.
+    /// Refuses new jobs from now on; those that are queued will run. Lifts a [pause](PoolHandle::pause).
     pub fn close(&self) {
         self.handles.shared.close();
+    }
+
+    /// Closes the pool and stops it at once: returns the requests that were not started, in the order in which
+    /// they were queued, and cancels the calls that run at their next await.
+    ///
+    /// Does not wait for them; a [drain](Self::drain) afterwards does. Callers get the same refusals as in a
+    /// drain.
+    pub fn abort(&self) -> Vec<Req>
+    where
+        E: LayerError,
+    {
+        drain::abort(&self.handles.shared)
     }
 
     /// What the pool has done and is doing.
@@ -136,7 +173,7 @@ impl<Req, T, E: LayerError> Service<Req> for Pool<Req, T, E> {
     type Future = Job<Req, T, E>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), E>> {
-        self.handles.shared.poll_place(&mut self.place, cx).map(Ok)
+        self.handles.shared.poll_place(&mut self.place, 1, cx).map(Ok)
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
@@ -197,12 +234,70 @@ impl<Req, T, E> PoolHandle<Req, T, E> {
     where
         E: LayerError,
     {
-        drain::drain(Arc::clone(&self.shared), limit).await
+        drain::drain(Arc::clone(&self.shared), sleep(limit)).await
     }
 
     /// See [`Pool::close`].
     pub fn close(&self) {
         self.shared.close();
+    }
+
+    /// See [`Pool::abort`].
+    pub fn abort(&self) -> Vec<Req>
+    where
+        E: LayerError,
+    {
+        drain::abort(&self.shared)
+    }
+
+    /// Waits for a signal, and [drains](Pool::drain) the pool then. A second signal ends the drain as the end of
+    /// `limit` does: unstarted requests are handed back, and calls are cancelled.
+    ///
+    /// `signal` is called once for each signal and returns a future that ends with it, such as one of
+    /// `tokio::signal::ctrl_c`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future before the first signal changes nothing, and after it leaves the pool closed.
+    ///
+    /// # Panics
+    ///
+    /// In a runtime without time.
+    pub async fn shutdown_on<F>(&self, signal: impl FnMut() -> F, limit: Duration) -> Drained<Req>
+    where
+        E: LayerError,
+        F: Future<Output = ()>,
+    {
+        drain::shutdown_on(Arc::clone(&self.shared), signal, limit).await
+    }
+
+    /// Starts no job until [`resume`](Self::resume). What runs goes on, and the queue takes jobs while it has
+    /// room, for which idle workers do not count meanwhile. A pool that is closed is not paused, so that it
+    /// ends.
+    pub fn pause(&self) {
+        self.shared.pause();
+    }
+
+    /// Ends a [pause](Self::pause).
+    pub fn resume(&self) {
+        self.shared.resume();
+    }
+
+    /// Sets how many workers there are: a number, or a range, as [`PoolBuilder::workers`] takes it. Workers
+    /// that are missing start at once; those that are too many leave, each after the job it runs. What is queued
+    /// stays as it is.
+    ///
+    /// # Panics
+    ///
+    /// If the most is not from 1 to 1,048,576, or the range ends below its start.
+    #[track_caller]
+    pub fn resize(&self, workers: impl Workers) {
+        self.shared.resize(Size::checked("PoolHandle::resize", workers));
+    }
+
+    /// How many workers there are, as it changes.
+    pub fn watch(&self) -> watch::Receiver<usize> {
+        self.shared.size.subscribe()
     }
 }
 

@@ -13,6 +13,8 @@ pub(crate) struct Slot<Req, T, E> {
     /// None once the job is started, or skipped.
     request: Option<Req>,
     skipped: bool,
+    /// It is not to be started, because the pool is overloaded.
+    shed: bool,
     /// None while the slot is empty.
     reply: Option<Reply<T, E>>,
     /// None until the job has ended.
@@ -38,6 +40,7 @@ impl<Req, T, E> Slot<Req, T, E> {
         Self {
             request: None,
             skipped: false,
+            shed: false,
             reply: None,
             end: None,
             deadline: None,
@@ -57,7 +60,7 @@ impl<Req, T, E> Slot<Req, T, E> {
     }
 
     pub(crate) fn fill(&mut self, entry: Entry<Req, T, E>, now: Option<Instant>) {
-        let Entry { request, reply, deadline, since } = entry;
+        let Entry { request, reply, deadline, since, tag: _ } = entry;
         self.request = Some(request);
         self.skipped = false;
         self.reply = Some(reply);
@@ -66,6 +69,14 @@ impl<Req, T, E> Slot<Req, T, E> {
         self.since = since;
         self.started = now;
         self.ended = None;
+    }
+
+    pub(crate) fn set_shed(&mut self, shed: bool) {
+        self.shed = shed;
+    }
+
+    pub(crate) fn is_shed(&self) -> bool {
+        self.shed
     }
 
     /// The request, which is taken when the job is started.
@@ -148,12 +159,12 @@ impl<Req, T, E> Slot<Req, T, E> {
 
 impl<T, E> Reply<T, E> {
     /// Answers a job that no worker has taken.
-    pub(crate) fn refuse(self, error: E) {
+    pub(crate) fn refuse(self, status: Status, error: E) {
         match self {
             Self::One(answer) => discard(answer.send(Err(error))),
             Self::Run(ticket) => ticket.send(|id| Outcome {
                 id,
-                status: Status::Cancelled,
+                status,
                 result: Err(error),
                 queued_for: None,
                 ran_for: None,

@@ -43,6 +43,8 @@ pub struct Stats {
     pub max_queued: usize,
     /// The most jobs that ever ran at once.
     pub max_running: usize,
+    /// The most workers that were ever alive at once.
+    pub max_workers: usize,
     /// How long jobs were queued, if the pool [measures](crate::PoolBuilder::measure).
     pub queue_wait: Option<Percentiles>,
     /// How long jobs ran, if the pool [measures](crate::PoolBuilder::measure).

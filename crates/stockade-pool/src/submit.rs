@@ -4,9 +4,9 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use stockade_core::{LayerError, Lease};
+use stockade_core::{LayerError, Lease, Reason};
 
-use crate::{Job, pool::Handles, shared::Place};
+use crate::{Job, places::Place, pool::Handles};
 
 /// The pool is closed; the request comes back.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -25,7 +25,9 @@ pub enum TrySubmitError<Req> {
 ///
 /// # Errors
 ///
-/// [`Closed`] with the request, if the pool is closed before there is a place.
+/// [`Closed`] with the request, if the pool is closed before there is a place. From inside a job of the same pool
+/// it does not wait: without a free worker the job is refused, and its answer is
+/// [`Reason::QueueFull`].
 ///
 /// # Cancel safety
 ///
@@ -60,8 +62,16 @@ impl<Req, T, E: LayerError> Future for Submit<Req, T, E> {
                     return Poll::Ready(Err(Closed(request)));
                 }
                 Err((TrySubmitError::Full(request), pool)) => {
-                    let (_, pool) = wanted.insert((request, pool));
-                    ready!(pool.shared.poll_place(place, cx));
+                    if pool.shared.is_inside() {
+                        // To wait here might be to wait for oneself.
+                        pool.shared.leave_place(place);
+                        return Poll::Ready(Ok(Job::refused(
+                            pool.shared.rejected(Reason::QueueFull),
+                        )));
+                    }
+                    let (request, pool) = wanted.insert((request, pool));
+                    let weight = pool.shared.rules.tag(request).weight;
+                    ready!(pool.shared.poll_place(place, weight, cx));
                 }
             }
         }

@@ -20,7 +20,10 @@ use tower_service::Service;
 
 use crate::{
     Status,
-    shared::{Seat, Shared},
+    idle::Idle,
+    nested,
+    seat::{Next, Seat},
+    shared::Shared,
     slot::Slot,
 };
 
@@ -28,8 +31,8 @@ type Panic = Box<dyn Any + Send>;
 
 /// Why a worker stopped using its service.
 enum Stopped {
-    /// The pool is closed and the queue empty.
-    Closed,
+    /// The pool is closed and the queue empty, or it can do without this worker.
+    Left,
     /// It panicked, or its readiness failed.
     Broken,
 }
@@ -62,7 +65,7 @@ where
         if let Some(mut service) = build(make, seat).await {
             let before = failures;
             match serve(seat, &mut service, &mut failures).await {
-                Stopped::Closed => return,
+                Stopped::Left => return,
                 Stopped::Broken if before == failures => failures += 1,
                 Stopped::Broken => failures = 1,
             }
@@ -94,7 +97,7 @@ where
 {
     let built = contain(async {
         poll_fn(|cx| make.poll_ready(cx)).await?;
-        make.call(seat.id).await
+        make.call(seat.badge.id).await
     });
     match built.await {
         Ok(Ok(service)) => Some(service),
@@ -104,14 +107,14 @@ where
                 target: "stockade",
                 layer = "pool",
                 name = seat.shared.settings.name,
-                worker = seat.id,
+                worker = seat.badge.id,
                 error = %_error,
                 "a worker could not make its service"
             );
             None
         }
         Err(panic) => {
-            report(panic, &seat.shared, seat.id);
+            report(panic, &seat.shared, seat.badge.id);
             None
         }
     }
@@ -128,8 +131,10 @@ where
     S::Error: LayerError,
 {
     let mut call = pin!(None);
-    let mut hand = Hand { shared: Arc::clone(&seat.shared), worker: seat.id, slot: Slot::new() };
+    let mut hand =
+        Hand { shared: Arc::clone(&seat.shared), worker: seat.badge.id, slot: Slot::new() };
     let mut turn = 0;
+    let (mut idle, mut timer) = (Idle::new(), pin!(None));
     // One poll function, and not an `async fn` a step, so that a job which is answered at once is never stored.
     let stopped = poll_fn(|cx| {
         loop {
@@ -139,6 +144,7 @@ where
                     Ok(Poll::Ready(Err(_))) => return Poll::Ready(Stopped::Broken),
                     Ok(Poll::Pending) => {
                         hand.settle();
+                        seat.unbind();
                         return Poll::Pending;
                     }
                     Err(panic) => {
@@ -156,10 +162,16 @@ where
                     return Poll::Pending;
                 }
                 match seat.poll_next(&mut hand.slot, cx) {
-                    Poll::Ready(true) => {}
-                    Poll::Ready(false) => return Poll::Ready(Stopped::Closed),
+                    Poll::Ready(Next::Job) => idle.end(),
+                    Poll::Ready(Next::Leave) => return Poll::Ready(Stopped::Left),
                     Poll::Pending => {
                         turn = 0;
+                        while seat.is_spare() {
+                            ready!(idle.poll(timer.as_mut(), hand.shared.settings.idle, cx));
+                            if seat.try_leave() {
+                                return Poll::Ready(Stopped::Left);
+                            }
+                        }
                         return Poll::Pending;
                     }
                 }
@@ -212,7 +224,7 @@ impl<Req, T, E: LayerError> Hand<Req, T, E> {
         let request = slot.start();
         // The call, its first poll and its end are one stretch for a job that is answered at once.
         let guarded = guard(|| {
-            let polled = slot.enter(|| {
+            let run = || {
                 if let Some(request) = request {
                     call.set(Some(service.call(request)));
                 }
@@ -220,7 +232,8 @@ impl<Req, T, E: LayerError> Hand<Req, T, E> {
                     Some(call) => call.poll(cx),
                     None => Poll::Pending,
                 }
-            });
+            };
+            let polled = nested::enter(&**shared, || slot.enter(run));
             if let Poll::Ready(answer) = polled {
                 result = Some(answer);
                 call.set(None);
@@ -232,7 +245,9 @@ impl<Req, T, E: LayerError> Hand<Req, T, E> {
                 Poll::Ready(true)
             }
             (Ok(()), None) => {
-                ready!(slot.reply().map_or(Poll::Pending, |reply| reply.poll_cancelled(cx)));
+                let detach = shared.settings.detach;
+                let cancelled = slot.reply().map(|reply| reply.poll_cancelled(detach, cx));
+                ready!(cancelled.unwrap_or(Poll::Pending));
                 self.refuse(Reason::Cancelled);
                 Poll::Ready(self.drop_call(call))
             }
@@ -259,8 +274,10 @@ impl<Req, T, E: LayerError> Hand<Req, T, E> {
     fn refuse_unwanted(&mut self) -> bool {
         let reason = if self.slot.is_expired() {
             Reason::Expired
-        } else if self.slot.reply().is_some_and(|reply| reply.is_cancelled()) {
+        } else if self.is_cancelled() {
             Reason::Cancelled
+        } else if self.slot.is_shed() {
+            Reason::Shed
         } else {
             return false;
         };
@@ -269,15 +286,25 @@ impl<Req, T, E: LayerError> Hand<Req, T, E> {
         true
     }
 
+    fn is_cancelled(&mut self) -> bool {
+        let detach = self.shared.settings.detach;
+        self.slot.reply().is_some_and(|reply| reply.is_cancelled(detach))
+    }
+
     /// Ends the job without an answer of the service.
     #[cold]
     fn refuse(&mut self, reason: Reason) {
         let status = match reason {
             Reason::Expired => Status::Expired,
             Reason::Panicked => Status::Panicked,
+            Reason::Shed => Status::Shed,
             _ => Status::Cancelled,
         };
-        let rejected = self.shared.rejected(reason);
+        let mut rejected = self.shared.rejected(reason);
+        if let (Reason::Shed, Some((_, interval))) = (reason, self.shared.settings.codel) {
+            // By then the queue has drained, or is shed from faster.
+            rejected = rejected.with_retry_after(interval);
+        }
         self.slot.end(status, Err(rejected.into_error()), self.shared.clock());
     }
 
@@ -296,7 +323,7 @@ impl<Req, T, E: LayerError> Drop for Hand<Req, T, E> {
 }
 
 /// Runs what is the user's; a panic is returned.
-fn guard<R>(run: impl FnOnce() -> R) -> Result<R, Panic> {
+pub(crate) fn guard<R>(run: impl FnOnce() -> R) -> Result<R, Panic> {
     catch_unwind(AssertUnwindSafe(run))
 }
 

@@ -33,6 +33,18 @@ pub(crate) struct Bucket {
     full_at: FullAt,
 }
 
+/// What the word of a closed bucket says: it will be full in 544 years, so nobody gets a token. The rest
+/// of the 584 years is room for the arithmetic.
+const CLOSED: u64 = u64::MAX - 2 * MAX_FILL.as_secs() * 1_000_000_000;
+
+/// A number of tokens at an instant: so many nanoseconds, of which each token has taken so many to come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Level {
+    at: Nanos,
+    part: Nanos,
+    of: Nanos,
+}
+
 /// The theoretical arrival time, in nanoseconds. Zero needs no special meaning: a bucket that was full at
 /// zero is full ever since.
 #[derive(Debug, Default)]
@@ -60,15 +72,32 @@ impl Bucket {
         limiter.check().map_err(|not| not.earliest_possible())
     }
 
-    /// Takes the token that somebody has waited for, or says when there will be one.
+    /// Takes so many tokens, all or none, or says when there will be as many; of more than the bucket
+    /// holds, never.
+    #[inline]
+    pub(crate) fn take_many(&self, now: Nanos, cost: NonZeroU32) -> Result<(), Nanos> {
+        // Asked first, because governor multiplies before it compares.
+        if cost > self.burst() {
+            return Err(u64::MAX.into());
+        }
+        let limiter = Limiter::new(self.quota, &self.full_at, Standing::default());
+        limiter.clock().0.set(now);
+        match limiter.check_n(cost) {
+            Ok(decided) => decided.map_err(|not| not.earliest_possible()),
+            Err(_) => Err(u64::MAX.into()),
+        }
+    }
+
+    /// Takes the tokens that somebody has waited for, or says when they will be there.
     ///
     /// Who waits is woken late, by the resolution of the timer at least. So the decision is dated back to
-    /// the instant at which the token was there, by one period at most: over a time `w` at most
-    /// `burst + w / period + 1` calls pass, and that lateness is the 1.
-    pub(crate) fn take_due(&self, now: Nanos) -> Result<(), Nanos> {
+    /// the instant at which the tokens were there, by one period at most: over a time `w` at most
+    /// `burst + w / period + 1` tokens are taken, and that lateness is the 1.
+    pub(crate) fn take_due(&self, now: Nanos, cost: NonZeroU32) -> Result<(), Nanos> {
         loop {
-            let at = self.earliest().max(now.saturating_sub(self.period())).min(now);
-            match self.take(at) {
+            let due = self.due(now, cost.get().into());
+            let at = due.max(now.saturating_sub(self.period())).min(now);
+            match self.take_many(at, cost) {
                 // A call that did not see anybody wait was faster, and there is one more token.
                 Err(earliest) if earliest <= now => {}
                 decided => return decided,
@@ -76,21 +105,73 @@ impl Bucket {
         }
     }
 
-    /// When a token will be there for one who has `ahead` others ahead, if each of them takes one as soon
-    /// as it can. It may be past. (There are others only since the bucket was empty.)
-    pub(crate) fn due(&self, now: Nanos, ahead: usize) -> Nanos {
-        let period = self.period().as_u64();
-        let ahead = u64::try_from(ahead).unwrap_or(u64::MAX);
-        // What has been due for longer than the bucket takes to fill up has run over.
-        let first = self.earliest().max(now.saturating_sub(self.fill()));
-        first.as_u64().saturating_add(period.saturating_mul(ahead)).into()
+    /// When the last of so many tokens will be there, if each is taken as soon as it can be. It may be
+    /// past. (More than the bucket holds are asked for only since it was empty.)
+    pub(crate) fn due(&self, now: Nanos, tokens: u64) -> Nanos {
+        // Counted from an empty bucket, that is by one filling later, so that nothing is below zero. What
+        // has been due for longer than the bucket takes to fill up has run over.
+        let first = (self.full_at.load() + self.period()).max(now);
+        let further = self.period().as_u64().saturating_mul(tokens.saturating_sub(1));
+        Nanos::from(first.as_u64().saturating_add(further)).saturating_sub(self.fill())
     }
 
     /// The number of tokens.
     pub(crate) fn available(&self, now: Nanos) -> u32 {
-        let missing = self.full_at.load().saturating_sub(now);
-        let tokens = self.fill().saturating_sub(missing) / self.period();
-        u32::try_from(tokens).unwrap_or(u32::MAX)
+        u32::try_from(self.level(now) / self.period()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether no token is missing; a closed bucket is not full.
+    pub(crate) fn is_full(&self, now: Nanos) -> bool {
+        self.full_at.load() <= now
+    }
+
+    /// Takes away what would come before the instant `until`: then there is one token.
+    pub(crate) fn penalize(&self, until: Nanos) {
+        let full_at = until + self.fill().saturating_sub(self.period());
+        self.full_at.0.fetch_max(full_at.into(), Ordering::Relaxed);
+    }
+
+    /// Puts a token back that was not used; what does not fit runs over.
+    pub(crate) fn give_back(&self) {
+        let period = self.period().as_u64();
+        let earlier = |full_at: u64| Some(full_at.saturating_sub(period));
+        // It never fails, because the closure never does.
+        let _ = self.full_at.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, earlier);
+    }
+
+    /// Says how full the bucket is, and then gives no token any more, neither to one who looks at this
+    /// moment: its word is not the one that was seen.
+    pub(crate) fn close(&self, now: Nanos) -> Level {
+        let full_at = Nanos::from(self.full_at.0.swap(CLOSED, Ordering::Relaxed));
+        // Later than now after a penalty, or if somebody else had a later clock.
+        let empty_at = full_at.saturating_sub(self.fill());
+        let at = now.max(empty_at);
+        let part = self.fill().saturating_sub(full_at.saturating_sub(at));
+        Level { at, part, of: self.period() }
+    }
+
+    /// Opens a closed bucket, or a new one, with as many tokens; what does not fit runs over.
+    pub(crate) fn open(&self, level: Level) {
+        let part = u128::from(level.part.as_u64()) * u128::from(self.period().as_u64());
+        // Rounded down, so that never more pass than promised.
+        let part = part / u128::from(level.of.as_u64());
+        let part = u64::try_from(part).unwrap_or(u64::MAX).into();
+        let full_at = level.at + self.fill().saturating_sub(part);
+        self.full_at.0.store(full_at.into(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn quota(&self) -> Quota {
+        self.quota
+    }
+
+    /// The number of tokens that fit.
+    pub(crate) fn burst(&self) -> NonZeroU32 {
+        self.quota.burst_size()
+    }
+
+    /// The tokens, parts of them too, in the time they took to come.
+    fn level(&self, now: Nanos) -> Nanos {
+        self.fill().saturating_sub(self.full_at.load().saturating_sub(now))
     }
 
     /// The time in which one token comes.
@@ -102,11 +183,13 @@ impl Bucket {
     fn fill(&self) -> Nanos {
         self.quota.burst_size_replenished_in().into()
     }
+}
 
-    /// Since when, or from when on, there is a token.
-    fn earliest(&self) -> Nanos {
-        self.full_at.load().saturating_sub(self.fill().saturating_sub(self.period()))
-    }
+/// The time in which one of `n` tokens in the time `per` comes, rounded up, so that never more pass than
+/// promised.
+pub(crate) fn period(n: u32, per: Duration) -> Duration {
+    let period = per.as_nanos().div_ceil(u128::from(n));
+    Duration::from_nanos(u64::try_from(period).unwrap_or(u64::MAX))
 }
 
 /// A quota of `burst` tokens, and one more every `period`.
@@ -174,6 +257,8 @@ mod tests {
         n.into()
     }
 
+    const ONE: NonZeroU32 = NonZeroU32::MIN;
+
     #[test]
     fn a_full_bucket_gives_its_burst_and_then_one_token_a_period() {
         for start in [0, 1, 99, 100, 1_000_000] {
@@ -202,9 +287,9 @@ mod tests {
                 assert_eq!(bucket.take(now), Ok(()));
             }
             assert_eq!(bucket.available(now), burst - burst.min(2));
-            assert_eq!(bucket.due(now, usize::MAX), nanos(u64::MAX));
-            let due = bucket.due(now, 0).max(now);
-            assert_eq!(bucket.take_due(due), Ok(()));
+            assert!(bucket.due(now, u64::MAX) > now);
+            let due = bucket.due(now, 1).max(now);
+            assert_eq!(bucket.take_due(due, ONE), Ok(()));
         }
     }
 
@@ -212,12 +297,12 @@ mod tests {
     fn a_late_decision_is_dated_back_by_one_period_at_most() {
         let bucket = bucket(100, 1);
         assert_eq!(bucket.take(nanos(1_000)), Ok(()));
-        assert_eq!(bucket.take_due(nanos(1_099)), Err(nanos(1_100)));
-        assert_eq!(bucket.take_due(nanos(1_130)), Ok(()));
-        assert_eq!(bucket.earliest(), nanos(1_200), "as if it had been taken in time");
-        assert_eq!(bucket.take_due(nanos(1_900)), Ok(()));
-        assert_eq!(bucket.take_due(nanos(1_900)), Ok(()), "the one more");
-        assert_eq!(bucket.take_due(nanos(1_900)), Err(nanos(2_000)));
+        assert_eq!(bucket.take_due(nanos(1_099), ONE), Err(nanos(1_100)));
+        assert_eq!(bucket.take_due(nanos(1_130), ONE), Ok(()));
+        assert_eq!(bucket.due(nanos(1_130), 1), nanos(1_200), "as if it had been taken in time");
+        assert_eq!(bucket.take_due(nanos(1_900), ONE), Ok(()));
+        assert_eq!(bucket.take_due(nanos(1_900), ONE), Ok(()), "the one more");
+        assert_eq!(bucket.take_due(nanos(1_900), ONE), Err(nanos(2_000)));
     }
 
     #[test]
@@ -231,75 +316,128 @@ mod tests {
         assert_eq!(taken, 40_000);
     }
 
-    /// A bucket as one would draw it: a level that is topped up.
+    /// A bucket as one would draw it: a level that is topped up, and below zero after a penalty.
     struct Model {
-        period: u128,
-        full: u128,
-        level: u128,
-        now: u128,
+        period: i128,
+        full: i128,
+        level: i128,
+        now: u64,
     }
 
     impl Model {
-        fn take(&mut self, now: u64) -> Result<(), Nanos> {
-            self.level = self.full.min(self.level + (u128::from(now) - self.now));
-            self.now = u128::from(now);
-            match self.period.checked_sub(self.level) {
-                None | Some(0) => {
-                    self.level -= self.period;
+        fn at(&mut self, now: u64) {
+            self.level = self.full.min(self.level + i128::from(now - self.now));
+            self.now = now;
+        }
+
+        fn take(&mut self, now: u64, cost: u32) -> Result<(), Nanos> {
+            self.at(now);
+            let price = self.period * i128::from(cost);
+            match price - self.level {
+                _ if price > self.full => Err(nanos(u64::MAX)),
+                ..=0 => {
+                    self.level -= price;
                     Ok(())
                 }
-                Some(missing) => Err(nanos(now + u64::try_from(missing).unwrap())),
+                missing => Err(nanos(now + u64::try_from(missing).unwrap())),
             }
+        }
+
+        fn penalize(&mut self, now: u64, pause: u64) {
+            self.at(now);
+            self.level = self.level.min(self.period - i128::from(pause));
         }
     }
 
-    fn gaps() -> impl Strategy<Value = Vec<u64>> {
-        let gap = prop_oneof![Just(0), 0..10_u64, 0..1_000_u64, Just(100_000)];
-        prop::collection::vec(gap, 1..300)
+    #[derive(Clone, Debug)]
+    enum Step {
+        Take(u32),
+        Penalize(u64),
+        SetRate(u64, u32),
+    }
+
+    fn gap() -> impl Strategy<Value = u64> {
+        prop_oneof![Just(0), 0..10_u64, 0..1_000_u64, Just(100_000)]
+    }
+
+    fn steps(with_rates: u32) -> impl Strategy<Value = Vec<(u64, Step)>> {
+        let step = prop_oneof![
+            20 => Just(Step::Take(1)),
+            10 => (1..9_u32).prop_map(Step::Take),
+            2 => (0..5_000_u64).prop_map(Step::Penalize),
+            with_rates => (1..300_u64, 1..20_u32).prop_map(|(p, b)| Step::SetRate(p, b)),
+        ];
+        prop::collection::vec((gap(), step), 1..300)
+    }
+
+    fn cost(n: u32) -> NonZeroU32 {
+        NonZeroU32::new(n).unwrap()
     }
 
     proptest! {
         #[test]
         fn decides_like_a_level_that_is_topped_up(
-            period in 1..300_u64, burst in 1..20_u32, gaps in gaps(),
+            period in 1..300_u64, burst in 1..20_u32, steps in steps(0),
         ) {
             let bucket = bucket(period, burst);
-            let full = u128::from(period) * u128::from(burst);
+            let full = i128::from(period) * i128::from(burst);
             let mut model = Model { period: period.into(), full, level: full, now: 0 };
             let mut now = 0;
-            for gap in gaps {
+            for (gap, step) in steps {
                 now += gap;
-                let (due, tokens) = (bucket.due(nanos(now), 0), bucket.available(nanos(now)));
-                let decided = bucket.take(nanos(now));
-                prop_assert_eq!(decided, model.take(now));
-                match decided {
-                    Ok(()) => prop_assert!(due <= nanos(now) && tokens > 0),
-                    Err(earliest) => {
-                        prop_assert!(tokens == 0);
-                        prop_assert_eq!(due, earliest);
+                match step {
+                    Step::Take(n) => {
+                        let due = bucket.due(nanos(now), n.into());
+                        let decided = match n {
+                            1 if now % 2 == 0 => bucket.take(nanos(now)),
+                            _ => bucket.take_many(nanos(now), cost(n)),
+                        };
+                        prop_assert_eq!(decided, model.take(now, n));
+                        match decided {
+                            Ok(()) => prop_assert!(due <= nanos(now)),
+                            Err(earliest) if n <= burst => prop_assert_eq!(due, earliest),
+                            Err(_) => {}
+                        }
                     }
+                    Step::Penalize(pause) => {
+                        bucket.penalize(nanos(now + pause));
+                        model.penalize(now, pause);
+                    }
+                    Step::SetRate(..) => {}
                 }
-                prop_assert_eq!(u128::from(bucket.available(nanos(now))), model.level / model.period);
+                let tokens = u128::try_from(model.level.max(0) / model.period).unwrap();
+                prop_assert_eq!(u128::from(bucket.available(nanos(now))), tokens);
             }
         }
 
         #[test]
         fn over_any_time_no_more_pass_than_promised_and_one_if_decisions_are_late(
-            n in 1..20_u32, per in 20..2_000_u64, burst in 1..20_u32, gaps in gaps(), late: bool,
+            n in 1..20_u32, per in 20..2_000_u64, burst in 1..20_u32, steps in steps(0), late: bool,
         ) {
             let bucket = bucket(per.div_ceil(n.into()), burst);
             let mut now = 0;
             let mut passed = Vec::new();
-            for gap in gaps {
+            for (gap, step) in steps {
                 now += gap;
-                let decided =
-                    if late { bucket.take_due(nanos(now)) } else { bucket.take(nanos(now)) };
-                if decided.is_ok() {
-                    passed.push(now);
+                match step {
+                    Step::Take(n) if n <= burst => {
+                        let decided = if late {
+                            bucket.take_due(nanos(now), cost(n))
+                        } else {
+                            bucket.take_many(nanos(now), cost(n))
+                        };
+                        if decided.is_ok() {
+                            passed.push((now, u64::from(n)));
+                        }
+                    }
+                    Step::Penalize(pause) => bucket.penalize(nanos(now + pause)),
+                    Step::Take(_) | Step::SetRate(..) => {}
                 }
             }
-            for (i, from) in passed.iter().enumerate() {
-                for (count, to) in (1_u64..).zip(&passed[i..]) {
+            for (i, (from, _)) in passed.iter().enumerate() {
+                let mut count = 0;
+                for (to, tokens) in &passed[i..] {
+                    count += tokens;
                     // In whole numbers: count <= burst + rate * time (+ 1).
                     let allowed = u64::from(burst) + u64::from(late);
                     prop_assert!(count * per <= allowed * per + (to - from) * u64::from(n));
@@ -308,17 +446,71 @@ mod tests {
         }
 
         #[test]
+        fn while_the_rate_changes_no_more_pass_than_each_rate_gives_and_the_larger_burst(
+            steps in steps(3), late: bool,
+        ) {
+            let mut bucket = bucket(100, 5);
+            let (mut now, mut not_before) = (0, 0);
+            // When, the tokens, and what has come until then: one per `period` of each rate.
+            let mut passed: Vec<(u64, f64)> = Vec::new();
+            let (mut come, mut largest) = (0.0, 5);
+            for (gap, step) in steps {
+                now += gap;
+                come += gap as f64 / bucket.period().as_u64() as f64;
+                match step {
+                    Step::Take(n) if n <= bucket.burst().get() => {
+                        let decided = if late {
+                            bucket.take_due(nanos(now), cost(n))
+                        } else {
+                            bucket.take_many(nanos(now), cost(n))
+                        };
+                        if decided.is_ok() {
+                            prop_assert!(now >= not_before, "none during a penalty");
+                            passed.push((n.into(), come));
+                        }
+                    }
+                    Step::Take(_) => {}
+                    Step::Penalize(pause) => {
+                        not_before = not_before.max(now + pause);
+                        bucket.penalize(nanos(now + pause));
+                    }
+                    Step::SetRate(period, burst) => {
+                        let level = bucket.close(nanos(now));
+                        prop_assert!(bucket.take(nanos(now)).is_err(), "a closed one gives none");
+                        bucket = self::bucket(period, burst);
+                        bucket.open(level);
+                        if not_before > now {
+                            bucket.penalize(nanos(not_before));
+                        }
+                        largest = largest.max(burst);
+                    }
+                }
+            }
+            for (i, (_, from)) in passed.iter().enumerate() {
+                let mut count = 0;
+                for (tokens, to) in &passed[i..] {
+                    count += tokens;
+                    let allowed = f64::from(largest) + (to - from) + f64::from(u8::from(late));
+                    prop_assert!(count as f64 <= allowed + 1e-6, "{count} of {allowed}");
+                }
+            }
+        }
+
+        #[test]
         fn a_predicted_wait_is_the_wait(
-            period in 1..300_u64, burst in 1..20_u32, ahead in 0..30_usize, idle in 0..9_000_u64,
+            period in 1..300_u64, burst in 1..20_u32, costs in prop::collection::vec(1..20_u32, 1..30),
+            idle in 0..9_000_u64,
         ) {
             let bucket = bucket(period, burst);
             while bucket.take(nanos(0)).is_ok() {}
             let now = nanos(idle);
-            let predicted = bucket.due(now, ahead).max(now);
+            let costs: Vec<u32> = costs.into_iter().map(|n| n.min(burst)).collect();
+            let sum: u32 = costs.iter().sum();
+            let predicted = bucket.due(now, sum.into()).max(now);
             let mut at = now;
-            for _ in 0..=ahead {
-                // Each takes its token as soon as it is there.
-                while let Err(due) = bucket.take_due(at) {
+            for n in costs {
+                // Each takes its tokens as soon as they are there.
+                while let Err(due) = bucket.take_due(at, cost(n)) {
                     at = due;
                 }
             }

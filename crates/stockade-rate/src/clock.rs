@@ -10,17 +10,17 @@
 
 use governor::nanos::Nanos;
 
-/// A monotonic clock that starts at zero.
+/// A monotonic clock that starts at zero; a clone has the same zero.
 #[cfg(not(feature = "test-util"))]
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Clock {
     source: quanta::Clock,
     start: u64,
 }
 
-/// A monotonic clock that starts at zero and follows tokio's, also when that is paused.
+/// A monotonic clock that starts at zero, as its clones do, and follows tokio's, also when that is paused.
 #[cfg(feature = "test-util")]
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Clock {
     start: tokio::time::Instant,
 }

@@ -10,7 +10,7 @@ use pin_project_lite::pin_project;
 use stockade_core::{LayerError, Rejected};
 use tower_service::Service;
 
-use crate::gate::Waiter;
+use crate::waiter::Waiter;
 
 pin_project! {
     /// The response future of [`Rate`](crate::Rate).
@@ -41,17 +41,29 @@ pin_project! {
 
 pin_project! {
     #[project = StateProj]
-    #[project_replace = StateOwn]
     enum State<S, Req, F> {
         // The call has passed.
         Running { #[pin] future: F },
-        // No token yet. Then: Readying, or Refused.
-        Waiting { #[pin] waiter: Waiter, service: S, request: Req },
-        // The token is taken. Then: Running, or Done with the error of the service.
-        Readying { service: S, request: Req },
-        // Then: Done.
-        Refused { rejected: Rejected },
-        Done,
+        // The call has not passed yet. Then: Running.
+        Slow { slow: Slow<S, Req> },
+    }
+}
+
+/// What most calls never are. They only ask whether they are, and carry no room for it about.
+enum Slow<S, Req> {
+    Waiting(Pin<Box<Waiting<S, Req>>>),
+    Refused(Rejected),
+    Done,
+}
+
+pin_project! {
+    /// A call that waits for its token, and then for the service inside.
+    struct Waiting<S, Req> {
+        #[pin]
+        waiter: Waiter,
+        served: bool,
+        service: S,
+        request: Option<Req>,
     }
 }
 
@@ -66,11 +78,12 @@ where
     }
 
     pub(crate) fn waiting(waiter: Waiter, service: S, request: Req) -> Self {
-        Self { state: State::Waiting { waiter, service, request } }
+        let waiting = Waiting { waiter, served: false, service, request: Some(request) };
+        Self { state: State::Slow { slow: Slow::Waiting(Box::pin(waiting)) } }
     }
 
     pub(crate) fn refused(rejected: Rejected) -> Self {
-        Self { state: State::Refused { rejected } }
+        Self { state: State::Slow { slow: Slow::Refused(rejected) } }
     }
 }
 
@@ -81,58 +94,56 @@ where
 {
     type Output = Result<S::Response, S::Error>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
-        match state.as_mut().project() {
-            StateProj::Running { future } => future.poll(cx),
-            _ => state.poll_passing(cx),
+        loop {
+            match state.as_mut().project() {
+                StateProj::Running { future } => return future.poll(cx),
+                StateProj::Slow { slow } => {
+                    let future = ready!(slow.poll(cx))?;
+                    state.set(State::Running { future });
+                }
+            }
         }
     }
 }
 
-impl<S, Req> State<S, Req, S::Future>
+impl<S, Req> Slow<S, Req>
 where
     S: Service<Req>,
     S::Error: LayerError,
 {
+    /// Ready when the call has passed, with its future; or with what ends it.
     #[cold]
     #[inline(never)]
-    fn poll_passing(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<S::Response, S::Error>> {
-        loop {
-            match self.as_mut().project() {
-                StateProj::Running { future } => return future.poll(cx),
-                StateProj::Waiting { waiter, .. } => {
-                    let decided = ready!(waiter.poll(cx));
-                    if let StateOwn::Waiting { service, request, .. } =
-                        self.as_mut().project_replace(State::Done)
-                    {
-                        self.set(match decided {
-                            Ok(()) => State::Readying { service, request },
-                            Err(rejected) => State::Refused { rejected },
-                        });
-                    }
-                }
-                StateProj::Readying { service, .. } => {
-                    let ready = ready!(service.poll_ready(cx));
-                    if let StateOwn::Readying { mut service, request } =
-                        self.as_mut().project_replace(State::Done)
-                    {
-                        ready?;
-                        self.set(State::Running { future: service.call(request) });
-                    }
-                }
-                StateProj::Refused { rejected } => {
-                    let error = rejected.into_error();
-                    self.set(State::Done);
-                    return Poll::Ready(Err(error));
-                }
-                StateProj::Done => panic!("`ResponseFuture` polled after it was ready"),
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<S::Future, S::Error>> {
+        let passed = match self {
+            Self::Waiting(waiting) => ready!(waiting.as_mut().poll(cx)),
+            Self::Refused(rejected) => Err(rejected.into_error()),
+            Self::Done => panic!("`ResponseFuture` polled after it was ready"),
+        };
+        *self = Self::Done;
+        Poll::Ready(passed)
+    }
+}
+
+impl<S, Req> Waiting<S, Req>
+where
+    S: Service<Req>,
+    S::Error: LayerError,
+{
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<S::Future, S::Error>> {
+        let this = self.project();
+        if !*this.served {
+            if let Err(rejected) = ready!(this.waiter.poll(cx)) {
+                return Poll::Ready(Err(rejected.into_error()));
             }
+            *this.served = true;
         }
+        ready!(this.service.poll_ready(cx))?;
+        let request = this.request.take().expect("a call that panicked is not polled again");
+        Poll::Ready(Ok(this.service.call(request)))
     }
 }
 
@@ -141,12 +152,11 @@ where
     S: Service<Req>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = match self.state {
-            State::Running { .. } => "Running",
-            State::Waiting { .. } => "Waiting",
-            State::Readying { .. } => "Readying",
-            State::Refused { .. } => "Refused",
-            State::Done => "Done",
+        let state = match &self.state {
+            State::Running { .. } => "running",
+            State::Slow { slow: Slow::Waiting(_) } => "waiting",
+            State::Slow { slow: Slow::Refused(_) } => "refused",
+            State::Slow { slow: Slow::Done } => "done",
         };
         f.debug_struct("ResponseFuture").field("state", &state).finish_non_exhaustive()
     }

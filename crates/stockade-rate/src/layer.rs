@@ -1,15 +1,15 @@
 //! The layer, which is the configuration.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{hash::Hash, num::NonZeroU32, time::Duration};
 
 use governor::Quota;
 use stockade_core::config::{MAX_DURATION, MIN_DURATION, allow};
 use tower_layer::Layer;
 
 use crate::{
-    Rate, RateHandle,
+    BackpressureLayer, Costly, Keyed, Policy, Rate, Single,
     bucket::{self, MAX_FILL},
-    gate::{Gate, Rules},
+    gate::Rules,
 };
 
 /// Bounds the rate of calls with a token bucket.
@@ -52,11 +52,11 @@ use crate::{
 /// # }
 /// ```
 #[derive(Clone, Debug)]
-pub struct RateLayer {
+pub struct RateLayer<P = Single> {
     quota: Quota,
     rules: Rules,
     isolated: bool,
-    gate: Arc<Gate>,
+    policy: P,
 }
 
 /// The longest queue, which still fits the keys of its places.
@@ -88,7 +88,76 @@ impl RateLayer {
         Self::every(n, per)
     }
 
-    /// How many calls pass at once after a pause: the tokens that the bucket holds, `n` by default.
+    /// Gives each key a bucket and a queue of its own: a user, a tenant, an address. `key` is asked once a call.
+    ///
+    /// There are at most `max_keys` buckets. A key whose bucket is full is forgotten, which changes nothing
+    /// for it, when new keys come and half the places are taken; where there is no place, a new key shares one further
+    /// bucket, of the same rate, with all others that found none. So memory is bounded whatever keys come,
+    /// and who invents keys gets one bucket's rate for all of them beyond `max_keys`; an idle user whom they
+    /// have displaced shares that. A bucket takes about 300 bytes, and the key twice.
+    ///
+    /// Calls of one key wait in their order and those of another do not mind. The [queue](Self::queue) is
+    /// so long for each key. A call takes a short lock, which all keys share, and hashes its key; one with a
+    /// new key allocates. `key`, and the hash and the comparison of what it returns, should be
+    /// quick; if one panics, `call` does.
+    ///
+    /// ```
+    /// use stockade_core::Error;
+    /// use stockade_rate::RateLayer;
+    /// use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let mut service = ServiceBuilder::new()
+    ///     .layer(RateLayer::per_second(1).queue(0).keyed(|user: &u64| *user, 10_000))
+    ///     .service(service_fn(|user: u64| async move { Ok::<_, Error<()>>(user) }));
+    /// assert!(service.ready().await.unwrap().call(1).await.is_ok());
+    /// assert!(service.ready().await.unwrap().call(1).await.is_err());
+    /// assert!(service.ready().await.unwrap().call(2).await.is_ok());
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// Unless `max_keys` is from 1 to 4,294,967,294.
+    #[track_caller]
+    #[must_use]
+    pub fn keyed<K, F>(self, key: F, max_keys: usize) -> RateLayer<Keyed<K, F>>
+    where
+        K: Hash + Eq + Clone,
+    {
+        let max_keys = allow("RateLayer::keyed, max_keys", max_keys, 1..=MAX_QUEUE);
+        let Self { quota, rules, isolated, policy: _ } = self;
+        RateLayer { quota, rules, isolated, policy: Keyed::new(key, quota, rules, max_keys) }
+    }
+
+    /// Waits in `poll_ready`, and not in the response future: for whoever decides by readiness, such as a
+    /// `Balance`, a load shed, a loop that fetches work or the workers of a pool. See
+    /// [`Backpressure`](crate::Backpressure).
+    ///
+    /// It is the last setter, and not to be had with [`cost`](Self::cost) or [`keyed`](Self::keyed), because in
+    /// `poll_ready` there is no request to look at. It shares the bucket and the queue with the layer it is
+    /// made from and with its clones, unless it is [`isolated`](Self::isolated).
+    ///
+    /// ```compile_fail
+    /// # use stockade_rate::RateLayer;
+    /// RateLayer::per_second(10).cost(|rows: &u32| *rows).backpressure();
+    /// ```
+    #[must_use]
+    pub fn backpressure(self) -> BackpressureLayer {
+        BackpressureLayer::new(self.policy.into_gate(), self.isolated)
+    }
+
+    fn every(n: u32, per: Duration) -> Self {
+        let quota = bucket::quota(bucket::period(n, per), non_zero(n));
+        let rules = Rules { burst: None, queue: 1024, max_wait: None, name: None };
+        Self { quota, rules, isolated: false, policy: Single::new(quota, rules) }
+    }
+}
+
+impl<P: Policy> RateLayer<P> {
+    /// How many calls pass at once after a pause: the tokens that the bucket holds, `n` by default. One that
+    /// is set here stays when the [rate changes](crate::RateHandle::set_rate).
     ///
     /// # Panics
     ///
@@ -97,8 +166,9 @@ impl RateLayer {
     #[must_use]
     pub fn burst(self, burst: u32) -> Self {
         let most = saturate(MAX_FILL.as_nanos() / self.quota.replenish_interval().as_nanos());
-        let quota = self.quota.allow_burst(non_zero(allow("RateLayer::burst", burst, 1..=most)));
-        Self { quota, ..self }.afresh()
+        let burst = non_zero(allow("RateLayer::burst", burst, 1..=most));
+        let rules = Rules { burst: Some(burst), ..self.rules };
+        Self { quota: self.quota.allow_burst(burst), rules, ..self }.afresh()
     }
 
     /// How many calls may wait, 1,024 by default. With 0 none does: a call that finds no token is refused
@@ -141,43 +211,66 @@ impl RateLayer {
         Self { isolated: true, ..self }.afresh()
     }
 
-    /// What there is to see of the bucket and the queue that all services of this layer share. For those
-    /// of an [`isolated`](Self::isolated) layer, ask each service: [`Rate::handle`].
-    pub fn handle(&self) -> RateHandle {
-        RateHandle::new(Arc::clone(&self.gate))
+    /// Lets a call take as many tokens as `cost` says, all at once: so many rows, bytes, or units of a
+    /// provider's. Set again, the last one counts.
+    ///
+    /// Calls pass in the order in which they came, so a costly one lets its tokens gather while the cheap
+    /// ones behind it wait, and a predicted wait is the sum of the costs ahead. A call that costs more than
+    /// the [burst](Self::burst) is refused at once as [`TooCostly`](stockade_core::Reason::TooCostly). One
+    /// that costs 0 takes nothing from anybody: it passes at once, also while others wait.
+    ///
+    /// `cost` is asked once a call. If it panics, `call` does, and no token is taken.
+    ///
+    /// ```
+    /// use stockade_core::Error;
+    /// use stockade_rate::RateLayer;
+    /// use tower::{ServiceBuilder, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let layer = RateLayer::per_second(1_000).cost(|rows: &Vec<u8>| rows.len() as u32);
+    /// let handle = layer.handle();
+    /// let service = ServiceBuilder::new().layer(layer).service(service_fn(
+    ///     |rows: Vec<u8>| async move { Ok::<_, Error<std::io::Error>>(rows) },
+    /// ));
+    /// service.oneshot(vec![7; 300]).await.unwrap();
+    /// assert!(handle.available() <= 701);
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn cost<F>(self, cost: F) -> RateLayer<Costly<F, P>> {
+        let Self { quota, rules, isolated, policy } = self;
+        RateLayer { quota, rules, isolated, policy: Costly::new(cost, policy) }
     }
 
-    fn every(n: u32, per: Duration) -> Self {
-        // Rounded up, so that never more pass than promised.
-        let period = per.as_nanos().div_ceil(u128::from(n));
-        let period = Duration::from_nanos(u64::try_from(period).unwrap_or(u64::MAX));
-        let quota = bucket::quota(period, non_zero(n));
-        let rules = Rules { queue: 1024, max_wait: None, name: None };
-        Self { quota, rules, isolated: false, gate: Arc::new(Gate::new(quota, rules)) }
+    /// What there is to see and to turn of the bucket and the queue that all services of this layer share.
+    /// For those of an [`isolated`](Self::isolated) layer, ask each service: [`Rate::handle`].
+    pub fn handle(&self) -> P::Handle {
+        self.policy.handle()
     }
 
     fn afresh(self) -> Self {
-        Self { gate: Arc::new(Gate::new(self.quota, self.rules)), ..self }
+        Self { policy: self.policy.afresh(self.quota, self.rules), ..self }
     }
 }
 
-impl<S> Layer<S> for RateLayer {
-    type Service = Rate<S>;
+impl<S, P: Policy + Clone> Layer<S> for RateLayer<P> {
+    type Service = Rate<S, P>;
 
-    fn layer(&self, inner: S) -> Rate<S> {
-        let gate = if self.isolated {
-            Arc::new(Gate::new(self.quota, self.rules))
+    fn layer(&self, inner: S) -> Rate<S, P> {
+        let policy = if self.isolated {
+            self.policy.afresh(self.quota, self.rules)
         } else {
-            Arc::clone(&self.gate)
+            self.policy.clone()
         };
-        Rate::new(inner, gate)
+        Rate::new(inner, policy)
     }
 }
 
-fn saturate(n: u128) -> u32 {
+pub(crate) fn saturate(n: u128) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
 
-fn non_zero(n: u32) -> NonZeroU32 {
+pub(crate) fn non_zero(n: u32) -> NonZeroU32 {
     NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN)
 }

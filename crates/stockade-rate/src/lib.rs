@@ -1,15 +1,19 @@
 //! A tower layer that bounds the rate of calls with a token bucket, on `governor`.
 //!
-//! It does not bound how many calls run at the same time, and keeps no state per key or per client.
+//! It does not bound how many calls run at the same time.
 //!
-//! A call takes its token in `call`. If there is none, the call waits inside its response future, in the
-//! order of arrival and in a bounded queue, or is refused at once when it is already known that it could not
-//! be served in time; every refusal says when to come back. The layer is shared: all its clones, all services
-//! it makes and their clones draw on one bucket.
+//! A call takes its token in `call`, or as many as it [costs](RateLayer::cost). If there is none, the call
+//! waits inside its response future, in the order of arrival and in a bounded queue, or is refused at once
+//! when it is already known that it could not be served in time; every refusal says when to come back,
+//! unless there is no such time. The layer is shared: all its clones, all services it makes and their clones
+//! draw on one bucket, or on one [for each key](RateLayer::keyed).
 //!
 //! - [`RateLayer`]: the layer, which is the configuration.
 //! - [`Rate`]: the service, and [`ResponseFuture`], what it returns.
-//! - [`RateHandle`]: what there is to see.
+//! - [`RateHandle`]: what there is to see, and to turn at run time; [`KeyedHandle`] where there is a
+//!   bucket for each key.
+//! - [`Backpressure`]: the service that waits in `poll_ready`, for those who need that.
+//! - [`Policy`]: what a call takes, and from which bucket.
 //!
 //! # Features
 //!
@@ -38,15 +42,24 @@
 //! # }
 //! ```
 
+mod backpressure;
 mod bucket;
 mod clock;
 mod future;
 mod gate;
 mod handle;
+mod keyed;
 mod layer;
+#[cfg(all(test, shuttle))]
+mod model;
+mod policy;
 mod service;
+mod waiter;
 
+pub use backpressure::{Backpressure, BackpressureLayer};
 pub use future::ResponseFuture;
 pub use handle::RateHandle;
+pub use keyed::{Keyed, KeyedHandle};
 pub use layer::RateLayer;
+pub use policy::{Costly, Policy, PolicyFor, Single};
 pub use service::Rate;

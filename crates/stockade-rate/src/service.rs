@@ -1,25 +1,18 @@
 //! The service.
 
-use std::{
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::task::{Context, Poll};
 
-use governor::nanos::Nanos;
 use stockade_core::LayerError;
 use tower_service::Service;
 
-use crate::{
-    RateHandle, ResponseFuture,
-    gate::{Gate, Verdict, Waiter},
-};
+use crate::{Policy, PolicyFor, ResponseFuture, Single, gate::Verdict};
 
 /// A service whose calls pass no faster than a rate.
 ///
 /// It does not bound how many calls run at the same time, and it does not end a call that runs.
 ///
 /// `poll_ready` is the readiness of the service inside: it takes no token and never refuses. `call` takes a
-/// token; if there is none, or others wait for one, the call waits inside its
+/// token, or what the call costs; if there is none, or others wait for one, the call waits inside its
 /// [response future](ResponseFuture), or is refused. Calls wait in the order in which their futures are
 /// first polled. A call that waits and one that is refused let go of the readiness that this service
 /// held, so that nobody occupies a place in the service inside without using it. A clone shares the bucket
@@ -27,8 +20,8 @@ use crate::{
 ///
 /// # Errors
 ///
-/// The errors of the service inside, as they are, and refusals by the layer `"rate"`. Each says in
-/// `retry_after` when the same call would not be refused any more, if nobody else came meanwhile:
+/// The errors of the service inside, as they are, and refusals by the layer `"rate"`. Each but the
+/// last says in `retry_after` when the same call would not be refused any more, if nobody else came meanwhile:
 ///
 /// - [`RateLimited`](stockade_core::Reason::RateLimited): there is no token, and no queue.
 /// - [`QueueFull`](stockade_core::Reason::QueueFull): there is no place in the queue.
@@ -36,6 +29,8 @@ use crate::{
 ///   [`max_wait`](crate::RateLayer::max_wait).
 /// - [`Expired`](stockade_core::Reason::Expired): the wait would end after the
 ///   [deadline](stockade_core::deadline) of the call.
+/// - [`TooCostly`](stockade_core::Reason::TooCostly): the call [costs](crate::RateLayer::cost) more than the
+///   burst. This one says no time, because it would be refused at any.
 ///
 /// # Example
 ///
@@ -54,52 +49,50 @@ use crate::{
 /// # }
 /// ```
 #[derive(Clone, Debug)]
-pub struct Rate<S> {
+pub struct Rate<S, P = Single> {
     inner: S,
-    gate: Arc<Gate>,
+    policy: P,
 }
 
-stockade_core::accessors!(Rate<S>);
+stockade_core::accessors!(Rate<S, P>);
 
 // === impl Rate ===
 
-impl<S> Rate<S> {
-    pub(crate) fn new(inner: S, gate: Arc<Gate>) -> Self {
-        Self { inner, gate }
+impl<S, P: Policy> Rate<S, P> {
+    pub(crate) fn new(inner: S, policy: P) -> Self {
+        Self { inner, policy }
     }
 
-    /// What there is to see of the bucket and the queue of this service.
-    pub fn handle(&self) -> RateHandle {
-        RateHandle::new(Arc::clone(&self.gate))
+    /// What there is to see and to turn of the buckets and the queues of this service.
+    pub fn handle(&self) -> P::Handle {
+        self.policy.handle()
     }
 
     #[cold]
     #[inline(never)]
-    fn knock<Req>(&mut self, now: Nanos, request: Req) -> ResponseFuture<S, Req>
+    fn knock<Req>(&mut self, doubt: P::Doubt, request: Req) -> ResponseFuture<S, Req>
     where
         S: Service<Req> + Clone,
+        P: PolicyFor<Req>,
     {
-        let verdict = self.gate.knock(now);
-        if let Verdict::Pass = verdict {
-            return ResponseFuture::running(self.inner.call(request));
-        }
+        let verdict = self.policy.knock(doubt);
+        let future = match verdict {
+            Verdict::Pass => return ResponseFuture::running(self.inner.call(request)),
+            Verdict::Refuse(rejected) => ResponseFuture::refused(rejected),
+            Verdict::Wait(waiter) => ResponseFuture::waiting(waiter, self.inner.clone(), request),
+        };
         // The instance that is ready holds a place in the service inside: it goes.
         let fresh = self.inner.clone();
         drop(std::mem::replace(&mut self.inner, fresh));
-        match verdict {
-            Verdict::Refuse(rejected) => ResponseFuture::refused(rejected),
-            Verdict::Pass | Verdict::Wait(()) => {
-                let waiter = Waiter::new(Arc::clone(&self.gate));
-                ResponseFuture::waiting(waiter, self.inner.clone(), request)
-            }
-        }
+        future
     }
 }
 
-impl<S, Req> Service<Req> for Rate<S>
+impl<S, P, Req> Service<Req> for Rate<S, P>
 where
     S: Service<Req> + Clone,
     S::Error: LayerError,
+    P: PolicyFor<Req>,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -110,11 +103,12 @@ where
         self.inner.poll_ready(cx)
     }
 
-    #[inline]
+    // Left to itself the compiler calls, and moves the future through memory.
+    #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
-        match self.gate.pass() {
+        match self.policy.pass(&request, None) {
             Ok(()) => ResponseFuture::running(self.inner.call(request)),
-            Err(now) => self.knock(now, request),
+            Err(doubt) => self.knock(doubt, request),
         }
     }
 }

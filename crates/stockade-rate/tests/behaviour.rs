@@ -1,5 +1,7 @@
 //! What the rate limit does, on the paused clock.
 
+mod common;
+
 use std::{
     future::poll_fn,
     pin::pin,
@@ -10,57 +12,16 @@ use std::{
     time::Duration,
 };
 
-use stockade_core::{Error, LayerError, Reason, Rejected, deadline::Deadline};
-use stockade_rate::{Rate, RateLayer, ResponseFuture};
-use stockade_testkit::{Fault, Probe, Readiness, Request, Response};
+use common::{Answer, MS, NS, YEAR, call, future, passes, refusal, service, waiter};
+use stockade_core::{LayerError, Reason, deadline::Deadline};
+use stockade_rate::RateLayer;
+use stockade_testkit::{Readiness, Request};
 use tokio::{
     task::yield_now,
     time::{Instant, advance},
 };
-use tokio_test::{
-    assert_pending, assert_ready, assert_ready_err, assert_ready_ok,
-    task::{self, Spawn},
-};
-use tower::{Layer, Service, ServiceExt};
-
-type Answer = Result<Response, Error<Fault>>;
-type Future = ResponseFuture<Probe, Request>;
-type Call = Spawn<Future>;
-
-const MS: Duration = Duration::from_millis(1);
-const NS: Duration = Duration::from_nanos(1);
-const YEAR: Duration = Duration::from_secs(365 * 86_400);
-
-fn service(layer: RateLayer) -> (Rate<Probe>, Probe) {
-    let probe = Probe::new();
-    (layer.layer(probe.clone()), probe)
-}
-
-/// Makes the service ready and calls it; the future is not polled yet.
-fn future(service: &mut Rate<Probe>, id: u64) -> Future {
-    let mut ready = task::spawn(());
-    assert_ready_ok!(ready.enter(|cx, _| service.poll_ready(cx)));
-    service.call(Request::ready(id))
-}
-
-fn call(service: &mut Rate<Probe>, id: u64) -> Call {
-    task::spawn(future(service, id))
-}
-
-/// A call that waits.
-fn waiter(service: &mut Rate<Probe>, id: u64) -> Call {
-    let mut call = call(service, id);
-    assert_pending!(call.poll());
-    call
-}
-
-fn passes(service: &mut Rate<Probe>, id: u64) -> bool {
-    assert_ready!(call(service, id).poll()).is_ok()
-}
-
-fn refusal(service: &mut Rate<Probe>, id: u64) -> Rejected {
-    *assert_ready_err!(call(service, id).poll()).rejected().expect("a refusal, not a fault")
-}
+use tokio_test::{assert_pending, assert_ready_err, assert_ready_ok, task};
+use tower::{Service, ServiceExt};
 
 /// How many of `calls` calls, made at once by as many tasks, passed by when: in order of their ids.
 async fn pass_times(layer: RateLayer, calls: u64) -> Vec<(Duration, Answer)> {
@@ -392,6 +353,12 @@ async fn after_its_token_a_call_waits_for_the_service_inside() {
 }
 
 // === time ===
+
+#[test]
+#[should_panic = "RateLayer::new, per: 18448560000s is not allowed"]
+fn a_period_beyond_584_years_panics_when_it_is_made_and_not_on_first_use() {
+    let _ = RateLayer::new(1, 585 * YEAR);
+}
 
 #[tokio::test(start_paused = true)]
 async fn works_after_ten_years() {

@@ -53,6 +53,13 @@ fn wrong_configuration_panics_with_value_and_range_at_the_line_of_the_caller() {
             panic_of(|| RateLayer::per_second(1).max_wait(Duration::MAX)),
             "RateLayer::max_wait: 18446744073709551615.999999999s is not allowed",
         ),
+        (
+            panic_of(|| {
+                let _ = RateLayer::per_second(1).keyed::<u8, _>(|key: &u8| *key, 0);
+                RateLayer::per_second(1)
+            }),
+            "RateLayer::keyed, max_keys: 0 is not allowed",
+        ),
     ];
     for ((message, file), expected) in cases {
         assert!(message.starts_with(expected), "{message}");

@@ -13,3 +13,9 @@ async fn keeps_the_contract_while_calls_pass() {
 async fn keeps_the_contract_while_calls_wait() {
     contract(|inner: Probe| RateLayer::per_second(100).burst(1).layer(inner)).run().await.assert();
 }
+
+#[tokio::test(start_paused = true)]
+async fn keeps_the_contract_while_poll_ready_waits() {
+    let layer = || RateLayer::per_second(100).burst(1).backpressure();
+    contract(move |inner: Probe| layer().layer(inner)).run().await.assert();
+}

@@ -50,7 +50,8 @@ pin_project! {
     #[project = StateProj]
     enum State<S, F> {
         Calling { #[pin] attempt: F },
-        Sleeping { #[pin] sleep: Sleep },
+        // Boxed, so that a call which is never repeated carries no room for it about.
+        Sleeping { sleep: Pin<Box<Sleep>> },
         Readying { service: S },
         Done,
     }
@@ -65,6 +66,12 @@ struct Call<Req, S, E, C, I, K> {
     attempts: u32,
     /// When it is too late to begin another one.
     until: Option<Instant>,
+    /// None until an attempt has failed: most calls carry no room for it about.
+    failed: Option<Box<Failed<E>>>,
+}
+
+/// What a call keeps once an attempt has failed.
+struct Failed<E> {
     waits: Option<Waits>,
     /// The error to give up with, so far.
     error: Option<(Weight, E)>,
@@ -106,7 +113,7 @@ where
         until: Option<Instant>,
         lease: Lease<Application<S, C, I, K>>,
     ) -> Self {
-        let call = Call { lease, request, attempts: 1, until, waits: None, error: None };
+        let call = Call { lease, request, attempts: 1, until, failed: None };
         Self { state: State::Calling { attempt }, call: Some(call) }
     }
 }
@@ -168,7 +175,8 @@ where
                         return Poll::Ready(result);
                     }
                     Next::Wait(until) => {
-                        this.state.set(State::Sleeping { sleep: sleep_until(until) });
+                        let sleep = Box::pin(sleep_until(until));
+                        this.state.set(State::Sleeping { sleep });
                     }
                     Next::Begin => this.state.set(State::Readying { service: call.begin() }),
                 }
@@ -180,7 +188,7 @@ where
                     ended = Some((call.classify(&result), result, true));
                 }
                 StateProj::Sleeping { sleep } => {
-                    ready!(sleep.poll(cx));
+                    ready!(sleep.as_mut().poll(cx));
                     this.state.set(State::Readying { service: call.begin() });
                 }
                 StateProj::Readying { service } => {
@@ -224,6 +232,14 @@ where
     }
 }
 
+// === impl Failed ===
+
+impl<E> Default for Failed<E> {
+    fn default() -> Self {
+        Self { waits: None, error: None }
+    }
+}
+
 // === impl Call ===
 
 impl<Req, S, E, C, I, K> Call<Req, S, E, C, I, K>
@@ -252,7 +268,8 @@ where
                 next
             }
             (Ok(next), Err(error)) => {
-                self.error = Some(self.weightier(error, sent));
+                let error = self.weightier(error, sent);
+                self.failed.get_or_insert_with(Box::default).error = Some(error);
                 next
             }
             (Err(reason), result) => {
@@ -286,8 +303,9 @@ where
             Some(request) if harmless || policy.idempotent.may_repeat(request) => {}
             _ => return Err(GaveUp::NotRepeatable),
         }
+        let failed = self.failed.get_or_insert_with(Box::default);
         let waits =
-            self.waits.get_or_insert_with(|| Waits::new(self.lease.state().rng(policy.seed)));
+            failed.waits.get_or_insert_with(|| Waits::new(self.lease.state().rng(policy.seed)));
         let wait = policy.backoff.wait(self.attempts, waits);
         let wait = wait.max(class.after().unwrap_or_default());
         let now = Instant::now();
@@ -318,7 +336,7 @@ where
             _ if !sent => Weight::Unready,
             _ => Weight::Failed,
         };
-        match self.error.take() {
+        match self.failed.as_mut().and_then(|failed| failed.error.take()) {
             Some(before) if before.0 > weight => before,
             _ => (weight, error),
         }

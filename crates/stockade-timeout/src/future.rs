@@ -46,7 +46,7 @@ struct Clock {
 // === impl ResponseFuture ===
 
 impl<F> ResponseFuture<F> {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new(future: F, deadline: Deadline, settings: Settings) -> Self {
         let clock = Clock { timer: None, last_turn: false };
         Self { state: State::Running { future, deadline, settings, clock } }
@@ -60,7 +60,7 @@ where
 {
     type Output = Result<T, E>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
         let StateProj::Running { future, deadline, settings, clock } = state.as_mut().project()

@@ -41,6 +41,8 @@ where
         self.inner.poll_ready(cx)
     }
 
+    // Left to itself the compiler calls, and moves the future through memory.
+    #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
         let mut deadline = Deadline::after(self.settings.limit);
         let future = deadline.enter(|| self.inner.call(request));

@@ -1,0 +1,53 @@
+//! The timer of a worker that is idle and could be spared.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use stockade_core::deadline::saturating_add;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// Tells when a worker has been idle for long. A timer is costly to register, so the one of an idle spell that
+/// ended early stays and is moved when it fires: a worker that is busy now and then registers one a `limit`.
+pub(crate) struct Idle {
+    /// When the spell at hand will have been long.
+    until: Option<Instant>,
+}
+
+// === impl Idle ===
+
+impl Idle {
+    pub(crate) const fn new() -> Self {
+        Self { until: None }
+    }
+
+    /// The worker has a job.
+    #[inline]
+    pub(crate) fn end(&mut self) {
+        self.until = None;
+    }
+
+    /// Ready when the spell has lasted for `limit`; the next one begins then.
+    pub(crate) fn poll(
+        &mut self,
+        mut timer: Pin<&mut Option<Sleep>>,
+        limit: Duration,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        let until = *self.until.get_or_insert_with(|| saturating_add(Instant::now(), limit));
+        if timer.is_none() {
+            timer.set(Some(sleep_until(until)));
+        }
+        while let Some(mut timer) = timer.as_mut().as_pin_mut() {
+            ready!(timer.as_mut().poll(cx));
+            if timer.deadline() >= until {
+                break;
+            }
+            timer.reset(until);
+        }
+        self.end();
+        Poll::Ready(())
+    }
+}

@@ -1,0 +1,217 @@
+//! A worker's side of what is shared: how it asks for a job, sleeps, and leaves.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use stockade_core::{Key, LayerError};
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use crate::{
+    affinity::Bound,
+    scale::Badge,
+    shared::{Chair, Core, Shared, wake},
+    slot::Slot,
+};
+
+/// A worker's standing; dropping it takes the worker off the books.
+pub(crate) struct Seat<Req, T, E: LayerError> {
+    pub(crate) shared: Arc<Shared<Req, T, E>>,
+    pub(crate) badge: Badge,
+    standing: Standing,
+    _token: TaskTrackerToken,
+}
+
+/// Where a worker is on the books.
+#[derive(Debug, Default)]
+struct Standing {
+    sleeping: Option<Key>,
+    idle: bool,
+    /// It has asked for a job before.
+    arrived: bool,
+    /// It sleeps, and the pool could do without it.
+    spare: bool,
+    left: bool,
+    bound: Bound,
+}
+
+/// What a worker is to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Run the job in the slot.
+    Job,
+    /// Leave: the pool is closed and the queue empty, or there are too many workers.
+    Leave,
+}
+
+// === impl Seat ===
+
+impl<Req, T, E: LayerError> Seat<Req, T, E> {
+    pub(crate) fn new(shared: Arc<Shared<Req, T, E>>, chair: Chair) -> Self {
+        let Chair { badge, token } = chair;
+        Self { shared, badge, standing: Standing::default(), _token: token }
+    }
+
+    /// Fills `slot` with the next job. A job in it that has ended goes on the books first, under the same
+    /// lock, and is answered after it.
+    pub(crate) fn poll_next(
+        &mut self,
+        slot: &mut Slot<Req, T, E>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Next> {
+        let Self { shared, standing, badge, .. } = self;
+        let capacity = shared.settings.capacity;
+        let mut core = shared.lock();
+        let ended = slot.has_ended();
+        if ended {
+            core.record(slot);
+        }
+        standing.arrive(&mut core);
+        core.jobs.finish(&mut standing.bound);
+        let (mut worker, mut shed) = (None, false);
+        let too_many = core.counts.workers > core.crew.size.max;
+        let entry = if too_many || core.paused { None } else { core.jobs.pop(&mut standing.bound) };
+        let caller = if let Some(entry) = &entry {
+            shed = core.sheds(entry);
+            standing.set_idle(&mut core, false);
+            core.counts.running += 1;
+            core.counts.max_running = core.counts.max_running.max(core.counts.running);
+            if !core.jobs.is_empty() {
+                worker = core.wake_one();
+            }
+            core.grant(capacity)
+        } else if too_many || core.closed {
+            standing.set_idle(&mut core, false);
+            if too_many {
+                standing.leave(&mut core, *badge);
+                // The wake that it got, if any, is the next one's.
+                worker = core.wake_one();
+            }
+            drop(core);
+            slot.answer(badge.id);
+            wake(worker);
+            return Poll::Ready(Next::Leave);
+        } else {
+            standing.set_idle(&mut core, true);
+            standing.spare = core.counts.workers > core.crew.size.min;
+            standing.sleeping = Some(core.sleepers.push_back(cx.waker().clone()));
+            core.grant(capacity)
+        };
+        let callers = core.grant_light(capacity);
+        drop(core);
+        if ended {
+            slot.answer(badge.id);
+        }
+        wake(caller);
+        if let Some(callers) = callers {
+            callers.into_iter().for_each(wake);
+        }
+        wake(worker);
+        match entry {
+            Some(entry) => {
+                slot.fill(entry, shared.clock());
+                slot.set_shed(shed);
+                Poll::Ready(Next::Job)
+            }
+            None => Poll::Pending,
+        }
+    }
+
+    /// Lets others run what belongs to the key of the job that has ended, because it takes no job for now.
+    pub(crate) fn unbind(&mut self) {
+        if self.standing.bound.lane.is_some() {
+            let mut core = self.shared.lock();
+            core.jobs.finish(&mut self.standing.bound);
+            let worker = core.wake_one();
+            drop(core);
+            wake(worker);
+        }
+    }
+
+    /// Whether it sleeps and the pool could do without it.
+    pub(crate) fn is_spare(&self) -> bool {
+        self.standing.spare
+    }
+
+    /// Leaves after having been idle for long; false if it was woken meanwhile, or is needed.
+    pub(crate) fn try_leave(&mut self) -> bool {
+        let Self { shared, standing, badge, .. } = self;
+        let wanted = shared.wanted();
+        let mut core = shared.lock();
+        let Some(key) = standing.sleeping else { return false };
+        if core.counts.workers <= wanted.max(core.crew.size.min)
+            || core.sleepers.get_mut(key).is_none()
+            || core.has_work()
+        {
+            return false;
+        }
+        standing.arrive(&mut core);
+        standing.set_idle(&mut core, false);
+        standing.leave(&mut core, *badge);
+        true
+    }
+
+    /// The worker's service has to be made anew.
+    pub(crate) fn rebuilding(&mut self) {
+        self.unbind();
+        self.shared.lock().counts.rebuilt += 1;
+    }
+}
+
+impl<Req, T, E: LayerError> Drop for Seat<Req, T, E> {
+    fn drop(&mut self) {
+        let mut core = self.shared.lock();
+        self.standing.arrive(&mut core);
+        self.standing.set_idle(&mut core, false);
+        core.jobs.finish(&mut self.standing.bound);
+        let left = std::mem::replace(&mut self.standing.left, true);
+        if !left {
+            self.standing.leave(&mut core, self.badge);
+        }
+        // A worker that was on its way to a job passes its wake on.
+        let worker = core.wake_one();
+        let last = !left && core.counts.workers == 0;
+        let drained = core.draining > 0;
+        drop(core);
+        wake(worker);
+        self.shared.publish_size();
+        if last && !drained {
+            // The workers were lost with their runtime: nobody will run what is queued.
+            self.shared.close();
+            drop(self.shared.take_back());
+        }
+    }
+}
+
+// === impl Standing ===
+
+impl Standing {
+    /// Takes the worker off the list of sleepers, or notes that it was woken from it.
+    fn arrive<Req, T, E>(&mut self, core: &mut Core<Req, T, E>) {
+        if let Some(key) = self.sleeping.take() {
+            self.spare = false;
+            if core.sleepers.remove(key).is_none() {
+                core.waking = false;
+            }
+        } else if !self.arrived {
+            self.arrived = true;
+            core.crew.coming -= 1;
+        }
+    }
+
+    fn set_idle<Req, T, E>(&mut self, core: &mut Core<Req, T, E>, idle: bool) {
+        match (self.idle, idle) {
+            (false, true) => core.counts.idle += 1,
+            (true, false) => core.counts.idle -= 1,
+            _ => {}
+        }
+        self.idle = idle;
+    }
+
+    fn leave<Req, T, E>(&mut self, core: &mut Core<Req, T, E>, badge: Badge) {
+        self.left = true;
+        core.counts.workers -= 1;
+        core.crew.leave(badge);
+    }
+}

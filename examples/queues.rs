@@ -1,0 +1,54 @@
+//! A rendezvous beside a buffered queue: six jobs come at once, and two workers take 100 ms for each.
+//!
+//! With a queue of 0 a job is accepted only when a worker is free, so the producer waits with the workers. With
+//! a queue of 4 all six are accepted at once, and the producer goes on to other things.
+
+use std::{convert::Infallible, time::Duration};
+
+use stockade::{Error, Pool};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+use tower::service_fn;
+
+const JOB: Duration = Duration::from_millis(100);
+
+#[tokio::main]
+async fn main() {
+    let rendezvous = produce("rendezvous", 0).await;
+    let buffered = produce("buffered", 4).await;
+    assert!(rendezvous >= 2 * JOB, "the last pair waits for two pairs before it");
+    assert!(buffered < JOB, "all are accepted at once");
+}
+
+/// Submits six jobs one after the other; says when the last was accepted.
+async fn produce(name: &str, queue: usize) -> Duration {
+    println!("{name}: a queue of {queue} before 2 workers");
+    let pool = Pool::builder().workers(2).queue(queue).build(service_fn(async |_: u32| {
+        sleep(JOB).await;
+        Ok::<_, Error<Infallible>>(())
+    }));
+    while pool.stats().idle < 2 {
+        tokio::task::yield_now().await;
+    }
+
+    let start = Instant::now();
+    let mut answers = JoinSet::new();
+    for n in 1..=6 {
+        let Ok(job) = pool.submit(n).await else { unreachable!("nobody closes the pool") };
+        println!("  {:>4} ms  job {n} accepted", start.elapsed().as_millis());
+        answers.spawn(async move { (n, job.await.is_ok()) });
+    }
+    let accepted = start.elapsed();
+    while let Some(Ok((n, fine))) = answers.join_next().await {
+        assert!(fine);
+        println!("  {:>4} ms  job {n} done", start.elapsed().as_millis());
+    }
+
+    let stats = pool.stats();
+    assert_eq!((stats.accepted, stats.succeeded, stats.queued), (6, 6, 0));
+    assert!(stats.max_queued <= queue + 2, "never more than the queue and the free workers hold");
+    println!("  the producer was free after {} ms", accepted.as_millis());
+    accepted
+}
