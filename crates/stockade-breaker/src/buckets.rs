@@ -96,6 +96,17 @@ mod tests {
     }
 
     #[test]
+    fn a_window_of_time_keeps_no_calls_so_it_costs_the_same_whatever_their_number() {
+        assert!(!mem::needs_drop::<Buckets>(), "it has nothing on the heap");
+        let start = Instant::now();
+        let mut buckets = Buckets::new(Duration::from_secs(10));
+        for n in 0..1_000_000 {
+            buckets.push(Outcome::SUCCESS, start + Duration::from_micros(n));
+        }
+        assert_eq!(buckets.tally(), Tally { calls: 1_000_000, failures: 0, slow: 0 });
+    }
+
+    #[test]
     fn a_clock_read_that_arrives_late_slides_nothing_back() {
         let start = Instant::now();
         let mut buckets = Buckets::new(Duration::from_secs(10));

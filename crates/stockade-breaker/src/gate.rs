@@ -240,6 +240,10 @@ impl Gate {
         );
         #[cfg(not(feature = "tracing"))]
         let _ = (from, to);
+        // Its lock is not one of the model checker's, under which a thread that takes ours within it may stop.
+        #[cfg(shuttle)]
+        drop(watch);
+        #[cfg(not(shuttle))]
         watch.send_if_modified(|seen| {
             let life = lock(&self.life);
             if !life.watch.same_channel(&watch) {
@@ -252,6 +256,7 @@ impl Gate {
 }
 
 #[cfg(test)]
+#[cfg(not(shuttle))]
 mod tests {
     use super::*;
 

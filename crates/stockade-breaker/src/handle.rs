@@ -45,7 +45,7 @@ pub struct Isolation {
 pub struct Snapshot {
     /// What it does with calls.
     pub state: State,
-    /// The calls in the window. It is empty unless the breaker is closed.
+    /// The calls in the window. It is empty unless the breaker is closed, or on the ramp to it.
     pub calls: u32,
     /// Those of them that failed.
     pub failures: u32,
@@ -93,7 +93,8 @@ impl BreakerHandle {
     /// dropped; if there are several, until the last one is.
     ///
     /// Calls that run already go on, but no longer count. After it the breaker is where it was before:
-    /// closed with an empty window, open for the rest of its time, or half-open with all probes to come.
+    /// closed with an empty window, open for the rest of its time, or half-open with all probes to come,
+    /// or as far on its ramp as it is by then.
     pub fn isolate(&self) -> Isolation {
         self.owner.gate().with(Machine::isolate);
         Isolation { owner: Arc::clone(&self.owner) }

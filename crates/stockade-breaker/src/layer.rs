@@ -11,7 +11,7 @@ use tower_layer::Layer;
 use crate::{
     Breaker, BreakerHandle, Window,
     owner::Owner,
-    settings::{Settings, Slow},
+    settings::{Mode, Settings, Slow},
 };
 
 /// Stops calling a service that fails, and probes it until it has recovered.
@@ -24,9 +24,12 @@ use crate::{
 ///   by what [`consecutive`](Self::consecutive) and [`slow`](Self::slow) say, which are off.
 /// - *Open*: calls are refused at once, for [`open_for`](Self::open_for).
 /// - *Half-open*: as many calls pass as there are [`probes`](Self::probes). When as many have succeeded it
-///   closes; when one fails, or takes longer than [`probe_timeout`](Self::probe_timeout), it opens again,
-///   for twice as long as before. A probe that is dropped gives its place to another.
+///   closes, at once or by a [`ramp`](Self::ramp); when one fails, or takes longer than
+///   [`probe_timeout`](Self::probe_timeout), it opens again, for twice as long as before. A probe that is
+///   dropped gives its place to another.
 /// - *Isolated*: calls are refused by [hand](BreakerHandle::isolate).
+///
+/// It stays closed if it is to [observe only](Self::observe_only), or is [disabled](Self::disabled).
 ///
 /// A call counts for the time in which it was admitted: one from before the breaker opened says nothing
 /// about whether to close it.
@@ -217,6 +220,38 @@ impl<C> BreakerLayer<C> {
     pub fn probe_timeout(self, duration: Duration) -> Self {
         allow("BreakerLayer::probe_timeout", duration, MIN_DURATION..=MAX_DURATION);
         self.set(|settings| settings.probe_timeout = duration)
+    }
+
+    /// After the probes have succeeded, lets a share of the calls pass that grows from a tenth to all of them
+    /// over `duration`, evenly, and refuses the others: so a service that has just recovered is not run
+    /// over. Off by default: it closes as soon as the probes have succeeded.
+    ///
+    /// It is half-open until the ramp is over. The calls count as those of a closed one, so it opens for the
+    /// same reasons, but for twice as long as before.
+    ///
+    /// # Panics
+    ///
+    /// If `duration` is zero or above ten years.
+    #[track_caller]
+    pub fn ramp(self, duration: Duration) -> Self {
+        allow("BreakerLayer::ramp", duration, MIN_DURATION..=MAX_DURATION);
+        self.set(|settings| settings.ramp = Some(duration))
+    }
+
+    /// Stays closed whatever comes, but counts as ever: the handle shows what there is in the window, to choose
+    /// the settings by. Refuses only while it is [isolated](BreakerHandle::isolate) by hand.
+    ///
+    /// It and [`disabled`](Self::disabled) exclude each other, and the last one counts.
+    pub fn observe_only(self) -> Self {
+        self.set(|settings| settings.mode = Mode::Observing)
+    }
+
+    /// Stays closed whatever comes, and counts nothing. Refuses only while it is
+    /// [isolated](BreakerHandle::isolate) by hand.
+    ///
+    /// So a breaker can be turned off by configuration with no other type of the whole service.
+    pub fn disabled(self) -> Self {
+        self.set(|settings| settings.mode = Mode::Disabled)
     }
 
     /// The name of this breaker in refusals and events. None by default.

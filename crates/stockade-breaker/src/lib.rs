@@ -33,6 +33,8 @@ mod future;
 mod gate;
 mod handle;
 mod layer;
+#[cfg(all(test, shuttle))]
+mod model;
 mod owner;
 mod ring;
 mod service;

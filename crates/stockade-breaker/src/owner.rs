@@ -76,6 +76,7 @@ impl Drop for Owner {
 }
 
 #[cfg(test)]
+#[cfg(not(shuttle))]
 mod tests {
     use std::{collections::HashSet, ptr, thread};
 

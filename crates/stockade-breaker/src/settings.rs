@@ -16,7 +16,20 @@ pub(crate) struct Settings {
     pub(crate) open_for: Duration,
     pub(crate) probes: u32,
     pub(crate) probe_timeout: Duration,
+    /// How long the way from the last probe to closed is.
+    pub(crate) ramp: Option<Duration>,
+    pub(crate) mode: Mode,
     pub(crate) name: Option<&'static str>,
+}
+
+/// How much of its work a breaker does. Isolation by hand works in all modes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Normal,
+    /// It counts, but stays closed.
+    Observing,
+    /// It stays closed and counts nothing.
+    Disabled,
 }
 
 /// From when on a call is slow, and how many of them are too many.
@@ -46,6 +59,8 @@ impl Settings {
         open_for: Duration::from_secs(5),
         probes: 3,
         probe_timeout: Duration::from_secs(30),
+        ramp: None,
+        mode: Mode::Normal,
         name: None,
     };
 

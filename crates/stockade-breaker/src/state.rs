@@ -9,15 +9,19 @@
 //!       succeed └─────────────────────────────── HalfOpen
 //! ```
 //!
+//! With a ramp, (3) does not close at once: it is half-open yet, and a growing share of the calls passes. They
+//! count as in Closed. (7) When the ramp is over, it closes, and keeps what it knows; or it opens by (1).
+//!
 //! Two transitions come from outside: (5) `reset` closes from wherever it is. (6) While there are guards
 //! of `isolate`, it is Isolated, and when the last one goes, it is where it was before, with nothing
 //! remembered of the calls of that time.
 //!
-//! Nothing happens by itself: (2), and a probe that takes too long, are noticed by [`Machine::tick`].
+//! Nothing happens by itself: (2), (7), and a probe that takes too long, are noticed by [`Machine::tick`].
 //!
 //! Whenever calls must no longer count for what comes, the epoch moves on. A call carries the epoch in
 //! which it was admitted, and what it reports in another one changes nothing. As every change of the
-//! phase moves the epoch, a call of the epoch at hand was admitted in the phase at hand.
+//! phase but (7) moves the epoch, a call of the epoch at hand was admitted in the phase at hand, or in the
+//! ramp to it.
 
 use std::{fmt, time::Duration};
 
@@ -25,7 +29,7 @@ use stockade_core::deadline;
 use tokio::time::Instant;
 
 use crate::{
-    settings::Settings,
+    settings::{Mode, Settings},
     window::{Outcome, Outcomes, Tally},
 };
 
@@ -37,7 +41,7 @@ pub enum State {
     Closed,
     /// Calls are refused, until the open time is over.
     Open,
-    /// A few calls pass, as probes.
+    /// A few calls pass, as probes; and after that a growing share, where there is a ramp.
     HalfOpen,
     /// Calls are refused, until whoever isolated it gives up their guard.
     Isolated,
@@ -80,7 +84,16 @@ enum Phase {
         running: Vec<Instant>,
         succeeded: u32,
     },
+    Ramping {
+        since: Instant,
+        /// The shares of the calls that came, less the calls that passed: at one, a call passes. So they pass
+        /// as evenly as can be, with nothing left to chance.
+        credit: f64,
+    },
 }
+
+/// The share of the calls that passes where a ramp begins. Without calls there is nothing to be learnt.
+const FLOOR: f64 = 0.1;
 
 // === impl State ===
 
@@ -134,7 +147,7 @@ impl Machine {
             _ if self.guards > 0 => State::Isolated,
             Phase::Closed => State::Closed,
             Phase::Open { .. } => State::Open,
-            Phase::HalfOpen { .. } => State::HalfOpen,
+            Phase::HalfOpen { .. } | Phase::Ramping { .. } => State::HalfOpen,
         }
     }
 
@@ -144,13 +157,15 @@ impl Machine {
 
     /// Whether a call has to know when it began, because slow ones count.
     pub(crate) const fn is_timed(&self) -> bool {
-        self.settings.slow.is_some()
+        self.settings.slow.is_some() && !matches!(self.settings.mode, Mode::Disabled)
     }
 
     /// Whether it is closed and one more success would change nothing: the window is full of them, so
-    /// the one that comes in is the same as the one that leaves.
+    /// the one that comes in is the same as the one that leaves; or nothing counts.
     pub(crate) fn is_clean(&self) -> bool {
-        self.state() == State::Closed && !self.is_timed() && self.outcomes.is_clean()
+        let is_clean =
+            self.settings.mode == Mode::Disabled || !self.is_timed() && self.outcomes.is_clean();
+        self.state() == State::Closed && is_clean
     }
 
     /// Whether a call that ends `now` took so long that it counts as slow.
@@ -173,7 +188,7 @@ impl Machine {
         self.settings.window.needs_clock() || matches!(self.phase, Phase::HalfOpen { .. })
     }
 
-    /// Notices what the time has brought: (2), and (4) for a probe that takes too long.
+    /// Notices what the time has brought: (2), (7), and (4) for a probe that takes too long.
     pub(crate) fn tick(&mut self, now: Instant, random: f64) {
         match self.phase {
             Phase::Closed => self.outcomes.slide(now),
@@ -181,8 +196,20 @@ impl Machine {
                 self.enter(Phase::probation()); // (2)
             }
             Phase::HalfOpen { .. } if self.is_overdue(now) => self.open(now, random), // (4)
+            Phase::Ramping { since, .. } if self.ramped(since, now) >= 1.0 => {
+                self.phase = Phase::Closed; // (7)
+                self.reopened = 0;
+                self.outcomes.slide(now);
+            }
+            Phase::Ramping { .. } => self.outcomes.slide(now),
             Phase::Open { .. } | Phase::HalfOpen { .. } => {}
         }
+    }
+
+    /// How far a ramp is that began at `since`: from 0 to 1 where it is over.
+    fn ramped(&self, since: Instant, now: Instant) -> f64 {
+        let elapsed = now.saturating_duration_since(since);
+        self.settings.ramp.map_or(1.0, |ramp| elapsed.div_duration_f64(ramp))
     }
 
     /// Lets a call pass, or not.
@@ -191,8 +218,19 @@ impl Machine {
         if self.guards > 0 {
             return None;
         }
+        let share = match self.phase {
+            Phase::Ramping { since, .. } => self.ramped(since, now).max(FLOOR),
+            _ => 1.0,
+        };
         match &mut self.phase {
             Phase::Closed => {}
+            Phase::Ramping { credit, .. } => {
+                *credit += share;
+                if *credit < 1.0 {
+                    return None;
+                }
+                *credit -= 1.0;
+            }
             Phase::HalfOpen { running, succeeded }
                 if running.len() < (self.settings.probes - *succeeded) as usize =>
             {
@@ -212,7 +250,7 @@ impl Machine {
         outcome: Option<Outcome>,
         now: Option<Instant>,
     ) -> bool {
-        if stamp.epoch != self.epoch {
+        if stamp.epoch != self.epoch || self.settings.mode == Mode::Disabled {
             return false;
         }
         // Also when this very probe was too slow, whatever it says.
@@ -220,12 +258,12 @@ impl Machine {
             return true; // (4)
         }
         match (&mut self.phase, outcome) {
-            (Phase::Open { .. }, _) | (Phase::Closed, None) => false,
-            (Phase::Closed, Some(outcome)) => {
+            (Phase::Open { .. }, _) | (Phase::Closed | Phase::Ramping { .. }, None) => false,
+            (Phase::Closed | Phase::Ramping { .. }, Some(outcome)) => {
                 self.outcomes.push(outcome, now);
                 self.consecutive =
                     if outcome.failed { self.consecutive.saturating_add(1) } else { 0 };
-                self.is_failing() // (1)
+                self.is_failing() && self.settings.mode == Mode::Normal // (1)
             }
             (Phase::HalfOpen { running, succeeded }, outcome) => {
                 if let Some(slot) = running.iter().position(|at| Some(*at) == stamp.started) {
@@ -236,7 +274,7 @@ impl Machine {
                     Some(Outcome::SUCCESS) => {
                         *succeeded += 1;
                         if *succeeded >= self.settings.probes {
-                            self.close(); // (3)
+                            self.recover(now); // (3)
                         }
                         false
                     }
@@ -248,7 +286,7 @@ impl Machine {
 
     /// (1) and (4).
     pub(crate) fn open(&mut self, now: Instant, random: f64) {
-        if matches!(self.phase, Phase::HalfOpen { .. }) {
+        if matches!(self.phase, Phase::HalfOpen { .. } | Phase::Ramping { .. }) {
             self.reopened = self.reopened.saturating_add(1);
         }
         self.opened += 1;
@@ -256,7 +294,15 @@ impl Machine {
         self.enter(Phase::Open { until: deadline::saturating_add(now, time) });
     }
 
-    /// (5), and (3).
+    /// (3).
+    fn recover(&mut self, now: Option<Instant>) {
+        match now.filter(|_| self.settings.ramp.is_some()) {
+            Some(since) => self.enter(Phase::Ramping { since, credit: 0.0 }),
+            None => self.close(),
+        }
+    }
+
+    /// (5), and (3) without a ramp.
     pub(crate) fn close(&mut self) {
         self.reopened = 0;
         self.enter(Phase::Closed);
@@ -302,7 +348,7 @@ impl Machine {
     pub(crate) const fn probes(&self) -> usize {
         match &self.phase {
             Phase::HalfOpen { running, .. } => running.len(),
-            Phase::Closed | Phase::Open { .. } => 0,
+            Phase::Closed | Phase::Open { .. } | Phase::Ramping { .. } => 0,
         }
     }
 
@@ -324,7 +370,7 @@ impl Machine {
             Phase::HalfOpen { running, .. } => running
                 .iter()
                 .any(|at| now.saturating_duration_since(*at) >= self.settings.probe_timeout),
-            Phase::Closed | Phase::Open { .. } => false,
+            Phase::Closed | Phase::Open { .. } | Phase::Ramping { .. } => false,
         }
     }
 

@@ -1,11 +1,18 @@
 //! When a breaker lets calls pass, on the paused clock.
 
-use std::{sync::atomic::Ordering::SeqCst, thread, time::Duration};
+use std::{
+    future::Future,
+    pin::pin,
+    sync::{Arc, Mutex, atomic::Ordering::SeqCst},
+    task::{Context, Wake, Waker},
+    thread,
+    time::Duration,
+};
 
 use common::{
     Ask, Backend, Readiness, SECOND, ask, half_open, layer, opened, refusal, start, subject,
 };
-use stockade_breaker::{BreakerLayer, State, Window};
+use stockade_breaker::{BreakerHandle, BreakerLayer, State, Window};
 use stockade_core::{Error, LayerError, Reason};
 use tokio::time::{Instant, advance};
 use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok, task::spawn};
@@ -445,6 +452,30 @@ async fn a_watcher_sees_the_state_after_every_transition() {
     assert_eq!(*watch.borrow_and_update(), State::Closed);
     drop((breaker, handle));
     watch.changed().await.unwrap_err();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waker_of_a_watcher_may_read_the_state_and_reset_it() {
+    struct Resets(BreakerHandle, Mutex<Vec<State>>);
+
+    impl Wake for Resets {
+        fn wake(self: Arc<Self>) {
+            self.1.lock().unwrap().push(self.0.state());
+            self.0.reset();
+        }
+    }
+
+    let (mut breaker, _) = subject();
+    let waker = Arc::new(Resets(breaker.handle(), Mutex::default()));
+    let mut watch = breaker.handle().watch();
+    let mut changed = pin!(watch.changed());
+    let task = Waker::from(Arc::clone(&waker));
+    assert!(changed.as_mut().poll(&mut Context::from_waker(&task)).is_pending());
+    for _ in 0..4 {
+        ask(&mut breaker, Ask::Fail).await.unwrap_err();
+    }
+    assert_eq!(*waker.1.lock().unwrap(), [State::Open]);
+    assert_eq!(breaker.handle().state(), State::Closed);
 }
 
 #[test]

@@ -24,7 +24,8 @@ fn panic_of(wrong: impl FnOnce() + panic::UnwindSafe) -> (String, String) {
 
 #[test]
 fn wrong_configuration_panics_where_it_is_written_with_the_value_and_the_range() {
-    let cases: [(fn(), &str); 17] = [
+    let cases: [(fn(), &str); 18] = [
+        (|| drop(BreakerLayer::new().ramp(Duration::ZERO)), "ramp: 0ns is"),
         (
             || drop(BreakerLayer::new().probes(0)),
             "probes: 0 is not allowed, it has to be from 1 to 1000",
@@ -96,5 +97,7 @@ fn the_bounds_themselves_are_allowed() {
         .open_for(ten_years)
         .probes(1_000)
         .probe_timeout(smallest)
-        .probe_timeout(ten_years);
+        .probe_timeout(ten_years)
+        .ramp(smallest)
+        .ramp(ten_years);
 }
