@@ -26,7 +26,7 @@ use std::{
 };
 
 use tokio::{
-    runtime,
+    runtime, task,
     time::{Instant, Sleep, sleep_until},
 };
 
@@ -65,8 +65,9 @@ struct Driver {
 static LISTS: Mutex<Vec<&'static List>> = Mutex::new(Vec::new());
 
 thread_local! {
-    /// The list that was last used on this thread, and whose it was.
-    static LAST: Cell<Option<(runtime::Id, &'static List)>> = const { Cell::new(None) };
+    /// The list that was last used on this thread, and for whom. A task stays with its runtime, so for the same
+    /// task the runtime need not be looked at again, which counts a reference to it up and down.
+    static LAST: Cell<Option<(task::Id, runtime::Id, &'static List)>> = const { Cell::new(None) };
 }
 
 /// A deadline that comes earlier than the driver wakes by less than this waits for it.
@@ -81,14 +82,8 @@ impl Timer {
     ///
     /// Outside a tokio runtime, or in one without time.
     pub fn register(at: Instant, cx: &mut Context<'_>) -> Self {
-        let Ok(runtime) = runtime::Handle::try_current() else {
-            panic!(
-                "stockade: a call that waits needs a timer, and there is no tokio runtime here; \
-                 call the service inside one, with `enable_time`"
-            );
-        };
         let waker = cx.waker().clone();
-        let (list, mut inner) = List::of(runtime.id());
+        let (list, mut inner) = List::current();
         let place = inner.entries.enter(at, waker);
         let driver = &mut inner.driver;
         let wanted = if driver.running {
@@ -102,7 +97,7 @@ impl Timer {
             driver.wake();
         }
         if start {
-            list.start_driver(at, &runtime);
+            list.start_driver(at);
         }
         Self { list, place }
     }
@@ -116,7 +111,7 @@ impl Timer {
         if !std::mem::replace(&mut inner.driver.running, true) {
             drop(inner);
             // The runtime that the timer was registered on is gone.
-            self.list.start_driver(at, &runtime::Handle::current());
+            self.list.start_driver(at);
         }
         Poll::Pending
     }
@@ -137,10 +132,11 @@ impl List {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The list of `runtime`, locked.
-    fn of(runtime: runtime::Id) -> (&'static Self, MutexGuard<'static, Inner>) {
-        if let Some((last, list)) = LAST.get()
-            && last == runtime
+    /// The list of the current runtime, locked.
+    #[inline]
+    fn current() -> (&'static Self, MutexGuard<'static, Inner>) {
+        if let Some((task, runtime, list)) = LAST.get()
+            && task::try_id() == Some(task)
         {
             let inner = list.lock();
             // Another runtime may have got it since.
@@ -148,8 +144,9 @@ impl List {
                 return (list, inner);
             }
         }
+        let runtime = here().id();
         let list = Self::find(runtime);
-        LAST.set(Some((runtime, list)));
+        LAST.set(task::try_id().map(|task| (task, runtime, list)));
         (list, list.lock())
     }
 
@@ -179,10 +176,11 @@ impl List {
         list
     }
 
-    fn start_driver(&'static self, at: Instant, runtime: &runtime::Handle) {
+    #[cold]
+    fn start_driver(&'static self, at: Instant) {
         // Made here, so that a runtime without time panics at the call and not in the task.
         let sleep = sleep_until(at);
-        runtime.spawn(drive(Lost(Some(self)), sleep));
+        here().spawn(drive(Lost(Some(self)), sleep));
     }
 
     /// Wakes whoever is due; says when the next one is, or that the driver ends.
@@ -211,6 +209,18 @@ impl List {
         drop(inner);
         left.into_iter().for_each(Waker::wake);
     }
+}
+
+/// The current runtime.
+#[track_caller]
+fn here() -> runtime::Handle {
+    let Ok(runtime) = runtime::Handle::try_current() else {
+        panic!(
+            "stockade: a call that waits needs a timer, and there is no tokio runtime here; call the service \
+             inside one, with `enable_time`"
+        );
+    };
+    runtime
 }
 
 // === the driver ===
@@ -247,7 +257,7 @@ impl Drop for Lost {
 mod tests {
     use std::{future::Future, sync::Arc};
 
-    use tokio_test::{assert_pending, assert_ready, task};
+    use tokio_test::{assert_pending, assert_ready, task as polled};
 
     use super::*;
 
@@ -265,7 +275,7 @@ mod tests {
 
     /// The list of the test's own runtime.
     fn mine() -> MutexGuard<'static, Inner> {
-        List::of(runtime::Handle::current().id()).1
+        List::find(runtime::Handle::current().id()).lock()
     }
 
     const MS: Duration = Duration::from_millis(1);
@@ -281,7 +291,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_earlier_deadline_wakes_the_driver() {
         let long = tokio::spawn(wait(1_000 * MS));
-        tokio::task::yield_now().await;
+        task::yield_now().await;
         let short = wait(10 * MS).await;
         assert!(short <= 12 * MS, "{short:?}");
         assert!(long.await.unwrap() >= 1_000 * MS);
@@ -307,7 +317,7 @@ mod tests {
                 list.push(after);
             }
         }
-        tokio::task::yield_now().await;
+        task::yield_now().await;
         given_up.into_iter().for_each(|call| call.abort());
         tokio::time::sleep(Duration::from_secs(300)).await;
         let fired = std::mem::take(&mut *fired.lock().unwrap());
@@ -321,7 +331,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_dropped_timer_leaves_nothing_and_the_driver_ends() {
-        let mut waiting = task::spawn(wait(5 * MS));
+        let mut waiting = polled::spawn(wait(5 * MS));
         assert_pending!(waiting.poll());
         drop(waiting);
         assert!(mine().entries.is_empty());
@@ -337,12 +347,12 @@ mod tests {
         let lists = || {
             let runtime = runtime::Builder::new_current_thread().enable_time().build().unwrap();
             runtime.block_on(async {
-                let mut waiting = task::spawn(wait(1_000_000 * MS));
+                let mut waiting = polled::spawn(wait(1_000_000 * MS));
                 assert_pending!(waiting.poll());
             });
             let id = runtime.handle().id();
             drop(runtime);
-            assert!(!List::of(id).1.driver.running);
+            assert!(!List::find(id).lock().driver.running);
             LISTS.lock().unwrap().len()
         };
         let most = (0..50).map(|_| lists()).max();
@@ -354,7 +364,7 @@ mod tests {
     fn waiters_outlive_the_runtime_they_registered_on() {
         let build = || runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let first = build();
-        let mut waiting = task::spawn(Box::pin(wait(20 * MS)));
+        let mut waiting = polled::spawn(Box::pin(wait(20 * MS)));
         {
             let _inside = first.enter();
             assert_pending!(waiting.poll());
@@ -368,7 +378,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "no tokio runtime here")]
     fn outside_a_runtime_it_says_so() {
-        let mut waiting = task::spawn(wait(MS));
+        let mut waiting = polled::spawn(wait(MS));
         assert_ready!(waiting.poll());
     }
 
