@@ -8,7 +8,7 @@
 //! - [`Class`] and [`Classify`]: the one way to judge a result, for retry and breaker alike.
 //! - [`deadline`]: the ambient deadline, by which a call must have ended.
 //! - [`attempts`]: how often the call at hand has been tried.
-//! - [`Timer`], [`Queue`], [`Recycler`], [`Shared`], [`config`] and [`sync`]: what layers are built from.
+//! - [`Timer`], [`Queue`], [`Recycler`], [`config`] and [`sync`]: what layers are built from.
 //!
 //! It does not know any layer, and it starts nothing unless a timer is registered.
 //!
@@ -51,7 +51,6 @@ mod macros;
 mod queue;
 mod recycler;
 mod rejected;
-mod shared;
 pub mod sync;
 mod timer;
 
@@ -60,6 +59,5 @@ pub use error::{BoxError, Error, LayerError};
 pub use queue::{Key, Queue};
 pub use recycler::Recycler;
 pub use rejected::{Reason, Rejected};
-pub use shared::{Lease, Shared};
 pub use sync::lock;
 pub use timer::Timer;

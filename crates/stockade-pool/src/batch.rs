@@ -11,9 +11,11 @@ use stockade_core::sync::{
     Mutex,
     atomic::{AtomicBool, Ordering::*},
 };
-use stockade_core::{Key, LayerError, Lease, Queue, Reason, lock};
+use stockade_core::{Key, LayerError, Queue, Reason, lock};
 
-use crate::{Outcome, Status, job::Reply, places::Place, pool::Handles, worker::discard};
+use crate::{
+    Outcome, Status, job::Reply, lease::Lease, places::Place, pool::Handles, worker::discard,
+};
 
 /// The caller's end of jobs that belong together. Dropping it cancels them.
 pub(crate) struct Batch<Req, T, E> {

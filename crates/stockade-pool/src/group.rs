@@ -1,10 +1,11 @@
 use std::{fmt, future::poll_fn, task::Poll};
 
-use stockade_core::{LayerError, Lease};
+use stockade_core::LayerError;
 
 use crate::{
     Closed, Outcome,
     batch::{Batch, NotYet},
+    lease::Lease,
     pool::Handles,
 };
 

@@ -8,12 +8,13 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use stockade_core::{Key, LayerError, Lease, Reason, Rejected};
+use stockade_core::{Key, LayerError, Reason, Rejected};
 use tokio::sync::oneshot;
 
 use crate::{
     TrySubmitError,
     batch::{Run, Ticket},
+    lease::Lease,
     places::Place,
     pool::Handles,
 };

@@ -51,6 +51,7 @@ mod group;
 mod idle;
 mod job;
 mod layer;
+mod lease;
 #[cfg(all(test, shuttle))]
 mod model;
 mod nested;

@@ -6,7 +6,9 @@ use std::{
 };
 
 use futures_core::Stream;
-use stockade_core::{LayerError, Reason, Shared as Counted, deadline};
+use stockade_core::{LayerError, Reason, deadline};
+
+use crate::lease::Counted;
 use tokio::{sync::watch, time::sleep};
 use tower_service::Service;
 

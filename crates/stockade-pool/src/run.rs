@@ -9,11 +9,12 @@ use std::{
 };
 
 use futures_core::Stream;
-use stockade_core::{LayerError, Lease};
+use stockade_core::LayerError;
 
 use crate::{
     Outcome,
     batch::{Batch, NotYet},
+    lease::Lease,
     pool::Handles,
     source::{Iter, Source},
 };

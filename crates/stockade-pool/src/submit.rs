@@ -4,9 +4,9 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use stockade_core::{LayerError, Lease, Reason};
+use stockade_core::{LayerError, Reason};
 
-use crate::{Job, places::Place, pool::Handles};
+use crate::{Job, lease::Lease, places::Place, pool::Handles};
 
 /// The pool is closed; the request comes back.
 #[derive(Clone, Copy, PartialEq, Eq)]

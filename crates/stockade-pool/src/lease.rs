@@ -8,29 +8,29 @@ use std::{fmt, ops::Deref, sync::Arc};
 /// called more than a few times gets a count of its own, and its calls no longer touch the one that
 /// the others use. A clone that is called once (`svc.clone().oneshot(req)`) keeps to the count of the
 /// handle it came from, and allocates nothing.
-pub struct Shared<T> {
+pub(crate) struct Counted<T> {
     lease: Lease<T>,
     calls: u8,
 }
 
 /// Keeps the shared state alive for one call.
 #[expect(clippy::redundant_allocation, reason = "the outer count is one handle's own")]
-pub struct Lease<T>(Arc<Arc<T>>);
+pub(crate) struct Lease<T>(Arc<Arc<T>>);
 
 /// The call at which a handle gets a count of its own.
 const SETTLED: u8 = 4;
 
-// === impl Shared ===
+// === impl Counted ===
 
-impl<T> Shared<T> {
+impl<T> Counted<T> {
     /// A handle to `state`.
-    pub fn new(state: Arc<T>) -> Self {
+    pub(crate) fn new(state: Arc<T>) -> Self {
         Self { lease: Lease(Arc::new(state)), calls: 0 }
     }
 
     /// A lease for one call.
     #[inline]
-    pub fn lease(&mut self) -> Lease<T> {
+    pub(crate) fn lease(&mut self) -> Lease<T> {
         if self.calls < SETTLED {
             self.settle();
         }
@@ -46,23 +46,23 @@ impl<T> Shared<T> {
     }
 
     /// A lease for one call, from a handle that may be shared itself; it stays with the count it has.
-    pub fn share(&self) -> Lease<T> {
+    pub(crate) fn share(&self) -> Lease<T> {
         self.lease.clone()
     }
 
     /// The state itself.
-    pub fn state(&self) -> &Arc<T> {
+    pub(crate) fn state(&self) -> &Arc<T> {
         &self.lease.0
     }
 }
 
-impl<T> Clone for Shared<T> {
+impl<T> Clone for Counted<T> {
     fn clone(&self) -> Self {
         Self { lease: self.lease.clone(), calls: 0 }
     }
 }
 
-impl<T> Deref for Shared<T> {
+impl<T> Deref for Counted<T> {
     type Target = T;
 
     #[inline]
@@ -71,20 +71,13 @@ impl<T> Deref for Shared<T> {
     }
 }
 
-impl<T: fmt::Debug> fmt::Debug for Shared<T> {
+impl<T: fmt::Debug> fmt::Debug for Counted<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         T::fmt(self, f)
     }
 }
 
 // === impl Lease ===
-
-impl<T> Lease<T> {
-    /// The state itself.
-    pub fn state(&self) -> &Arc<T> {
-        &self.0
-    }
-}
 
 impl<T> Clone for Lease<T> {
     #[inline]
@@ -114,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_handle_that_is_called_often_gets_its_own_count() {
-        let mut first = Shared::new(Arc::new(7));
+        let mut first = Counted::new(Arc::new(7));
         let mut second = first.clone();
         assert!(Arc::ptr_eq(&first.lease().0, &second.lease().0));
         for _ in 0..SETTLED {
