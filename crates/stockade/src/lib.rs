@@ -30,17 +30,8 @@
 //!
 //! # The order of layers
 //!
-//! Outermost first, as `ServiceBuilder` lists them:
-//!
-//! 1. **Total timeout**: covers everything below, the waits and the retries too.
-//! 2. **Retry**: sees each attempt succeed or fail, so everything below happens once per attempt.
-//! 3. **Breaker**: judges each attempt, and while it is open an attempt costs nothing below it.
-//! 4. **Rate limit**: counts what is really sent. A refused attempt takes no token.
-//! 5. **Concurrency limit**: bounds what is really in flight. Who waits for a token holds no place.
-//! 6. **Attempt timeout**: covers one call of the client, without the waits above.
-//! 7. `.map_err(Error::Service)`, and the client.
-//!
-//! A pool goes in front of all: its workers run the whole stack.
+//! Outermost first: total timeout, retry, breaker, rate limit, concurrency limit, attempt timeout, client; and a pool
+//! in front of all. Why, and what goes wrong in other orders, is told in [`order`].
 //!
 //! # Errors
 //!
@@ -61,6 +52,8 @@
 //!   it where a call has to wait or is repeated. Put the client into a cheap handle that is `Clone`.
 //! - *a retry needs another copy of the request …*: derive `Clone` for the request, or tell
 //!   `RetryLayer::clone_request` how to make one.
+
+pub mod order;
 
 pub use stockade_core::{
     BoxError, Class, Classify, DefaultClassify, Error, LayerError, Reason, Rejected, attempts,
