@@ -36,6 +36,7 @@ pin_project! {
 pin_project! {
     #[project = StateProj]
     enum State<S, Req, F> {
+        // Also when the call has ended: then the ticket is settled.
         Running { #[pin] future: F },
         Waiting { service: S, request: Option<Req> },
         Refused { rejected: Rejected },
@@ -77,13 +78,20 @@ where
         let StateProj::Waiting { service, request } = self.as_mut().project() else {
             return Poll::Ready(Ok(()));
         };
-        let readied = ticket.run(|| service.poll_ready(cx));
+        let panicked = ticket.guard();
+        let readied = service.poll_ready(cx);
+        panicked.disarm();
         if readied.is_pending() {
             ticket.pending();
         }
-        ready!(readied)?;
+        if let Err(error) = ready!(readied) {
+            self.set(State::Done);
+            return Poll::Ready(Err(error));
+        }
         let request = request.take().expect("a call that panicked is not polled again");
-        let future = ticket.run(|| service.call(request));
+        let panicked = ticket.guard();
+        let future = service.call(request);
+        panicked.disarm();
         self.set(State::Running { future });
         Poll::Ready(Ok(()))
     }
@@ -102,13 +110,18 @@ where
         let mut this = self.project();
         let result = loop {
             match this.state.as_mut().project() {
-                StateProj::Running { future } => match this.ticket.run(|| future.poll(cx)) {
-                    Poll::Ready(result) => break result,
-                    Poll::Pending => {
-                        this.ticket.pending();
-                        return Poll::Pending;
+                StateProj::Running { future } => {
+                    let panicked = this.ticket.guard();
+                    let polled = future.poll(cx);
+                    panicked.disarm();
+                    match polled {
+                        Poll::Ready(result) => break result,
+                        Poll::Pending => {
+                            this.ticket.pending();
+                            return Poll::Pending;
+                        }
                     }
-                },
+                }
                 StateProj::Waiting { .. } => {
                     let waited = this.state.as_mut().wait(this.ticket, cx);
                     if let Err(error) = ready!(waited) {
@@ -123,7 +136,8 @@ where
                 StateProj::Done => panic!("polled after completion"),
             }
         };
-        this.state.set(State::Done);
+        // What it was admitted for is given back here; the finished future itself goes with this one, because
+        // to take it apart now costs more than all the rest.
         this.ticket.judge(result.as_ref());
         Poll::Ready(result)
     }
@@ -135,6 +149,7 @@ where
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match self.state {
+            State::Running { .. } if self.ticket.is_settled() => "done",
             State::Running { .. } => "running",
             State::Waiting { .. } => "waiting",
             State::Refused { .. } => "refused",
