@@ -2,11 +2,15 @@ use std::{
     fmt,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use pin_project_lite::pin_project;
-use stockade_core::{LayerError, Timer, deadline::Deadline};
-use tokio::task::coop;
+use stockade_core::{
+    LayerError, Timer,
+    deadline::{self, Deadline},
+};
+use tokio::{task::coop, time::Instant};
 
 use crate::layer::Settings;
 
@@ -43,6 +47,10 @@ struct Clock {
     last_turn: bool,
 }
 
+/// Who has set an earlier deadline outside ends the call then, and says so. Should nobody do it, as where the
+/// deadline came with a job of a pool, it is ended here, this much later.
+const GRACE: Duration = Duration::from_millis(2);
+
 // === impl ResponseFuture ===
 
 impl<F> ResponseFuture<F> {
@@ -71,7 +79,7 @@ where
         let result = match deadline.enter(|| future.poll(cx)) {
             Poll::Ready(result) => result,
             Poll::Pending => {
-                if clock.poll(deadline, starved, cx).is_pending() {
+                if clock.poll(deadline, settings, starved, cx).is_pending() {
                     return Poll::Pending;
                 }
                 Err(settings.elapsed().into_error())
@@ -105,9 +113,15 @@ impl Clock {
     }
 
     /// Ready when the time is up.
-    fn poll(&mut self, deadline: &mut Deadline, starved: bool, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(
+        &mut self,
+        deadline: &mut Deadline,
+        settings: &mut Settings,
+        starved: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
         let Some(timer) = &mut self.timer else {
-            self.timer = Some(Timer::register(deadline.fix(), cx));
+            self.timer = Some(Timer::register(end(deadline, &mut settings.limit), cx));
             return Poll::Pending;
         };
         ready!(timer.poll(cx));
@@ -116,5 +130,20 @@ impl Clock {
             return Poll::Pending;
         }
         Poll::Ready(())
+    }
+}
+
+/// When the call is to end: at its own deadline, or a moment after the one that is set outside, if that is
+/// earlier; then `limit` becomes what the call was left.
+fn end(deadline: &mut Deadline, limit: &mut Duration) -> Instant {
+    // Asked within, so that one look at the clock fixes all that counts from now, here and outside.
+    let earliest = deadline.enter(deadline::current);
+    let own = deadline.fix();
+    match earliest.map(|earliest| deadline::saturating_add(earliest, GRACE)) {
+        Some(outer) if outer < own => {
+            *limit = limit.saturating_sub(own - outer);
+            outer
+        }
+        _ => own,
     }
 }

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use stockade_core::{
     Reason, Rejected,
@@ -6,19 +6,20 @@ use stockade_core::{
 };
 use tower_layer::Layer;
 
-use crate::Timeout;
+use crate::{Fixed, Timeout};
 
 /// Ends a call that takes longer than its limit.
 ///
 /// The limit counts from the first poll of the response future, or from when a layer inside asked for the
-/// deadline. Inside another timeout the earlier deadline is the one that holds.
+/// deadline. Of the limit of the layer, that of the [request](Self::per_request) and the deadline that is set
+/// outside, the earliest holds.
 ///
 /// Nothing is shared between its services but the coarse timer, which all timeouts of a runtime share.
 ///
 /// # Example
 ///
 /// ```
-/// use std::time::Duration;
+/// use std::{fmt, time::Duration};
 /// use stockade_core::Error;
 /// use stockade_timeout::TimeoutLayer;
 /// use tower::{ServiceBuilder, ServiceExt};
@@ -31,15 +32,16 @@ use crate::Timeout;
 /// assert_eq!(svc.oneshot(1).await.unwrap(), 2);
 /// # });
 /// ```
-#[derive(Clone, Debug)]
-pub struct TimeoutLayer {
+#[derive(Clone)]
+pub struct TimeoutLayer<P = Fixed> {
     settings: Settings,
+    per_request: P,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
     pub(crate) limit: Duration,
-    name: Option<&'static str>,
+    pub(crate) name: Option<&'static str>,
 }
 
 // === impl TimeoutLayer ===
@@ -54,7 +56,41 @@ impl TimeoutLayer {
     #[track_caller]
     pub fn new(limit: Duration) -> Self {
         let limit = allow("TimeoutLayer::new", limit, MIN_DURATION..=MAX_DURATION);
-        Self { settings: Settings { limit, name: None } }
+        Self { settings: Settings { limit, name: None }, per_request: Fixed }
+    }
+}
+
+impl<P> TimeoutLayer<P> {
+    /// Gives single requests a limit of their own; `None` leaves them the one of the layer.
+    ///
+    /// The shorter one holds: a request cannot take itself more time than the layer gives, so any duration is
+    /// taken as it comes. With zero a call has to be answered when it is first polled, and the layers inside
+    /// refuse it where it would have to wait.
+    ///
+    /// `limit` is asked once a call, in `call`. If it panics, that call panics, before anything is sent.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use stockade_core::Error;
+    /// use stockade_timeout::TimeoutLayer;
+    /// use tower::{ServiceBuilder, ServiceExt};
+    ///
+    /// struct Query { patience: Option<Duration> }
+    ///
+    /// let svc = ServiceBuilder::new()
+    ///     .layer(TimeoutLayer::new(Duration::from_secs(30)).per_request(|q: &Query| q.patience))
+    ///     .map_err(Error::Service)
+    ///     .service_fn(async |_: Query| Ok::<_, std::io::Error>("found"));
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// svc.oneshot(Query { patience: Some(Duration::from_secs(2)) }).await.unwrap();
+    /// # });
+    /// ```
+    #[must_use]
+    pub fn per_request<Req, F>(self, limit: F) -> TimeoutLayer<F>
+    where
+        F: Fn(&Req) -> Option<Duration>,
+    {
+        TimeoutLayer { settings: self.settings, per_request: limit }
     }
 
     /// A name for refusals and events.
@@ -65,11 +101,21 @@ impl TimeoutLayer {
     }
 }
 
-impl<S> Layer<S> for TimeoutLayer {
-    type Service = Timeout<S>;
+impl<S, P: Clone> Layer<S> for TimeoutLayer<P> {
+    type Service = Timeout<S, P>;
 
-    fn layer(&self, inner: S) -> Timeout<S> {
-        Timeout::new(inner, self.settings)
+    fn layer(&self, inner: S) -> Timeout<S, P> {
+        Timeout::new(inner, self.settings, self.per_request.clone())
+    }
+}
+
+/// Without the closure, which cannot be shown.
+impl<P> fmt::Debug for TimeoutLayer<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TimeoutLayer")
+            .field("limit", &self.settings.limit)
+            .field("name", &self.settings.name)
+            .finish_non_exhaustive()
     }
 }
 

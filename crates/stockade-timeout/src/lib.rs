@@ -33,8 +33,10 @@
 
 mod future;
 mod layer;
+mod limit;
 mod service;
 
 pub use future::ResponseFuture;
 pub use layer::TimeoutLayer;
+pub use limit::{Fixed, PerRequest};
 pub use service::Timeout;

@@ -1,9 +1,12 @@
-use std::task::{Context, Poll};
+use std::{
+    fmt,
+    task::{Context, Poll},
+};
 
 use stockade_core::{LayerError, deadline::Deadline};
 use tower_service::Service;
 
-use crate::{ResponseFuture, layer::Settings};
+use crate::{Fixed, PerRequest, ResponseFuture, layer::Settings};
 
 /// Ends a call that takes longer than its limit; made by [`TimeoutLayer`](crate::TimeoutLayer).
 ///
@@ -12,26 +15,28 @@ use crate::{ResponseFuture, layer::Settings};
 /// - `call` starts the call at once, under the deadline.
 /// - A clone is not ready.
 /// - Dropping the service, or a response future, gives the timer back.
-#[derive(Clone, Debug)]
-pub struct Timeout<S> {
+#[derive(Clone)]
+pub struct Timeout<S, P = Fixed> {
     inner: S,
     settings: Settings,
+    per_request: P,
 }
 
-stockade_core::accessors!(Timeout<S>);
+stockade_core::accessors!(Timeout<S, P>);
 
 // === impl Timeout ===
 
-impl<S> Timeout<S> {
-    pub(crate) fn new(inner: S, settings: Settings) -> Self {
-        Self { inner, settings }
+impl<S, P> Timeout<S, P> {
+    pub(crate) fn new(inner: S, settings: Settings, per_request: P) -> Self {
+        Self { inner, settings, per_request }
     }
 }
 
-impl<S, Req> Service<Req> for Timeout<S>
+impl<S, P, Req> Service<Req> for Timeout<S, P>
 where
     S: Service<Req>,
     S::Error: LayerError,
+    P: PerRequest<Req>,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -44,8 +49,23 @@ where
     // Left to itself the compiler calls, and moves the future through memory.
     #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
-        let mut deadline = Deadline::after(self.settings.limit);
+        let mut settings = self.settings;
+        if let Some(limit) = self.per_request.limit(&request) {
+            settings.limit = limit.min(settings.limit);
+        }
+        let mut deadline = Deadline::after(settings.limit);
         let future = deadline.enter(|| self.inner.call(request));
-        ResponseFuture::new(future, deadline, self.settings)
+        ResponseFuture::new(future, deadline, settings)
+    }
+}
+
+/// Without the closure, which cannot be shown.
+impl<S: fmt::Debug, P> fmt::Debug for Timeout<S, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Timeout")
+            .field("inner", &self.inner)
+            .field("limit", &self.settings.limit)
+            .field("name", &self.settings.name)
+            .finish_non_exhaustive()
     }
 }

@@ -133,6 +133,79 @@ async fn a_deadline_set_by_someone_else_is_seen_inside() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_deadline_that_nobody_else_keeps_is_kept_and_the_error_says_what_the_call_was_left() {
+    let svc = layer(500).layer(service_fn(see));
+    let start = Instant::now();
+    let mut outside = Deadline::At(start + 20 * MS);
+    let mut call = pin!(svc.oneshot(1_000 * MS));
+    let error = poll_fn(|cx| outside.enter(|| call.as_mut().poll(cx))).await.unwrap_err();
+    fires_about(start, 22);
+    assert_eq!(error.rejected().unwrap().limit(), Some(22 * MS));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_the_limits_of_the_layer_and_of_the_request_the_shorter_one_holds() {
+    let limits = [Some(10), Some(80), Some(u64::MAX), None];
+    for (own, expected) in limits.into_iter().zip([10, 50, 50, 50]) {
+        let own = own.map(Duration::from_millis);
+        let svc = layer(50).per_request(move |_: &Duration| own).layer(service_fn(see));
+        let start = Instant::now();
+        let seen = svc.clone().oneshot(Duration::ZERO).await.unwrap();
+        assert_eq!(seen, Some(start + MS * expected));
+        let start = Instant::now();
+        let error = svc.oneshot(1_000 * MS).await.unwrap_err();
+        fires_about(start, u128::from(expected));
+        assert_eq!(error.rejected().unwrap().limit(), Some(MS * expected));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_with_no_time_has_to_be_answered_at_the_first_poll() {
+    let none = layer(50).per_request(|_: &u32| Some(Duration::ZERO));
+    let at_once = none.layer(service_fn(async |n: u32| Ok::<_, Refusal>(n)));
+    assert_eq!(at_once.oneshot(7).await.unwrap(), 7);
+    let start = Instant::now();
+    let never = none.layer(service_fn(|_: u32| pending::<Result<(), Refusal>>()));
+    let error = never.oneshot(7).await.unwrap_err();
+    fires_about(start, 0);
+    assert_eq!(error.rejected().unwrap().reason(), Reason::Elapsed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_that_differ_from_call_to_call_are_each_kept() {
+    let svc = layer(60_000)
+        .per_request(|own: &Duration| Some(*own))
+        .layer(service_fn(|_: Duration| pending::<Result<(), Refusal>>()));
+    let mut calls = JoinSet::new();
+    for n in 0..5_000_u32 {
+        let (svc, own) = (svc.clone(), MS * (n.wrapping_mul(2_654_435_761) % 30_000));
+        calls.spawn(async move {
+            let start = Instant::now();
+            assert!(svc.oneshot(own).await.is_err());
+            fires_about(start, own.as_millis());
+        });
+    }
+    while let Some(call) = calls.join_next().await {
+        call.unwrap();
+    }
+    tokio::task::yield_now().await;
+    assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_where_the_limit_of_a_request_is_told_leaves_nothing() {
+    let svc = layer(20).per_request(|_: &Duration| panic!("no limit")).layer(service_fn(see));
+    assert!(tokio::spawn(svc.oneshot(MS)).await.unwrap_err().is_panic());
+    assert!(!deadline::is_set());
+}
+
+#[test]
+fn a_fixed_limit_makes_the_service_no_larger() {
+    type Plain = (Duration, Option<&'static str>);
+    assert_eq!(size_of::<Timeout<()>>(), size_of::<Plain>());
+}
+
+#[tokio::test(start_paused = true)]
 async fn it_fires_although_the_call_eats_the_cooperative_budget() {
     let svc = layer(20).layer(service_fn(|()| {
         poll_fn(|cx| {

@@ -1,0 +1,34 @@
+//! How long a call may take.
+
+use std::time::Duration;
+
+/// Says how long the call of a request may take. Closures `Fn(&Req) -> Option<Duration>` do.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot tell how long a call of `{Req}` may take",
+    label = "expected a closure `|req: &{Req}| -> Option<Duration>`"
+)]
+pub trait PerRequest<Req> {
+    /// The limit of `request`, if it has one of its own.
+    fn limit(&self, request: &Req) -> Option<Duration>;
+}
+
+/// The default: one limit for all requests.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Fixed;
+
+impl<Req> PerRequest<Req> for Fixed {
+    #[inline(always)]
+    fn limit(&self, _: &Req) -> Option<Duration> {
+        None
+    }
+}
+
+impl<F, Req> PerRequest<Req> for F
+where
+    F: Fn(&Req) -> Option<Duration>,
+{
+    #[inline]
+    fn limit(&self, request: &Req) -> Option<Duration> {
+        self(request)
+    }
+}
