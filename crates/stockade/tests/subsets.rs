@@ -261,8 +261,11 @@ fn check_all(pooled: bool) {
         if shuffle > 0 {
             Rng::with_seed(seed).shuffle(&mut order);
         }
-        let runtime =
-            Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let runtime = Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime can be built");
         let ends = runtime.block_on(check(&order, pooled, shuffle == 3, seed));
         total.answered += ends.answered;
         total.failed += ends.failed;
