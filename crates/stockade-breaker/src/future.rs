@@ -36,11 +36,17 @@ pin_project! {
 pin_project! {
     #[project = StateProj]
     enum State<S, Req, F> {
+        // Also when the call has ended: then the ticket is settled.
         Running { #[pin] future: F },
-        Waiting { service: S, request: Option<Req> },
-        Refused { rejected: Rejected },
-        Done,
+        // All that is rare, so that the common case has one branch to take.
+        Slow { slow: Slow<S, Req> },
     }
+}
+
+enum Slow<S, Req> {
+    Waiting { service: S, request: Option<Req> },
+    Refused { rejected: Rejected },
+    Done,
 }
 
 // === impl ResponseFuture ===
@@ -55,37 +61,49 @@ where
     }
 
     pub(crate) const fn waiting(service: S, request: Req, ticket: Ticket<C>) -> Self {
-        Self { state: State::Waiting { service, request: Some(request) }, ticket }
+        let slow = Slow::Waiting { service, request: Some(request) };
+        Self { state: State::Slow { slow }, ticket }
     }
 
     pub(crate) const fn refused(rejected: Rejected, classify: C) -> Self {
-        Self { state: State::Refused { rejected }, ticket: Ticket::none(classify) }
+        let slow = Slow::Refused { rejected };
+        Self { state: State::Slow { slow }, ticket: Ticket::none(classify) }
     }
 }
 
-impl<S, Req> State<S, Req, S::Future>
+impl<S, Req> Slow<S, Req>
 where
     S: Service<Req>,
+    S::Error: LayerError,
 {
-    /// Waits for the service inside, then calls it: kept apart, as it is rare.
+    /// Waits for the service inside, and calls it then; or tells what ends the call.
     #[cold]
-    fn wait<C>(
-        mut self: Pin<&mut Self>,
+    fn poll<C>(
+        &mut self,
         ticket: &mut Ticket<C>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<(), S::Error>> {
-        let StateProj::Waiting { service, request } = self.as_mut().project() else {
-            return Poll::Ready(Ok(()));
+    ) -> Poll<Result<S::Future, S::Error>> {
+        let ended = match self {
+            Self::Waiting { service, request } => {
+                let panicked = ticket.guard();
+                let readied = service.poll_ready(cx);
+                panicked.disarm();
+                if readied.is_pending() {
+                    ticket.pending();
+                }
+                ready!(readied).map(|()| {
+                    let request = request.take().expect("a call that panicked is not polled again");
+                    let panicked = ticket.guard();
+                    let future = service.call(request);
+                    panicked.disarm();
+                    future
+                })
+            }
+            Self::Refused { rejected } => Err(rejected.into_error()),
+            Self::Done => panic!("polled after completion"),
         };
-        let readied = ticket.run(|| service.poll_ready(cx));
-        if readied.is_pending() {
-            ticket.pending();
-        }
-        ready!(readied)?;
-        let request = request.take().expect("a call that panicked is not polled again");
-        let future = ticket.run(|| service.call(request));
-        self.set(State::Running { future });
-        Poll::Ready(Ok(()))
+        *self = Self::Done;
+        Poll::Ready(ended)
     }
 }
 
@@ -102,28 +120,28 @@ where
         let mut this = self.project();
         let result = loop {
             match this.state.as_mut().project() {
-                StateProj::Running { future } => match this.ticket.run(|| future.poll(cx)) {
-                    Poll::Ready(result) => break result,
-                    Poll::Pending => {
-                        this.ticket.pending();
-                        return Poll::Pending;
+                StateProj::Running { future } => {
+                    let panicked = this.ticket.guard();
+                    let polled = future.poll(cx);
+                    panicked.disarm();
+                    match polled {
+                        Poll::Ready(result) => break result,
+                        Poll::Pending => {
+                            this.ticket.pending();
+                            return Poll::Pending;
+                        }
                     }
+                }
+                StateProj::Slow { slow } => match ready!(slow.poll(this.ticket, cx)) {
+                    Ok(future) => this.state.set(State::Running { future }),
+                    // It was refused.
+                    Err(error) if this.ticket.is_settled() => return Poll::Ready(Err(error)),
+                    Err(error) => break Err(error),
                 },
-                StateProj::Waiting { .. } => {
-                    let waited = this.state.as_mut().wait(this.ticket, cx);
-                    if let Err(error) = ready!(waited) {
-                        break Err(error);
-                    }
-                }
-                StateProj::Refused { rejected } => {
-                    let rejected = *rejected;
-                    this.state.set(State::Done);
-                    return Poll::Ready(Err(rejected.into_error()));
-                }
-                StateProj::Done => panic!("polled after completion"),
             }
         };
-        this.state.set(State::Done);
+        // What it was admitted for is given back here; the finished future itself goes with this one, because
+        // to take it apart now costs more than all the rest.
         this.ticket.judge(result.as_ref());
         Poll::Ready(result)
     }
@@ -135,10 +153,11 @@ where
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match self.state {
+            State::Running { .. } if self.ticket.is_settled() => "done",
             State::Running { .. } => "running",
-            State::Waiting { .. } => "waiting",
-            State::Refused { .. } => "refused",
-            State::Done => "done",
+            State::Slow { slow: Slow::Waiting { .. } } => "waiting",
+            State::Slow { slow: Slow::Refused { .. } } => "refused",
+            State::Slow { slow: Slow::Done } => "done",
         };
         f.debug_tuple("ResponseFuture").field(&state).finish()
     }

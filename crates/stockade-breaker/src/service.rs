@@ -14,7 +14,7 @@ use crate::{
     gate::Gate,
     owner::Owner,
     state::Stamp,
-    ticket::{self, Ticket},
+    ticket::{CallPanicked, Ticket},
 };
 
 /// Stops calling the service inside while that fails. Made by a [`BreakerLayer`](crate::BreakerLayer),
@@ -122,7 +122,9 @@ impl<S, C> Breaker<S, C> {
         S: Service<Req>,
     {
         self.readied = false;
-        let future = ticket::begin(self.gate, stamp, || self.inner.call(request));
+        let panicked = CallPanicked { gate: self.gate, stamp };
+        let future = self.inner.call(request);
+        panicked.disarm();
         ResponseFuture::running(future, Ticket::new(self.gate, stamp, classify))
     }
 

@@ -44,7 +44,7 @@ impl<C> Ticket<C> {
     }
 
     /// Settles the call by its result. A classifier that panics gives the place back.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn judge<T, E>(&mut self, result: Result<&T, &E>)
     where
         C: Classify<T, E>,
@@ -62,17 +62,17 @@ impl<C> Ticket<C> {
                 }
             },
         };
-        mem::forget(panicked);
+        panicked.disarm();
         self.settle(verdict);
     }
 
-    /// Runs a part of the call. If it panics, the call has failed, and the panic goes on.
-    #[inline]
-    pub(crate) fn run<R>(&mut self, part: impl FnOnce() -> R) -> R {
-        let panicked = Panicked { ticket: self, verdict: Verdict::Failure };
-        let result = part();
-        mem::forget(panicked);
-        result
+    /// Guards a part of the call: if that panics, the call has failed, and the panic goes on.
+    ///
+    /// A guard and not a closure, because the compiler leaves a large closure apart, and what it gives is
+    /// moved through memory.
+    #[inline(always)]
+    pub(crate) const fn guard(&mut self) -> Panicked<'_, C> {
+        Panicked { ticket: self, verdict: Verdict::Failure }
     }
 
     /// Remembers by when the call has to end. It is asked only while the call is being polled, and only
@@ -84,7 +84,11 @@ impl<C> Ticket<C> {
         }
     }
 
-    #[inline]
+    pub(crate) const fn is_settled(&self) -> bool {
+        self.gate.is_none()
+    }
+
+    #[inline(always)]
     fn settle(&mut self, verdict: Verdict) {
         if let Some(gate) = self.gate.take()
             && !(verdict == Verdict::Success && gate.ignores_successes_of(self.stamp.epoch))
@@ -113,39 +117,45 @@ impl<C> Drop for Ticket<C> {
     }
 }
 
-/// Calls the service inside. If it panics, the call has failed, and the panic goes on.
-///
-/// There is no ticket yet, because one that is borrowed keeps the future from being made where it stays.
-#[inline(always)]
-pub(crate) fn begin<R>(gate: &'static Gate, stamp: Stamp, call: impl FnOnce() -> R) -> R {
-    let panicked = CallPanicked { gate, stamp };
-    let future = call();
-    mem::forget(panicked);
-    future
-}
-
 /// Is dropped only by a panic.
-struct CallPanicked {
-    gate: &'static Gate,
-    stamp: Stamp,
-}
-
-impl Drop for CallPanicked {
-    #[cold]
-    fn drop(&mut self) {
-        self.gate.settle(self.stamp, Verdict::Failure);
-    }
-}
-
-/// Is dropped only by a panic.
-struct Panicked<'a, C> {
+pub(crate) struct Panicked<'a, C> {
     ticket: &'a mut Ticket<C>,
     verdict: Verdict,
+}
+
+impl<C> Panicked<'_, C> {
+    /// It did not.
+    #[inline(always)]
+    pub(crate) const fn disarm(self) {
+        mem::forget(self);
+    }
 }
 
 impl<C> Drop for Panicked<'_, C> {
     #[cold]
     fn drop(&mut self) {
         self.ticket.settle(self.verdict);
+    }
+}
+
+/// Guards the call of the service inside, as a [`Ticket::guard`] does where there is no ticket yet: one that
+/// is borrowed at that time would keep the future from being made where it stays.
+pub(crate) struct CallPanicked {
+    pub(crate) gate: &'static Gate,
+    pub(crate) stamp: Stamp,
+}
+
+impl CallPanicked {
+    /// It did not.
+    #[inline(always)]
+    pub(crate) const fn disarm(self) {
+        mem::forget(self);
+    }
+}
+
+impl Drop for CallPanicked {
+    #[cold]
+    fn drop(&mut self) {
+        self.gate.settle(self.stamp, Verdict::Failure);
     }
 }

@@ -7,14 +7,12 @@ use std::{
 
 use futures_core::Stream;
 use stockade_core::{LayerError, Reason, deadline};
-
-use crate::lease::Counted;
 use tokio::{sync::watch, time::sleep};
 use tower_service::Service;
 
 use crate::{
     Drained, Group, Iter, Job, Outcomes, PoolBuilder, Stats, Streamed, Submit, TrySubmitError,
-    Workers, drain, places::Place, scale::Size, shared::Shared,
+    Workers, drain, lease::Counted, places::Place, scale::Size, shared::Shared,
 };
 
 /// A handle to a pool of workers, and a `tower` service.

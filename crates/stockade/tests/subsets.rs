@@ -261,8 +261,12 @@ fn check_all(pooled: bool) {
         if shuffle > 0 {
             Rng::with_seed(seed).shuffle(&mut order);
         }
-        let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
-        let ends = runtime.expect("a runtime").block_on(check(&order, pooled, shuffle == 3, seed));
+        let runtime = Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime can be built");
+        let ends = runtime.block_on(check(&order, pooled, shuffle == 3, seed));
         total.answered += ends.answered;
         total.failed += ends.failed;
         total.panicked += ends.panicked;
