@@ -1,11 +1,12 @@
 //! What the clones of a service share, and each one's tally of the calls it owes to the budget.
 //!
 //! Each call pays into the budget, and a counter that all callers move would be the largest cost of the
-//! layer. So each long-lived handle keeps a tally of its own, next to a reference count of its own: `own` is written by that handle alone, with a plain store, since it
-//! is called through `&mut`. A clone that has been called only a few times is a guest of the handle it
-//! came from: it adds to `guests`, whose cache line its reference count has fetched anyway. What both add
-//! up to is told to the budget in batches, and before a call of the handle or of its guests asks for a
-//! token. `told` moves under the lock of the state only; so nothing is told twice.
+//! layer. So each long-lived handle keeps a tally of its own, next to a reference count of its own: `own` is
+//! written by that handle alone, with a plain store, since it is called through `&mut`. A clone that has been
+//! called only a few times is a guest of the handle it came from: it adds to `guests`, whose cache line its
+//! reference count has fetched anyway. What both add up to is told to the budget in batches, and before a call
+//! of the handle or of its guests asks for a token. `told` moves under the lock of the state only; so nothing is
+//! told twice.
 
 use std::{ops::Deref, sync::Arc};
 

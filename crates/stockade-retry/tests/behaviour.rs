@@ -364,6 +364,23 @@ async fn a_budget_bounds_the_share_of_repeated_attempts() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn where_half_of_the_attempts_fail_no_more_is_repeated_than_the_ratio_says() {
+    let layer = RetryLayer::new(9).backoff(Backoff::none()).budget(Budget::new(0.2, 0.0));
+    let attempts = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&attempts);
+    let mut service = layer.layer(service_fn(move |_: u32| {
+        let fails = count.fetch_add(1, Relaxed) % 2 == 0;
+        async move { if fails { Err(Error::Service("no")) } else { Ok(()) } }
+    }));
+    for _ in 0..1_000 {
+        let _ = service.ready().await.unwrap().call(7).await;
+    }
+    let retried = layer.handle().stats().retried;
+    assert!((190..=200).contains(&retried), "{retried} of 1,000 calls");
+    assert_eq!(attempts.load(Relaxed), 1_000 + retried as u32);
+}
+
+#[tokio::test(start_paused = true)]
 async fn calls_that_succeed_pay_for_those_that_fail_whichever_clone_makes_them() {
     let mock = Mock::new([]);
     let layer = retry().budget(Budget::new(0.1, 0.0));

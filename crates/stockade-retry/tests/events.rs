@@ -1,0 +1,122 @@
+//! What the feature `tracing` tells.
+
+#![cfg(feature = "tracing")]
+
+use std::{
+    fmt::{Debug, Write},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use stockade_core::{Class, Error, lock};
+use stockade_retry::{Backoff, Budget, RetryLayer};
+use tower::{Layer, ServiceExt, service_fn};
+use tracing::{
+    Event, Metadata, Subscriber,
+    field::{Field, Visit},
+    span,
+};
+
+/// Keeps every event as a line.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<String>>>);
+
+struct Line(String);
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        let _ = write!(self.0, "{field}={value:?} ");
+    }
+}
+
+impl Subscriber for Lines {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() == "stockade"
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut line = Line(String::new());
+        event.record(&mut line);
+        lock(&self.0).push(line.0);
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+/// The events of one call, of which the first `fails` attempts fail.
+async fn events(layer: RetryLayer, fails: u32) -> Vec<String> {
+    let lines = Lines::default();
+    let _scope = tracing::subscriber::set_default(lines.clone());
+    let mut attempt = 0;
+    let client = move |(): ()| {
+        attempt += 1;
+        std::future::ready(if attempt <= fails { Err(Error::Service("no")) } else { Ok(()) })
+    };
+    // One service for all attempts: a clone would count from the start.
+    let client = Arc::new(Mutex::new(client));
+    let service = service_fn(move |request| lock(&client)(request));
+    let _ = layer.name("search").layer(service).oneshot(()).await;
+    std::mem::take(&mut *lock(&lines.0))
+}
+
+fn retry(max_attempts: u32) -> RetryLayer {
+    let backoff = Backoff::constant(Duration::from_millis(50));
+    RetryLayer::new(max_attempts).backoff(backoff).budget(Budget::unlimited())
+}
+
+fn has(line: &str, parts: &[&str]) {
+    for part in parts.iter().chain(&[r#"layer="retry""#, r#"name="search""#]) {
+        assert!(line.contains(part), "no {part} in {line}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_succeeds_at_once_emits_nothing() {
+    assert!(events(retry(3), 0).await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_retry_is_one_event_with_its_number_its_wait_and_why() {
+    let events = events(retry(3), 2).await;
+    assert_eq!(events.len(), 2, "{events:?}");
+    has(&events[0], &["message=retrying", "attempt=2", "wait=50ms", "class=Transient"]);
+    has(&events[1], &["message=retrying", "attempt=3", "wait=50ms", "class=Transient"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn giving_up_is_one_event_that_says_after_how_many_attempts_and_why() {
+    let exhausted = events(retry(2), 9).await;
+    assert_eq!(exhausted.len(), 2, "{exhausted:?}");
+    has(&exhausted[1], &["message=gave up", r#"reason="attempts exhausted""#, "attempts=2"]);
+
+    let poor = events(retry(3).budget(Budget::new(0.0, 0.0)), 9).await;
+    has(&poor[0], &["message=gave up", r#"reason="over budget""#, "attempts=1"]);
+
+    let late = events(retry(3).max_elapsed(Duration::from_millis(10)), 9).await;
+    has(&late[0], &["message=gave up", r#"reason="too late""#, "attempts=1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_would_fail_again_or_may_not_be_repeated_says_so() {
+    let lines = Lines::default();
+    let _scope = tracing::subscriber::set_default(lines.clone());
+    let fails = service_fn(async |()| Err::<(), _>(Error::Service("no")));
+    let permanent = |_: Result<&(), &Error<&str>>| Class::Permanent;
+    let named = || retry(3).name("search");
+    let _ = named().classify(permanent).layer(fails).oneshot(()).await;
+    let _ = named().idempotent(|(): &()| false).layer(fails).oneshot(()).await;
+    let events = std::mem::take(&mut *lock(&lines.0));
+    assert_eq!(events.len(), 2, "{events:?}");
+    has(&events[0], &["message=gave up", r#"reason="permanent""#, "class=Permanent"]);
+    has(&events[1], &["message=gave up", r#"reason="not repeatable""#, "class=Transient"]);
+}
