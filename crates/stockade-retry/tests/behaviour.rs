@@ -369,7 +369,7 @@ async fn where_half_of_the_attempts_fail_no_more_is_repeated_than_the_ratio_says
     let attempts = Arc::new(AtomicU32::new(0));
     let count = Arc::clone(&attempts);
     let mut service = layer.layer(service_fn(move |_: u32| {
-        let fails = count.fetch_add(1, Relaxed) % 2 == 0;
+        let fails = count.fetch_add(1, Relaxed).is_multiple_of(2);
         async move { if fails { Err(Error::Service("no")) } else { Ok(()) } }
     }));
     for _ in 0..1_000 {
