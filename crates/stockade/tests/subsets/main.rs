@@ -3,84 +3,24 @@
 //!
 //! A failure names the stack and the seed; `check` with these two runs it again.
 
+mod runner;
+mod stacks;
+
 use std::{
-    future::pending,
-    panic::resume_unwind,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering::SeqCst},
-    },
+    sync::{Arc, atomic::Ordering::SeqCst},
     time::Duration,
 };
 
 use fastrand::Rng;
-use stockade::{
-    BreakerLayer, Error, LimitLayer, Pool, RateLayer, RetryLayer, TimeoutLayer, breaker, limit,
-    rate, retry,
-};
-use tokio::{
-    runtime::{Builder, Handle},
-    task::JoinSet,
-    time::sleep,
-};
-use tower::{Layer, ServiceExt, service_fn, util::BoxCloneService};
+use stacks::{Boxed, Client, End, Kind, MS, PERMITS, Request, WORKERS, paused, stack, subset};
+use stockade::Pool;
+use tokio::{runtime::Handle, task::JoinSet, time::sleep};
+use tower::{ServiceExt, util::BoxCloneService};
 
-type Failure = Error<&'static str>;
-type Boxed = BoxCloneService<Request, u64, Failure>;
-
-const MS: Duration = Duration::from_millis(1);
 const CALLS: u64 = 60;
-const PERMITS: usize = 3;
-const WORKERS: usize = 4;
 
 /// How often each stack is tried, each time with other calls and other orders.
 const ROUNDS: u64 = 6;
-
-/// In the canonical order, outermost first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Timeout,
-    Retry,
-    Breaker,
-    Rate,
-    Limit,
-}
-
-const CANONICAL: [Kind; 5] = [Kind::Timeout, Kind::Retry, Kind::Breaker, Kind::Rate, Kind::Limit];
-
-/// What the client does with a request, the first time and when it is repeated.
-#[derive(Clone, Copy, Debug)]
-struct Request {
-    id: u64,
-    takes: Duration,
-    end: End,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum End {
-    Answer,
-    Fail,
-    Panic,
-    PanicInCall,
-    Hang,
-}
-
-/// What the client has seen.
-#[derive(Debug, Default)]
-struct Client {
-    running: AtomicU32,
-    peak: AtomicU32,
-}
-
-/// A call that runs in the client.
-struct Running(Arc<Client>);
-
-#[derive(Default)]
-struct Handles {
-    limit: Option<limit::LimitHandle>,
-    rate: Option<rate::RateHandle>,
-    breaker: Option<breaker::BreakerHandle>,
-}
 
 /// How the calls of one stack ended.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -89,82 +29,6 @@ struct Ends {
     failed: u64,
     panicked: u64,
     given_up: u64,
-}
-
-// === impl Client ===
-
-impl Running {
-    fn new(client: &Arc<Client>) -> Self {
-        client.peak.fetch_max(client.running.fetch_add(1, SeqCst) + 1, SeqCst);
-        Self(Arc::clone(client))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.running.fetch_sub(1, SeqCst);
-    }
-}
-
-fn client(seen: &Arc<Client>) -> Boxed {
-    let seen = Arc::clone(seen);
-    BoxCloneService::new(service_fn(move |request: Request| {
-        let running = Running::new(&seen);
-        if matches!(request.end, End::PanicInCall) {
-            resume_unwind(Box::new("in call"));
-        }
-        async move {
-            let _running = running;
-            if !request.takes.is_zero() {
-                sleep(request.takes).await;
-            }
-            match request.end {
-                End::Answer => Ok(request.id),
-                End::Fail => Err(Error::Service("no")),
-                End::Panic | End::PanicInCall => resume_unwind(Box::new("in the future")),
-                End::Hang => pending().await,
-            }
-        }
-    }))
-}
-
-// === the stacks ===
-
-fn stack(order: &[Kind], backpressure: bool, seen: &Arc<Client>) -> (Boxed, Handles) {
-    let mut handles = Handles::default();
-    let build = |inner: Boxed, kind: &Kind| match kind {
-        Kind::Timeout => BoxCloneService::new(TimeoutLayer::new(30 * MS).layer(inner)),
-        Kind::Retry => {
-            let backoff = retry::Backoff::exponential(2 * MS, 10 * MS);
-            BoxCloneService::new(RetryLayer::new(3).backoff(backoff).layer(inner))
-        }
-        Kind::Breaker => {
-            let window = breaker::Window::calls(10);
-            let layer = BreakerLayer::new().window(window).min_calls(5).open_for(5 * MS);
-            handles.breaker = Some(layer.handle());
-            BoxCloneService::new(layer.probe_timeout(20 * MS).layer(inner))
-        }
-        Kind::Rate => {
-            let layer = RateLayer::new(2, MS).burst(4).queue(12).max_wait(20 * MS);
-            handles.rate = Some(layer.handle());
-            if backpressure {
-                BoxCloneService::new(layer.backpressure().layer(inner))
-            } else {
-                BoxCloneService::new(layer.layer(inner))
-            }
-        }
-        Kind::Limit => {
-            let layer = LimitLayer::new(PERMITS).queue(12).max_wait(20 * MS);
-            handles.limit = Some(layer.handle());
-            if backpressure {
-                BoxCloneService::new(layer.backpressure().layer(inner))
-            } else {
-                BoxCloneService::new(layer.layer(inner))
-            }
-        }
-    };
-    let stack = order.iter().rev().fold(client(seen), build);
-    (stack, handles)
 }
 
 fn request(id: u64, rng: &mut Rng) -> Request {
@@ -248,10 +112,6 @@ async fn check(order: &[Kind], pooled: bool, backpressure: bool, seed: u64) -> E
     ends
 }
 
-fn subset(bits: u64) -> Vec<Kind> {
-    CANONICAL.into_iter().enumerate().filter(|(n, _)| bits >> n & 1 == 1).map(|(_, k)| k).collect()
-}
-
 /// All subsets, each in the canonical order and in three others.
 fn check_all(pooled: bool) {
     let mut total = Ends::default();
@@ -261,12 +121,7 @@ fn check_all(pooled: bool) {
         if shuffle > 0 {
             Rng::with_seed(seed).shuffle(&mut order);
         }
-        let runtime = Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .expect("a runtime can be built");
-        let ends = runtime.block_on(check(&order, pooled, shuffle == 3, seed));
+        let ends = paused().block_on(check(&order, pooled, shuffle == 3, seed));
         total.answered += ends.answered;
         total.failed += ends.failed;
         total.panicked += ends.panicked;

@@ -1,0 +1,164 @@
+//! The stacks, and the client inside them, which does what a request says.
+
+use std::{
+    future::pending,
+    panic::resume_unwind,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use stockade::{
+    BreakerLayer, Error, LimitLayer, RateLayer, RetryLayer, TimeoutLayer, breaker, limit, rate,
+    retry,
+};
+use tokio::{
+    runtime::{Builder, Runtime},
+    time::sleep,
+};
+use tower::{Layer, service_fn, util::BoxCloneService};
+
+pub(crate) type Failure = Error<&'static str>;
+pub(crate) type Boxed = BoxCloneService<Request, u64, Failure>;
+
+pub(crate) const MS: Duration = Duration::from_millis(1);
+pub(crate) const PERMITS: usize = 3;
+pub(crate) const WORKERS: usize = 4;
+
+/// In the canonical order, outermost first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Timeout,
+    Retry,
+    Breaker,
+    Rate,
+    Limit,
+}
+
+const CANONICAL: [Kind; 5] = [Kind::Timeout, Kind::Retry, Kind::Breaker, Kind::Rate, Kind::Limit];
+
+/// What the client does with a request, the first time and when it is repeated.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Request {
+    pub(crate) id: u64,
+    pub(crate) takes: Duration,
+    pub(crate) end: End,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum End {
+    Answer,
+    Fail,
+    Panic,
+    PanicInCall,
+    Hang,
+}
+
+/// What the client has seen.
+#[derive(Debug, Default)]
+pub(crate) struct Client {
+    pub(crate) running: AtomicU32,
+    pub(crate) peak: AtomicU32,
+}
+
+/// A call that runs in the client.
+struct Running(Arc<Client>);
+
+#[derive(Default)]
+pub(crate) struct Handles {
+    pub(crate) limit: Option<limit::LimitHandle>,
+    pub(crate) rate: Option<rate::RateHandle>,
+    pub(crate) breaker: Option<breaker::BreakerHandle>,
+}
+
+// === impl Client ===
+
+impl Running {
+    fn new(client: &Arc<Client>) -> Self {
+        client.peak.fetch_max(client.running.fetch_add(1, SeqCst) + 1, SeqCst);
+        Self(Arc::clone(client))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, SeqCst);
+    }
+}
+
+fn client(seen: &Arc<Client>) -> Boxed {
+    let seen = Arc::clone(seen);
+    BoxCloneService::new(service_fn(move |request: Request| {
+        let running = Running::new(&seen);
+        if matches!(request.end, End::PanicInCall) {
+            resume_unwind(Box::new("in call"));
+        }
+        async move {
+            let _running = running;
+            if !request.takes.is_zero() {
+                sleep(request.takes).await;
+            }
+            match request.end {
+                End::Answer => Ok(request.id),
+                End::Fail => Err(Error::Service("no")),
+                End::Panic | End::PanicInCall => resume_unwind(Box::new("in the future")),
+                End::Hang => pending().await,
+            }
+        }
+    }))
+}
+
+// === the stacks ===
+
+pub(crate) fn stack(order: &[Kind], backpressure: bool, seen: &Arc<Client>) -> (Boxed, Handles) {
+    stack_over(client(seen), order, backpressure)
+}
+
+pub(crate) fn stack_over(client: Boxed, order: &[Kind], backpressure: bool) -> (Boxed, Handles) {
+    let mut handles = Handles::default();
+    let build = |inner: Boxed, kind: &Kind| match kind {
+        Kind::Timeout => BoxCloneService::new(TimeoutLayer::new(30 * MS).layer(inner)),
+        Kind::Retry => {
+            let backoff = retry::Backoff::exponential(2 * MS, 10 * MS);
+            BoxCloneService::new(RetryLayer::new(3).backoff(backoff).layer(inner))
+        }
+        Kind::Breaker => {
+            let window = breaker::Window::calls(10);
+            let layer = BreakerLayer::new().window(window).min_calls(5).open_for(5 * MS);
+            handles.breaker = Some(layer.handle());
+            BoxCloneService::new(layer.probe_timeout(20 * MS).layer(inner))
+        }
+        Kind::Rate => {
+            let layer = RateLayer::new(2, MS).burst(4).queue(12).max_wait(20 * MS);
+            handles.rate = Some(layer.handle());
+            if backpressure {
+                BoxCloneService::new(layer.backpressure().layer(inner))
+            } else {
+                BoxCloneService::new(layer.layer(inner))
+            }
+        }
+        Kind::Limit => {
+            let layer = LimitLayer::new(PERMITS).queue(12).max_wait(20 * MS);
+            handles.limit = Some(layer.handle());
+            if backpressure {
+                BoxCloneService::new(layer.backpressure().layer(inner))
+            } else {
+                BoxCloneService::new(layer.layer(inner))
+            }
+        }
+    };
+    let stack = order.iter().rev().fold(client, build);
+    (stack, handles)
+}
+
+pub(crate) fn subset(bits: u64) -> Vec<Kind> {
+    CANONICAL.into_iter().enumerate().filter(|(n, _)| bits >> n & 1 == 1).map(|(_, k)| k).collect()
+}
+
+/// A runtime of one thread, whose clock moves when all its tasks wait.
+pub(crate) fn paused() -> Runtime {
+    let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.expect("a runtime can be built")
+}
