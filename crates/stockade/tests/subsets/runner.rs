@@ -11,7 +11,9 @@ use stockade::{Error, LayerError, Pool};
 use tokio::task::JoinSet;
 use tower::{Service, ServiceExt, util::BoxCloneService};
 
-use crate::stacks::{Boxed, End, Failure, MS, Request, WORKERS, paused, stack, stack_over, subset};
+use crate::stacks::{
+    Boxed, End, Failure, Kind, MS, Request, WORKERS, paused, stack, stack_over, subset,
+};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -23,14 +25,15 @@ async fn run_jobs(mut service: Boxed, jobs: u64) -> Option<usize> {
         let end = if id % 2 == 0 { End::Answer } else { End::Fail };
         running.spawn(ready.call(Request { id, takes: MS * (id % 3) as u32, end }));
     }
+    drop(service);
     Some(running.join_all().await.len())
 }
 
 #[test]
 fn no_refusal_comes_from_poll_ready_so_a_runner_that_takes_it_for_death_does_all_jobs() {
-    for bits in 0..32 * 4 {
+    for bits in 0..32 * 3 {
         let order = subset(bits % 32);
-        let (pooled, backpressure) = (bits & 32 != 0, bits & 64 != 0);
+        let (backpressure, pooled) = (bits / 32 == 1, bits / 32 == 2);
         let done = paused().block_on(async {
             let (mut service, _handles) = stack(&order, backpressure, &Arc::default());
             if pooled {
@@ -91,4 +94,21 @@ fn calling_a_clone_that_is_not_ready_does_not_panic() {
             Err(error) => assert!(error.rejected().is_some() && bits & 32 != 0, "{order:?}"),
         }
     }
+}
+
+#[test]
+#[ignore = "open: a breaker that refuses leaves its instance in the queue of the backpressure inside"]
+fn an_instance_whose_call_the_breaker_refused_keeps_nobody_waiting() {
+    paused().block_on(async {
+        let (mut service, handles) = stack(&[Kind::Breaker, Kind::Rate], true, &Arc::default());
+        let fails = |id| Request { id, takes: Duration::ZERO, end: End::Fail };
+        let rate = handles.rate.expect("it is in the stack");
+        for id in 0..5 {
+            assert!(service.clone().oneshot(fails(id)).await.is_err());
+        }
+        rate.penalize(DAY);
+        assert!(service.ready().await.is_ok(), "the breaker is open, so it is ready");
+        assert!(service.call(fails(5)).await.is_err_and(|error| error.rejected().is_some()));
+        assert_eq!(rate.waiting(), 0, "the instance has stayed in the queue");
+    });
 }
