@@ -26,7 +26,7 @@ use crate::{
 ///   the breaker is not closed it is ready although the service inside is not, so that a caller learns of
 ///   the refusal instead of waiting for a service that is not to be called. A caller that waits for
 ///   readiness already when the breaker opens waits on.
-/// - `call` refuses, or calls the service inside. Where the call is admitted, but the service inside was
+/// - `call` refuses, and lets go of what this instance had inside, or calls the service inside. Where the call is admitted, but the service inside was
 ///   not ready, the response future waits for that.
 /// - A clone shares the state of the breaker, and is not ready.
 /// - Dropping it changes nothing.
@@ -138,7 +138,13 @@ impl<S, C> Breaker<S, C> {
         // Before the call is admitted, because it may panic.
         let classify = self.classify.clone();
         let stamp = match self.owner.admit() {
-            Err(rejected) => return ResponseFuture::refused(rejected, classify),
+            Err(rejected) => {
+                // What this instance has inside, a place or its turn in a queue, goes to those who are let in.
+                self.readied = false;
+                let fresh = self.inner.clone();
+                drop(mem::replace(&mut self.inner, fresh));
+                return ResponseFuture::refused(rejected, classify);
+            }
             Ok(stamp) if self.readied => return self.run(request, stamp, classify),
             Ok(stamp) => stamp,
         };
