@@ -136,6 +136,9 @@ impl Clock {
 /// When the call is to end: at its own deadline, or a moment after the one that is set outside, if that is
 /// earlier; then `limit` becomes what the call was left.
 fn end(deadline: &mut Deadline, limit: &mut Nanos) -> Instant {
+    if !deadline::is_set() {
+        return deadline.fix();
+    }
     // Asked within, so that one look at the clock fixes all that counts from now, here and outside.
     let earliest = deadline.enter(deadline::current);
     let own = deadline.fix();
