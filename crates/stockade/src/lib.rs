@@ -50,7 +50,7 @@
 //!   client, or implement [`LayerError`] for your error type.
 //! - *the trait `Clone` is not implemented for …* the client: limit, rate, retry, breaker and pool call clones of
 //!   it where a call has to wait or is repeated. Put the client into a cheap handle that is `Clone`.
-//! - *a retry needs another copy of the request …*: derive `Clone` for the request, or tell
+//! - *`RetryLayer` cannot repeat the request …*: derive `Clone` for the request, or tell
 //!   `RetryLayer::clone_request` how to make one.
 
 pub mod order;
