@@ -99,7 +99,7 @@ pub enum Deadline {
 }
 
 /// How long a call may take, to the nanosecond and up to 584 years.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Nanos(u64);
 
 // === impl Deadline ===

@@ -8,7 +8,7 @@ use std::{
 use pin_project_lite::pin_project;
 use stockade_core::{
     LayerError, Timer,
-    deadline::{self, Deadline},
+    deadline::{self, Deadline, Nanos},
 };
 use tokio::{task::coop, time::Instant};
 
@@ -95,7 +95,7 @@ impl<F> fmt::Debug for ResponseFuture<F> {
         let mut debug = f.debug_struct("ResponseFuture");
         match &self.state {
             State::Running { deadline, settings, .. } => {
-                debug.field("limit", &settings.limit).field("deadline", &deadline.fixed());
+                debug.field("limit", &settings.limit.get()).field("deadline", &deadline.fixed());
             }
             State::Done => {
                 debug.field("done", &true);
@@ -135,13 +135,16 @@ impl Clock {
 
 /// When the call is to end: at its own deadline, or a moment after the one that is set outside, if that is
 /// earlier; then `limit` becomes what the call was left.
-fn end(deadline: &mut Deadline, limit: &mut Duration) -> Instant {
+fn end(deadline: &mut Deadline, limit: &mut Nanos) -> Instant {
+    if !deadline::is_set() {
+        return deadline.fix();
+    }
     // Asked within, so that one look at the clock fixes all that counts from now, here and outside.
     let earliest = deadline.enter(deadline::current);
     let own = deadline.fix();
     match earliest.map(|earliest| deadline::saturating_add(earliest, GRACE)) {
         Some(outer) if outer < own => {
-            *limit = limit.saturating_sub(own - outer);
+            *limit = Nanos::new(limit.get().saturating_sub(own - outer));
             outer
         }
         _ => own,

@@ -3,6 +3,7 @@ use std::{fmt, time::Duration};
 use stockade_core::{
     Reason, Rejected,
     config::{MAX_DURATION, MIN_DURATION, allow},
+    deadline::Nanos,
 };
 use tower_layer::Layer;
 
@@ -40,7 +41,7 @@ pub struct TimeoutLayer<P = Fixed> {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
-    pub(crate) limit: Duration,
+    pub(crate) limit: Nanos,
     pub(crate) name: Option<&'static str>,
 }
 
@@ -56,7 +57,8 @@ impl TimeoutLayer {
     #[track_caller]
     pub fn new(limit: Duration) -> Self {
         let limit = allow("TimeoutLayer::new", limit, MIN_DURATION..=MAX_DURATION);
-        Self { settings: Settings { limit, name: None }, per_request: Fixed }
+        let settings = Settings { limit: Nanos::new(limit), name: None };
+        Self { settings, per_request: Fixed }
     }
 }
 
@@ -113,7 +115,7 @@ impl<S, P: Clone> Layer<S> for TimeoutLayer<P> {
 impl<P> fmt::Debug for TimeoutLayer<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TimeoutLayer")
-            .field("limit", &self.settings.limit)
+            .field("limit", &self.settings.limit.get())
             .field("name", &self.settings.name)
             .finish_non_exhaustive()
     }
@@ -123,6 +125,6 @@ impl<P> fmt::Debug for TimeoutLayer<P> {
 
 impl Settings {
     pub(crate) fn elapsed(&self) -> Rejected {
-        Rejected::new(&"timeout", Reason::Elapsed).with_name(self.name).with_limit(self.limit)
+        Rejected::new(&"timeout", Reason::Elapsed).with_name(self.name).with_limit(self.limit.get())
     }
 }

@@ -3,7 +3,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use stockade_core::{LayerError, deadline::Deadline};
+use stockade_core::{
+    LayerError,
+    deadline::{Deadline, Nanos},
+};
 use tower_service::Service;
 
 use crate::{Fixed, PerRequest, ResponseFuture, layer::Settings};
@@ -51,9 +54,9 @@ where
     fn call(&mut self, request: Req) -> Self::Future {
         let mut settings = self.settings;
         if let Some(limit) = self.per_request.limit(&request) {
-            settings.limit = limit.min(settings.limit);
+            settings.limit = settings.limit.min(Nanos::new(limit));
         }
-        let mut deadline = Deadline::after(settings.limit);
+        let mut deadline = Deadline::After(settings.limit);
         let future = deadline.enter(|| self.inner.call(request));
         ResponseFuture::new(future, deadline, settings)
     }
@@ -64,7 +67,7 @@ impl<S: fmt::Debug, P> fmt::Debug for Timeout<S, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Timeout")
             .field("inner", &self.inner)
-            .field("limit", &self.settings.limit)
+            .field("limit", &self.settings.limit.get())
             .field("name", &self.settings.name)
             .finish_non_exhaustive()
     }

@@ -201,7 +201,7 @@ async fn a_panic_where_the_limit_of_a_request_is_told_leaves_nothing() {
 
 #[test]
 fn a_fixed_limit_makes_the_service_no_larger() {
-    type Plain = (Duration, Option<&'static str>);
+    type Plain = (deadline::Nanos, Option<&'static str>);
     assert_eq!(size_of::<Timeout<()>>(), size_of::<Plain>());
 }
 

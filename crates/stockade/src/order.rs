@@ -48,6 +48,12 @@
 //! calls end as `Elapsed` that were never sent, the breaker takes that for failures of the service, and opens
 //! because of a queue in its own process.
 //!
+//! **Backpressure inside of retry, under a pool.** With `.backpressure()` a ready instance holds a place, and each
+//! worker of a pool keeps one ready while it waits for a job. A retry waits for a place of its own: if idle
+//! workers hold them all, it waits until one of them gets a job. Without backpressure nobody who is idle holds a
+//! place. Where it is wanted, put the layer with backpressure outside of retry, or give it at least as many places
+//! as the pool has workers.
+//!
 //! **The pool inside of retry.** Each further attempt is a new job, at the end of the queue, behind all that came
 //! meanwhile; its outcome knows nothing of the attempts before. Inside the pool a retry goes on where it is, and
 //! the job's outcome counts its attempts. Its price is that a worker sleeps with the retry. If that is too dear,

@@ -239,6 +239,28 @@ async fn with_the_attempt_timeout_outside_of_the_limit_ones_own_queue_opens_the_
 }
 
 #[tokio::test(start_paused = true)]
+async fn with_backpressure_inside_of_retry_idle_workers_of_a_pool_hold_the_places_that_a_retry_needs()
+ {
+    let first_fails = async |n| if n == 0 { DOWN } else { Ok(()) };
+    let (places, job) = (LimitLayer::new(2), MS * 1_000);
+    let stack = |limit: LimitLayer| {
+        let stack = ServiceBuilder::new().layer(retry()).layer(limit.backpressure());
+        Pool::builder().workers(3).queue(8).build(stack.service(client(first_fails).0))
+    };
+    let wrong = stack(places.clone());
+    let stuck = tokio::spawn(wrong.clone().oneshot(()));
+    sleep(job).await;
+    assert_eq!((places.handle().in_flight(), stuck.is_finished()), (2, false), "and none runs");
+    // A job takes a place from an idle worker, and leaves it to the retry when it ends.
+    assert_eq!(wrong.clone().oneshot(()).await, Ok(()));
+    assert_eq!(tokio::time::timeout(job, stuck).await.map(Result::ok), Ok(Some(Ok(()))));
+
+    let start = Instant::now();
+    assert_eq!(stack(LimitLayer::new(3)).oneshot(()).await, Ok(()));
+    assert_eq!(start.elapsed(), MS * 100);
+}
+
+#[tokio::test(start_paused = true)]
 async fn with_the_pool_inside_of_retry_a_further_attempt_stands_at_the_end_of_the_queue() {
     let log = || Arc::new(Mutex::new(Vec::new()));
     let first_fails = |log: &Arc<Mutex<Vec<u32>>>| {

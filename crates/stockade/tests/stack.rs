@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering::SeqCst},
@@ -14,6 +15,7 @@ use stockade::{
     TimeoutLayer, breaker, deadline,
 };
 use tokio::time::{Instant, sleep};
+use tokio_test::{assert_pending, task};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 
 type Answer<T> = Result<T, Error<&'static str>>;
@@ -176,4 +178,68 @@ async fn every_call_ends_once_and_every_permit_comes_back() {
     assert_eq!(stats.ended(), 1_000);
     assert!(stats.panicked > 0 && stats.cancelled > 0 && stats.succeeded > 0 && stats.failed > 0);
     assert_eq!((limit.handle().in_flight(), limit.handle().waiting()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiters_never_wake_themselves() {
+    let hangs = service_fn(|()| std::future::pending::<Answer<()>>());
+    let fails = service_fn(async |()| Answer::<()>::Err(Error::Service("down")));
+    let limit = LimitLayer::new(1).layer(hangs);
+    let rate = RateLayer::new(1, MS * 1_000).layer(fails);
+    let pool = Pool::builder().workers(1).queue(0).build(hangs);
+    let mut first = task::spawn(limit.clone().oneshot(()));
+    assert_pending!(first.poll());
+    assert!(rate.clone().oneshot(()).await.is_err());
+    let running = pool.submit(()).await.unwrap();
+    sleep(MS).await;
+
+    let mut waiters: Vec<task::Spawn<Pin<Box<dyn Future<Output = _>>>>> = Vec::new();
+    let mut wait =
+        |call: Pin<Box<dyn Future<Output = Answer<()>>>>| waiters.push(task::spawn(call));
+    for _ in 0..3 {
+        wait(Box::pin(limit.clone().oneshot(())));
+        wait(Box::pin(rate.clone().oneshot(())));
+        wait(Box::pin(pool.clone().oneshot(())));
+        wait(Box::pin(TimeoutLayer::new(MS * 1_000).layer(hangs).oneshot(())));
+        wait(Box::pin(BreakerLayer::new().layer(limit.clone()).oneshot(())));
+        let backoff = stockade::retry::Backoff::constant(MS * 1_000);
+        wait(Box::pin(RetryLayer::new(2).backoff(backoff).layer(fails).oneshot(())));
+    }
+    for round in 0..10 {
+        for (n, waiter) in waiters.iter_mut().enumerate() {
+            assert_pending!(waiter.poll());
+            assert!(
+                !waiter.is_woken(),
+                "waiter {n} woke itself when polled for the {round}th time"
+            );
+        }
+        // Nothing that they wait for happens in this time.
+        sleep(MS * 10).await;
+        assert!(waiters.iter().all(|waiter| !waiter.is_woken()), "in round {round}");
+    }
+    drop((waiters, running));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_is_handed_on_as_it_is_and_never_copied() {
+    let name: &'static str = String::from("search").leak();
+    let hangs = service_fn(|()| std::future::pending::<Answer<()>>());
+    let refusal = |answer: Answer<()>| *answer.unwrap_err().rejected().unwrap();
+    let timeout = TimeoutLayer::new(MS).name(name).layer(hangs);
+    let limit = LimitLayer::new(1).queue(0).name(name);
+    let rate = RateLayer::new(1, MS * 1_000).queue(0).name(name).layer(hangs);
+    let breaker = BreakerLayer::new().name(name);
+    let _guard = breaker.handle().isolate();
+    let (held, token) = (limit.layer(hangs), rate.clone());
+    let _held = (tokio::spawn(held.oneshot(())), tokio::spawn(token.oneshot(())));
+    tokio::task::yield_now().await;
+    let refusals = [
+        refusal(timeout.oneshot(()).await),
+        refusal(limit.layer(hangs).oneshot(()).await),
+        refusal(rate.oneshot(()).await),
+        refusal(breaker.layer(hangs).oneshot(()).await),
+    ];
+    for refusal in refusals {
+        assert!(refusal.name().is_some_and(|told| std::ptr::eq(told, name)), "{refusal}");
+    }
 }
