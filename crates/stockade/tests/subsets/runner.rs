@@ -97,7 +97,6 @@ fn calling_a_clone_that_is_not_ready_does_not_panic() {
 }
 
 #[test]
-#[ignore = "open: a breaker that refuses leaves its instance in the queue of the backpressure inside"]
 fn an_instance_whose_call_the_breaker_refused_keeps_nobody_waiting() {
     paused().block_on(async {
         let (mut service, handles) = stack(&[Kind::Breaker, Kind::Rate], true, &Arc::default());
