@@ -7,6 +7,8 @@
 //!   what was seen.
 //! - [`Probe`]: a mock service for tests of one's own. A [`Request`] says how its call goes, and the
 //!   probe says what the layer did with it.
+//! - `proxy`, behind the feature of that name: a TCP proxy that delays, stalls, cuts, garbles, throttles or refuses,
+//!   for tests of real clients against real servers.
 //!
 //! It does not test what a layer is for: that is the business of the layer's own tests. It knows no layer,
 //! and looks only at what can be seen from outside and from the probe inside, so it takes stacks,
@@ -68,6 +70,8 @@ mod error;
 mod flight;
 mod future;
 mod probe;
+#[cfg(feature = "proxy")]
+pub mod proxy;
 mod report;
 mod request;
 mod stage;
