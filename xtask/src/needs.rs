@@ -10,7 +10,7 @@
 //! `cargo xtask test` leaves such a target out where something is missing, and says so; `cargo xtask ci` installs
 //! what is missing, and fails where it cannot.
 
-use std::{collections::BTreeMap, env, fs::read_dir, path::PathBuf, process::Command};
+use std::{collections::BTreeMap, env, fmt, fs::read_dir, path::PathBuf, process::Command};
 
 use anyhow::{Context, Result, ensure};
 use cargo_metadata::Package;
@@ -22,7 +22,7 @@ use crate::run;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Need {
     /// What manifests call it.
-    pub(crate) name: &'static str,
+    name: &'static str,
     /// The programs that show that it is there; any of them will do.
     programs: &'static [&'static str],
     /// A directory whose subdirectories may each have the programs in their `bin`, beside the `PATH`.
@@ -31,11 +31,12 @@ pub(crate) struct Need {
     package: &'static str,
 }
 
-/// A target that needs something, by name.
+/// A target that needs something. It prints as what to say when it is left out.
 #[derive(Debug)]
 pub(crate) struct Needy {
+    pub(crate) package: String,
     pub(crate) target: String,
-    pub(crate) needs: Vec<&'static Need>,
+    needs: Vec<&'static Need>,
 }
 
 pub(crate) const NEEDS: &[Need] = &[
@@ -45,18 +46,13 @@ pub(crate) const NEEDS: &[Need] = &[
         versions: Some("/usr/lib/postgresql"),
         package: "postgresql",
     },
-    Need {
-        name: "redis",
-        programs: &["redis-server"],
-        versions: None,
-        package: "redis-server",
-    },
+    Need { name: "redis", programs: &["redis-server"], versions: None, package: "redis-server" },
 ];
 
 // === impl Need ===
 
 impl Need {
-    pub(crate) fn is_installed(&self) -> bool {
+    fn is_installed(&self) -> bool {
         let path = env::var_os("PATH").unwrap_or_default();
         let versions = self.versions.and_then(|folder| read_dir(folder).ok()).into_iter().flatten();
         let bins = versions.flatten().map(|version| version.path().join("bin"));
@@ -82,9 +78,20 @@ impl Need {
 // === impl Needy ===
 
 impl Needy {
-    /// What of it is missing.
-    pub(crate) fn missing(&self) -> impl Iterator<Item = &'static Need> {
-        self.needs.iter().copied().filter(|need| !need.is_installed())
+    /// Whether something of what it needs is missing.
+    pub(crate) fn is_left_out(&self) -> bool {
+        self.needs.iter().any(|need| !need.is_installed())
+    }
+}
+
+impl fmt::Display for Needy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |of: fn(&Need) -> &str, by| {
+            self.needs.iter().map(|need| of(need)).collect::<Vec<_>>().join(by)
+        };
+        let (names, packages) = (list(|n| n.name, " and "), list(|n| n.package, " "));
+        let Self { target, package, .. } = self;
+        write!(f, "left out: {target} of {package} needs {names}: apt-get install {packages}")
     }
 }
 
@@ -110,27 +117,22 @@ pub(crate) fn provide(needy: &[Needy]) -> Result<()> {
 /// When its table of needs is malformed, or names a target or a need that is not there.
 pub(crate) fn of(package: &Package) -> Result<Vec<Needy>> {
     let targets = package.targets.iter().map(|t| t.name.as_str());
-    read(targets, &package.metadata["needs"])
+    read(&package.name, targets, &package.metadata["needs"])
         .with_context(|| format!("[package.metadata.needs] of {}", package.name))
 }
 
-/// A line for a target that is left out: what it is, why, and what to do about it.
-pub(crate) fn left_out(package: &str, target: &str, missing: &[&Need]) -> String {
-    let list = |of: fn(&Need) -> &str, by| {
-        missing.iter().map(|need| of(need)).collect::<Vec<_>>().join(by)
-    };
-    let (names, packages) = (list(|n| n.name, " and "), list(|n| n.package, " "));
-    format!("left out: {target} of {package}, which needs {names} (apt-get install {packages})")
-}
-
-fn read<'a>(targets: impl Iterator<Item = &'a str>, table: &Value) -> Result<Vec<Needy>> {
+fn read<'a>(
+    package: &str,
+    targets: impl Iterator<Item = &'a str>,
+    table: &Value,
+) -> Result<Vec<Needy>> {
     let table: BTreeMap<String, Vec<String>> =
         serde_json::from_value::<Option<_>>(table.clone())?.unwrap_or_default();
     let targets: Vec<_> = targets.collect();
     let needy = |(target, names): (String, Vec<String>)| {
         ensure!(targets.contains(&target.as_str()), "no such target: {target}");
         let needs = names.iter().map(|name| known(name)).collect::<Result<_>>()?;
-        Ok(Needy { target, needs })
+        Ok(Needy { package: package.to_owned(), target, needs })
     };
     table.into_iter().map(needy).collect()
 }
@@ -165,41 +167,35 @@ mod tests {
 
     use super::*;
 
+    fn needs(table: &Value) -> Result<Vec<Needy>> {
+        read("stockade-testkit", ["servers", "suite"].into_iter(), table)
+    }
+
     #[test]
     fn a_target_gets_its_needs_by_name() {
-        let table = json!({ "servers": ["postgres", "redis"] });
-
-        let needy = read(["servers", "behaviour"].into_iter(), &table).unwrap();
+        let needy = needs(&json!({ "servers": ["postgres", "redis"] })).unwrap();
 
         assert_eq!(needy.len(), 1);
-        assert_eq!(needy[0].target, "servers");
         assert_eq!(needy[0].needs, [&NEEDS[0], &NEEDS[1]]);
+        assert_eq!(
+            needy[0].to_string(),
+            "left out: servers of stockade-testkit needs postgres and redis: \
+             apt-get install postgresql redis-server"
+        );
     }
 
     #[test]
     fn a_need_that_nobody_knows_is_answered_with_the_known_ones() {
-        let error = read(["servers"].into_iter(), &json!({ "servers": ["oracle"] })).unwrap_err();
+        let error = needs(&json!({ "servers": ["oracle"] })).unwrap_err().to_string();
 
-        let error = error.to_string();
         assert!(error.contains("oracle") && error.contains("postgres, redis"), "{error}");
     }
 
     #[test]
     fn a_need_of_a_target_that_is_gone_is_an_error() {
-        let error = read(["servers"].into_iter(), &json!({ "gone": ["redis"] })).unwrap_err();
+        let error = needs(&json!({ "gone": ["redis"] })).unwrap_err();
 
         assert!(error.to_string().contains("gone"), "{error}");
-    }
-
-    #[test]
-    fn what_is_left_out_is_told_with_what_to_do() {
-        let line = left_out("stockade-testkit", "servers", &[&NEEDS[0], &NEEDS[1]]);
-
-        assert_eq!(
-            line,
-            "left out: servers of stockade-testkit, which needs postgres and redis \
-             (apt-get install postgresql redis-server)"
-        );
     }
 
     #[test]
