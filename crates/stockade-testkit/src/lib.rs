@@ -9,6 +9,8 @@
 //!   probe says what the layer did with it.
 //! - `proxy`, behind the feature of that name: a TCP proxy that delays, stalls, cuts, garbles, throttles or refuses,
 //!   for tests of real clients against real servers.
+//! - `servers`, behind the feature of that name: a PostgreSQL or a Redis of one's own, to be killed and started
+//!   again.
 //!
 //! It does not test what a layer is for: that is the business of the layer's own tests. It knows no layer,
 //! and looks only at what can be seen from outside and from the probe inside, so it takes stacks,
@@ -74,6 +76,8 @@ mod probe;
 pub mod proxy;
 mod report;
 mod request;
+#[cfg(all(unix, feature = "servers"))]
+pub mod servers;
 mod stage;
 mod state;
 mod watchdog;
