@@ -27,7 +27,7 @@
 //! # Retry-After
 //!
 //! Both forms are understood, seconds and an HTTP date. A date that has passed is zero, what cannot be read is
-//! no hint, and above [`MAX_RETRY_AFTER`] the hint is cut to that, unless
+//! no hint, and above [`MAX_RETRY_AFTER`](crate::MAX_RETRY_AFTER) the hint is cut to that, unless
 //! [told otherwise](Http::max_retry_after).
 //!
 //! # Which requests may be repeated
@@ -63,5 +63,5 @@ pub use refusal::{refusal, refusal_status};
 #[cfg(feature = "reqwest")]
 pub(crate) use request::may_repeat;
 pub use request::{clone_request, idempotent};
-pub use retry_after::{MAX_RETRY_AFTER, retry_after};
+pub use retry_after::retry_after;
 pub use status::class;

@@ -2,22 +2,31 @@
 
 use std::{error::Error as StdError, io, iter};
 
-use stockade_core::{Class, Classify, DefaultClassify, Error};
+use stockade_core::{Class, Classify, DefaultClassify, Error, Rejected};
 
 use crate::Cause;
 
 /// The class of `error`: by what `own` says of it or of the first of its sources that it knows, and
 /// otherwise by the default, which also judges the refusals of layers inside.
+///
+/// A refusal may be in the client's error too, if the client has layers inside that it does not know of.
 pub(crate) fn error<E: Cause>(
     error: &E,
     own: impl Fn(&(dyn StdError + 'static)) -> Option<Class>,
 ) -> Class {
-    if error.rejected().is_none()
-        && let Some(class) = chain(error.cause()).find_map(own)
-    {
-        return class;
+    let causes = || chain(error.cause());
+    match error.rejected().or_else(|| causes().find_map(refusal)) {
+        Some(&rejected) => default(Error::Rejected(rejected)),
+        None => causes().find_map(own).unwrap_or_else(|| default(Error::Service(()))),
     }
-    DefaultClassify.classify(Err::<&(), _>(error))
+}
+
+fn default(error: Error<()>) -> Class {
+    DefaultClassify.classify(Err::<&(), _>(&error))
+}
+
+fn refusal<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Rejected> {
+    error.downcast_ref()
 }
 
 /// What every client can meet: nobody listens at the address, so nothing was sent.

@@ -7,6 +7,8 @@
 mod advice;
 mod cause;
 mod failure;
+#[cfg(feature = "tonic")]
+pub mod grpc;
 #[cfg(feature = "http")]
 pub mod http;
 #[allow(dead_code, reason = "used by the classifiers, each behind its feature")]
@@ -16,3 +18,8 @@ pub mod reqwest;
 
 pub use cause::Cause;
 pub use failure::Failure;
+
+/// The longest hint of a server that classifiers keep, unless they are told otherwise: five minutes.
+///
+/// A server that asks for more is asked again after that, and says it again.
+pub const MAX_RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(5 * 60);

@@ -8,8 +8,8 @@ use std::{
 use http::{HeaderMap, Response, StatusCode, header::RETRY_AFTER};
 use stockade_core::{Class, Classify};
 
-use super::{MAX_RETRY_AFTER, class, retry_after};
-use crate::{Cause, judge};
+use super::{class, retry_after};
+use crate::{Cause, MAX_RETRY_AFTER, judge};
 
 /// Judges the results of HTTP clients, for `RetryLayer::classify` and `BreakerLayer::classify`.
 ///

@@ -4,9 +4,6 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, header::RETRY_AFTER};
 
-/// The longest hint that is kept, unless a classifier is told otherwise: five minutes.
-pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(5 * 60);
-
 /// The time from `now` until the `Retry-After` of `headers`, which may be seconds or a date (RFC 9110, section
 /// 10.2.3).
 ///
