@@ -5,7 +5,25 @@
 //! `http`, `hyper-util`, `redis`, `reqwest`, `sqlx`, `tokio-postgres`, `tonic`.
 
 mod cause;
+#[cfg(any(feature = "redis", feature = "sqlx", feature = "tokio-postgres"))]
+mod fate;
 #[allow(dead_code, reason = "used by the classifiers, each behind its feature")]
 mod judge;
+#[cfg(feature = "redis")]
+mod redis;
+#[cfg(any(feature = "sqlx", feature = "tokio-postgres"))]
+mod sqlstate;
+#[cfg(feature = "sqlx")]
+mod sqlx;
+#[cfg(feature = "tokio-postgres")]
+mod tokio_postgres;
 
 pub use cause::Cause;
+#[cfg(feature = "redis")]
+pub use redis::RedisClassify;
+#[cfg(any(feature = "sqlx", feature = "tokio-postgres"))]
+pub use sqlstate::sqlstate;
+#[cfg(feature = "sqlx")]
+pub use sqlx::SqlxClassify;
+#[cfg(feature = "tokio-postgres")]
+pub use tokio_postgres::TokioPostgresClassify;
