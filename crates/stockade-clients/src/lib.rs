@@ -4,26 +4,28 @@
 //! `RetryLayer::classify` and `BreakerLayer::classify`. Each is behind a feature, and none is on by default:
 //! `http`, `hyper-util`, `redis`, `reqwest`, `sqlx`, `tokio-postgres`, `tonic`.
 
+mod advice;
 mod cause;
+mod failure;
 #[cfg(any(feature = "redis", feature = "sqlx", feature = "tokio-postgres"))]
 mod fate;
+#[cfg(feature = "tonic")]
+pub mod grpc;
+#[cfg(feature = "http")]
+pub mod http;
 #[allow(dead_code, reason = "used by the classifiers, each behind its feature")]
 mod judge;
 #[cfg(feature = "redis")]
-mod redis;
+pub mod redis;
+#[cfg(feature = "reqwest")]
+pub mod reqwest;
 #[cfg(any(feature = "sqlx", feature = "tokio-postgres"))]
-mod sqlstate;
-#[cfg(feature = "sqlx")]
-mod sqlx;
-#[cfg(feature = "tokio-postgres")]
-mod tokio_postgres;
+pub mod sql;
 
 pub use cause::Cause;
-#[cfg(feature = "redis")]
-pub use redis::RedisClassify;
-#[cfg(any(feature = "sqlx", feature = "tokio-postgres"))]
-pub use sqlstate::sqlstate;
-#[cfg(feature = "sqlx")]
-pub use sqlx::SqlxClassify;
-#[cfg(feature = "tokio-postgres")]
-pub use tokio_postgres::TokioPostgresClassify;
+pub use failure::Failure;
+
+/// The longest hint of a server that classifiers keep, unless they are told otherwise: five minutes.
+///
+/// A server that asks for more is asked again after that, and says it again.
+pub const MAX_RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(5 * 60);

@@ -1,10 +1,13 @@
-//! Redis.
+//! Redis: what an error means.
 
 use std::error::Error as StdError;
 
 use redis::{ErrorKind, RedisError, ServerError};
 
-use crate::fate::{Fate, classifier};
+use crate::{
+    fate::{Fate, classifier},
+    judge::find,
+};
 
 classifier! {
     /// Judges the errors of `redis`, by the code with which the server's answer begins.
@@ -29,19 +32,19 @@ classifier! {
     ///
     /// ```
     /// use redis::RedisError;
-    /// use stockade_clients::RedisClassify;
+    /// use stockade_clients::redis::Redis;
     /// use stockade_core::{Class, Classify, Error};
     ///
     /// let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
     /// let error = Error::Service(RedisError::from(refused));
-    /// let class = RedisClassify::new().classify(Err::<&(), _>(&error));
+    /// let class = Redis::new().classify(Err::<&(), _>(&error));
     /// assert_eq!(class, Class::Unsent { after: None });
     /// ```
-    RedisClassify, fate
+    Redis, fate
 }
 
 fn fate(error: &(dyn StdError + 'static)) -> Option<Fate> {
-    let error: &RedisError = error.downcast_ref()?;
+    let error: &RedisError = find(error)?;
     Some(match error.kind() {
         ErrorKind::Io if error.is_connection_refusal() => Fate::Unsent,
         ErrorKind::Io | ErrorKind::Parse => Fate::Lost,
@@ -90,7 +93,7 @@ mod tests {
     /// The classes without and with the gate.
     fn classes(error: RedisError) -> [Class; 2] {
         let error = Error::Service(error);
-        [RedisClassify::new(), RedisClassify::new().gated()]
+        [Redis::new(), Redis::new().gated()]
             .map(|classify| classify.classify(Err::<&(), _>(&error)))
     }
 

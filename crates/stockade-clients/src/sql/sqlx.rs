@@ -4,17 +4,18 @@ use std::{error::Error as StdError, io};
 
 use sqlx::Error;
 
+use super::sqlstate;
 use crate::{
     fate::{Fate, classifier},
-    sqlstate,
+    judge::find,
 };
 
 classifier! {
-    /// Judges the errors of `sqlx`: PostgreSQL and MySQL by [SQLSTATE](crate::sqlstate()), SQLite by its result code.
+    /// Judges the errors of `sqlx`: PostgreSQL and MySQL by [SQLSTATE](super::class()), SQLite by its result code.
     ///
     /// | error | class | [`gated`](Self::gated) |
     /// |---|---|---|
-    /// | a SQLSTATE | as of [`sqlstate`](crate::sqlstate()) | the same, except: |
+    /// | a SQLSTATE | as of [`sql::class`](super::class()) | the same, except: |
     /// | `40001`, `40P01`, `55P03` | `Transient` | `Unsent`: repeated whatever the request |
     /// | `08007`, `40003` | `Permanent` | `Transient`: repeated if the request may be |
     /// | SQLite is busy or locked | `Transient` | `Unsent` |
@@ -34,18 +35,18 @@ classifier! {
     /// # Example
     ///
     /// ```
-    /// use stockade_clients::SqlxClassify;
+    /// use stockade_clients::sql::Sqlx;
     /// use stockade_core::{Class, Classify, Error};
     ///
     /// let error = Error::Service(sqlx::Error::PoolTimedOut);
-    /// let class = SqlxClassify::new().classify(Err::<&(), _>(&error));
+    /// let class = Sqlx::new().classify(Err::<&(), _>(&error));
     /// assert_eq!(class, Class::Overload { after: None });
     /// ```
-    SqlxClassify, fate
+    Sqlx, fate
 }
 
 fn fate(error: &(dyn StdError + 'static)) -> Option<Fate> {
-    let error: &Error = error.downcast_ref()?;
+    let error: &Error = find(error)?;
     Some(match error {
         Error::Database(error) => error.code().map_or(Fate::Wrong, |code| by_code(&code)),
         Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => Fate::Unsent,
@@ -131,8 +132,7 @@ mod tests {
     /// The classes without and with the gate.
     fn classes(error: Error) -> [Class; 2] {
         let error = StackError::Service(error);
-        [SqlxClassify::new(), SqlxClassify::new().gated()]
-            .map(|classify| classify.classify(Err::<&(), _>(&error)))
+        [Sqlx::new(), Sqlx::new().gated()].map(|classify| classify.classify(Err::<&(), _>(&error)))
     }
 
     fn answer(code: &'static str) -> [Class; 2] {
@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_success_is_one_and_a_refusal_inside_is_unsent() {
-        let classify = SqlxClassify::new();
+        let classify = Sqlx::new();
         let ok: Result<&u8, &StackError<Error>> = Ok(&1);
         assert_eq!(classify.classify(ok), Class::Success);
         let no: StackError<Error> = Rejected::new(&"limit", Reason::QueueFull).into();

@@ -4,18 +4,19 @@ use std::{error::Error as StdError, io};
 
 use tokio_postgres::Error;
 
+use super::sqlstate;
 use crate::{
     fate::{Fate, classifier},
-    sqlstate,
+    judge::find,
 };
 
 classifier! {
-    /// Judges the errors of `tokio-postgres` by [SQLSTATE](crate::sqlstate()); with the feature `deadpool` also those of
+    /// Judges the errors of `tokio-postgres` by [SQLSTATE](super::class()); with the feature `deadpool` also those of
     /// a pool of `deadpool-postgres`.
     ///
     /// | error | class | [`gated`](Self::gated) |
     /// |---|---|---|
-    /// | a SQLSTATE | as of [`sqlstate`](crate::sqlstate()) | the same, except: |
+    /// | a SQLSTATE | as of [`sql::class`](super::class()) | the same, except: |
     /// | `40001`, `40P01`, `55P03` | `Transient` | `Unsent`: repeated whatever the request |
     /// | `08007`, `40003` | `Permanent` | `Transient`: repeated if the request may be |
     /// | connection refused | `Unsent` | `Unsent` |
@@ -32,23 +33,23 @@ classifier! {
     /// # Example
     ///
     /// ```
-    /// use stockade_clients::TokioPostgresClassify;
+    /// use stockade_clients::sql::TokioPostgres;
     /// use stockade_core::{Class, Classify, Error};
     /// use tokio_postgres::Config;
     ///
     /// let error = Error::Service("no_such_option=1".parse::<Config>().unwrap_err());
-    /// let class = TokioPostgresClassify::new().classify(Err::<&(), _>(&error));
+    /// let class = TokioPostgres::new().classify(Err::<&(), _>(&error));
     /// assert_eq!(class, Class::Permanent);
     /// ```
-    TokioPostgresClassify, fate
+    TokioPostgres, fate
 }
 
 fn fate(error: &(dyn StdError + 'static)) -> Option<Fate> {
-    if let Some(error) = error.downcast_ref::<Error>() {
+    if let Some(error) = find(error) {
         return Some(own(error));
     }
     #[cfg(feature = "deadpool")]
-    if let Some(error) = error.downcast_ref::<deadpool::managed::PoolError<Error>>() {
+    if let Some(error) = find(error) {
         return pool(error);
     }
     None
@@ -109,7 +110,7 @@ mod tests {
     /// The classes without and with the gate.
     fn classes<E: StdError + 'static>(error: E) -> [Class; 2] {
         let error = StackError::Service(error);
-        [TokioPostgresClassify::new(), TokioPostgresClassify::new().gated()]
+        [TokioPostgres::new(), TokioPostgres::new().gated()]
             .map(|classify| classify.classify(Err::<&(), _>(&error)))
     }
 

@@ -6,8 +6,7 @@ use crate::fate::Fate;
 
 /// The class of an error with this SQLSTATE, as PostgreSQL gives them.
 ///
-/// For databases whose client has no classifier here. [`SqlxClassify`](crate::SqlxClassify) and
-/// [`TokioPostgresClassify`](crate::TokioPostgresClassify) judge by it.
+/// The classifiers for SQL judge by it, and those that you write for another client can.
 ///
 /// | SQLSTATE | | class |
 /// |---|---|---|
@@ -28,17 +27,17 @@ use crate::fate::Fate;
 /// # Example
 ///
 /// ```
-/// use stockade_clients::sqlstate;
+/// use stockade_clients::sql;
 /// use stockade_core::Class;
 ///
-/// assert_eq!(sqlstate("40001"), Class::Transient { after: None });
-/// assert_eq!(sqlstate("23505"), Class::Permanent);
+/// assert_eq!(sql::class("40001"), Class::Transient { after: None });
+/// assert_eq!(sql::class("23505"), Class::Permanent);
 /// ```
-pub fn sqlstate(code: &str) -> Class {
+pub fn class(code: &str) -> Class {
     fate(code).class(false)
 }
 
-pub(crate) fn fate(code: &str) -> Fate {
+pub(super) fn fate(code: &str) -> Fate {
     match code {
         "57P03" | "53300" => Fate::Unsent,
         "08007" | "40003" => Fate::Unknown,
@@ -65,7 +64,7 @@ mod tests {
 
     fn all(codes: &[&str], class: Class) {
         for code in codes {
-            assert_eq!(sqlstate(code), class, "{code}");
+            assert_eq!(super::class(code), class, "{code}");
         }
     }
 
