@@ -7,14 +7,20 @@
 mod advice;
 mod cause;
 mod failure;
+#[cfg(any(feature = "redis", feature = "sqlx", feature = "tokio-postgres"))]
+mod fate;
 #[cfg(feature = "tonic")]
 pub mod grpc;
 #[cfg(feature = "http")]
 pub mod http;
 #[allow(dead_code, reason = "used by the classifiers, each behind its feature")]
 mod judge;
+#[cfg(feature = "redis")]
+pub mod redis;
 #[cfg(feature = "reqwest")]
 pub mod reqwest;
+#[cfg(any(feature = "sqlx", feature = "tokio-postgres"))]
+pub mod sql;
 
 pub use cause::Cause;
 pub use failure::Failure;
