@@ -61,8 +61,7 @@ impl Failure<reqwest::Error> {
     /// `error`, which knows its URL, without the credentials, the query and the fragment of that.
     pub fn of(mut error: reqwest::Error) -> Self {
         if let Some(url) = error.url_mut() {
-            // They fail for URLs that cannot have any.
-            let _ = (url.set_username(""), url.set_password(None));
+            crate::reqwest::strip(url);
             url.set_query(None);
             url.set_fragment(None);
         }

@@ -100,6 +100,7 @@ fn stack(attempts: u32, mend: impl Fn() + Clone + Send + 'static) -> (Stack, Ret
         .layer(TimeoutLayer::new(ATTEMPT))
         .map_err(|error| Error::Service(Failure::of(error)))
         .and_then(requests::read_to_end)
+        .map_request(requests::without_credentials)
         .service(client());
     (BoxCloneService::new(stack), handle)
 }
