@@ -2,7 +2,10 @@
 
 use std::{error::Error as StdError, fmt};
 
-use crate::{advice::advice, judge::chain};
+use crate::{
+    advice::{advice, hint},
+    judge::chain,
+};
 
 /// A client's error, whose message names the host, what is wrong and what to do about it, and no credentials.
 ///
@@ -79,10 +82,17 @@ impl<E: StdError + 'static> fmt::Display for Failure<E> {
         if let Some(host) = &self.host {
             write!(f, "{host}: ")?;
         }
-        match chain(Some(&self.error)).find_map(advice) {
-            Some((what, todo)) => write!(f, "{what}; {todo}"),
-            // The innermost one: what is around it only says that there is one.
-            None => chain(Some(&self.error)).last().map_or(Ok(()), |root| write!(f, "{root}")),
+        let errors = || chain(Some(&self.error));
+        if let Some((what, todo)) = errors().find_map(advice) {
+            return write!(f, "{what}; {todo}");
+        }
+        // The innermost one: what is around it only says that there is one.
+        if let Some(root) = errors().last() {
+            write!(f, "{root}")?;
+        }
+        match errors().find_map(hint) {
+            Some(todo) => write!(f, "; {todo}"),
+            None => Ok(()),
         }
     }
 }

@@ -14,6 +14,10 @@ pub(crate) enum Fate {
     /// Nobody said how it ended, or the server is to blame.
     Lost,
     /// The server itself says that it does not know how it ended.
+    #[cfg_attr(
+        not(any(feature = "sqlx", feature = "tokio-postgres")),
+        expect(dead_code, reason = "Redis never says so")
+    )]
     Unknown,
     /// There is more to do than can be done.
     Crowded,
