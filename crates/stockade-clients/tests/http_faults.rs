@@ -79,8 +79,8 @@ impl Site {
 }
 
 fn client() -> Client {
-    let client = Client::builder().retry(reqwest::retry::never()).connect_timeout(CONNECT);
-    client.build().unwrap()
+    let client = Client::builder().no_proxy().retry(reqwest::retry::never());
+    client.connect_timeout(CONNECT).build().unwrap()
 }
 
 /// A client with retries and a time-out for each attempt; before another one, `mend` is called.
