@@ -2,10 +2,15 @@
 //!
 //! Nothing here is a client: wrap the one that you have in `ServiceBuilder`, and give its classifier to
 //! `RetryLayer::classify` and `BreakerLayer::classify`. Each is behind a feature, and none is on by default:
-//! `http`, `hyper-util`, `redis`, `reqwest`, `sqlx`, `tokio-postgres`, `tonic`.
+//! `deadpool`, `http`, `hyper-util`, `redis`, `reqwest`, `sqlx`, `tokio-postgres`, `tonic`. Those for databases bring
+//! `connect`, which makes a connection in time or says what is wrong.
+//!
+//! The library needs Rust 1.88; `sqlx` needs a newer one, which its own manifest names.
 
 mod advice;
 mod cause;
+#[cfg(feature = "connect")]
+mod connect;
 mod failure;
 #[cfg(any(feature = "redis", feature = "sqlx", feature = "tokio-postgres"))]
 mod fate;
@@ -23,6 +28,8 @@ pub mod reqwest;
 pub mod sql;
 
 pub use cause::Cause;
+#[cfg(feature = "connect")]
+pub use connect::{ConnectError, NoConnection, connect};
 pub use failure::Failure;
 
 /// The longest hint of a server that classifiers keep, unless they are told otherwise: five minutes.

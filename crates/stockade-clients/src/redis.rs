@@ -20,7 +20,7 @@ classifier! {
     /// | `OOM`: it may use no more memory | `Overload` | `Overload` |
     /// | too many clients, if the server got to say so before it hung up | `Unsent` | `Unsent` |
     /// | any other answer | `Permanent` | `Permanent` |
-    /// | connection refused; no node or master known to send it to | `Unsent` | `Unsent` |
+    /// | connection refused, or none in time by [`connect`](crate::connect()); no node or master known to send it to | `Unsent` | `Unsent` |
     /// | any other I/O error, time-outs of the client among them; an answer that is none | `Transient` | `Transient` |
     /// | wrong password, options, commands or types | `Permanent` | `Permanent` |
     ///
