@@ -1,5 +1,10 @@
 //! What is wrong, and what to do about it, in the words of an operator.
 
+#[cfg(feature = "redis")]
+mod redis;
+#[cfg(any(feature = "sqlx", feature = "tokio-postgres"))]
+mod sql;
+
 use std::{error::Error as StdError, io};
 
 use crate::judge::find;
@@ -13,6 +18,12 @@ const LATE: Advice =
     ("no answer in time", "check the address and the network, or allow it more time");
 const LOST: Advice =
     ("connection lost", "the server may be restarting; the call may have had an effect");
+#[cfg(any(feature = "connect", feature = "reqwest"))]
+const NO_CONNECTION: Advice =
+    ("no connection in time", "check the address, the network, and what is between");
+#[cfg(any(feature = "redis", feature = "sqlx", feature = "tokio-postgres"))]
+const CREDENTIALS: Advice =
+    ("the server knows no such user and password", "check them, and who may come from where");
 #[cfg(any(feature = "hyper-util", feature = "reqwest"))]
 const NONSENSE: Advice =
     ("the answer is no HTTP", "check that an HTTP server listens at this port, and the scheme");
@@ -41,6 +52,22 @@ pub(crate) fn advice(error: &(dyn StdError + 'static)) -> Option<Advice> {
     #[cfg(feature = "tonic")]
     if let Some(advice) = find(error).and_then(of_tonic) {
         return Some(advice);
+    }
+    #[cfg(feature = "redis")]
+    if let Some(advice) = find(error).and_then(redis::advice) {
+        return Some(advice);
+    }
+    #[cfg(feature = "sqlx")]
+    if let Some(advice) = find(error).and_then(sql::of_sqlx) {
+        return Some(advice);
+    }
+    #[cfg(feature = "tokio-postgres")]
+    if let Some(advice) = find(error).and_then(sql::of_tokio_postgres) {
+        return Some(advice);
+    }
+    #[cfg(feature = "connect")]
+    if error.is::<crate::connect::NoConnection>() {
+        return Some(NO_CONNECTION);
     }
     find(error).and_then(of_io)
 }
@@ -82,7 +109,7 @@ fn of_reqwest(error: &reqwest::Error) -> Option<Advice> {
     } else if error.is_dns() {
         Some(("no such host", "check the name"))
     } else if error.is_connect() && error.is_timeout() {
-        Some(("no connection in time", "check the address, the network, and what is between"))
+        Some(NO_CONNECTION)
     } else if error.is_timeout() {
         Some(LATE)
     } else {

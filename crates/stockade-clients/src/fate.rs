@@ -14,10 +14,7 @@ pub(crate) enum Fate {
     /// Nobody said how it ended, or the server is to blame.
     Lost,
     /// The server itself says that it does not know how it ended.
-    #[cfg_attr(
-        not(any(feature = "sqlx", feature = "tokio-postgres")),
-        expect(dead_code, reason = "Redis never says so")
-    )]
+    #[cfg(any(feature = "sqlx", feature = "tokio-postgres"))]
     Unknown,
     /// There is more to do than can be done.
     Crowded,
@@ -29,12 +26,14 @@ impl Fate {
     /// With `gated`, the retry layer was told which requests may be repeated, and asks that for what is `Transient`.
     pub(crate) const fn class(self, gated: bool) -> Class {
         match (self, gated) {
-            (Self::Wrong, _) | (Self::Unknown, false) => Class::Permanent,
+            (Self::Wrong, _) => Class::Permanent,
             (Self::Unsent, _) | (Self::Undone, true) => Class::Unsent { after: None },
-            (Self::Lost, _) | (Self::Undone, false) | (Self::Unknown, true) => {
-                Class::Transient { after: None }
-            }
+            (Self::Lost, _) | (Self::Undone, false) => Class::Transient { after: None },
             (Self::Crowded, _) => Class::Overload { after: None },
+            #[cfg(any(feature = "sqlx", feature = "tokio-postgres"))]
+            (Self::Unknown, false) => Class::Permanent,
+            #[cfg(any(feature = "sqlx", feature = "tokio-postgres"))]
+            (Self::Unknown, true) => Class::Transient { after: None },
         }
     }
 }
@@ -70,7 +69,8 @@ macro_rules! classifier {
             fn classify(&self, result: Result<&T, &E>) -> stockade_core::Class {
                 let Err(error) = result else { return stockade_core::Class::Success };
                 $crate::judge::error(error, |error| {
-                    let fate = $fate(error)?;
+                    let late = error.is::<$crate::NoConnection>();
+                    let fate = if late { $crate::fate::Fate::Unsent } else { $fate(error)? };
                     Some(fate.class(self.gated))
                 })
             }

@@ -19,8 +19,9 @@
 //! [`Error<E>`](stockade_core::Error), a `BoxError` or an enum of your own: see [`Cause`]. A refusal by a layer
 //! inside is judged as by [`DefaultClassify`](stockade_core::DefaultClassify).
 //!
-//! [`Failure`] is for people: it has an error name the host and say what to do, without any password. And
-//! `http::refusal` is the way back, for servers: a layer's refusal as an answer.
+//! [`Failure`] is for people: it has an error name the host and say what to do, without any password. The features
+//! for databases bring `connect`, which makes a connection in time or says what is wrong. And `http::refusal` is the
+//! way back, for servers: a layer's refusal as an answer.
 //!
 //! # Example
 //!
@@ -51,6 +52,8 @@
 
 mod advice;
 mod cause;
+#[cfg(feature = "connect")]
+mod connect;
 mod failure;
 #[cfg(any(feature = "redis", feature = "sqlx", feature = "tokio-postgres"))]
 mod fate;
@@ -68,6 +71,8 @@ pub mod reqwest;
 pub mod sql;
 
 pub use cause::Cause;
+#[cfg(feature = "connect")]
+pub use connect::{ConnectError, NoConnection, connect};
 pub use failure::Failure;
 
 /// The longest hint of a server that classifiers keep, unless they are told otherwise: five minutes.

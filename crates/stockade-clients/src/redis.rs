@@ -18,9 +18,9 @@ classifier! {
     /// | the same in a pipeline, of which a part may have run | `Transient` | `Transient` |
     /// | `MOVED`, `ASK`, `NOREPLICAS`, `MISCONF` | `Transient` | `Unsent` |
     /// | `OOM`: it may use no more memory | `Overload` | `Overload` |
-    /// | too many clients | `Unsent` | `Unsent` |
+    /// | too many clients, if the server got to say so before it hung up | `Unsent` | `Unsent` |
     /// | any other answer | `Permanent` | `Permanent` |
-    /// | connection refused; no node or master known to send it to | `Unsent` | `Unsent` |
+    /// | connection refused, or none in time by [`connect`](crate::connect()); no node or master known to send it to | `Unsent` | `Unsent` |
     /// | any other I/O error, time-outs of the client among them; an answer that is none | `Transient` | `Transient` |
     /// | wrong password, options, commands or types | `Permanent` | `Permanent` |
     ///

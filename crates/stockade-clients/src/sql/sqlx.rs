@@ -22,7 +22,7 @@ classifier! {
     /// | SQLite cannot read, write or open its file | `Transient` | `Transient` |
     /// | SQLite has no room left, on disk or in memory | `Overload` | `Overload` |
     /// | any other result code of SQLite | `Permanent` | `Permanent` |
-    /// | connection refused | `Unsent` | `Unsent` |
+    /// | connection refused, or none in time by [`connect`](crate::connect()) | `Unsent` | `Unsent` |
     /// | any other I/O error, a broken protocol, a crashed worker, `BEGIN` without effect | `Transient` | `Transient` |
     /// | the pool has no connection in time | `Overload` | `Overload` |
     /// | the pool is closed | `Permanent` | `Permanent` |

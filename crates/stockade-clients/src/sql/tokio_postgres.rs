@@ -19,7 +19,7 @@ classifier! {
     /// | a SQLSTATE | as of [`sql::class`](super::class()) | the same, except: |
     /// | `40001`, `40P01`, `55P03` | `Transient` | `Unsent`: repeated whatever the request |
     /// | `08007`, `40003` | `Permanent` | `Transient`: repeated if the request may be |
-    /// | connection refused | `Unsent` | `Unsent` |
+    /// | connection refused, or none in time by [`connect`](crate::connect()) | `Unsent` | `Unsent` |
     /// | any other I/O error, a closed connection, a time-out, an answer that is none | `Transient` | `Transient` |
     /// | no row or too many, wrong columns, types, parameters or options, no way to authenticate | `Permanent` | `Permanent` |
     /// | the pool has no connection in time (`deadpool`) | `Overload` | `Overload` |
