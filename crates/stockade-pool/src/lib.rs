@@ -71,6 +71,7 @@ mod stats;
 mod submit;
 mod tasks;
 mod threads;
+mod weak;
 mod worker;
 
 pub use builder::{OnDrop, PoolBuilder};
@@ -87,3 +88,4 @@ pub use sizing::Sizing;
 pub use source::{Iter, Source, Streamed};
 pub use stats::{Percentiles, Stats};
 pub use submit::{Closed, Submit, TrySubmitError};
+pub use weak::WeakPoolHandle;

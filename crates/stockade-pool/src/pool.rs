@@ -12,7 +12,7 @@ use tower_service::Service;
 
 use crate::{
     Drained, Group, Iter, Job, Outcomes, PoolBuilder, Stats, Streamed, Submit, TrySubmitError,
-    Workers, drain, lease::Counted, places::Place, scale::Size, shared::Shared,
+    WeakPoolHandle, Workers, drain, lease::Counted, places::Place, scale::Size, shared::Shared,
 };
 
 /// A handle to a pool of workers, and a `tower` service.
@@ -47,6 +47,9 @@ pub(crate) struct Handles<Req, T, E> {
 }
 
 /// Watches, steers and drains a pool without keeping it open.
+///
+/// It keeps the numbers alive, and what workers are made from: the prototype of the service, or the make service.
+/// Whatever is to outlive the pool holds a [`WeakPoolHandle`].
 pub struct PoolHandle<Req, T, E> {
     shared: Arc<Shared<Req, T, E>>,
 }
@@ -163,7 +166,7 @@ impl<Req, T, E> Pool<Req, T, E> {
 
     /// Watches and drains the pool without keeping it open.
     pub fn handle(&self) -> PoolHandle<Req, T, E> {
-        PoolHandle { shared: Arc::clone(&self.handles.shared) }
+        PoolHandle::new(Arc::clone(&self.handles.shared))
     }
 }
 
@@ -224,6 +227,15 @@ impl<Req, T, E> Drop for Handles<Req, T, E> {
 // === impl PoolHandle ===
 
 impl<Req, T, E> PoolHandle<Req, T, E> {
+    pub(crate) fn new(shared: Arc<Shared<Req, T, E>>) -> Self {
+        Self { shared }
+    }
+
+    /// A handle that keeps nothing of the pool alive.
+    pub fn downgrade(&self) -> WeakPoolHandle<Req, T, E> {
+        WeakPoolHandle::new(Arc::downgrade(&self.shared))
+    }
+
     /// What the pool has done and is doing.
     pub fn stats(&self) -> Stats {
         self.shared.stats()
