@@ -26,7 +26,8 @@
 //! # }
 //! ```
 //!
-//! Each layer is a crate of its own, and a feature here; all six are on by default.
+//! Each layer is a crate of its own, and a feature here; all six are on by default. The features `metrics` and
+//! `tracing` let you watch them.
 //!
 //! # The order of layers
 //!
@@ -66,6 +67,9 @@ pub use stockade_breaker::{self as breaker, BreakerLayer};
 #[cfg(feature = "limit")]
 #[doc(inline)]
 pub use stockade_limit::{self as limit, LimitLayer};
+#[cfg(feature = "metrics")]
+#[doc(inline)]
+pub use stockade_metrics as metrics;
 #[cfg(feature = "pool")]
 #[doc(inline)]
 pub use stockade_pool::{self as pool, Pool};
