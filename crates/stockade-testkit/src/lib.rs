@@ -7,6 +7,7 @@
 //!   what was seen.
 //! - [`Probe`]: a mock service for tests of one's own. A [`Request`] says how its call goes, and the
 //!   probe says what the layer did with it.
+//! - `Events`, with the feature `events`: records what is told through `tracing`, for tests of that.
 //!
 //! It does not test what a layer is for: that is the business of the layer's own tests. It knows no layer,
 //! and looks only at what can be seen from outside and from the probe inside, so it takes stacks,
@@ -65,6 +66,8 @@
 mod checks;
 mod contract;
 mod error;
+#[cfg(feature = "events")]
+mod events;
 mod flight;
 mod future;
 mod probe;
@@ -76,6 +79,8 @@ mod watchdog;
 
 pub use contract::{Contract, Subject, contract};
 pub use error::ContractError;
+#[cfg(feature = "events")]
+pub use events::Events;
 pub use future::ProbeFuture;
 pub use probe::Probe;
 pub use report::{Outcome, Report};
