@@ -66,6 +66,7 @@ mod shared;
 mod sizing;
 mod slot;
 mod source;
+mod span;
 mod staff;
 mod stats;
 mod submit;

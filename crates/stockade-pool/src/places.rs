@@ -13,6 +13,7 @@ use crate::{
     job::Reply,
     nested,
     shared::{Core, Entry, Shared, Wake, wake},
+    span::Span,
 };
 
 /// A caller's way to a place in the queue.
@@ -38,7 +39,8 @@ impl<Req, T, E> Shared<Req, T, E> {
     #[inline(always)]
     pub(crate) fn entry(&self, request: Req, reply: Reply<T, E>) -> Entry<Req, T, E> {
         let tag = self.rules.tag(&request);
-        Entry { request, reply, deadline: deadline::current(), since: self.clock(), tag }
+        let (deadline, since) = (deadline::current(), self.clock());
+        Entry { request, reply, deadline, since, tag, span: Span::current() }
     }
 
     /// Whether the caller is inside a job of this pool.
@@ -188,6 +190,7 @@ impl<Req, T, E: LayerError> Shared<Req, T, E> {
         core.counts.handed_back += entries.len() as u64;
         drop(core);
         let hand_back = |entry: Entry<Req, T, E>| {
+            let _inside = entry.span.enter();
             entry.reply.refuse(Status::Cancelled, self.rejected(Reason::Closed).into_error());
             entry.request
         };

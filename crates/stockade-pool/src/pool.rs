@@ -35,7 +35,8 @@ use crate::{
 /// itself. Work that nobody waits for is submitted from a task of its own.
 ///
 /// The [deadline](stockade_core::deadline) of the caller goes with the job: it is ambient while the job runs,
-/// and a job whose deadline has passed is not started.
+/// and a job whose deadline has passed is not started. With the feature `tracing` his span goes along too: what is told
+/// while the job runs is told there.
 pub struct Pool<Req, T, E> {
     handles: Counted<Handles<Req, T, E>>,
     place: Place,
@@ -90,7 +91,10 @@ impl<Req, T, E> Pool<Req, T, E> {
     where
         E: LayerError,
     {
-        Job::submit(self.handles.share(), request, &mut Place::None).map_err(|(error, _)| error)
+        Job::submit(self.handles.share(), request, &mut Place::None).map_err(|(error, pool)| {
+            pool.shared.rejected(error.reason()).tell();
+            error
+        })
     }
 
     /// Runs all `requests`, and streams what became of them in the order in which they end. Allocates nothing
@@ -186,13 +190,8 @@ impl<Req, T, E: LayerError> Service<Req> for Pool<Req, T, E> {
             shared.leave_place(&mut self.place);
             return Job::refused(shared.rejected(Reason::Expired));
         }
-        Job::submit(lease, request, &mut self.place).unwrap_or_else(|(error, _)| {
-            let reason = match error {
-                TrySubmitError::Full(_) => Reason::QueueFull,
-                TrySubmitError::Closed(_) => Reason::Closed,
-            };
-            Job::refused(shared.rejected(reason))
-        })
+        Job::submit(lease, request, &mut self.place)
+            .unwrap_or_else(|(error, _)| Job::refused(shared.rejected(error.reason())))
     }
 }
 

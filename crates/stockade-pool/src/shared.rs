@@ -24,6 +24,7 @@ use crate::{
     rules::{Of, Tag},
     scale::{Badge, Crew, Size, Stop},
     slot::Slot,
+    span::Span,
     stats::{self, Measured},
 };
 
@@ -101,6 +102,7 @@ pub(crate) struct Entry<Req, T, E> {
     pub(crate) deadline: Option<Instant>,
     pub(crate) since: Option<Instant>,
     pub(crate) tag: Tag,
+    pub(crate) span: Span,
 }
 
 pub(crate) type Wake = Option<Waker>;

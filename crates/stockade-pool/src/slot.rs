@@ -5,7 +5,7 @@ use std::time::Duration;
 use stockade_core::{attempts::Counter, deadline::Deadline};
 use tokio::time::Instant;
 
-use crate::{Outcome, Status, job::Reply, shared::Entry, worker::discard};
+use crate::{Outcome, Status, job::Reply, shared::Entry, span::Span, worker::discard};
 
 /// The job that a worker has in hand, from when it is taken until its caller is answered. It is filled and
 /// emptied field by field, and never moved: moving jobs about costs a pool more than its locks.
@@ -24,6 +24,7 @@ pub(crate) struct Slot<Req, T, E> {
     since: Option<Instant>,
     started: Option<Instant>,
     ended: Option<Instant>,
+    span: Span,
 }
 
 /// What a pool that measures knows of a job.
@@ -48,6 +49,7 @@ impl<Req, T, E> Slot<Req, T, E> {
             since: None,
             started: None,
             ended: None,
+            span: Span::NONE,
         }
     }
 
@@ -60,7 +62,7 @@ impl<Req, T, E> Slot<Req, T, E> {
     }
 
     pub(crate) fn fill(&mut self, entry: Entry<Req, T, E>, now: Option<Instant>) {
-        let Entry { request, reply, deadline, since, tag: _ } = entry;
+        let Entry { request, reply, deadline, since, span, tag: _ } = entry;
         self.request = Some(request);
         self.skipped = false;
         self.reply = Some(reply);
@@ -69,6 +71,7 @@ impl<Req, T, E> Slot<Req, T, E> {
         self.since = since;
         self.started = now;
         self.ended = None;
+        self.span = span;
     }
 
     pub(crate) fn set_shed(&mut self, shed: bool) {
@@ -92,6 +95,11 @@ impl<Req, T, E> Slot<Req, T, E> {
     pub(crate) fn skip(&mut self) -> Option<Req> {
         self.skipped = true;
         self.request.take()
+    }
+
+    /// The span of the job.
+    pub(crate) fn span(&self) -> &Span {
+        &self.span
     }
 
     pub(crate) fn reply(&mut self) -> Option<&mut Reply<T, E>> {
@@ -135,6 +143,8 @@ impl<Req, T, E> Slot<Req, T, E> {
         let (Some(reply), Some((status, result))) = (self.reply.take(), self.end.take()) else {
             return;
         };
+        // It has ended when its caller learns of it.
+        self.span = Span::NONE;
         match reply {
             Reply::One(answer) => {
                 if let Err(unread) = answer.send(result) {

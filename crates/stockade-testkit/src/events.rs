@@ -1,11 +1,15 @@
 use std::{
     fmt::{Debug, Write},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
 };
 
 use tracing::{
     Event, Subscriber,
     field::{Field, Visit},
+    span::{Attributes, Id},
     subscriber::{DefaultGuard, set_default},
 };
 use tracing_subscriber::{
@@ -39,6 +43,7 @@ pub struct Events {
 struct Lines {
     target: &'static str,
     lines: Arc<Mutex<Vec<String>>>,
+    open: Arc<AtomicUsize>,
 }
 
 struct Line(String);
@@ -49,7 +54,7 @@ impl Events {
     /// Records the events of this target.
     #[must_use]
     pub fn of(target: &'static str) -> Self {
-        let lines = Lines { target, lines: Arc::default() };
+        let lines = Lines { target, lines: Arc::default(), open: Arc::default() };
         let scope = set_default(Registry::default().with(lines.clone()));
         Self { lines, _scope: scope }
     }
@@ -57,6 +62,11 @@ impl Events {
     /// The lines since the last time, oldest first.
     pub fn take(&self) -> Vec<String> {
         std::mem::take(&mut *self.lines.lines.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How many spans there are, of any target, that were made since and have not been let go by everybody.
+    pub fn open_spans(&self) -> usize {
+        self.lines.open.load(SeqCst)
     }
 }
 
@@ -66,6 +76,14 @@ impl<S> Layer<S> for Lines
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
+    fn on_new_span(&self, _: &Attributes<'_>, _: &Id, _: Context<'_, S>) {
+        self.open.fetch_add(1, SeqCst);
+    }
+
+    fn on_close(&self, _: Id, _: Context<'_, S>) {
+        self.open.fetch_sub(1, SeqCst);
+    }
+
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         if event.metadata().target() != self.target {
             return;
