@@ -62,6 +62,8 @@
 //!
 //! The checks send few failures and panics, so that a circuit breaker with a usual minimum of calls stays
 //! closed; a rate limit has to be generous, and a retry may repeat what it likes.
+//!
+//! Which of `tower`'s own layers fail which of these is on record in `tests/tower.rs`.
 
 mod checks;
 mod contract;

@@ -12,7 +12,7 @@ use stockade::{
     BreakerLayer, Error, LayerError, LimitLayer, Pool, RateLayer, Reason, RetryLayer, TimeoutLayer,
 };
 use tokio::task::{JoinSet, coop, yield_now};
-use tokio_test::{assert_pending, assert_ready, assert_ready_ok, task};
+use tokio_test::{assert_pending, assert_ready_err, assert_ready_ok, task};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn, util::BoxCloneService};
 
 type Refusal = Error<Infallible>;
@@ -88,7 +88,7 @@ where
     let mut second = call(2);
     assert_pending!(second.poll());
     for n in 3..9 {
-        let refused = assert_ready!(call(n).poll()).unwrap_err();
+        let refused = assert_ready_err!(call(n).poll());
         assert_eq!(reason(&refused), Some(Reason::QueueFull));
     }
     drop(second);
