@@ -75,6 +75,8 @@ mod future;
 mod probe;
 mod report;
 mod request;
+#[cfg(shuttle)]
+mod schedules;
 mod stage;
 mod state;
 mod watchdog;
@@ -87,4 +89,6 @@ pub use future::ProbeFuture;
 pub use probe::Probe;
 pub use report::{Outcome, Report};
 pub use request::{Behaviour, Fault, Request, Response};
+#[cfg(shuttle)]
+pub use schedules::schedules;
 pub use state::{Readiness, Violation};
