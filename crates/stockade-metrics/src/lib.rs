@@ -41,6 +41,9 @@
 //! | `stockade_limit_max` | gauge | | calls that may be in flight at once |
 //! | `stockade_rate_available` | gauge | | calls that would pass at once |
 //! | `stockade_rate_waiting` | gauge | | calls that wait in the queue |
+//! | `stockade_rate_keys` | gauge | | keys that have a bucket of their own |
+//! | `stockade_rate_overflow_available` | gauge | | calls that would pass at once with keys that share a bucket |
+//! | `stockade_rate_overflow_waiting` | gauge | | calls that wait for a token of that bucket |
 //! | `stockade_retry_retries_total` | counter | | further attempts, decided on |
 //! | `stockade_retry_recovered_total` | counter | | calls that succeeded at a further attempt |
 //! | `stockade_retry_gave_up_total` | counter | `reason` | calls given up |
@@ -66,10 +69,10 @@
 //! | `stockade_pool_queue_wait_seconds` | gauge | `quantile` | how long jobs were queued |
 //! | `stockade_pool_run_time_seconds` | gauge | `quantile` | how long jobs ran |
 //!
-//! The last two are there if the pool [measures](stockade_pool::PoolBuilder::measure). They are
-//! over all jobs since the pool was made, and are gauges because a pool knows no sum, which a summary has to tell;
-//! quantile 1 is the longest. A timeout has no handle; the calls it ends are the jobs with `status="timed_out"` of a
-//! pool around it, and the failures of a breaker.
+//! The last two are there if the pool [measures](stockade_pool::PoolBuilder::measure). They are over all jobs since
+//! the pool was made, and are gauges because a pool knows no sum, which a summary has to tell; quantile 1 is the longest.
+//! A timeout has no handle: the calls that it ends are the jobs with `status="timed_out"` of a pool around it, and
+//! failures of a breaker around it.
 //!
 //! `dashboard.json`, beside this crate's manifest, is a Grafana dashboard of all of these.
 //!

@@ -17,7 +17,8 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 /// A clone is the same list. It is a [`Collector`] for a registry of `prometheus-client`, and
 /// [renders](Self::render) by itself where there is none.
 ///
-/// A handle of a layer keeps the numbers of that layer alive, some hundred bytes, and no service; a breaker also works
+/// A handle of a layer keeps the numbers of that layer alive (some hundred bytes, or the table of the keys) and no
+/// service; a breaker also works
 /// as long as there is a handle of it. It stays until it is [removed](Self::remove). Of a pool nothing is kept: what is
 /// told of it goes with the pool, so whoever wants to scrape its last numbers after a drain keeps a handle until then.
 ///
@@ -56,6 +57,8 @@ struct Groups {
     limits: Group<stockade_limit::LimitHandle>,
     #[cfg(feature = "rate")]
     rates: Group<stockade_rate::RateHandle>,
+    #[cfg(feature = "rate")]
+    keyed: Group<crate::rate::AnyKeyed>,
     #[cfg(feature = "retry")]
     retries: Group<stockade_retry::RetryHandle>,
     #[cfg(feature = "breaker")]
@@ -98,6 +101,24 @@ impl Metrics {
         handle: stockade_rate::RateHandle,
     ) -> Result<(), NameTaken> {
         self.add(name, handle, |groups| &mut groups.rates)
+    }
+
+    /// Adds a rate limit with keys: how many of them it knows, and the bucket for those that found no place. There is
+    /// no series a key, because there may be any number of keys.
+    ///
+    /// # Errors
+    ///
+    /// [`NameTaken`] if there is one of this name, which stays.
+    #[cfg(feature = "rate")]
+    pub fn keyed_rate<K>(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+        handle: stockade_rate::KeyedHandle<K>,
+    ) -> Result<(), NameTaken>
+    where
+        K: std::hash::Hash + Eq + Clone + Send + 'static,
+    {
+        self.add(name, crate::rate::AnyKeyed::new(handle), |groups| &mut groups.keyed)
     }
 
     /// Adds a retry.
@@ -206,6 +227,8 @@ impl Groups {
             any(&mut self.limits),
             #[cfg(feature = "rate")]
             any(&mut self.rates),
+            #[cfg(feature = "rate")]
+            any(&mut self.keyed),
             #[cfg(feature = "retry")]
             any(&mut self.retries),
             #[cfg(feature = "breaker")]

@@ -92,6 +92,25 @@ async fn a_rate_tells_its_tokens_and_who_waits_for_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_keyed_rate_tells_how_many_keys_it_knows_and_what_is_left_for_all_others() {
+    let layer = RateLayer::per_second(1).burst(3).queue(0).keyed(|user: &u32| *user, 2);
+    let metrics = Metrics::new();
+    metrics.keyed_rate("users", layer.handle()).unwrap();
+    let service = layer.layer(service_fn(async |_: u32| Ok::<_, Refusal>(())));
+    for user in 0..4 {
+        service.clone().oneshot(user).await.unwrap();
+    }
+    tells(
+        &metrics,
+        &[
+            ("stockade_rate_keys{name=users}", 2.0),
+            ("stockade_rate_overflow_available{name=users}", 1.0),
+            ("stockade_rate_overflow_waiting{name=users}", 0.0),
+        ],
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_retry_tells_what_it_repeated_and_why_it_gave_up() {
     let layer = RetryLayer::new(3).backoff(Backoff::constant(SECOND));
     let metrics = Metrics::new();
