@@ -11,8 +11,8 @@ use std::{
 };
 
 use stockade::{
-    BreakerLayer, Error, LayerError, LimitLayer, RateLayer, Reason, TimeoutLayer,
-    deadline::Deadline,
+    BreakerLayer, Error, LayerError, LimitLayer, Pool, RateLayer, Reason, TimeoutLayer,
+    deadline::Deadline, pool::TrySubmitError,
 };
 use stockade_benches::{
     inner::{Failure, Ready},
@@ -219,6 +219,27 @@ fn a_call_that_takes_too_long_allocates_nothing_to_be_ended() {
     };
     end(8);
     assert_eq!(allocation_counter::measure(|| end(32)).count_total, 0);
+}
+
+#[test]
+fn a_full_pool_allocates_at_most_once_to_refuse() {
+    let hangs = service_fn(|_: u64| -> Pending<Result<u64, Failure>> { pending() });
+    let runtime = Flavor::CurrentThread.runtime();
+    let _guard = runtime.enter();
+    let mut pool = Pool::builder().workers(1).queue(1).build(hangs);
+    // One runs and one is queued.
+    let _jobs = runtime.block_on(async { [pool.submit(0).await, pool.submit(1).await] });
+    while pool.stats().running == 0 {
+        runtime.block_on(tokio::task::yield_now());
+    }
+    let refused = allocation_counter::measure(|| {
+        for n in 0..CALLS {
+            let refused = pool.try_submit(n).map_err(TrySubmitError::into_request);
+            assert!(matches!(refused, Err(request) if request == n));
+        }
+    });
+    assert!(refused.count_total <= CALLS, "{} for {CALLS}", refused.count_total);
+    assert!(allocations(|n| drop(now(pool.call(n)).expect_err("it is full"))) <= CALLS);
 }
 
 #[test]
