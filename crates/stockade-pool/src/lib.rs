@@ -44,6 +44,7 @@
 mod affinity;
 mod arrange;
 mod batch;
+mod board;
 mod builder;
 mod codel;
 mod drain;

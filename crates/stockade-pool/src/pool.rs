@@ -1,7 +1,7 @@
 use std::{
     fmt,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -39,6 +39,8 @@ use crate::{
 pub struct Pool<Req, T, E> {
     handles: Counted<Handles<Req, T, E>>,
     place: Place,
+    /// Of who polled it ready, and so is about to call and to await the answer.
+    waker: Option<Waker>,
 }
 
 /// What the handles of a pool share; the pool is closed when it is dropped.
@@ -62,7 +64,11 @@ impl Pool<(), (), ()> {
 
 impl<Req, T, E> Pool<Req, T, E> {
     pub(crate) fn new(shared: Arc<Shared<Req, T, E>>) -> Self {
-        Self { handles: Counted::new(Arc::new(Handles { shared })), place: Place::None }
+        Self {
+            handles: Counted::new(Arc::new(Handles { shared })),
+            place: Place::None,
+            waker: None,
+        }
     }
 
     /// Waits for a place in the queue, and queues `request`.
@@ -87,7 +93,8 @@ impl<Req, T, E> Pool<Req, T, E> {
     where
         E: LayerError,
     {
-        Job::submit(self.handles.share(), request, &mut Place::None).map_err(|(error, _)| error)
+        Job::submit(self.handles.share(), request, &mut Place::None, None)
+            .map_err(|(error, _)| error)
     }
 
     /// Runs all `requests`, and streams what became of them in the order in which they end. Allocates nothing
@@ -173,7 +180,11 @@ impl<Req, T, E: LayerError> Service<Req> for Pool<Req, T, E> {
     type Future = Job<Req, T, E>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), E>> {
-        self.handles.shared.poll_place(&mut self.place, 1, cx).map(Ok)
+        ready!(self.handles.shared.poll_place(&mut self.place, 1, cx));
+        if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            self.waker = Some(cx.waker().clone());
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
@@ -183,19 +194,21 @@ impl<Req, T, E: LayerError> Service<Req> for Pool<Req, T, E> {
             shared.leave_place(&mut self.place);
             return Job::refused(shared.rejected(Reason::Expired));
         }
-        Job::submit(lease, request, &mut self.place).unwrap_or_else(|(error, _)| {
-            let reason = match error {
-                TrySubmitError::Full(_) => Reason::QueueFull,
-                TrySubmitError::Closed(_) => Reason::Closed,
-            };
-            Job::refused(shared.rejected(reason))
-        })
+        Job::submit(lease, request, &mut self.place, self.waker.take()).unwrap_or_else(
+            |(error, _)| {
+                let reason = match error {
+                    TrySubmitError::Full(_) => Reason::QueueFull,
+                    TrySubmitError::Closed(_) => Reason::Closed,
+                };
+                Job::refused(shared.rejected(reason))
+            },
+        )
     }
 }
 
 impl<Req, T, E> Clone for Pool<Req, T, E> {
     fn clone(&self) -> Self {
-        Self { handles: self.handles.clone(), place: Place::None }
+        Self { handles: self.handles.clone(), place: Place::None, waker: None }
     }
 }
 

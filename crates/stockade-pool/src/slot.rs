@@ -5,7 +5,11 @@ use std::time::Duration;
 use stockade_core::{attempts::Counter, deadline::Deadline};
 use tokio::time::Instant;
 
-use crate::{Outcome, Status, job::Reply, shared::Entry, worker::discard};
+use crate::{
+    Outcome, Status,
+    board::{Entry, Key},
+    worker::discard,
+};
 
 /// The job that a worker has in hand, from when it is taken until its caller is answered. It is filled and
 /// emptied field by field, and never moved: moving jobs about costs a pool more than its locks.
@@ -16,9 +20,11 @@ pub(crate) struct Slot<Req, T, E> {
     /// It is not to be started, because the pool is overloaded.
     shed: bool,
     /// None while the slot is empty.
-    reply: Option<Reply<T, E>>,
+    key: Option<Key>,
     /// None until the job has ended.
-    end: Option<(Status, Result<T, E>)>,
+    status: Option<Status>,
+    /// Its answer, until that is handed over.
+    result: Option<Result<T, E>>,
     deadline: Option<Deadline>,
     counter: Counter,
     since: Option<Instant>,
@@ -41,8 +47,9 @@ impl<Req, T, E> Slot<Req, T, E> {
             request: None,
             skipped: false,
             shed: false,
-            reply: None,
-            end: None,
+            key: None,
+            status: None,
+            result: None,
             deadline: None,
             counter: Counter::default(),
             since: None,
@@ -52,18 +59,19 @@ impl<Req, T, E> Slot<Req, T, E> {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.reply.is_none()
+        self.key.is_none()
     }
 
     pub(crate) fn has_ended(&self) -> bool {
-        self.end.is_some()
+        self.status.is_some()
     }
 
-    pub(crate) fn fill(&mut self, entry: Entry<Req, T, E>, now: Option<Instant>) {
-        let Entry { request, reply, deadline, since, tag: _ } = entry;
+    #[inline]
+    pub(crate) fn fill(&mut self, key: Key, entry: Entry<Req>, now: Option<Instant>) {
+        let Entry { request, deadline, since, tag: _ } = entry;
         self.request = Some(request);
         self.skipped = false;
-        self.reply = Some(reply);
+        self.key = Some(key);
         self.deadline = deadline.map(Deadline::At);
         self.counter = Counter::default();
         self.since = since;
@@ -94,8 +102,13 @@ impl<Req, T, E> Slot<Req, T, E> {
         self.request.take()
     }
 
-    pub(crate) fn reply(&mut self) -> Option<&mut Reply<T, E>> {
-        self.reply.as_mut()
+    pub(crate) fn key(&self) -> Option<Key> {
+        self.key
+    }
+
+    /// The answer, which is taken when it is handed over.
+    pub(crate) fn result(&mut self) -> &mut Option<Result<T, E>> {
+        &mut self.result
     }
 
     pub(crate) fn is_expired(&self) -> bool {
@@ -116,12 +129,13 @@ impl<Req, T, E> Slot<Req, T, E> {
     }
 
     pub(crate) fn end(&mut self, status: Status, result: Result<T, E>, now: Option<Instant>) {
-        self.end = Some((status, result));
+        self.status = Some(status);
+        self.result = Some(result);
         self.ended = now;
     }
 
     pub(crate) fn status(&self) -> Status {
-        self.end.as_ref().map_or(Status::Cancelled, |(status, _)| *status)
+        self.status.unwrap_or(Status::Cancelled)
     }
 
     pub(crate) fn times(&self) -> Option<Times> {
@@ -130,47 +144,26 @@ impl<Req, T, E> Slot<Req, T, E> {
         Some(Times { queued: started - since, ran: ended.map(|ended| ended - started) })
     }
 
-    /// Answers the caller of the job that has ended, and empties the slot.
-    pub(crate) fn answer(&mut self, worker: usize) {
-        let (Some(reply), Some((status, result))) = (self.reply.take(), self.end.take()) else {
-            return;
-        };
-        match reply {
-            Reply::One(answer) => {
-                if let Err(unread) = answer.send(result) {
-                    discard(unread);
-                }
-            }
-            Reply::Run(ticket) => {
-                let times = self.times();
-                ticket.send(|id| Outcome {
-                    id,
-                    status,
-                    result,
-                    queued_for: times.map(|times| times.queued),
-                    ran_for: times.and_then(|times| times.ran),
-                    worker: (!self.skipped).then_some(worker),
-                    attempts: if self.skipped { 0 } else { self.counter.attempts() },
-                });
-            }
-        }
+    /// What became of the job of this number in a run.
+    pub(crate) fn outcome(&mut self, id: u64, worker: usize) -> Option<Outcome<T, E>> {
+        let times = self.times();
+        Some(Outcome {
+            id,
+            status: self.status(),
+            result: self.result.take()?,
+            queued_for: times.map(|times| times.queued),
+            ran_for: times.and_then(|times| times.ran),
+            worker: (!self.skipped).then_some(worker),
+            attempts: if self.skipped { 0 } else { self.counter.attempts() },
+        })
     }
-}
 
-impl<T, E> Reply<T, E> {
-    /// Answers a job that no worker has taken.
-    pub(crate) fn refuse(self, status: Status, error: E) {
-        match self {
-            Self::One(answer) => discard(answer.send(Err(error))),
-            Self::Run(ticket) => ticket.send(|id| Outcome {
-                id,
-                status,
-                result: Err(error),
-                queued_for: None,
-                ran_for: None,
-                worker: None,
-                attempts: 0,
-            }),
+    /// Empties the slot of a job that is on the books. Not under the lock: an answer that nobody reads is dropped.
+    #[inline]
+    pub(crate) fn clear(&mut self) {
+        (self.key, self.status) = (None, None);
+        if let Some(unread) = self.result.take() {
+            discard(unread);
         }
     }
 }

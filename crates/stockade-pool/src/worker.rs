@@ -176,7 +176,7 @@ where
                     }
                 }
             }
-            match hand.poll(service, call.as_mut(), cx) {
+            match hand.poll(seat, service, call.as_mut(), cx) {
                 Poll::Ready(true) => *failures = 0,
                 Poll::Ready(false) => return Poll::Ready(Stopped::Broken),
                 Poll::Pending => {
@@ -209,6 +209,7 @@ impl<Req, T, E: LayerError> Hand<Req, T, E> {
     #[inline]
     fn poll<S>(
         &mut self,
+        seat: &mut Seat<Req, T, E>,
         service: &mut S,
         mut call: Pin<&mut Option<S::Future>>,
         cx: &mut Context<'_>,
@@ -216,7 +217,7 @@ impl<Req, T, E: LayerError> Hand<Req, T, E> {
     where
         S: Service<Req, Response = T, Error = E>,
     {
-        if self.slot.is_waiting() && self.refuse_unwanted() {
+        if self.slot.is_waiting() && self.refuse_unwanted(seat.is_cancelled()) {
             return Poll::Ready(true);
         }
         let Self { shared, slot, .. } = self;
@@ -245,9 +246,7 @@ impl<Req, T, E: LayerError> Hand<Req, T, E> {
                 Poll::Ready(true)
             }
             (Ok(()), None) => {
-                let detach = shared.settings.detach;
-                let cancelled = slot.reply().map(|reply| reply.poll_cancelled(detach, cx));
-                ready!(cancelled.unwrap_or(Poll::Pending));
+                ready!(seat.poll_cancelled(cx));
                 self.refuse(Reason::Cancelled);
                 Poll::Ready(self.drop_call(call))
             }
@@ -271,10 +270,11 @@ impl<Req, T, E: LayerError> Hand<Req, T, E> {
     }
 
     /// Ends a job that is not to be started, because its deadline has passed or its caller has gone.
-    fn refuse_unwanted(&mut self) -> bool {
+    #[inline]
+    fn refuse_unwanted(&mut self, cancelled: bool) -> bool {
         let reason = if self.slot.is_expired() {
             Reason::Expired
-        } else if self.is_cancelled() {
+        } else if cancelled {
             Reason::Cancelled
         } else if self.slot.is_shed() {
             Reason::Shed
@@ -284,11 +284,6 @@ impl<Req, T, E: LayerError> Hand<Req, T, E> {
         discard(self.slot.skip());
         self.refuse(reason);
         true
-    }
-
-    fn is_cancelled(&mut self) -> bool {
-        let detach = self.shared.settings.detach;
-        self.slot.reply().is_some_and(|reply| reply.is_cancelled(detach))
     }
 
     /// Ends the job without an answer of the service.

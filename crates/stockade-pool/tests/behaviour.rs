@@ -361,6 +361,21 @@ async fn drain_hands_unstarted_requests_back_at_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_caller_who_goes_during_a_drain_is_not_one_whom_the_drain_stopped() {
+    let (probe, pool) = pool(1, 4);
+    let job = pool.try_submit(Request::wait(0)).unwrap();
+    settle().await;
+    let mut drain = task::spawn(pool.drain(Duration::from_secs(5)));
+    assert_pending!(drain.poll());
+    drop(job);
+    settle().await;
+    let drained = assert_ready!(drain.poll());
+    assert_eq!((drained.completed, drained.cancelled, probe.in_flight()), (0, 0, 0));
+    assert!(drained.is_complete());
+    assert_eq!(pool.stats().cancelled, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn closing_wakes_all_who_wait_for_a_place() {
     let (_probe, pool) = pool(1, 1);
     settle().await;
