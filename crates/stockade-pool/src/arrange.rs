@@ -101,33 +101,44 @@ impl<Req, T, E> Jobs<Req, T, E> {
         }
     }
 
-    /// Gives the next job to a worker.
-    #[inline]
-    pub(crate) fn pop(&mut self, bound: &mut Bound, worker: usize) -> Option<(Key, Entry<Req>)> {
-        let next = match &self.arranged {
-            Arranged::Fifo => self.board.pop(worker),
-            _ => self.pop_arranged(bound, worker),
-        }?;
-        self.weight -= next.1.tag.weight;
-        Some(next)
+    /// Hands the next job to a worker by `give`.
+    #[inline(always)]
+    pub(crate) fn pop<R>(
+        &mut self,
+        bound: &mut Bound,
+        worker: usize,
+        give: impl FnOnce(Key, Entry<Req>) -> R,
+    ) -> Option<R> {
+        let weight = &mut self.weight;
+        let board = &mut self.board;
+        if matches!(self.arranged, Arranged::Fifo) {
+            return board.pop(worker, |key, entry| {
+                *weight -= entry.tag.weight;
+                give(key, entry)
+            });
+        }
+        let (key, entry) = self.pop_arranged(bound, worker)?;
+        self.weight -= entry.tag.weight;
+        Some(give(key, entry))
     }
 
     #[inline(never)]
     fn pop_arranged(&mut self, bound: &mut Bound, worker: usize) -> Option<(Key, Entry<Req>)> {
+        let give = |key, entry| (key, entry);
         let board = &mut self.board;
         match &mut self.arranged {
-            Arranged::Fifo => board.pop(worker),
-            Arranged::Lanes(lanes) => lanes.pop(bound, |key| board.take(key, worker)),
+            Arranged::Fifo => board.pop(worker, give),
+            Arranged::Lanes(lanes) => lanes.pop(bound, |key| board.take(key, worker, give)),
             Arranged::Order(order) => loop {
                 match guard(|| order.pop()) {
-                    Ok(Some(ticket)) => match board.take(ticket.key, worker) {
+                    Ok(Some(ticket)) => match board.take(ticket.key, worker, give) {
                         None => {}
                         next => break next,
                     },
-                    Ok(None) => break board.pop(worker),
+                    Ok(None) => break board.pop(worker, give),
                     Err(panic) => {
                         discard(panic);
-                        break board.pop(worker);
+                        break board.pop(worker, give);
                     }
                 }
             },
@@ -160,7 +171,7 @@ impl<Req, T, E> Jobs<Req, T, E> {
 
     /// Takes the job that was queued first, whatever the order, to be answered without a worker.
     pub(crate) fn hand_back(&mut self) -> Option<(Key, Entry<Req>)> {
-        let next = self.board.pop(NO_WORKER)?;
+        let next = self.board.pop(NO_WORKER, |key, entry| (key, entry))?;
         self.forget(&next.1);
         Some(next)
     }

@@ -145,54 +145,76 @@ impl<Req, T, E> Board<Req, T, E> {
         }
     }
 
-    /// Gives the job at the head to a worker, or to whoever answers for [`NO_WORKER`].
-    #[inline]
-    pub(crate) fn pop(&mut self, worker: usize) -> Option<(Key, Entry<Req>)> {
+    /// Gives the job at the head to a worker, or to whoever answers for [`NO_WORKER`]. It is handed to `give`, and so
+    /// goes in one move from the slot to where it is used.
+    #[inline(always)]
+    pub(crate) fn pop<R>(
+        &mut self,
+        worker: usize,
+        give: impl FnOnce(Key, Entry<Req>) -> R,
+    ) -> Option<R> {
         let index = self.head;
-        let generation = self.slots.get(index as usize)?.generation;
-        let entry = self.unlink(index, State::Running(worker))?;
-        Some((Key { index, generation }, entry))
+        let slot = self.slots.get_mut(index as usize)?;
+        let State::Queued(entry) = std::mem::replace(&mut slot.state, State::Running(worker))
+        else {
+            return None;
+        };
+        let given = give(Key { index, generation: slot.generation }, entry);
+        let next = slot.next;
+        self.head = next;
+        match self.slots.get_mut(next as usize) {
+            Some(slot) => slot.prev = NONE,
+            None => self.tail = NONE,
+        }
+        self.queued -= 1;
+        Some(given)
     }
 
     /// Gives this queued job to a worker.
-    pub(crate) fn take(&mut self, key: Key, worker: usize) -> Option<(Key, Entry<Req>)> {
+    pub(crate) fn take<R>(
+        &mut self,
+        key: Key,
+        worker: usize,
+        give: impl FnOnce(Key, Entry<Req>) -> R,
+    ) -> Option<R> {
         self.get(key)?;
-        self.unlink(key.index, State::Running(worker)).map(|entry| (key, entry))
+        self.unlink(key.index, State::Running(worker)).map(|entry| give(key, entry))
     }
 
     /// A worker has ended the job: whom it was for. An answer for a caller is left for him to read.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn end(&mut self, key: Key, result: &mut Option<Result<T, E>>) -> Owner {
         let Some(slot) = self.slot_mut(key) else { return Owner::Nobody };
-        if let Owner::Caller(waker) = &mut slot.owner
-            && let Some(result) = result.take()
-        {
-            slot.state = State::Ended(result);
+        if let Owner::Caller(waker) = &mut slot.owner {
+            if let Some(result) = result.take() {
+                slot.state = State::Ended(result);
+            }
             return Owner::Caller(waker.take());
         }
+        self.end_other(key)
+    }
+
+    fn end_other(&mut self, key: Key) -> Owner {
+        let Some(slot) = self.slot_mut(key) else { return Owner::Nobody };
         let owner = std::mem::replace(&mut slot.owner, Owner::Nobody);
+        slot.state = State::Free;
         self.release(key.index);
         owner
     }
 
     /// The answer to a job, whose slot is free then; until there is one, `waker` is kept for it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn read(&mut self, key: Key, waker: &Waker) -> Option<Result<T, E>> {
         let slot = self.slot_mut(key)?;
-        match std::mem::replace(&mut slot.state, State::Free) {
-            State::Ended(result) => {
-                self.release(key.index);
-                Some(result)
-            }
-            other => {
-                slot.state = other;
-                match &mut slot.owner {
-                    Owner::Caller(Some(old)) => old.clone_from(waker),
-                    owner => *owner = Owner::Caller(Some(waker.clone())),
-                }
-                None
-            }
+        if !matches!(slot.state, State::Ended(_)) {
+            slot.keep(waker);
+            return None;
         }
+        let State::Ended(result) = std::mem::replace(&mut slot.state, State::Free) else {
+            return None;
+        };
+        self.release(key.index);
+        Some(result)
     }
 
     /// The caller will not read the answer: a queued job is taken out unless it is to `stay`.
@@ -276,9 +298,20 @@ impl<Req, T, E> Board<Req, T, E> {
     #[inline]
     fn release(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
-        slot.state = State::Free;
         slot.generation = slot.generation.wrapping_add(1);
         slot.next = self.free;
         self.free = index;
+    }
+}
+
+// === impl Slot ===
+
+impl<Req, T, E> Slot<Req, T, E> {
+    #[cold]
+    fn keep(&mut self, waker: &Waker) {
+        match &mut self.owner {
+            Owner::Caller(Some(old)) => old.clone_from(waker),
+            owner => *owner = Owner::Caller(Some(waker.clone())),
+        }
     }
 }

@@ -80,26 +80,35 @@ impl<Req, T, E> Job<Req, T, E> {
     }
 }
 
+impl<Req, T, E: LayerError> Job<Req, T, E> {
+    /// The answer to a job that was not accepted.
+    #[cold]
+    fn refusal(&mut self) -> E {
+        match std::mem::replace(&mut self.state, JobState::Done) {
+            JobState::Refused(rejected) => rejected.into_error(),
+            _ => panic!("`Job` polled after it was ready"),
+        }
+    }
+}
+
 impl<Req, T, E: LayerError> Future for Job<Req, T, E> {
     type Output = Result<T, E>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let result = match &mut self.state {
-            JobState::Accepted { key, pool, known } => {
-                if let Some(known) = known.take()
-                    // Not one is answered: the waker is still there, and so it cannot be another of the same address.
-                    && known.answered == pool.shared.answered()
-                    && known.waker == identity(cx.waker())
-                {
-                    return Poll::Pending;
-                }
-                ready!(pool.shared.poll_answer(*key, cx))
-            }
-            JobState::Refused(rejected) => Err(rejected.into_error()),
-            JobState::Done => panic!("`Job` polled after it was ready"),
+        let JobState::Accepted { key, pool, known } = &mut self.state else {
+            return Poll::Ready(Err(self.refusal()));
         };
+        if let Some(known) = known.take()
+            // Not one is answered: the waker is still there, and so it cannot be another of the same address.
+            && known.answered == pool.shared.answered()
+            && known.waker == identity(cx.waker())
+        {
+            return Poll::Pending;
+        }
+        let answer = ready!(pool.shared.poll_answer(*key, cx));
         self.state = JobState::Done;
-        Poll::Ready(result)
+        Poll::Ready(answer)
     }
 }
 

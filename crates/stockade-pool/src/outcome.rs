@@ -52,6 +52,7 @@ impl<T, E> Outcome<T, E> {
 // === impl Status ===
 
 impl Status {
+    #[inline]
     pub(crate) fn of<T, E: LayerError>(result: &Result<T, E>) -> Self {
         let Err(error) = result else { return Self::Success };
         match error.rejected().map(|rejected| rejected.reason()) {

@@ -11,8 +11,8 @@ use tokio::{sync::watch, time::sleep};
 use tower_service::Service;
 
 use crate::{
-    Drained, Group, Iter, Job, Outcomes, PoolBuilder, Stats, Streamed, Submit, TrySubmitError,
-    Workers, drain, lease::Counted, places::Place, scale::Size, shared::Shared,
+    Drained, Group, Invoke, Iter, Job, Outcomes, PoolBuilder, Stats, Streamed, Submit,
+    TrySubmitError, Workers, drain, lease::Counted, places::Place, scale::Size, shared::Shared,
 };
 
 /// A handle to a pool of workers, and a `tower` service.
@@ -82,6 +82,23 @@ impl<Req, T, E> Pool<Req, T, E> {
     /// Dropping the future gives the place to the next, and drops the request.
     pub fn submit(&self, request: Req) -> Submit<Req, T, E> {
         Submit::new(self.handles.share(), request)
+    }
+
+    /// Waits for a place in the queue, queues `request`, and waits for its answer: for whoever has nothing else to do
+    /// meanwhile, [`submit`](Self::submit) and the [`Job`] in one future, which is cheaper than the two.
+    ///
+    /// # Errors
+    ///
+    /// What the service returns, or a refusal of the pool; [`Reason::Closed`] if it is closed before there is a place.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives the place to the next, or cancels the job.
+    pub fn invoke(&self, request: Req) -> Invoke<'_, Req, T, E>
+    where
+        E: LayerError,
+    {
+        Invoke::new(&self.handles, request)
     }
 
     /// Queues `request` if there is room and nobody waits for it.

@@ -16,6 +16,7 @@ use crate::{
     scale::Badge,
     shared::{Chair, Core, Shared, wake},
     slot::Slot,
+    worker::discard,
 };
 
 /// A worker's standing; dropping it takes the worker off the books.
@@ -72,18 +73,26 @@ impl<Req, T, E: LayerError> Seat<Req, T, E> {
         let capacity = shared.settings.capacity;
         let mut core = shared.lock();
         let ended = slot.has_ended();
-        let answered = if ended { shared.record(&mut core, slot, badge.id) } else { None };
+        let (mut answered, mut unread) = (None, None);
+        if ended {
+            answered = shared.record(&mut core, slot, badge.id);
+            // An answer that nobody reads is dropped without the lock.
+            unread = slot.unread();
+        }
         standing.arrive(&mut core);
         core.jobs.finish(&mut standing.bound);
-        let (mut worker, mut shed) = (None, false);
+        let mut worker = None;
         let too_many = core.counts.workers > core.crew.size.max;
-        let next = if too_many || core.paused {
-            None
-        } else {
-            core.jobs.pop(&mut standing.bound, badge.id)
-        };
-        let caller = if let Some((_, entry)) = &next {
-            shed = core.sheds(entry);
+        let taken = !too_many
+            && !core.paused
+            && core
+                .jobs
+                .pop(&mut standing.bound, badge.id, |key, entry| slot.fill(key, entry))
+                .is_some();
+        let caller = if taken {
+            if core.codel.is_some() {
+                slot.set_shed(core.sheds(slot.since()));
+            }
             standing.set_idle(&mut core, false);
             core.counts.running += 1;
             core.counts.max_running = core.counts.max_running.max(core.counts.running);
@@ -102,6 +111,7 @@ impl<Req, T, E: LayerError> Seat<Req, T, E> {
             drop(core);
             wake(answered);
             wake(worker);
+            unread.into_iter().for_each(discard);
             slot.clear();
             return Poll::Ready(Next::Leave);
         } else {
@@ -118,17 +128,15 @@ impl<Req, T, E: LayerError> Seat<Req, T, E> {
             callers.into_iter().for_each(wake);
         }
         wake(worker);
-        if ended {
+        if let Some(unread) = unread {
+            discard(unread);
+        }
+        if !taken {
             slot.clear();
+            return Poll::Pending;
         }
-        match next {
-            Some((key, entry)) => {
-                slot.fill(key, entry, shared.clock());
-                slot.set_shed(shed);
-                Poll::Ready(Next::Job)
-            }
-            None => Poll::Pending,
-        }
+        slot.start_clock(shared.clock());
+        Poll::Ready(Next::Job)
     }
 
     /// Whether the caller of the job at hand has gone.

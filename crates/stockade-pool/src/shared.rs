@@ -22,13 +22,14 @@ use crate::{
     Scale, Stats,
     arrange::Jobs,
     batch::Run,
-    board::{Entry, Owner},
+    board::Owner,
     codel::Codel,
     places::Caller,
     rules::Of,
     scale::{Badge, Crew, Size, Stop},
     slot::Slot,
-    stats::{self, Measured},
+    stats::Measured,
+    worker::discard,
 };
 
 /// What callers and workers share.
@@ -236,7 +237,7 @@ impl<Req, T, E> Shared<Req, T, E> {
     }
 
     /// Puts the job that has ended on the books, and its answer where it is read. Returns whom to wake.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn record(
         &self,
         core: &mut Core<Req, T, E>,
@@ -245,11 +246,8 @@ impl<Req, T, E> Shared<Req, T, E> {
     ) -> Wake {
         core.counts.running -= 1;
         core.counts.count(slot.status());
-        if let (Some(measured), Some(times)) = (&mut core.measured, slot.times()) {
-            stats::record(&mut measured.queue_wait, times.queued);
-            if let Some(ran) = times.ran {
-                stats::record(&mut measured.run_time, ran);
-            }
+        if let Some(measured) = &mut core.measured {
+            measured.record(slot.times());
         }
         self.count_answer();
         match core.jobs.board.end(slot.key()?, slot.result()) {
@@ -273,6 +271,7 @@ impl<Req, T, E> Shared<Req, T, E> {
         if slot.has_ended() {
             let caller = self.record(&mut self.lock(), slot, worker);
             wake(caller);
+            slot.unread().into_iter().for_each(discard);
             slot.clear();
         }
     }
@@ -283,9 +282,8 @@ impl<Req, T, E> Shared<Req, T, E> {
 impl<Req, T, E> Core<Req, T, E> {
     /// Whether to shed the job that has just been taken out of the queue.
     #[inline]
-    pub(crate) fn sheds(&mut self, entry: &Entry<Req>) -> bool {
-        let Some(codel) = &mut self.codel else { return false };
-        let Some(since) = entry.since else { return false };
+    pub(crate) fn sheds(&mut self, since: Option<Instant>) -> bool {
+        let (Some(codel), Some(since)) = (&mut self.codel, since) else { return false };
         let now = Instant::now();
         codel.sheds(now, now - since, self.jobs.is_empty())
     }

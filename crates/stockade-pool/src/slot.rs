@@ -1,14 +1,13 @@
 //! The job that a worker has in hand.
 
-use std::time::Duration;
+use std::{task::Poll, time::Duration};
 
-use stockade_core::{attempts::Counter, deadline::Deadline};
+use stockade_core::{LayerError, attempts::Counter, deadline::Deadline};
 use tokio::time::Instant;
 
 use crate::{
     Outcome, Status,
     board::{Entry, Key},
-    worker::discard,
 };
 
 /// The job that a worker has in hand, from when it is taken until its caller is answered. It is filled and
@@ -66,17 +65,26 @@ impl<Req, T, E> Slot<Req, T, E> {
         self.status.is_some()
     }
 
-    #[inline]
-    pub(crate) fn fill(&mut self, key: Key, entry: Entry<Req>, now: Option<Instant>) {
+    /// Takes a job in. What was in the slot before is on the books.
+    #[inline(always)]
+    pub(crate) fn fill(&mut self, key: Key, entry: Entry<Req>) {
         let Entry { request, deadline, since, tag: _ } = entry;
         self.request = Some(request);
-        self.skipped = false;
-        self.key = Some(key);
+        (self.key, self.status) = (Some(key), None);
         self.deadline = deadline.map(Deadline::At);
         self.counter = Counter::default();
         self.since = since;
-        self.started = now;
-        self.ended = None;
+        (self.skipped, self.shed) = (false, false);
+    }
+
+    /// The job has been taken at `now`.
+    #[inline]
+    pub(crate) fn start_clock(&mut self, now: Option<Instant>) {
+        (self.started, self.ended) = (now, None);
+    }
+
+    pub(crate) fn since(&self) -> Option<Instant> {
+        self.since
     }
 
     pub(crate) fn set_shed(&mut self, shed: bool) {
@@ -118,20 +126,46 @@ impl<Req, T, E> Slot<Req, T, E> {
         }
     }
 
-    /// Runs a stretch of the call under its deadline, and counts its attempts.
-    #[inline]
-    pub(crate) fn enter<R>(&mut self, run: impl FnOnce() -> R) -> R {
-        let Self { deadline, counter, .. } = self;
+    /// Runs a stretch of the call under its deadline, and counts its attempts. `run` returns whether the call was
+    /// answered, and with what.
+    #[inline(always)]
+    pub(crate) fn enter(&mut self, run: impl FnOnce() -> Poll<Result<T, E>>) -> bool {
+        let Self { deadline, counter, result, .. } = self;
+        // The answer goes where it stays, without a stop on the way.
+        let run = || match run() {
+            Poll::Ready(answer) => {
+                *result = Some(answer);
+                true
+            }
+            Poll::Pending => false,
+        };
         match deadline {
-            Some(deadline) => deadline.enter(|| counter.enter(run)),
             None => counter.enter(run),
+            Some(deadline) => deadline.enter(|| counter.enter(run)),
         }
     }
 
+    /// The job ends with the answer that is there.
+    #[inline(always)]
+    pub(crate) fn end_answered(&mut self, now: Option<Instant>)
+    where
+        E: LayerError,
+    {
+        self.status = self.result.as_ref().map(Status::of);
+        self.ended = now;
+    }
+
+    /// The job ends without an answer of the service.
     pub(crate) fn end(&mut self, status: Status, result: Result<T, E>, now: Option<Instant>) {
         self.status = Some(status);
         self.result = Some(result);
         self.ended = now;
+    }
+
+    /// An answer that was not handed over, because nobody reads it.
+    #[inline]
+    pub(crate) fn unread(&mut self) -> Option<Result<T, E>> {
+        self.result.take()
     }
 
     pub(crate) fn status(&self) -> Status {
@@ -158,12 +192,9 @@ impl<Req, T, E> Slot<Req, T, E> {
         })
     }
 
-    /// Empties the slot of a job that is on the books. Not under the lock: an answer that nobody reads is dropped.
+    /// Empties the slot of a job that is on the books.
     #[inline]
     pub(crate) fn clear(&mut self) {
         (self.key, self.status) = (None, None);
-        if let Some(unread) = self.result.take() {
-            discard(unread);
-        }
     }
 }

@@ -221,7 +221,7 @@ impl<Req, T, E: LayerError> Hand<Req, T, E> {
             return Poll::Ready(true);
         }
         let Self { shared, slot, .. } = self;
-        let mut result = None;
+        let mut answered = false;
         let request = slot.start();
         // The call, its first poll and its end are one stretch for a job that is answered at once.
         let guarded = guard(|| {
@@ -234,27 +234,27 @@ impl<Req, T, E: LayerError> Hand<Req, T, E> {
                     None => Poll::Pending,
                 }
             };
-            let polled = nested::enter(&**shared, || slot.enter(run));
-            if let Poll::Ready(answer) = polled {
-                result = Some(answer);
+            answered = nested::enter(&**shared, || slot.enter(run));
+            if answered {
                 call.set(None);
             }
         });
-        match (guarded, result) {
-            (Ok(()), Some(result)) => {
-                slot.end(Status::of(&result), result, shared.clock());
+        match guarded {
+            Ok(()) if answered => {
+                slot.end_answered(shared.clock());
                 Poll::Ready(true)
             }
-            (Ok(()), None) => {
+            Ok(()) => {
                 ready!(seat.poll_cancelled(cx));
                 self.refuse(Reason::Cancelled);
                 Poll::Ready(self.drop_call(call))
             }
-            (Err(panic), result) => {
-                match result {
-                    // It panicked only when it was dropped.
-                    Some(result) => slot.end(Status::of(&result), result, shared.clock()),
-                    None => self.refuse(Reason::Panicked),
+            Err(panic) => {
+                // If it is answered, it panicked only when it was dropped.
+                if answered {
+                    slot.end_answered(shared.clock());
+                } else {
+                    self.refuse(Reason::Panicked);
                 }
                 report(panic, &self.shared, self.worker);
                 self.drop_call(call);

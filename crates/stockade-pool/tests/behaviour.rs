@@ -121,6 +121,36 @@ async fn handles_that_submit_hold_no_place_while_idle() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn to_invoke_waits_for_a_place_and_for_the_answer_and_cancels_what_it_is_dropped_in() {
+    let (probe, pool) = pool(1, 1);
+    settle().await;
+    let mut running = task::spawn(pool.invoke(Request::wait(0)));
+    assert_pending!(running.poll());
+    settle().await;
+    let mut queued = task::spawn(pool.invoke(Request::ready(1)));
+    let mut waiting = [2, 3].map(|id| task::spawn(pool.invoke(Request::ready(id))));
+    assert_pending!(queued.poll());
+    waiting.iter_mut().for_each(|invoke| assert_pending!(invoke.poll()));
+    assert_eq!((pool.stats().running, pool.stats().queued), (1, 1));
+    let [gives_up, mut next] = waiting;
+    drop(queued);
+    assert!(gives_up.is_woken(), "the place is handed on");
+    drop(gives_up);
+    assert!(next.is_woken());
+    assert_pending!(next.poll());
+    assert!(!running.is_woken());
+    drop(running);
+    settle().await;
+    assert_eq!(probe.in_flight(), 0);
+    assert_eq!(assert_ready!(next.poll()).unwrap().id, 3);
+    pool.close();
+    assert_eq!(reason(pool.invoke(Request::ready(4)).await), Reason::Closed);
+    let stats = pool.stats();
+    assert_eq!((stats.accepted, stats.succeeded, stats.cancelled), (3, 1, 2));
+    balanced(&stats);
+}
+
+#[tokio::test(start_paused = true)]
 async fn rendezvous_accepts_only_when_a_worker_is_free() {
     let (probe, pool) = pool(2, 0);
     assert!(matches!(pool.try_submit(Request::ready(9)), Err(TrySubmitError::Full(_))));
