@@ -25,10 +25,7 @@ pub(crate) struct Board<Req, T, E> {
 
 /// A job on the board. One whose slot was freed finds nothing, even when the slot is used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Key {
-    index: u32,
-    generation: u32,
-}
+pub(crate) struct Key(u64);
 
 struct Slot<Req, T, E> {
     state: State<Req, T, E>,
@@ -117,7 +114,7 @@ impl<Req, T, E> Board<Req, T, E> {
         }
         self.tail = index;
         self.queued += 1;
-        Key { index, generation: self.slots[index as usize].generation }
+        Key::new(index, self.slots[index as usize].generation)
     }
 
     #[cold]
@@ -159,7 +156,7 @@ impl<Req, T, E> Board<Req, T, E> {
         else {
             return None;
         };
-        let given = give(Key { index, generation: slot.generation }, entry);
+        let given = give(Key::new(index, slot.generation), entry);
         let next = slot.next;
         self.head = next;
         match self.slots.get_mut(next as usize) {
@@ -178,7 +175,7 @@ impl<Req, T, E> Board<Req, T, E> {
         give: impl FnOnce(Key, Entry<Req>) -> R,
     ) -> Option<R> {
         self.get(key)?;
-        self.unlink(key.index, State::Running(worker)).map(|entry| give(key, entry))
+        self.unlink(key.index(), State::Running(worker)).map(|entry| give(key, entry))
     }
 
     /// A worker has ended the job: whom it was for. An answer for a caller is left for him to read.
@@ -198,7 +195,7 @@ impl<Req, T, E> Board<Req, T, E> {
         let Some(slot) = self.slot_mut(key) else { return Owner::Nobody };
         let owner = std::mem::replace(&mut slot.owner, Owner::Nobody);
         slot.state = State::Free;
-        self.release(key.index);
+        self.release(key.index());
         owner
     }
 
@@ -213,7 +210,7 @@ impl<Req, T, E> Board<Req, T, E> {
         let State::Ended(result) = std::mem::replace(&mut slot.state, State::Free) else {
             return None;
         };
-        self.release(key.index);
+        self.release(key.index());
         Some(result)
     }
 
@@ -227,7 +224,7 @@ impl<Req, T, E> Board<Req, T, E> {
             State::Running(worker) => Some(Left::Running(*worker)),
             State::Ended(_) => match std::mem::replace(&mut slot.state, State::Free) {
                 State::Ended(result) => {
-                    self.release(key.index);
+                    self.release(key.index());
                     Some(Left::Ended(result))
                 }
                 _ => None,
@@ -262,19 +259,19 @@ impl<Req, T, E> Board<Req, T, E> {
 
     /// Takes this job out of the queue.
     fn remove(&mut self, key: Key) -> Option<Entry<Req>> {
-        let entry = self.unlink(key.index, State::Free);
-        self.release(key.index);
+        let entry = self.unlink(key.index(), State::Free);
+        self.release(key.index());
         entry
     }
 
     #[inline]
     fn slot(&self, key: Key) -> Option<&Slot<Req, T, E>> {
-        self.slots.get(key.index as usize).filter(|slot| slot.generation == key.generation)
+        self.slots.get(key.index() as usize).filter(|slot| slot.generation == key.generation())
     }
 
     #[inline]
     fn slot_mut(&mut self, key: Key) -> Option<&mut Slot<Req, T, E>> {
-        self.slots.get_mut(key.index as usize).filter(|slot| slot.generation == key.generation)
+        self.slots.get_mut(key.index() as usize).filter(|slot| slot.generation == key.generation())
     }
 
     /// Takes a queued job out of the queue.
@@ -301,6 +298,26 @@ impl<Req, T, E> Board<Req, T, E> {
         slot.generation = slot.generation.wrapping_add(1);
         slot.next = self.free;
         self.free = index;
+    }
+}
+
+// === impl Key ===
+
+impl Key {
+    /// One number, because two halves are slow to be read as a whole right after they were written.
+    #[inline]
+    const fn new(index: u32, generation: u32) -> Self {
+        Self((generation as u64) << 32 | index as u64)
+    }
+
+    #[inline]
+    const fn index(self) -> u32 {
+        self.0 as u32
+    }
+
+    #[inline]
+    const fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
     }
 }
 
