@@ -68,7 +68,7 @@ fn work(mut seat: Seat<u32, u32, Refusal>) {
 /// Does what callers do, and sees to it that whoever waits for an answer gets it.
 fn call(mut pool: Modelled) {
     for n in 0..3 {
-        match thread_rng().gen_range(0..6) {
+        match thread_rng().gen_range(0..8) {
             0 => drop(pool.try_submit(n)),
             1 => {
                 if let Ok(job) = pool.try_submit(n) {
@@ -82,6 +82,16 @@ fn call(mut pool: Modelled) {
                 drop(block_on(once));
             }
             3 => {
+                // The same, or in the queue, or while it runs.
+                let mut invoke = pin!(pool.invoke(n));
+                let once = poll_fn(|cx| Poll::Ready(invoke.as_mut().poll(cx)));
+                drop(block_on(once));
+                thread::yield_now();
+            }
+            4 => {
+                assert!(matches!(block_on(pool.invoke(n)), Ok(_) | Err(Error::Rejected(_))));
+            }
+            5 => {
                 let ready = poll_fn(|cx| tower_service::Service::<u32>::poll_ready(&mut pool, cx));
                 assert!(block_on(ready).is_ok());
                 thread::yield_now();

@@ -1,7 +1,7 @@
 use std::{
     fmt,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -11,8 +11,9 @@ use tokio::{sync::watch, time::sleep};
 use tower_service::Service;
 
 use crate::{
-    Drained, Group, Iter, Job, Outcomes, PoolBuilder, Stats, Streamed, Submit, TrySubmitError,
-    WeakPoolHandle, Workers, drain, lease::Counted, places::Place, scale::Size, shared::Shared,
+    Drained, Group, Invoke, Iter, Job, Outcomes, PoolBuilder, Stats, Streamed, Submit,
+    TrySubmitError, WeakPoolHandle, Workers, drain, lease::Counted, places::Place, scale::Size,
+    shared::Shared,
 };
 
 /// A handle to a pool of workers, and a `tower` service.
@@ -40,6 +41,8 @@ use crate::{
 pub struct Pool<Req, T, E> {
     handles: Counted<Handles<Req, T, E>>,
     place: Place,
+    /// Of who polled it ready, and so is about to call and to await the answer.
+    waker: Option<Waker>,
 }
 
 /// What the handles of a pool share; the pool is closed when it is dropped.
@@ -66,7 +69,11 @@ impl Pool<(), (), ()> {
 
 impl<Req, T, E> Pool<Req, T, E> {
     pub(crate) fn new(shared: Arc<Shared<Req, T, E>>) -> Self {
-        Self { handles: Counted::new(Arc::new(Handles { shared })), place: Place::None }
+        Self {
+            handles: Counted::new(Arc::new(Handles { shared })),
+            place: Place::None,
+            waker: None,
+        }
     }
 
     /// Waits for a place in the queue, and queues `request`.
@@ -82,6 +89,23 @@ impl<Req, T, E> Pool<Req, T, E> {
         Submit::new(self.handles.share(), request)
     }
 
+    /// Waits for a place in the queue, queues `request`, and waits for its answer: for whoever has nothing else to do
+    /// meanwhile, [`submit`](Self::submit) and the [`Job`] in one future, which is cheaper than the two.
+    ///
+    /// # Errors
+    ///
+    /// What the service returns, or a refusal of the pool; [`Reason::Closed`] if it is closed before there is a place.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives the place to the next, or cancels the job.
+    pub fn invoke(&self, request: Req) -> Invoke<'_, Req, T, E>
+    where
+        E: LayerError,
+    {
+        Invoke::new(&self.handles, request)
+    }
+
     /// Queues `request` if there is room and nobody waits for it.
     ///
     /// # Errors
@@ -91,10 +115,12 @@ impl<Req, T, E> Pool<Req, T, E> {
     where
         E: LayerError,
     {
-        Job::submit(self.handles.share(), request, &mut Place::None).map_err(|(error, pool)| {
-            pool.shared.rejected(error.reason()).tell();
-            error
-        })
+        Job::submit(self.handles.share(), request, &mut Place::None, None).map_err(
+            |(error, pool)| {
+                pool.shared.rejected(error.reason()).tell();
+                error
+            },
+        )
     }
 
     /// Runs all `requests`, and streams what became of them in the order in which they end. Allocates nothing
@@ -180,7 +206,11 @@ impl<Req, T, E: LayerError> Service<Req> for Pool<Req, T, E> {
     type Future = Job<Req, T, E>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), E>> {
-        self.handles.shared.poll_place(&mut self.place, 1, cx).map(Ok)
+        ready!(self.handles.shared.poll_place(&mut self.place, 1, cx));
+        if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            self.waker = Some(cx.waker().clone());
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
@@ -190,14 +220,14 @@ impl<Req, T, E: LayerError> Service<Req> for Pool<Req, T, E> {
             shared.leave_place(&mut self.place);
             return Job::refused(shared.rejected(Reason::Expired));
         }
-        Job::submit(lease, request, &mut self.place)
+        Job::submit(lease, request, &mut self.place, self.waker.take())
             .unwrap_or_else(|(error, _)| Job::refused(shared.rejected(error.reason())))
     }
 }
 
 impl<Req, T, E> Clone for Pool<Req, T, E> {
     fn clone(&self) -> Self {
-        Self { handles: self.handles.clone(), place: Place::None }
+        Self { handles: self.handles.clone(), place: Place::None, waker: None }
     }
 }
 

@@ -56,7 +56,7 @@ impl<Req, T, E: LayerError> Future for Submit<Req, T, E> {
         let Self { wanted, place } = &mut *self;
         loop {
             let (request, pool) = wanted.take().expect("`Submit` polled after it was ready");
-            match Job::submit(pool, request, place) {
+            match Job::submit(pool, request, place, Some(cx.waker().clone())) {
                 Ok(job) => return Poll::Ready(Ok(job)),
                 Err((TrySubmitError::Closed(request), pool)) => {
                     pool.shared.rejected(Reason::Closed).tell();
