@@ -104,8 +104,13 @@ fn of_reqwest(error: &reqwest::Error) -> Option<Advice> {
         Some(("the request could not be built", "check the URL: http://host:port/path"))
     } else if error.is_redirect() {
         Some(("redirected too often", "check the URL, and where the server sends it"))
-    } else if error.is_status() {
-        Some(("refused by the server", "check the request, and its credentials"))
+    } else if let Some(status) = error.status() {
+        Some(match status.as_u16() {
+            401 | 403 | 407 => ("refused by the server", "check the credentials"),
+            429 | 503 => ("the server has too much to do", "ask less often, or later"),
+            500.. => ("the server failed", "see what it has logged"),
+            _ => ("refused by the server", "check the URL, and what is sent"),
+        })
     } else if error.is_dns() {
         Some(("no such host", "check the name"))
     } else if error.is_connect() && error.is_timeout() {

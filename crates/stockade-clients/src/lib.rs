@@ -10,7 +10,7 @@
 //! | hyper-util's legacy client | `hyper-util` | `http::Http` |
 //! | reqwest | `reqwest` | `http::Http` |
 //! | tonic | `tonic` | `grpc::Grpc` |
-//! | sqlx (needs Rust 1.94) | `sqlx` | `sql::Sqlx` |
+//! | sqlx, which needs a newer Rust than the rest | `sqlx` | `sql::Sqlx` |
 //! | tokio-postgres | `tokio-postgres` | `sql::TokioPostgres` |
 //! | deadpool-postgres | `deadpool` | `sql::TokioPostgres` |
 //! | redis | `redis` | `redis::Redis` |

@@ -13,7 +13,13 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, extract::State, http::StatusCode, response::Redirect, routing::any};
+use axum::{
+    Router,
+    extract::{Path, State},
+    http::{StatusCode, header::RETRY_AFTER},
+    response::Redirect,
+    routing::any,
+};
 use common::{SECRET, everything_said, logged, nobody};
 use http::Response as Answer;
 use reqwest::{Client, Method, Request, Url, dns::Resolve};
@@ -53,10 +59,13 @@ impl Site {
             hits.fetch_add(1, SeqCst);
             "x".repeat(BODY)
         };
+        let status = async |Path(status): Path<u16>| {
+            (StatusCode::from_u16(status).unwrap(), [(RETRY_AFTER, "7")])
+        };
         let app = Router::new()
             .route("/item", any(item))
             .route("/round", any(async || Redirect::temporary("/round")))
-            .route("/teapot", any(async || StatusCode::IM_A_TEAPOT))
+            .route("/status/{status}", any(status))
             .with_state(Arc::clone(&hits));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let proxy = Proxy::start(listener.local_addr().unwrap()).unwrap();
@@ -199,7 +208,7 @@ async fn a_breaker_opens_for_a_server_that_is_away_and_not_for_one_that_says_no(
     let mut call =
         async |path| stack.ready().await.unwrap().call(site.request(Method::GET, path)).await;
     for _ in 0..20 {
-        assert_eq!(call("teapot").await.unwrap().status(), StatusCode::IM_A_TEAPOT);
+        assert_eq!(call("status/418").await.unwrap().status(), StatusCode::IM_A_TEAPOT);
     }
     assert_eq!(state.state(), BreakerState::Closed);
     site.proxy.refuse();
@@ -302,11 +311,28 @@ async fn what_cannot_succeed_is_permanent_and_says_so() {
     let scheme = scheme.unwrap_err();
     assert_eq!(class(&scheme), Class::Permanent);
     assert!(scheme.to_string().contains("check the URL"), "{scheme}");
+}
 
-    let teapot = client().execute(site.request(Method::GET, "teapot")).await.unwrap();
-    let teapot = Error::Service(Failure::of(teapot.error_for_status().unwrap_err()));
-    assert_eq!(class(&teapot), Class::Permanent);
-    assert!(teapot.to_string().contains("refused by the server; check the request"), "{teapot}");
+#[tokio::test]
+async fn a_status_that_was_made_an_error_keeps_its_class_and_says_what_to_do() {
+    let site = Site::start().await;
+    for (status, expected, advice) in [
+        (403, Class::Permanent, "refused by the server; check the credentials"),
+        (404, Class::Permanent, "refused by the server; check the URL, and what is sent"),
+        (500, TRANSIENT, "the server failed; see what it has logged"),
+        // Without the hint, which is in the headers.
+        (
+            503,
+            Class::Overload { after: None },
+            "the server has too much to do; ask less often, or later",
+        ),
+    ] {
+        let request = site.request(Method::GET, &format!("status/{status}"));
+        let answer = client().execute(request).await.unwrap();
+        let error = Error::Service(Failure::of(answer.error_for_status().unwrap_err()));
+        assert_eq!(class(&error), expected, "{status}");
+        assert_eq!(error.to_string(), format!("{}: {advice}", site.proxy.addr()));
+    }
 }
 
 #[tokio::test]
@@ -314,7 +340,7 @@ async fn no_failure_shows_a_password_in_a_message_or_a_log() {
     let log = logged();
     let site = Site::start().await;
     let mut said = String::new();
-    let all: &[&str] = &["item", "round", "teapot"];
+    let all: &[&str] = &["item", "round", "status/418"];
     for (fault, paths) in [
         (Fault::cut(10), all),
         (Fault::cut(BODY as u64 / 2), all),
