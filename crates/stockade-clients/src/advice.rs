@@ -28,6 +28,17 @@ const CREDENTIALS: Advice =
 const NONSENSE: Advice =
     ("the answer is no HTTP", "check that an HTTP server listens at this port, and the scheme");
 
+/// What to do where only the innermost error has said what is wrong.
+pub(crate) fn hint(error: &(dyn StdError + 'static)) -> Option<&'static str> {
+    #[cfg(feature = "tonic")]
+    if find::<tonic::Status>(error).is_some_and(|status| status.source().is_some()) {
+        return Some("check that a gRPC server listens at this port, and the scheme");
+    }
+    #[cfg(not(feature = "tonic"))]
+    let _ = error;
+    None
+}
+
 /// What `error` says on its own, whatever its sources are.
 pub(crate) fn advice(error: &(dyn StdError + 'static)) -> Option<Advice> {
     #[cfg(feature = "reqwest")]
@@ -36,6 +47,10 @@ pub(crate) fn advice(error: &(dyn StdError + 'static)) -> Option<Advice> {
     }
     #[cfg(any(feature = "hyper-util", feature = "reqwest"))]
     if let Some(advice) = find(error).and_then(of_hyper) {
+        return Some(advice);
+    }
+    #[cfg(feature = "tonic")]
+    if let Some(advice) = find(error).and_then(of_tonic) {
         return Some(advice);
     }
     #[cfg(feature = "redis")]
@@ -99,5 +114,20 @@ fn of_reqwest(error: &reqwest::Error) -> Option<Advice> {
         Some(LATE)
     } else {
         None
+    }
+}
+
+/// Of what the server said: a status with a source was made here, and its source says more.
+#[cfg(feature = "tonic")]
+fn of_tonic(status: &tonic::Status) -> Option<Advice> {
+    match status.code() {
+        _ if status.source().is_some() => None,
+        tonic::Code::Unauthenticated | tonic::Code::PermissionDenied => {
+            Some(("refused by the server", "check the credentials"))
+        }
+        tonic::Code::Unimplemented => {
+            Some(("unknown to the server", "check the address, and the versions of both sides"))
+        }
+        _ => None,
     }
 }

@@ -17,8 +17,9 @@ use axum::{Router, extract::State, http::StatusCode, response::Redirect, routing
 use common::{SECRET, everything_said, logged, nobody};
 use http::Response as Answer;
 use reqwest::{Client, Method, Request, Url, dns::Resolve};
+use stockade_breaker::{BreakerLayer, State as BreakerState, Window};
 use stockade_clients::{Failure, http::Http, reqwest as requests};
-use stockade_core::{BoxError, Class, Classify, Error};
+use stockade_core::{BoxError, Class, Classify, Error, LayerError, Reason};
 use stockade_retry::{Backoff, RetryHandle, RetryLayer};
 use stockade_testkit::proxy::{Fault, Proxy};
 use stockade_timeout::TimeoutLayer;
@@ -100,6 +101,7 @@ fn stack(attempts: u32, mend: impl Fn() + Clone + Send + 'static) -> (Stack, Ret
         .layer(TimeoutLayer::new(ATTEMPT))
         .map_err(|error| Error::Service(Failure::of(error)))
         .and_then(requests::read_to_end)
+        .map_request(requests::without_credentials)
         .service(client());
     (BoxCloneService::new(stack), handle)
 }
@@ -153,6 +155,70 @@ async fn an_answer_that_stalls_times_out_and_is_asked_for_again() {
     let answer = stack.oneshot(site.request(Method::GET, "item")).await;
     assert_eq!(answer.unwrap().body().len(), BODY);
     assert_eq!((site.hits(), retries.stats().retried), (2, 1));
+}
+
+#[tokio::test]
+async fn an_answer_that_trickles_times_out_as_a_whole() {
+    let site = Site::start().await;
+    // It has the headers at once, and would take four seconds for the body.
+    site.proxy.answers(Fault::throttle(BODY as u32 / 4).connections(1));
+    let (stack, retries) = stack(2, || {});
+    let answer = stack.oneshot(site.request(Method::GET, "item")).await;
+    assert_eq!(answer.unwrap().body().len(), BODY);
+    assert_eq!((site.hits(), retries.stats().retried), (2, 1));
+}
+
+#[tokio::test]
+async fn an_answer_that_is_late_but_in_time_is_taken() {
+    let site = Site::start().await;
+    let by = Duration::from_millis(50);
+    site.proxy.requests(Fault::delay(by));
+    let (stack, retries) = stack(2, || {});
+    let start = Instant::now();
+    assert!(stack.oneshot(site.request(Method::GET, "item")).await.is_ok());
+    assert!(start.elapsed() >= by);
+    assert_eq!((site.hits(), retries.stats().retried), (1, 0));
+}
+
+#[tokio::test]
+async fn a_breaker_opens_for_a_server_that_is_away_and_not_for_one_that_says_no() {
+    let site = Site::start().await;
+    let breaker = BreakerLayer::new()
+        .classify(Http::new())
+        .window(Window::calls(10))
+        .min_calls(10)
+        .open_for(Duration::from_millis(50))
+        .probes(1);
+    let state = breaker.handle();
+    let mut stack = ServiceBuilder::new()
+        .layer(breaker)
+        .map_err(|error| Error::Service(Failure::of(error)))
+        .and_then(requests::read_to_end)
+        .map_request(requests::without_credentials)
+        .service(client());
+    let mut call =
+        async |path| stack.ready().await.unwrap().call(site.request(Method::GET, path)).await;
+    for _ in 0..20 {
+        assert_eq!(call("teapot").await.unwrap().status(), StatusCode::IM_A_TEAPOT);
+    }
+    assert_eq!(state.state(), BreakerState::Closed);
+    site.proxy.refuse();
+    // The connection that is open goes on being used.
+    site.proxy.cut();
+    let mut failed = 0;
+    while state.state() == BreakerState::Closed {
+        assert!(call("item").await.is_err());
+        failed += 1;
+    }
+    assert!(failed <= 10, "within its window, after {failed} failures");
+    assert_eq!(call("item").await.unwrap_err().rejected().unwrap().reason(), Reason::Open);
+    site.proxy.heal();
+    let mended = Instant::now();
+    while call("item").await.is_err() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        assert!(mended.elapsed() < SLACK);
+    }
+    assert_eq!(state.state(), BreakerState::Closed);
 }
 
 #[tokio::test]
