@@ -45,6 +45,7 @@ pub struct Retry {
     attempts: Count,
     backoff: Backoff,
     budget: Budget,
+    max_elapsed: Option<Span>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -54,6 +55,7 @@ struct RetryText {
     base: Option<Span>,
     cap: Option<Span>,
     budget: Option<BudgetText>,
+    max_elapsed: Option<Span>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -155,12 +157,7 @@ impl Layer {
     fn around(&self, inner: Stacked, rate: f64) -> Stacked {
         match self {
             Self::Timeout(limit) => TimeoutLayer::new(limit.get()).layer(inner).boxed_clone(),
-            Self::Retry(Retry { attempts, backoff, budget }) => RetryLayer::new(attempts.get())
-                .backoff(*backoff)
-                .budget(*budget)
-                .classify(Judge)
-                .layer(inner)
-                .boxed_clone(),
+            Self::Retry(retry) => retry.layer().classify(Judge).layer(inner).boxed_clone(),
             Self::Breaker(breaker) => {
                 breaker.layer().classify(Judge).layer(inner).boxed_clone()
             }
@@ -173,6 +170,16 @@ impl Layer {
                 }
                 pool.into_layer().layer(inner).boxed_clone()
             }
+        }
+    }
+}
+
+impl Retry {
+    fn layer(&self) -> RetryLayer {
+        let layer = RetryLayer::new(self.attempts.get()).backoff(self.backoff).budget(self.budget);
+        match self.max_elapsed {
+            Some(time) => layer.max_elapsed(time.get()),
+            None => layer,
         }
     }
 }
@@ -273,7 +280,8 @@ impl TryFrom<RetryText> for Retry {
                 Budget::new(ratio.get(), per_second.get())
             }
         };
-        Ok(Self { attempts: text.attempts, backoff: Backoff::exponential(base, cap), budget })
+        let backoff = Backoff::exponential(base, cap);
+        Ok(Self { attempts: text.attempts, backoff, budget, max_elapsed: text.max_elapsed })
     }
 }
 

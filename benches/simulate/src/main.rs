@@ -1,18 +1,237 @@
-//! The command.
-use std::ops::ControlFlow;
-fn main() {
-    let path = std::env::args().nth(1).unwrap_or_default();
-    let text = std::fs::read_to_string(&path).unwrap_or_default();
-    match stockade_simulate::scenario::Scenario::read(&path, &text) {
-        Err(e) => { eprintln!("{e}"); std::process::exit(2) }
-        Ok(s) => for stack in &s.stacks {
-            let t = tokio::time::Instant::now();
-            let run = stockade_simulate::run::run(&s, stack, 1, |_| ControlFlow::Continue(()));
-            println!("{} {:?} left {}", stack.name(), t.elapsed(), run.left_over);
-            for (n, p) in run.record.phases.iter().enumerate() {
-                let c = p.counts;
-                println!("  {:24} calls {} good {:.3} att {:.2} waste {:.2} p50 {:?} p99 {:?} rec {:?} {:?}", s.phases[n].name, c.calls, c.goodput(), c.attempts(), c.waste(), p.latency_at(0.5), p.latency_at(0.99), run.record.recovered_after(s.bounds(n)), p.refusals.iter().map(|r| (r.by, r.reason, r.calls*100/c.calls)).collect::<Vec<_>>());
-            }
+//! The command: `simulate --help`.
+
+mod progress;
+
+use std::{
+    env, fs,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use signal_hook::{consts::SIGINT, flag};
+use stockade_simulate::{
+    builtin::{self, BUILTIN},
+    chart, report,
+    run::{Run, run},
+    scenario::{Changes, Scenario},
+    values::{Count, Positive, Span},
+};
+
+use crate::progress::Progress;
+
+/// Runs a fleet of clients against one server in virtual time, with and without the layers of stockade
+///
+/// Each stack of the scenario gets a run of its own through the same calls. What comes out are tables, a chart, and,
+/// if wanted, JSON. The same seed gives the same figures.
+#[derive(Debug, Parser)]
+#[command(name = "simulate", bin_name = "cargo xtask simulate", after_help = AFTER)]
+struct Cli {
+    /// A scenario: a file, or the name of one that comes along
+    #[arg(default_value = BUILTIN[0].name)]
+    scenario: String,
+
+    /// Runs this stack of the scenario only; may be given several times
+    #[arg(long, value_name = "NAME")]
+    stack: Vec<String>,
+
+    /// Where all chance comes from
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+
+    /// How many clients there are, in place of the scenario's number
+    #[arg(long, value_name = "N", value_parser = count)]
+    clients: Option<Count>,
+
+    /// How many calls a second each client makes, in place of the scenario's number
+    #[arg(long, value_name = "N", value_parser = positive)]
+    rate: Option<Positive>,
+
+    /// How long it lasts, in simulated time, such as 90s; phases that would begin later are left out
+    #[arg(long, value_name = "TIME", value_parser = span)]
+    duration: Option<Span>,
+
+    /// Where the chart goes [default: simulate/NAME.svg in the target directory]
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+
+    /// Writes all figures to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+
+    /// Does not tell how far it is
+    #[arg(long)]
+    no_progress: bool,
+
+    /// Lists the scenarios that come along
+    #[arg(long)]
+    list: bool,
+
+    /// Prints the scenario's file, to begin one of your own with
+    #[arg(long)]
+    print: bool,
+}
+
+const AFTER: &str = "Ctrl-C ends it early and shows what was simulated so far; a second one ends it at once. \
+    The exit code is 2 for a scenario with a mistake in it, and 130 after Ctrl-C.";
+
+const INTERRUPTED: u8 = 130;
+const BAD_INPUT: u8 = 2;
+
+fn main() -> ExitCode {
+    match simulate(&Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
         }
+    }
+}
+
+fn simulate(cli: &Cli) -> Result<ExitCode> {
+    if cli.list {
+        list();
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (path, text) = match builtin::find(&cli.scenario) {
+        Some(builtin) => (format!("{}.toml", builtin.name), builtin.text.to_owned()),
+        None => match fs::read_to_string(&cli.scenario) {
+            Ok(text) => (cli.scenario.clone(), text),
+            Err(error) => return Ok(refuse(&unreadable(&cli.scenario, &error))),
+        },
+    };
+    if cli.print {
+        print!("{text}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut scenario = match Scenario::read(&path, &text) {
+        Ok(scenario) => scenario,
+        Err(fault) => return Ok(refuse(&fault.to_string())),
+    };
+    for wanted in &cli.stack {
+        if !scenario.stacks.iter().any(|stack| stack.name() == wanted) {
+            let names: Vec<_> = scenario.stacks.iter().map(|s| format!("{:?}", s.name())).collect();
+            let names = names.join(", ");
+            return Ok(refuse(&format!("--stack {wanted:?}: {path} has no such stack; it has {names}")));
+        }
+    }
+    scenario.stacks.retain(|s| cli.stack.is_empty() || cli.stack.iter().any(|w| w == s.name()));
+    let Cli { clients, rate, duration, .. } = *cli;
+    let scenario = scenario.with(Changes { clients, rate, duration });
+    run_all(cli, &path, &scenario)
+}
+
+fn run_all(cli: &Cli, path: &str, scenario: &Scenario) -> Result<ExitCode> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    flag::register_conditional_shutdown(SIGINT, INTERRUPTED.into(), Arc::clone(&interrupted))
+        .and_then(|_| flag::register(SIGINT, Arc::clone(&interrupted)))
+        .context("cannot listen for Ctrl-C")?;
+    let mut progress = Progress::new(!cli.no_progress, scenario, scenario.stacks.len());
+    let mut runs = Vec::new();
+    for (n, stack) in scenario.stacks.iter().enumerate() {
+        let run = run(scenario, stack, cli.seed, |now| {
+            progress.at(n, stack.name(), scenario, now);
+            if interrupted.load(Ordering::Relaxed) {
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        });
+        progress.ended(&run);
+        runs.push(run);
+        if interrupted.load(Ordering::Relaxed) {
+            break;
+        }
+    }
+    progress.done();
+    show(cli, path, scenario, &runs)?;
+    if interrupted.load(Ordering::Relaxed) {
+        println!("stopped by Ctrl-C: this is what was simulated until then");
+        return Ok(ExitCode::from(INTERRUPTED));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the tables, and writes the files.
+fn show(cli: &Cli, path: &str, scenario: &Scenario, runs: &[Run]) -> Result<()> {
+    let name = Path::new(path).file_stem().map_or_else(|| path.into(), |s| s.to_string_lossy());
+    let title = if scenario.about.is_empty() { &name } else { scenario.about.as_str() };
+    let setting = report::setting(scenario, cli.seed);
+    println!("{title}\n{setting}\n");
+    println!("{}\n", report::details(scenario, runs));
+    println!("{}\n", report::summary(scenario, runs));
+    let svg = chart::svg(title, &setting, scenario, runs);
+    let svg = svg.map_err(|error| anyhow::anyhow!("cannot draw the chart: {error}"))?;
+    let place = cli.svg.clone().unwrap_or_else(|| output_directory().join(format!("{name}.svg")));
+    write(&place, &svg)?;
+    println!("chart: {}", place.display());
+    if let Some(place) = &cli.json {
+        let json = report::json(&name, scenario, cli.seed, runs);
+        write(place, &format!("{json:#}\n"))?;
+        println!("figures: {}", place.display());
+    }
+    Ok(())
+}
+
+fn list() {
+    for builtin in BUILTIN {
+        let about = Scenario::read(builtin.name, builtin.text).map(|scenario| scenario.about);
+        println!("{:10} {}", builtin.name, about.unwrap_or_default());
+    }
+}
+
+fn write(place: &Path, text: &str) -> Result<()> {
+    let told = || format!("cannot write {}", place.display());
+    if let Some(directory) = place.parent() {
+        fs::create_dir_all(directory).with_context(told)?;
+    }
+    fs::write(place, text).with_context(told)
+}
+
+/// Beside the directory that cargo has put this program in.
+fn output_directory() -> PathBuf {
+    let program = env::current_exe().unwrap_or_default();
+    program.ancestors().nth(2).unwrap_or(Path::new("")).join("simulate")
+}
+
+fn unreadable(scenario: &str, error: &std::io::Error) -> String {
+    let names: Vec<_> = BUILTIN.iter().map(|builtin| builtin.name).collect();
+    let names = names.join(", ");
+    format!("cannot read {scenario}: {error}; name a file, or one of those that come along: {names}")
+}
+
+fn refuse(message: &str) -> ExitCode {
+    eprintln!("error: {message}");
+    ExitCode::from(BAD_INPUT)
+}
+
+// === values of options ===
+
+fn count(text: &str) -> Result<Count, String> {
+    text.parse::<i64>().map_err(|error| error.to_string())?.try_into()
+}
+
+fn positive(text: &str) -> Result<Positive, String> {
+    text.parse::<f64>().map_err(|error| error.to_string())?.try_into()
+}
+
+fn span(text: &str) -> Result<Span, String> {
+    text.to_owned().try_into()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
     }
 }

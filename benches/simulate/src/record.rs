@@ -150,7 +150,7 @@ impl Record {
         let (first, last) = (bin(bounds.start), bin(bounds.end).min(self.bins.len()));
         let bins = self.bins.get(first..last).unwrap_or_default();
         let windows = bins.windows(TOGETHER).map(|window| {
-            let (good, calls) = window.iter().fold((0, 0), |(g, c), b| (g + b.good, c + b.calls));
+            let Counts { good, calls, .. } = Counts::sum(window);
             good as f64 >= RECOVERED * calls as f64
         });
         let windows: Vec<_> = windows.collect();
@@ -177,6 +177,19 @@ impl Record {
 // === impl Counts ===
 
 impl Counts {
+    /// All of `counts` together.
+    pub fn sum(counts: &[Self]) -> Self {
+        counts.iter().fold(Self::default(), |sum, c| Self {
+            calls: sum.calls + c.calls,
+            good: sum.good + c.good,
+            late: sum.late + c.late,
+            failed: sum.failed + c.failed,
+            attempts: sum.attempts + c.attempts,
+            done: sum.done + c.done,
+            wasted: sum.wasted + c.wasted,
+        })
+    }
+
     /// The part of the calls that were good.
     pub fn goodput(&self) -> f64 {
         share(self.good, self.calls)
