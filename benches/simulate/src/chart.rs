@@ -11,8 +11,8 @@ use plotters::{
 use crate::{
     record::{BIN, Counts},
     run::Run,
-    scenario::Scenario,
-    theme::{self, CURVES, FAINT, GRID, INK, PAPER, SHADE},
+    scenario::{Phase, Scenario},
+    theme::{self, CURVES, FAINT, GRID, INK, LAST, PAPER, SHADE},
 };
 
 const WIDTH: u32 = 1200;
@@ -35,6 +35,8 @@ struct Panel<'a> {
     top: f64,
     label: fn(f64) -> String,
     named_phases: bool,
+    /// Where the server can do no more, in a phase; if that is to be shown.
+    limit: Option<fn(&Scenario, &Phase) -> f64>,
 }
 
 /// Draws `runs` as an SVG, which follows the reader's preference for light or dark.
@@ -42,7 +44,12 @@ struct Panel<'a> {
 /// # Errors
 ///
 /// When drawing fails, for which there is no known reason.
-pub fn svg(title: &str, setting: &str, scenario: &Scenario, runs: &[Run]) -> Result<String, String> {
+pub fn svg(
+    title: &str,
+    setting: &str,
+    scenario: &Scenario,
+    runs: &[Run],
+) -> Result<String, String> {
     let legend = Legend::new(runs);
     let mut svg = String::new();
     let height = HEADER + legend.height() + 2 * PANEL;
@@ -68,20 +75,26 @@ fn draw(
     let (keys, rest) = rest.split_vertically(legend.height());
     legend.draw(&keys)?;
     let (above, below) = rest.split_vertically(PANEL);
-    let most = runs.iter().flat_map(|run| &run.record.bins).map(Counts::attempts).fold(1.0, f64::max);
+    let most =
+        runs.iter().flat_map(|run| &run.record.bins).map(Counts::attempts).fold(1.0, f64::max);
     let goodput = Panel {
         title: "goodput: calls answered in time, of all that were made",
         value: Counts::goodput,
         top: 1.0,
         label: |y| format!("{:.0} %", y * 100.0),
         named_phases: true,
+        limit: None,
     };
     let attempts = Panel {
-        title: "attempts: requests that reached the server, for each call that was made",
+        title: "attempts: requests that reached the server, for each call; dashed: as many as it can do",
         value: Counts::attempts,
         top: most.min(12.0),
         label: |y| format!("{y:.1}"),
         named_phases: false,
+        limit: Some(|scenario, phase| {
+            let offered = scenario.calls_per_second() * phase.load.get();
+            scenario.capacity() * phase.capacity.get() / offered
+        }),
     };
     goodput.draw(&above, scenario, runs)?;
     attempts.draw(&below, scenario, runs)?;
@@ -92,7 +105,12 @@ fn draw(
 // === impl Panel ===
 
 impl Panel<'_> {
-    fn draw(&self, area: &Area<'_>, scenario: &Scenario, runs: &[Run]) -> Result<(), Box<dyn Error>> {
+    fn draw(
+        &self,
+        area: &Area<'_>,
+        scenario: &Scenario,
+        runs: &[Run],
+    ) -> Result<(), Box<dyn Error>> {
         let end = scenario.fleet.duration.get().as_secs_f64();
         let mut chart = ChartBuilder::on(area)
             .margin_left(12)
@@ -119,6 +137,7 @@ impl Panel<'_> {
             let style = stroke(n, runs.len());
             chart.draw_series(LineSeries::new(self.points(run), style))?;
         }
+        self.mark_limit(&mut chart, scenario)?;
         Ok(())
     }
 
@@ -139,9 +158,30 @@ impl Panel<'_> {
                 let middle = chart.backend_coord(&(from.midpoint(to), self.top * 1.04));
                 let (x0, y0) = area.get_base_pixel();
                 let style = font(12, FAINT).pos(Pos::new(HPos::Center, VPos::Bottom));
-                area.draw(&Text::new(phase.name.clone(), (middle.0 - x0, middle.1 - y0 - 6), style))?;
+                area.draw(&Text::new(
+                    phase.name.clone(),
+                    (middle.0 - x0, middle.1 - y0 - 6),
+                    style,
+                ))?;
             }
         }
+        Ok(())
+    }
+
+    fn mark_limit(
+        &self,
+        chart: &mut Chart<'_, '_>,
+        scenario: &Scenario,
+    ) -> Result<(), Box<dyn Error>> {
+        let Some(limit) = self.limit else { return Ok(()) };
+        let phases = scenario.phases.iter().enumerate();
+        let steps: Vec<_> = phases
+            .flat_map(|(n, phase)| {
+                let (Range { start, end }, y) = (scenario.bounds(n), limit(scenario, phase));
+                [start, end].map(|at| (at.as_secs_f64(), y.min(self.top)))
+            })
+            .collect();
+        chart.draw_series(DashedLineSeries::new(steps, 3, 4, INK.stroke_width(1)))?;
         Ok(())
     }
 
@@ -175,7 +215,7 @@ impl Legend {
         let (mut x, mut line, mut entries) = (MARGIN, 0, Vec::new());
         for run in runs {
             // Nobody measures text here; this is wide enough for every common font.
-            let width = 48 + 8 * run.stack.chars().count() as i32;
+            let width = 46 + 8 * run.stack.chars().count() as i32;
             if x + width > WIDTH as i32 - MARGIN && x > MARGIN {
                 (x, line) = (MARGIN, line + 1);
             }
@@ -200,10 +240,13 @@ impl Legend {
     }
 }
 
-/// The curve of the last stack is the thickest: a file ends with what it recommends.
+/// Each curve is drawn over those before it, and thinner, so that what it covers can be seen on both sides. Only that
+/// of the last stack is thick again, and green: a file ends with what it recommends.
 fn stroke(n: usize, of: usize) -> ShapeStyle {
-    let width = if n + 1 == of { 4 } else { 2 };
-    CURVES[n % CURVES.len()].0.stroke_width(width)
+    if n + 1 == of {
+        return LAST.0.stroke_width(4);
+    }
+    CURVES[n % CURVES.len()].0.stroke_width(5_u32.saturating_sub(n as u32).max(2))
 }
 
 fn font(size: u32, color: RGBColor) -> TextStyle<'static> {

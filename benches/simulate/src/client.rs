@@ -123,16 +123,19 @@ impl Client {
         Self { world, inbox, stack, waiting, calls }
     }
 
+    /// Gives up the calls that the stack has not been ready for. Only backpressure keeps a call waiting there, and its
+    /// caller does not wait for ever either.
+    fn give_up(&mut self, now: Duration) {
+        let patience = self.world.patience;
+        while let Some(made) = self.waiting.front().copied().filter(|made| now - *made > patience) {
+            self.waiting.pop_front();
+            self.world.record().given_up(made);
+        }
+    }
+
     /// Makes the calls that the stack is ready for.
-    fn make_calls(&mut self, cx: &mut Context<'_>) {
-        let now = self.world.now();
+    fn make_calls(&mut self, now: Duration, cx: &mut Context<'_>) {
         while let Some(&made) = self.waiting.front() {
-            // Only backpressure keeps a call here, and its caller does not wait for ever either.
-            if now - made > self.world.patience {
-                self.waiting.pop_front();
-                self.world.record().given_up(made);
-                continue;
-            }
             match self.stack.poll_ready(cx) {
                 Poll::Ready(Ok(())) => {
                     self.waiting.pop_front();
@@ -153,11 +156,12 @@ impl Future for Client {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        let Some(calls) = this.inbox.take(cx) else { return Poll::Ready(()) };
         let now = this.world.now();
+        this.give_up(now);
+        let Some(calls) = this.inbox.take(cx) else { return Poll::Ready(()) };
         this.waiting.extend((0..calls).map(|_| now));
         loop {
-            this.make_calls(cx);
+            this.make_calls(now, cx);
             // When all have ended there may be room for those that wait.
             match Pin::new(&mut this.calls).poll_next(cx) {
                 Poll::Ready(Some((made, result))) => this.world.record().ended(made, now, &result),

@@ -61,7 +61,8 @@ impl Place {
         let start = (0..=start).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
         let begin = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
         let end = text[start..].find('\n').map_or(text.len(), |newline| start + newline);
-        let marked = text[start..end].char_indices().take_while(|(n, _)| start + n < span.end).count();
+        let marked =
+            text[start..end].char_indices().take_while(|(n, _)| start + n < span.end).count();
         Self {
             line: text[..start].matches('\n').count() + 1,
             column: text[begin..start].chars().count() + 1,

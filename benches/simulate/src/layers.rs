@@ -158,9 +158,7 @@ impl Layer {
         match self {
             Self::Timeout(limit) => TimeoutLayer::new(limit.get()).layer(inner).boxed_clone(),
             Self::Retry(retry) => retry.layer().classify(Judge).layer(inner).boxed_clone(),
-            Self::Breaker(breaker) => {
-                breaker.layer().classify(Judge).layer(inner).boxed_clone()
-            }
+            Self::Breaker(breaker) => breaker.layer().classify(Judge).layer(inner).boxed_clone(),
             Self::Rate(limit) => limit.layer(rate).layer(inner).boxed_clone(),
             Self::Limit(limit) => limit.layer().layer(inner).boxed_clone(),
             Self::Pool(Workers { workers, queue }) => {
@@ -268,7 +266,9 @@ impl TryFrom<RetryText> for Retry {
         let cap = text.cap.map_or(Duration::from_secs(10).max(base), Span::get);
         if cap < base {
             let base = humantime::format_duration(base);
-            return Err(format!("`cap` is the longest wait, and has to be at least `base`, {base}"));
+            return Err(format!(
+                "`cap` is the longest wait, and has to be at least `base`, {base}"
+            ));
         }
         let budget = match text.budget {
             None => Budget::default(),

@@ -118,7 +118,9 @@ fn simulate(cli: &Cli) -> Result<ExitCode> {
         if !scenario.stacks.iter().any(|stack| stack.name() == wanted) {
             let names: Vec<_> = scenario.stacks.iter().map(|s| format!("{:?}", s.name())).collect();
             let names = names.join(", ");
-            return Ok(refuse(&format!("--stack {wanted:?}: {path} has no such stack; it has {names}")));
+            return Ok(refuse(&format!(
+                "--stack {wanted:?}: {path} has no such stack; it has {names}"
+            )));
         }
     }
     scenario.stacks.retain(|s| cli.stack.is_empty() || cli.stack.iter().any(|w| w == s.name()));
@@ -164,7 +166,7 @@ fn show(cli: &Cli, path: &str, scenario: &Scenario, runs: &[Run]) -> Result<()> 
     let setting = report::setting(scenario, cli.seed);
     println!("{title}\n{setting}\n");
     println!("{}\n", report::details(scenario, runs));
-    println!("{}\n", report::summary(scenario, runs));
+    println!("{}\n\n{}\n", report::summary(scenario, runs), report::LEGEND);
     let svg = chart::svg(title, &setting, scenario, runs);
     let svg = svg.map_err(|error| anyhow::anyhow!("cannot draw the chart: {error}"))?;
     let place = cli.svg.clone().unwrap_or_else(|| output_directory().join(format!("{name}.svg")));
@@ -202,7 +204,9 @@ fn output_directory() -> PathBuf {
 fn unreadable(scenario: &str, error: &std::io::Error) -> String {
     let names: Vec<_> = BUILTIN.iter().map(|builtin| builtin.name).collect();
     let names = names.join(", ");
-    format!("cannot read {scenario}: {error}; name a file, or one of those that come along: {names}")
+    format!(
+        "cannot read {scenario}: {error}; name a file, or one of those that come along: {names}"
+    )
 }
 
 fn refuse(message: &str) -> ExitCode {

@@ -230,7 +230,45 @@ impl PhaseRecord {
 
     /// How long the answered calls took, at the quantile `q`, if there were any.
     pub fn latency_at(&self, q: f64) -> Option<Duration> {
-        (!self.latency.is_empty())
-            .then(|| Duration::from_micros(self.latency.value_at_quantile(q)))
+        (!self.latency.is_empty()).then(|| Duration::from_micros(self.latency.value_at_quantile(q)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A bin of a hundred calls.
+    fn bin(good: u64) -> Counts {
+        Counts { calls: 100, good, ..Counts::default() }
+    }
+
+    fn record(good: &[u64]) -> Record {
+        let bins = good.iter().map(|good| bin(*good)).collect();
+        Record { bins, phases: Vec::new(), begins: Vec::new(), patience: BIN }
+    }
+
+    #[test]
+    fn a_fleet_has_recovered_when_every_second_from_then_on_is_good() {
+        let record = record(&[0, 0, 100, 0, 100, 100, 100, 100, 100, 100]);
+
+        assert_eq!(record.recovered_after(Duration::ZERO..BIN * 10), Some(BIN * 4));
+        assert_eq!(record.recovered_after(BIN * 2..BIN * 10), Some(BIN * 2));
+        assert_eq!(record.recovered_after(BIN * 4..BIN * 10), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_fleet_that_falls_back_has_not_recovered() {
+        let record = record(&[0, 100, 100, 100, 100, 100, 100, 0]);
+
+        assert_eq!(record.recovered_after(Duration::ZERO..BIN * 8), None);
+    }
+
+    #[test]
+    fn less_than_a_second_says_nothing() {
+        let record = record(&[100, 100, 100]);
+
+        assert_eq!(record.recovered_after(Duration::ZERO..BIN * 8), None);
+        assert_eq!(record.recovered_after(BIN * 5..BIN * 8), None);
     }
 }

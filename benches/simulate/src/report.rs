@@ -29,18 +29,26 @@ pub fn setting(scenario: &Scenario, seed: u64) -> String {
     )
 }
 
+/// What the columns of the tables mean.
+pub const LEGEND: &str = "\
+goodput     calls answered while their caller still waited, of all that were made
+attempts    requests that reached the server, for each call
+wasted      requests that the server did for nobody, of all that it did
+p50, p99    how long the calls took that were answered
+back        how long after the beginning of the phase at least 95 % of the calls of every second were good";
+
 /// Every stack in every phase.
 pub fn details(scenario: &Scenario, runs: &[Run]) -> Table {
     let mut table = plain(&[
         "stack",
         "phase",
         "goodput",
-        "attempts a call",
-        "work for nobody",
+        "attempts",
+        "wasted",
         "p50",
         "p99",
         "back at 95 %",
-        "refused or given up, of all calls",
+        "refused or given up",
     ]);
     for run in runs {
         for (n, phase) in reached(scenario, run) {
@@ -162,9 +170,14 @@ fn back(scenario: &Scenario, run: &Run, phase: usize) -> Option<String> {
     let complete = scenario.bounds(phase).end <= run.until;
     recovery(scenario, run, phase).map(|after| match after {
         Some(time) => format!("in {:.1} s", time.as_secs_f64()),
-        None if complete => "never".to_owned(),
+        None if complete => format!("not in {:.0} s", length(scenario, phase).as_secs_f64()),
         None => "not yet".to_owned(),
     })
+}
+
+fn length(scenario: &Scenario, phase: usize) -> Duration {
+    let bounds = scenario.bounds(phase);
+    bounds.end.saturating_sub(bounds.start)
 }
 
 fn refusals(phase: &PhaseRecord) -> String {

@@ -103,8 +103,9 @@ impl Fleet {
         let (mut now, mut traffic) = (Duration::ZERO, Traffic::default());
         let (mut gap, mut next) = (calm, Duration::MAX);
         let mut phases = scenario.phases.iter().peekable();
-        // Who made a call last still waits a while for the answer.
-        let (last, mut stopped) = (end + scenario.fleet.patience.get(), None);
+        // Who made a call last still waits for the answer, and may have had to wait for backpressure before that.
+        // Timers may be a little late.
+        let (last, mut stopped) = (end + 2 * scenario.fleet.patience.get() + 10 * TICK, None);
         for tick in 0_u32.. {
             ticks.as_mut().reset(begin + now);
             ticks.as_mut().await;

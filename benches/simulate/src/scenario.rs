@@ -208,14 +208,19 @@ impl Scenario {
                 let rule = "phases stand in the order in which they begin";
                 return fault(
                     phase,
-                    format!("{rule}: this one has to begin after {at}, when {name:?} does, not {begins}"),
+                    format!(
+                        "{rule}: this one has to begin after {at}, when {name:?} does, not {begins}"
+                    ),
                 );
             }
         }
         let (end, last) = (self.fleet.duration.get(), self.phases.last().unwrap_or(first));
         if last.at() >= end {
             let end = told(end);
-            return fault(last, format!("the phase has to begin before the end: `fleet.duration` is {end}"));
+            return fault(
+                last,
+                format!("the phase has to begin before the end: `fleet.duration` is {end}"),
+            );
         }
         if self.stacks.is_empty() {
             return Err((None, "there is no stack; one of no layers is `layers = []`".to_owned()));

@@ -232,3 +232,105 @@ impl Work {
 pub(crate) fn exponential(chance: &mut Rng) -> f64 {
     -(1.0 - chance.f64()).ln()
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::join_all;
+    use tokio::{
+        spawn,
+        task::yield_now,
+        time::{Instant, sleep, timeout},
+    };
+    use tower::ServiceExt;
+
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// One worker, 10 ms a request, room for two.
+    fn server() -> Server {
+        let text = r#"
+            fleet = { clients = 1, rate = 1, patience = "1s", duration = "1s" }
+            server = { workers = 1, service_time = "10ms", spread = "constant", queue = "20ms" }
+            phase = [{ name = "calm", at = "0s" }]
+            stack = [{ name = "none", layers = [] }]
+        "#;
+        Server::new(&Scenario::read("test.toml", text).unwrap(), Rng::with_seed(1))
+    }
+
+    /// Lets the server work until `end`.
+    async fn work(server: &Server, end: Duration) -> Traffic {
+        let (begin, mut wakers) = (Instant::now(), Vec::new());
+        loop {
+            let traffic = server.advance(begin.elapsed(), &mut wakers);
+            // Who was answered goes on before the time does.
+            yield_now().await;
+            if begin.elapsed() >= end {
+                return traffic;
+            }
+            sleep(MS).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn callers_are_answered_in_their_order() {
+        let server = server();
+        let begin = Instant::now();
+        let calls = (0..3).map(|_| {
+            let call = server.client().oneshot(Request);
+            async move { call.await.map(|Answer| begin.elapsed()) }
+        });
+        let calls = spawn(join_all(calls));
+        yield_now().await;
+
+        work(&server, 40 * MS).await;
+        assert_eq!(calls.await.unwrap(), [Ok(10 * MS), Ok(20 * MS), Ok(30 * MS)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_queue_refuses_at_once() {
+        let server = server();
+        let mut calls: Vec<_> =
+            (0..4).map(|_| Box::pin(server.client().oneshot(Request))).collect();
+        for call in &mut calls[..3] {
+            assert!(timeout(Duration::ZERO, call).await.is_err());
+        }
+
+        assert_eq!(timeout(Duration::ZERO, &mut calls[3]).await.unwrap().unwrap_err(), Busy);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_server_does_the_work_although_the_caller_has_given_up() {
+        let server = server();
+        let given_up = timeout(5 * MS, server.client().oneshot(Request));
+        let call = spawn(given_up);
+        yield_now().await;
+        let patient = spawn(server.client().oneshot(Request));
+
+        let traffic = work(&server, 30 * MS).await;
+        assert!(call.await.unwrap().is_err());
+        assert!(patient.await.unwrap().is_ok(), "it waits until the server has done the first one");
+        assert_eq!(traffic, Traffic { arrived: 2, done: 2, wasted: 1 });
+        assert!(server.lock().callers.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_closed_server_leaves_nobody_waiting() {
+        let server = server();
+        let call = spawn(server.client().oneshot(Request));
+        yield_now().await;
+
+        server.close();
+        assert_eq!(call.await.unwrap().unwrap_err(), Busy);
+        assert_eq!(server.client().oneshot(Request).await.unwrap_err(), Busy);
+    }
+
+    #[test]
+    fn exponential_service_times_have_their_mean() {
+        let chance = Rng::with_seed(7);
+        let mut work = Work { mean: 10 * MS, spread: Spread::Exponential, chance };
+        let sum: Duration = (0..100_000).map(|_| work.draw()).sum();
+
+        assert!(sum.abs_diff(1_000_000 * MS) < 10_000 * MS, "{sum:?}");
+    }
+}

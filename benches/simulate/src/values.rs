@@ -85,7 +85,9 @@ impl TryFrom<f64> for Share {
 
     fn try_from(n: f64) -> Result<Self, String> {
         let allowed = n > 0.0 && n <= 1.0;
-        allowed.then_some(Self(n)).ok_or_else(|| refuse(n, "a share above 0, up to 1, such as 0.75"))
+        allowed
+            .then_some(Self(n))
+            .ok_or_else(|| refuse(n, "a share above 0, up to 1, such as 0.75"))
     }
 }
 
