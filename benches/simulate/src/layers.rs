@@ -3,9 +3,12 @@
 //! Every layer is boxed where it meets the next one, so that a file can put them in any order. Without that they
 //! are as they always are.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, IgnoredAny, MapAccess, Visitor},
+};
 use stockade::{
     BreakerLayer, Class, Classify, DefaultClassify, Error, LimitLayer, Pool, RateLayer, RetryLayer,
     TimeoutLayer, breaker::Window, retry::Backoff, retry::Budget,
@@ -21,8 +24,7 @@ use crate::{
 pub(crate) type Stacked = BoxCloneService<Request, Answer, Error<Busy>>;
 
 /// A layer. What is left out is as by the layer's own default.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug)]
 pub enum Layer {
     /// Ends what takes longer than this.
     Timeout(Span),
@@ -36,6 +38,17 @@ pub enum Layer {
     Limit(Limit),
     /// A pool in front of what is inside.
     Pool(Workers),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    Timeout,
+    Retry,
+    Breaker,
+    Rate,
+    Limit,
+    Pool,
 }
 
 /// For [`RetryLayer`].
@@ -223,6 +236,8 @@ impl Rate {
         // So that a rate need not be a whole number.
         let period = Duration::from_secs_f64((1.0 / rate).clamp(1e-6, 1e6));
         let burst = self.burst.map_or(rate.ceil().clamp(1.0, 1e6) as u32, Count::get);
+        // The layer takes no burst that takes longer than twenty years to come; no run is as long as one.
+        let burst = burst.clamp(1, (1e8 / period.as_secs_f64()).max(1.0) as u32);
         let mut layer = RateLayer::new(1, period).burst(burst);
         if let Some(queue) = self.queue {
             layer = layer.queue(queue.size());
@@ -257,6 +272,38 @@ impl Classify<Answer, Error<Busy>> for Judge {
 }
 
 // === reading ===
+
+struct OneLayer;
+
+impl<'de> Deserialize<'de> for Layer {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(OneLayer)
+    }
+}
+
+impl<'de> Visitor<'de> for OneLayer {
+    type Value = Layer;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("one layer in braces, such as { timeout = \"1s\" } or { breaker = {} }")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Layer, A::Error> {
+        let Some(kind) = map.next_key()? else { return Err(A::Error::invalid_length(0, &self)) };
+        let layer = match kind {
+            Kind::Timeout => Layer::Timeout(map.next_value()?),
+            Kind::Retry => Layer::Retry(map.next_value()?),
+            Kind::Breaker => Layer::Breaker(map.next_value()?),
+            Kind::Rate => Layer::Rate(map.next_value()?),
+            Kind::Limit => Layer::Limit(map.next_value()?),
+            Kind::Pool => Layer::Pool(map.next_value()?),
+        };
+        match map.next_key::<IgnoredAny>()? {
+            None => Ok(layer),
+            Some(_) => Err(A::Error::invalid_length(map.size_hint().unwrap_or(0) + 2, &self)),
+        }
+    }
+}
 
 impl TryFrom<RetryText> for Retry {
     type Error = String;

@@ -4,6 +4,7 @@ mod progress;
 
 use std::{
     env, fs,
+    io::{self, Write},
     ops::ControlFlow,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -46,15 +47,15 @@ struct Cli {
     seed: u64,
 
     /// How many clients there are, in place of the scenario's number
-    #[arg(long, value_name = "N", value_parser = count)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     clients: Option<Count>,
 
     /// How many calls a second each client makes, in place of the scenario's number
-    #[arg(long, value_name = "N", value_parser = positive)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     rate: Option<Positive>,
 
     /// How long it lasts, in simulated time, such as 90s; phases that would begin later are left out
-    #[arg(long, value_name = "TIME", value_parser = span)]
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
     duration: Option<Span>,
 
     /// Where the chart goes [default: simulate/NAME.svg in the target directory]
@@ -96,7 +97,7 @@ fn main() -> ExitCode {
 
 fn simulate(cli: &Cli) -> Result<ExitCode> {
     if cli.list {
-        list();
+        list()?;
         return Ok(ExitCode::SUCCESS);
     }
     let (path, text) = match builtin::find(&cli.scenario) {
@@ -107,7 +108,7 @@ fn simulate(cli: &Cli) -> Result<ExitCode> {
         },
     };
     if cli.print {
-        print!("{text}");
+        print(&text)?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut scenario = match Scenario::read(&path, &text) {
@@ -125,8 +126,10 @@ fn simulate(cli: &Cli) -> Result<ExitCode> {
     }
     scenario.stacks.retain(|s| cli.stack.is_empty() || cli.stack.iter().any(|w| w == s.name()));
     let Cli { clients, rate, duration, .. } = *cli;
-    let scenario = scenario.with(Changes { clients, rate, duration });
-    run_all(cli, &path, &scenario)
+    match scenario.with(Changes { clients, rate, duration }) {
+        Ok(scenario) => run_all(cli, &path, &scenario),
+        Err(message) => Ok(refuse(&message)),
+    }
 }
 
 fn run_all(cli: &Cli, path: &str, scenario: &Scenario) -> Result<ExitCode> {
@@ -151,39 +154,49 @@ fn run_all(cli: &Cli, path: &str, scenario: &Scenario) -> Result<ExitCode> {
         }
     }
     progress.done();
-    show(cli, path, scenario, &runs)?;
+    let mut told = show(cli, path, scenario, &runs)?;
+    let mut code = ExitCode::SUCCESS;
     if interrupted.load(Ordering::Relaxed) {
-        println!("stopped by Ctrl-C: this is what was simulated until then");
-        return Ok(ExitCode::from(INTERRUPTED));
+        told.push_str("stopped by Ctrl-C: this is what was simulated until then\n");
+        code = ExitCode::from(INTERRUPTED);
     }
-    Ok(ExitCode::SUCCESS)
+    print(&told)?;
+    Ok(code)
 }
 
-/// Prints the tables, and writes the files.
-fn show(cli: &Cli, path: &str, scenario: &Scenario, runs: &[Run]) -> Result<()> {
+/// Writes the files, and says what is to be printed.
+fn show(cli: &Cli, path: &str, scenario: &Scenario, runs: &[Run]) -> Result<String> {
     let name = Path::new(path).file_stem().map_or_else(|| path.into(), |s| s.to_string_lossy());
     let title = if scenario.about.is_empty() { &name } else { scenario.about.as_str() };
     let setting = report::setting(scenario, cli.seed);
-    println!("{title}\n{setting}\n");
-    println!("{}\n", report::details(scenario, runs));
-    println!("{}\n\n{}\n", report::summary(scenario, runs), report::LEGEND);
+    let (details, summary) = (report::details(scenario, runs), report::summary(scenario, runs));
     let svg = chart::svg(title, &setting, scenario, runs);
     let svg = svg.map_err(|error| anyhow::anyhow!("cannot draw the chart: {error}"))?;
     let place = cli.svg.clone().unwrap_or_else(|| output_directory().join(format!("{name}.svg")));
     write(&place, &svg)?;
-    println!("chart: {}", place.display());
+    let mut files = format!("chart: {}\n", place.display());
     if let Some(place) = &cli.json {
         let json = report::json(&name, scenario, cli.seed, runs);
         write(place, &format!("{json:#}\n"))?;
-        println!("figures: {}", place.display());
+        files.push_str(&format!("figures: {}\n", place.display()));
     }
-    Ok(())
+    let legend = report::LEGEND;
+    Ok(format!("{title}\n{setting}\n\n{details}\n\n{summary}\n\n{legend}\n\n{files}"))
 }
 
-fn list() {
-    for builtin in BUILTIN {
+fn list() -> Result<()> {
+    let lines = BUILTIN.iter().map(|builtin| {
         let about = Scenario::read(builtin.name, builtin.text).map(|scenario| scenario.about);
-        println!("{:10} {}", builtin.name, about.unwrap_or_default());
+        format!("{:10} {}\n", builtin.name, about.unwrap_or_default())
+    });
+    print(&lines.collect::<String>())
+}
+
+/// Prints, to whoever still reads: `simulate | head` is no failure.
+fn print(text: &str) -> Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("cannot print"),
     }
 }
 
@@ -212,20 +225,6 @@ fn unreadable(scenario: &str, error: &std::io::Error) -> String {
 fn refuse(message: &str) -> ExitCode {
     eprintln!("error: {message}");
     ExitCode::from(BAD_INPUT)
-}
-
-// === values of options ===
-
-fn count(text: &str) -> Result<Count, String> {
-    text.parse::<i64>().map_err(|error| error.to_string())?.try_into()
-}
-
-fn positive(text: &str) -> Result<Positive, String> {
-    text.parse::<f64>().map_err(|error| error.to_string())?.try_into()
-}
-
-fn span(text: &str) -> Result<Span, String> {
-    text.to_owned().try_into()
 }
 
 #[cfg(test)]

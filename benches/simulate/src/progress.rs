@@ -1,6 +1,9 @@
 //! How far it is: a bar on a terminal, a line for each run elsewhere.
 
-use std::{io::IsTerminal, time::Duration};
+use std::{
+    io::{IsTerminal, Write},
+    time::Duration,
+};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use stockade_simulate::{run::Run, scenario::Scenario};
@@ -43,7 +46,9 @@ impl Progress {
         let Self::Lines(began) = self else { return };
         let calls: u64 = run.record.phases.iter().map(|phase| phase.counts.calls).sum();
         let (until, took) = (run.until.as_secs_f64(), began.elapsed().as_secs_f64());
-        eprintln!("{}: {until:.0} s, {calls} calls, simulated in {took:.1} s", run.stack);
+        let line = format!("{}: {until:.0} s, {calls} calls, simulated in {took:.1} s", run.stack);
+        // Whether anybody reads it makes no difference.
+        let _ = writeln!(std::io::stderr(), "{line}");
         *began = Instant::now();
     }
 

@@ -126,6 +126,9 @@ pub struct Changes {
     pub duration: Option<Span>,
 }
 
+/// More calls a second are no longer told apart by nanoseconds.
+const MOST_CALLS: f64 = 1e7;
+
 // === impl Scenario ===
 
 impl Scenario {
@@ -142,15 +145,19 @@ impl Scenario {
     }
 
     /// Puts in what the command line said. Phases that would begin after the end are left out.
-    #[must_use]
-    pub fn with(mut self, changes: Changes) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// When the fleet becomes too large.
+    pub fn with(mut self, changes: Changes) -> Result<Self, String> {
         let Changes { clients, rate, duration } = changes;
         self.fleet.clients = clients.unwrap_or(self.fleet.clients);
         self.fleet.rate = rate.unwrap_or(self.fleet.rate);
         self.fleet.duration = duration.unwrap_or(self.fleet.duration);
         let end = self.fleet.duration.get();
         self.phases.retain(|phase| phase.at() < end);
-        self
+        self.check_size()?;
+        Ok(self)
     }
 
     /// How many calls a second the whole fleet makes while it is calm.
@@ -191,6 +198,18 @@ impl Scenario {
         after.filter(|(_, pair)| !pair[0].is_calm() && pair[1].is_calm()).map(|(n, _)| n + 1)
     }
 
+    fn check_size(&self) -> Result<(), String> {
+        let load = self.phases.iter().map(|phase| phase.load.get()).fold(1.0, f64::max);
+        let calls = self.calls_per_second() * load;
+        if calls <= MOST_CALLS {
+            return Ok(());
+        }
+        Err(format!(
+            "the fleet would make {calls:.0} calls a second (clients, times rate, times the load of a phase); \
+             {MOST_CALLS:.0} is the most"
+        ))
+    }
+
     /// What no single value shows.
     fn check(&self) -> Result<(), (Option<Range<usize>>, String)> {
         let Some(first) = self.phases.first() else {
@@ -222,6 +241,7 @@ impl Scenario {
                 format!("the phase has to begin before the end: `fleet.duration` is {end}"),
             );
         }
+        self.check_size().map_err(|message| (None, message))?;
         if self.stacks.is_empty() {
             return Err((None, "there is no stack; one of no layers is `layers = []`".to_owned()));
         }

@@ -1,6 +1,8 @@
 //! What the simulation is for: that retries without a budget keep an overload going, and that the recommended stack
 //! ends it. The scenario is the one that comes along, with fewer clients.
 
+#![expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
+
 use std::{ops::ControlFlow, time::Duration};
 
 use stockade_simulate::{
@@ -20,7 +22,7 @@ fn storm() -> Scenario {
     let builtin = builtin::find("storm").unwrap();
     assert!(builtin.text.contains(r#"open_for = "5s""#));
     let scenario = Scenario::read("storm.toml", builtin.text).unwrap();
-    scenario.with(Changes { clients: Some(50.try_into().unwrap()), ..Changes::default() })
+    scenario.with(Changes { clients: Some("50".parse().unwrap()), ..Changes::default() }).unwrap()
 }
 
 fn simulate(scenario: &Scenario, stack: &str) -> Run {

@@ -1,5 +1,7 @@
 //! What every run keeps to, whatever the stack.
 
+#![expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
+
 use std::{ops::ControlFlow, time::Duration};
 
 use stockade_simulate::{
@@ -10,12 +12,12 @@ use stockade_simulate::{
 };
 
 /// The scenarios that come along, with few clients and for a short time.
-fn small(clients: i64) -> impl Iterator<Item = Scenario> {
+fn small(clients: &str) -> impl Iterator<Item = Scenario> {
     BUILTIN.iter().map(move |builtin| {
-        let clients = Some(clients.try_into().unwrap());
-        let duration = Some("16s".to_owned().try_into().unwrap());
+        let clients = Some(clients.parse().unwrap());
+        let duration = Some("16s".parse().unwrap());
         let scenario = Scenario::read(builtin.name, builtin.text).unwrap();
-        scenario.with(Changes { clients, duration, rate: None })
+        scenario.with(Changes { clients, duration, rate: None }).unwrap()
     })
 }
 
@@ -26,7 +28,7 @@ fn all(scenario: &Scenario, seed: u64) -> Vec<Run> {
 
 #[test]
 fn the_same_seed_gives_the_same_figures() {
-    for scenario in small(5) {
+    for scenario in small("5") {
         let json = |seed| report::json("test", &scenario, seed, &all(&scenario, seed)).to_string();
 
         let first = json(7);
@@ -38,7 +40,7 @@ fn the_same_seed_gives_the_same_figures() {
 
 #[test]
 fn all_stacks_are_given_the_same_calls() {
-    for scenario in small(5) {
+    for scenario in small("5") {
         let calls = |run: &Run| run.record.bins.iter().map(|bin| bin.calls).collect::<Vec<_>>();
         let runs = all(&scenario, 1);
 
@@ -48,7 +50,7 @@ fn all_stacks_are_given_the_same_calls() {
 
 #[test]
 fn no_task_is_left_and_no_call_is_lost() {
-    for scenario in small(5) {
+    for scenario in small("5") {
         for (stack, run) in scenario.stacks.iter().zip(all(&scenario, 1)) {
             assert_eq!(run.left_over, 0, "{}", run.stack);
             for phase in &run.record.phases {
@@ -66,7 +68,7 @@ fn no_task_is_left_and_no_call_is_lost() {
 #[test]
 fn a_run_that_is_stopped_keeps_what_it_has() {
     let stop = Duration::from_secs(12);
-    for scenario in small(5) {
+    for scenario in small("5") {
         for stack in &scenario.stacks {
             let stopped = run(&scenario, stack, 1, |now| {
                 if now < stop { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
@@ -83,7 +85,7 @@ fn a_run_that_is_stopped_keeps_what_it_has() {
 
 #[test]
 fn the_chart_has_a_curve_a_stack_in_light_and_in_dark() {
-    for scenario in small(2) {
+    for scenario in small("2") {
         let runs = all(&scenario, 1);
         let svg = chart::svg("a title & more", "a setting", &scenario, &runs).unwrap();
 
