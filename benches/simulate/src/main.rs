@@ -79,8 +79,15 @@ struct Cli {
     print: bool,
 }
 
-const AFTER: &str = "Ctrl-C ends it early and shows what was simulated so far; a second one ends it at once. \
-    The exit code is 2 for a scenario with a mistake in it, and 130 after Ctrl-C.";
+const AFTER: &str = "\
+Examples:
+  cargo xtask simulate                                 the first scenario that comes along
+  cargo xtask simulate --print storm > mine.toml       its file, to change it
+  cargo xtask simulate mine.toml --json figures.json
+  cargo xtask simulate --stack recommended --rate 100
+
+Ctrl-C ends it early and shows what was simulated so far; a second one ends it at once.
+The exit code is 2 for a scenario with a mistake in it, and 130 after Ctrl-C.";
 
 const INTERRUPTED: u8 = 130;
 const BAD_INPUT: u8 = 2;
@@ -214,7 +221,7 @@ fn output_directory() -> PathBuf {
     program.ancestors().nth(2).unwrap_or(Path::new("")).join("simulate")
 }
 
-fn unreadable(scenario: &str, error: &std::io::Error) -> String {
+fn unreadable(scenario: &str, error: &io::Error) -> String {
     let names: Vec<_> = BUILTIN.iter().map(|builtin| builtin.name).collect();
     let names = names.join(", ");
     format!(
