@@ -115,7 +115,7 @@ impl Panel<'_> {
         let mut chart = ChartBuilder::on(area)
             .margin_left(12)
             .margin_right(MARGIN)
-            .margin_top(50)
+            .margin_top(if self.named_phases { 50 } else { 32 })
             .x_label_area_size(34)
             .y_label_area_size(52)
             .build_cartesian_2d(0.0..end, 0.0..self.top * 1.04)?;

@@ -16,9 +16,9 @@ use stockade::Error;
 use tower::Service;
 
 use crate::{
-    layers::Stacked,
     record::Record,
     server::{Answer, Busy, Request},
+    stack::Stacked,
 };
 
 /// What all clients of a run share.

@@ -1,7 +1,4 @@
-//! The layers of a stack, as a scenario names them, and what they become.
-//!
-//! Every layer is boxed where it meets the next one, so that a file can put them in any order. Without that they
-//! are as they always are.
+//! The layers of a stack, as a scenario names them.
 
 use std::{fmt, time::Duration};
 
@@ -9,19 +6,9 @@ use serde::{
     Deserialize, Deserializer,
     de::{Error as _, IgnoredAny, MapAccess, Visitor},
 };
-use stockade::{
-    BreakerLayer, Class, Classify, DefaultClassify, Error, LimitLayer, Pool, RateLayer, RetryLayer,
-    TimeoutLayer, breaker::Window, retry::Backoff, retry::Budget,
-};
-use tower::{Layer as _, ServiceExt, util::BoxCloneService};
+use stockade::retry::{Backoff, Budget};
 
-use crate::{
-    server::{Answer, Busy, Client, Request},
-    values::{Amount, Count, CountOrNone, Positive, Share, Span},
-};
-
-/// A stack, ready to be called.
-pub(crate) type Stacked = BoxCloneService<Request, Answer, Error<Busy>>;
+use crate::values::{Amount, Count, CountOrNone, Positive, Share, Span};
 
 /// A layer. What is left out is as by the layer's own default.
 #[derive(Clone, Copy, Debug)]
@@ -51,14 +38,14 @@ enum Kind {
     Pool,
 }
 
-/// For [`RetryLayer`].
+/// For [`RetryLayer`](stockade::RetryLayer).
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(try_from = "RetryText")]
 pub struct Retry {
-    attempts: Count,
-    backoff: Backoff,
-    budget: Budget,
-    max_elapsed: Option<Span>,
+    pub(crate) attempts: Count,
+    pub(crate) backoff: Backoff,
+    pub(crate) budget: Budget,
+    pub(crate) max_elapsed: Option<Span>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -91,37 +78,37 @@ struct Income {
     per_second: Amount,
 }
 
-/// For [`BreakerLayer`].
+/// For [`BreakerLayer`](stockade::BreakerLayer).
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(try_from = "BreakerText")]
-pub struct Breaker(BreakerText);
+pub struct Breaker(pub(crate) BreakerText);
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct BreakerText {
-    calls: Option<Count>,
-    time: Option<Span>,
-    failure_rate: Option<Share>,
-    min_calls: Option<Count>,
-    consecutive: Option<Count>,
-    open_for: Option<Span>,
-    probes: Option<Count>,
-    probe_timeout: Option<Span>,
-    ramp: Option<Span>,
+pub(crate) struct BreakerText {
+    pub(crate) calls: Option<Count>,
+    pub(crate) time: Option<Span>,
+    pub(crate) failure_rate: Option<Share>,
+    pub(crate) min_calls: Option<Count>,
+    pub(crate) consecutive: Option<Count>,
+    pub(crate) open_for: Option<Span>,
+    pub(crate) probes: Option<Count>,
+    pub(crate) probe_timeout: Option<Span>,
+    pub(crate) ramp: Option<Span>,
 }
 
-/// For [`RateLayer`].
+/// For [`RateLayer`](stockade::RateLayer).
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(try_from = "RateText")]
 pub struct Rate {
-    speed: Speed,
-    burst: Option<Count>,
-    queue: Option<CountOrNone>,
-    max_wait: Option<Span>,
+    pub(crate) speed: Speed,
+    pub(crate) burst: Option<Count>,
+    pub(crate) queue: Option<CountOrNone>,
+    pub(crate) max_wait: Option<Span>,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Speed {
+pub(crate) enum Speed {
     PerSecond(Positive),
     /// So many times what a calm client makes.
     Times(Positive),
@@ -137,138 +124,21 @@ struct RateText {
     max_wait: Option<Span>,
 }
 
-/// For [`LimitLayer`].
+/// For [`LimitLayer`](stockade::LimitLayer).
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limit {
-    max: Count,
-    queue: Option<CountOrNone>,
-    max_wait: Option<Span>,
+    pub(crate) max: Count,
+    pub(crate) queue: Option<CountOrNone>,
+    pub(crate) max_wait: Option<Span>,
 }
 
-/// For [`Pool`].
+/// For [`Pool`](stockade::Pool).
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Workers {
-    workers: Count,
-    queue: Option<CountOrNone>,
-}
-
-/// What a refusal by the server means: it has more to do than it can.
-#[derive(Clone, Copy, Debug)]
-struct Judge;
-
-// === building ===
-
-/// One client's stack of `layers`, outermost first, for a client that makes `rate` calls a second when calm.
-pub(crate) fn stack(layers: &[Layer], rate: f64, client: Client) -> Stacked {
-    let client = client.map_err(Error::Service).boxed_clone();
-    layers.iter().rev().fold(client, |inner, layer| layer.around(inner, rate))
-}
-
-impl Layer {
-    fn around(&self, inner: Stacked, rate: f64) -> Stacked {
-        match self {
-            Self::Timeout(limit) => TimeoutLayer::new(limit.get()).layer(inner).boxed_clone(),
-            Self::Retry(retry) => retry.layer().classify(Judge).layer(inner).boxed_clone(),
-            Self::Breaker(breaker) => breaker.layer().classify(Judge).layer(inner).boxed_clone(),
-            Self::Rate(limit) => limit.layer(rate).layer(inner).boxed_clone(),
-            Self::Limit(limit) => limit.layer().layer(inner).boxed_clone(),
-            Self::Pool(Workers { workers, queue }) => {
-                let mut pool = Pool::builder().workers(workers.size());
-                if let Some(queue) = queue {
-                    pool = pool.queue(queue.size());
-                }
-                pool.into_layer().layer(inner).boxed_clone()
-            }
-        }
-    }
-}
-
-impl Retry {
-    fn layer(&self) -> RetryLayer {
-        let layer = RetryLayer::new(self.attempts.get()).backoff(self.backoff).budget(self.budget);
-        match self.max_elapsed {
-            Some(time) => layer.max_elapsed(time.get()),
-            None => layer,
-        }
-    }
-}
-
-impl Breaker {
-    fn layer(&self) -> BreakerLayer {
-        let mut layer = BreakerLayer::new();
-        let text = self.0;
-        if let Some(window) = text.window() {
-            layer = layer.window(window);
-        }
-        if let Some(rate) = text.failure_rate {
-            layer = layer.failure_rate(rate.get());
-        }
-        if let Some(n) = text.min_calls {
-            layer = layer.min_calls(n.get());
-        }
-        if let Some(n) = text.consecutive {
-            layer = layer.consecutive(n.get());
-        }
-        if let Some(time) = text.open_for {
-            layer = layer.open_for(time.get());
-        }
-        if let Some(n) = text.probes {
-            layer = layer.probes(n.get());
-        }
-        if let Some(time) = text.probe_timeout {
-            layer = layer.probe_timeout(time.get());
-        }
-        if let Some(time) = text.ramp {
-            layer = layer.ramp(time.get());
-        }
-        layer
-    }
-}
-
-impl Rate {
-    fn layer(&self, rate: f64) -> RateLayer {
-        let rate = match self.speed {
-            Speed::PerSecond(n) => n.get(),
-            Speed::Times(times) => times.get() * rate,
-        };
-        // So that a rate need not be a whole number.
-        let period = Duration::from_secs_f64((1.0 / rate).clamp(1e-6, 1e6));
-        let burst = self.burst.map_or(rate.ceil().clamp(1.0, 1e6) as u32, Count::get);
-        // The layer takes no burst that takes longer than twenty years to come; no run is as long as one.
-        let burst = burst.clamp(1, (1e8 / period.as_secs_f64()).max(1.0) as u32);
-        let mut layer = RateLayer::new(1, period).burst(burst);
-        if let Some(queue) = self.queue {
-            layer = layer.queue(queue.size());
-        }
-        if let Some(wait) = self.max_wait {
-            layer = layer.max_wait(wait.get());
-        }
-        layer
-    }
-}
-
-impl Limit {
-    fn layer(&self) -> LimitLayer {
-        let mut layer = LimitLayer::new(self.max.size());
-        if let Some(queue) = self.queue {
-            layer = layer.queue(queue.size());
-        }
-        if let Some(wait) = self.max_wait {
-            layer = layer.max_wait(wait.get());
-        }
-        layer
-    }
-}
-
-impl Classify<Answer, Error<Busy>> for Judge {
-    fn classify(&self, result: Result<&Answer, &Error<Busy>>) -> Class {
-        match result {
-            Err(Error::Service(Busy)) => Class::Overload { after: None },
-            result => DefaultClassify.classify(result),
-        }
-    }
+    pub(crate) workers: Count,
+    pub(crate) queue: Option<CountOrNone>,
 }
 
 // === reading ===
@@ -348,13 +218,6 @@ impl TryFrom<BreakerText> for Breaker {
             return Err("`probes` of a breaker is from 1 to 1000".to_owned());
         }
         Ok(Self(text))
-    }
-}
-
-impl BreakerText {
-    fn window(&self) -> Option<Window> {
-        let calls = self.calls.map(|n| Window::calls(n.get()));
-        calls.or_else(|| self.time.map(|time| Window::time(time.get())))
     }
 }
 

@@ -136,5 +136,6 @@ pub mod values;
 
 mod client;
 mod server;
+mod stack;
 mod station;
 mod theme;

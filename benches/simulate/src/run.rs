@@ -11,10 +11,10 @@ use tokio::{
 
 use crate::{
     client::{Client, Inbox, World},
-    layers,
     record::Record,
     scenario::{Scenario, Stack},
     server::{Server, Traffic, exponential},
+    stack,
 };
 
 /// What came of a run.
@@ -80,7 +80,7 @@ impl Fleet {
         let server = Server::new(scenario, Rng::with_seed(seed ^ 1));
         let inboxes: Vec<_> = (0..scenario.fleet.clients.get()).map(|_| Arc::default()).collect();
         for inbox in &inboxes {
-            let stack = layers::stack(&stack.layers, scenario.fleet.rate.get(), server.client());
+            let stack = stack::build(&stack.layers, scenario.fleet.rate.get(), server.client());
             spawn(Client::new(Arc::clone(&world), Arc::clone(inbox), stack));
         }
         Self { world, server, inboxes }
