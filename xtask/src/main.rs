@@ -1,5 +1,6 @@
 //! The project's own commands: `cargo xtask --help`.
 
+mod forward;
 mod metadata;
 mod model;
 mod run;
@@ -142,9 +143,9 @@ fn job(selection: Selection, args: Vec<String>) -> Result<Job> {
 
 /// Hands over to the simulator, which is built for release.
 fn simulate(args: Vec<OsString>) -> Result<ExitCode> {
-    let mut cargo = run::cargo("run");
+    let mut cargo = forward::cargo("run");
     cargo.args(["--quiet", "--release", "--package", "stockade-simulate", "--"]);
-    run::hand_over(cargo.args(args))
+    forward::hand_over(cargo.args(args))
 }
 
 /// Reads the name of a step; clap lists the known ones in the help, and when the name is unknown.

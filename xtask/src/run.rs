@@ -1,10 +1,9 @@
 //! Running commands and steps: what is run is printed, timed, and summed up at the end.
 
 use std::{
-    env,
     ffi::OsStr,
     fmt::Write,
-    process::{Command, ExitCode, ExitStatus},
+    process::{Command, ExitStatus},
     thread,
     time::{Duration, Instant},
 };
@@ -60,37 +59,6 @@ pub(crate) fn all<'a>(
     println!("\n{}", summary(&outcomes, begin.elapsed()));
     ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
     Ok(())
-}
-
-/// `cargo COMMAND`, from where the user is.
-pub(crate) fn cargo(command: &str) -> Command {
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.arg(command);
-    // Cargo tells a program that it runs about the program's own package. Some build scripts watch
-    // these variables, and would run anew whenever `cargo` and `cargo xtask` take turns.
-    for (name, _) in env::vars_os() {
-        let told = name.to_str();
-        if told.is_some_and(|n| n.starts_with("CARGO_PKG_") || n.starts_with("CARGO_MANIFEST_")) {
-            cargo.env_remove(name);
-        }
-    }
-    cargo
-}
-
-/// Becomes `command`: what is typed and signalled goes to it, and its exit code is this program's.
-///
-/// # Errors
-///
-/// When it cannot be started.
-pub(crate) fn hand_over(command: &mut Command) -> Result<ExitCode> {
-    let line = shown(command);
-    #[cfg(unix)]
-    let started = Err(std::os::unix::process::CommandExt::exec(command));
-    #[cfg(not(unix))]
-    let started = command.status();
-    let status: ExitStatus = started.with_context(|| format!("cannot start `{line}`"))?;
-    let code = status.code().and_then(|code| u8::try_from(code).ok());
-    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
 /// Runs `command` with its output passed through.

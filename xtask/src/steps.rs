@@ -9,6 +9,7 @@ use anyhow::{Result, ensure};
 use cargo_metadata::{Package, Target};
 
 use crate::{
+    forward,
     metadata::{EXAMPLES, Project, feature_sets},
     model::{self, Plan},
     run,
@@ -104,7 +105,7 @@ impl Job {
 
     /// `cargo COMMAND`, from the workspace's root.
     pub(crate) fn cargo(&self, command: &str) -> Command {
-        let mut cargo = run::cargo(command);
+        let mut cargo = forward::cargo(command);
         cargo.current_dir(self.project.root());
         cargo
     }
