@@ -161,34 +161,31 @@ fn run_all(cli: &Cli, path: &str, scenario: &Scenario) -> Result<ExitCode> {
         }
     }
     progress.done();
-    let mut told = show(cli, path, scenario, &runs)?;
-    let mut code = ExitCode::SUCCESS;
+    show(cli, path, scenario, &runs)?;
     if interrupted.load(Ordering::Relaxed) {
-        told.push_str("stopped by Ctrl-C: this is what was simulated until then\n");
-        code = ExitCode::from(INTERRUPTED);
+        print("stopped by Ctrl-C: this is what was simulated until then\n")?;
+        return Ok(ExitCode::from(INTERRUPTED));
     }
-    print(&told)?;
-    Ok(code)
+    Ok(ExitCode::SUCCESS)
 }
 
-/// Writes the files, and says what is to be printed.
-fn show(cli: &Cli, path: &str, scenario: &Scenario, runs: &[Run]) -> Result<String> {
+/// Prints the tables, and writes the files: in this order, so that the tables are there when a file cannot be written.
+fn show(cli: &Cli, path: &str, scenario: &Scenario, runs: &[Run]) -> Result<()> {
     let name = Path::new(path).file_stem().map_or_else(|| path.into(), |s| s.to_string_lossy());
     let title = if scenario.about.is_empty() { &name } else { scenario.about.as_str() };
     let setting = report::setting(scenario, cli.seed);
     let (details, summary) = (report::details(scenario, runs), report::summary(scenario, runs));
+    let legend = report::LEGEND;
+    print(&format!("{title}\n{setting}\n\n{details}\n\n{summary}\n\n{legend}\n\n"))?;
     let svg = chart::svg(title, &setting, scenario, runs);
     let svg = svg.map_err(|error| anyhow::anyhow!("cannot draw the chart: {error}"))?;
     let place = cli.svg.clone().unwrap_or_else(|| output_directory().join(format!("{name}.svg")));
-    write(&place, &svg)?;
-    let mut files = format!("chart: {}\n", place.display());
+    write("chart", &place, &svg)?;
     if let Some(place) = &cli.json {
         let json = report::json(&name, scenario, cli.seed, runs);
-        write(place, &format!("{json:#}\n"))?;
-        files.push_str(&format!("figures: {}\n", place.display()));
+        write("figures", place, &format!("{json:#}\n"))?;
     }
-    let legend = report::LEGEND;
-    Ok(format!("{title}\n{setting}\n\n{details}\n\n{summary}\n\n{legend}\n\n{files}"))
+    Ok(())
 }
 
 fn list() -> Result<()> {
@@ -207,12 +204,13 @@ fn print(text: &str) -> Result<()> {
     }
 }
 
-fn write(place: &Path, text: &str) -> Result<()> {
+fn write(what: &str, place: &Path, text: &str) -> Result<()> {
     let told = || format!("cannot write {}", place.display());
     if let Some(directory) = place.parent() {
         fs::create_dir_all(directory).with_context(told)?;
     }
-    fs::write(place, text).with_context(told)
+    fs::write(place, text).with_context(told)?;
+    print(&format!("{what}: {}\n", place.display()))
 }
 
 /// Beside the directory that cargo has put this program in.

@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Value, json};
 
 use crate::{
-    record::{BIN, Counts, PhaseRecord},
+    record::{BIN, PhaseRecord},
     run::Run,
     scenario::Scenario,
 };
@@ -53,13 +53,11 @@ pub fn details(scenario: &Scenario, runs: &[Run]) -> Table {
     for run in runs {
         for (n, phase) in reached(scenario, run) {
             let first = if n == 0 { run.stack.as_str() } else { "" };
-            let Counts { calls, .. } = phase.counts;
-            let some = |value: String| if calls == 0 { "-".to_owned() } else { value };
             table.add_row([
                 first.to_owned(),
                 scenario.phases[n].name.clone(),
-                some(percent(phase.counts.goodput())),
-                some(format!("{:.2}", phase.counts.attempts())),
+                goodput(phase),
+                format!("{:.2}", phase.counts.attempts()),
                 percent(phase.counts.waste()),
                 latency(phase, 0.5),
                 latency(phase, 0.99),
@@ -80,7 +78,7 @@ pub fn summary(scenario: &Scenario, runs: &[Run]) -> Table {
     for run in runs {
         let mut row = vec![run.stack.clone()];
         row.extend(reached(scenario, run).map(|(n, phase)| {
-            let goodput = percent(phase.counts.goodput());
+            let goodput = goodput(phase);
             back(scenario, run, n).map_or(goodput.clone(), |back| format!("{goodput}, back {back}"))
         }));
         row.resize(header.len(), "-".to_owned());
@@ -163,7 +161,9 @@ fn reached<'a>(
 /// How soon the phase was back at 95 %, where it is one to recover in; inside that, whether it ever was.
 fn recovery(scenario: &Scenario, run: &Run, phase: usize) -> Option<Option<Duration>> {
     let to_recover = scenario.recoveries().any(|n| n == phase);
-    to_recover.then(|| run.record.recovered_after(scenario.bounds(phase)))
+    // Without a call nothing can be told.
+    let told = to_recover && run.record.phases[phase].counts.calls > 0;
+    told.then(|| run.record.recovered_after(scenario.bounds(phase)))
 }
 
 fn back(scenario: &Scenario, run: &Run, phase: usize) -> Option<String> {
@@ -173,6 +173,10 @@ fn back(scenario: &Scenario, run: &Run, phase: usize) -> Option<String> {
         None if complete => format!("not in {:.0} s", length(scenario, phase).as_secs_f64()),
         None => "not yet".to_owned(),
     })
+}
+
+fn goodput(phase: &PhaseRecord) -> String {
+    if phase.counts.calls == 0 { "-".to_owned() } else { percent(phase.counts.goodput()) }
 }
 
 fn length(scenario: &Scenario, phase: usize) -> Duration {

@@ -105,6 +105,34 @@ fn what_is_not_there_ends_with_exit_code_2_and_the_names_of_what_is() {
     }
 }
 
+#[test]
+fn the_tables_are_printed_although_a_file_cannot_be_written() {
+    let directory = TempDir::new().unwrap();
+    fs::write(directory.path().join("file"), "").unwrap();
+    let args = ["--clients", "1", "--duration", "1s", "--svg", "file/chart.svg"];
+    let output = simulate(directory.path()).args(args).output().unwrap();
+
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stdout(&output).contains("| recommended "));
+    assert!(
+        stderr(&output).contains("error: cannot write file/chart.svg: "),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn a_phase_without_a_call_has_no_goodput() {
+    let directory = TempDir::new().unwrap();
+    let args = ["--clients", "1", "--rate", "0.000001", "--stack", "timeout", "--svg", "chart.svg"];
+    let output = simulate(directory.path()).args(args).output().unwrap();
+
+    let summary =
+        stdout(&output).lines().rfind(|line| line.starts_with("| timeout")).unwrap().to_owned();
+    let cells: Vec<_> = summary.split('|').map(str::trim).collect();
+    assert_eq!(cells, ["", "timeout", "-", "-", "-", "-", "-", ""]);
+}
+
 #[cfg(unix)]
 #[test]
 fn ctrl_c_shows_what_was_simulated_so_far() {
