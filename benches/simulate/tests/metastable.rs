@@ -19,9 +19,13 @@ const AFTER_OVERLOAD: usize = 2;
 const AFTER_STALL: usize = 4;
 
 fn storm() -> Scenario {
-    let builtin = builtin::find("storm").unwrap();
+    scenario("storm")
+}
+
+fn scenario(name: &str) -> Scenario {
+    let builtin = builtin::find(name).unwrap();
     assert!(builtin.text.contains(r#"open_for = "5s""#));
-    let scenario = Scenario::read("storm.toml", builtin.text).unwrap();
+    let scenario = Scenario::read(name, builtin.text).unwrap();
     scenario.with(Changes { clients: Some("50".parse().unwrap()), ..Changes::default() }).unwrap()
 }
 
@@ -79,4 +83,23 @@ fn the_recommended_stack_is_back_five_seconds_after_its_breaker_may_close() {
             scenario.phases[phase].name
         );
     }
+}
+
+#[test]
+fn a_budget_for_one_client_is_none_for_a_fleet() {
+    let scenario = scenario("brownout");
+    let back = |stack| simulate(&scenario, stack).record.recovered_after(scenario.bounds(2));
+
+    assert_eq!(back("20 % + 10 a second"), None);
+    assert!(back("10 % + one in 2 s").is_some());
+}
+
+#[test]
+fn attempts_without_the_time_they_need_keep_breakers_open() {
+    let scenario = scenario("order");
+    let back = |stack| simulate(&scenario, stack).record.recovered_after(scenario.bounds(2));
+
+    let (with, without) = (back("recommended").unwrap(), back("no max_elapsed"));
+    assert!(with <= OPEN, "{with:?}");
+    assert!(without.is_none_or(|without| without > OPEN + with), "{without:?}");
 }
