@@ -3,12 +3,13 @@
 //! All of them build with the same profile and without `RUSTFLAGS`, so that what one has built the next
 //! finds. Only the examples are built a second time, for release, and the models in a folder of their own.
 
-use std::{env, path::Path, process::Command, time::Duration};
+use std::{path::Path, process::Command, time::Duration};
 
 use anyhow::{Result, ensure};
 use cargo_metadata::{Package, Target};
 
 use crate::{
+    forward,
     metadata::{EXAMPLES, Project, feature_sets},
     model::{self, Plan},
     needs::{self, Needy},
@@ -122,17 +123,8 @@ impl Job {
 
     /// `cargo COMMAND`, from the workspace's root.
     pub(crate) fn cargo(&self, command: &str) -> Command {
-        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.current_dir(self.project.root()).arg(command);
-        // Cargo tells a program that it runs about the program's own package. Some build scripts watch
-        // these variables, and would run anew whenever `cargo` and `cargo xtask` take turns.
-        for (name, _) in env::vars_os() {
-            let told = name.to_str();
-            if told.is_some_and(|n| n.starts_with("CARGO_PKG_") || n.starts_with("CARGO_MANIFEST_"))
-            {
-                cargo.env_remove(name);
-            }
-        }
+        let mut cargo = forward::cargo(command);
+        cargo.current_dir(self.project.root());
         cargo
     }
 

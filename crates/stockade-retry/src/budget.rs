@@ -24,6 +24,9 @@ use tokio::time::Instant;
 /// [isolated](crate::RetryLayer::isolated). The default is `Budget::new(0.2, 10.0)`. The idea is that of
 /// the retry budget in Twitter's Finagle.
 ///
+/// Each process has a budget of its own: of `per_second` a fleet has as many times more. Where many clients call one
+/// service, keep `per_second` times their number well below what that service can spare, or leave it to `ratio`.
+///
 /// A handle that is called often pays in for 32 calls at a time, or when one of its own calls asks for a
 /// token: what others paid in may arrive later, never more than they paid.
 ///
