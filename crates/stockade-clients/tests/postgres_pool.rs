@@ -1,7 +1,5 @@
 //! A pool with one connection to PostgreSQL a worker, whose server is killed under load.
 
-#![expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
-
 use std::{
     sync::{
         Arc,
