@@ -108,13 +108,12 @@ impl<E: std::error::Error + Send + Sync + 'static> Rig<E> {
 
     /// Callers that write numbers in order, each of them again and again until it is told that it is written.
     pub(crate) fn load(self: &Arc<Self>) -> Load {
-        let load = Load {
+        let mut load = Load {
             next: Arc::default(),
             told: watch::Sender::new(0),
             stop: Arc::default(),
             callers: JoinSet::new(),
         };
-        let mut load = load;
         for _ in 0..CALLERS {
             let (rig, next) = (Arc::clone(self), Arc::clone(&load.next));
             let (told, stop) = (load.told.clone(), Arc::clone(&load.stop));
@@ -139,7 +138,7 @@ impl<E: std::error::Error + Send + Sync + 'static> Rig<E> {
         mend_it: impl AsyncFnOnce() -> Result<(), BoxError>,
     ) {
         let mut state = self.breaker.watch();
-        assert_eq!(self.breaker.state(), State::Closed);
+        within(state.wait_for(|state| *state == State::Closed)).await.unwrap();
         let opened = self.breaker.snapshot().opened;
         let before = self.counts.failures.load(SeqCst);
         break_it().await.unwrap();
