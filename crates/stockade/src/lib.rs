@@ -26,7 +26,8 @@
 //! # }
 //! ```
 //!
-//! Each layer is a crate of its own, and a feature here; all six are on by default.
+//! Each layer is a crate of its own, and a feature here; all six are on by default. What the results of real
+//! clients mean to retry and breaker is in `stockade-clients`, which this crate does not bring.
 //!
 //! # The order of layers
 //!
