@@ -6,12 +6,13 @@ use std::{
     task::{Context, Poll},
 };
 
-use stockade_core::{Classify, DefaultClassify, LayerError};
+use stockade_core::{Classify, DefaultClassify, LayerError, Rejected};
 use tower_service::Service;
 
 use crate::{
     BreakerHandle, ResponseFuture,
-    gate::Gate,
+    future::Slow,
+    gate::{Gate, Verdict},
     owner::Owner,
     state::Stamp,
     ticket::{CallPanicked, Ticket},
@@ -104,54 +105,77 @@ where
 
     #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
+        let classify = self.classify.clone();
         match self.gate.pass() {
             Some(epoch) if self.readied => {
-                let classify = self.classify.clone();
-                self.run(request, Stamp { epoch, started: None }, classify)
+                let stamp = Stamp { epoch, started: None };
+                let future = self.run(request, stamp);
+                ResponseFuture::running(future, Ticket::new(self.gate, stamp, classify))
             }
-            _ => self.call_otherwise(request),
+            _ => match self.call_otherwise(request) {
+                Otherwise::Called(stamp, future) => {
+                    ResponseFuture::running(*future, Ticket::new(self.gate, stamp, classify))
+                }
+                Otherwise::Admitted(stamp, slow) => {
+                    ResponseFuture::slow(slow, Ticket::new(self.gate, stamp, classify))
+                }
+                Otherwise::Refused(rejected) => {
+                    ResponseFuture::slow(Slow::Refused(rejected), Ticket::none(classify))
+                }
+            },
         }
     }
+}
+
+/// What becomes of a call in all but the common case.
+enum Otherwise<S: Service<Req>, Req> {
+    /// Boxed, so that what it comes back from hands on a pointer.
+    Called(Stamp, Box<S::Future>),
+    Admitted(Stamp, Slow<S, Req>),
+    Refused(Rejected),
 }
 
 impl<S, C> Breaker<S, C> {
     /// Calls the instance that is ready.
     #[inline(always)]
-    fn run<Req>(&mut self, request: Req, stamp: Stamp, classify: C) -> ResponseFuture<S, Req, C>
+    fn run<Req>(&mut self, request: Req, stamp: Stamp) -> S::Future
     where
         S: Service<Req>,
     {
         self.readied = false;
-        let panicked = CallPanicked { gate: self.gate, stamp };
+        let panicked = CallPanicked { gate: self.gate, stamp, verdict: Verdict::Failure };
         let future = self.inner.call(request);
         panicked.disarm();
-        ResponseFuture::running(future, Ticket::new(self.gate, stamp, classify))
+        future
     }
 
-    /// A call in all but the common case: kept apart, so that the latter needs not carry its weight.
+    /// A call in all but the common case. Its future is put together where it is used and not here: what comes
+    /// back from a function that stays one is moved through memory, on the path of all other calls too.
     #[cold]
-    fn call_otherwise<Req>(&mut self, request: Req) -> ResponseFuture<S, Req, C>
+    #[inline(never)]
+    fn call_otherwise<Req>(&mut self, request: Req) -> Otherwise<S, Req>
     where
         S: Service<Req> + Clone,
-        C: Clone,
     {
-        // Before the call is admitted, because it may panic.
-        let classify = self.classify.clone();
         let stamp = match self.owner.admit() {
             Err(rejected) => {
                 // What this instance has inside, a place or its turn in a queue, goes to those who are let in.
                 self.readied = false;
                 let fresh = self.inner.clone();
                 drop(mem::replace(&mut self.inner, fresh));
-                return ResponseFuture::refused(rejected, classify);
+                return Otherwise::Refused(rejected);
             }
-            Ok(stamp) if self.readied => return self.run(request, stamp, classify),
             Ok(stamp) => stamp,
         };
-        let ticket = Ticket::new(self.gate, stamp, classify);
+        if self.readied {
+            return Otherwise::Called(stamp, Box::new(self.run(request, stamp)));
+        }
+        let panicked = CallPanicked { gate: self.gate, stamp, verdict: Verdict::Ignored };
         // The future takes the instance that was polled, which may have come some way.
         let clone = self.inner.clone();
-        ResponseFuture::waiting(mem::replace(&mut self.inner, clone), request, ticket)
+        panicked.disarm();
+        let slow = Slow::waiting(mem::replace(&mut self.inner, clone), request);
+        Otherwise::Admitted(stamp, slow)
     }
 }
 

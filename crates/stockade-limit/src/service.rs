@@ -9,6 +9,7 @@ use tower_service::Service;
 
 use crate::{
     LimitHandle, ResponseFuture,
+    future::{Entered, Slow},
     meter::{Fixed, Measure, Meter},
     permit::{Permit, Place},
     state::State,
@@ -41,30 +42,30 @@ impl<S, A: Meter> Limit<S, A> {
         LimitHandle::new(Arc::clone(&self.state) as _)
     }
 
+    /// A call for which there was no room at once. It is put together where it is used and not here: what comes
+    /// back from a function that stays one is moved through memory, on the path of all other calls too.
     #[cold]
     #[inline(never)]
-    fn queue<Req>(&mut self, request: Req) -> ResponseFuture<S, Req, A>
+    fn queue<Req>(&mut self, request: Req) -> Result<Entered<S, Req, A>, Slow<S, Req, A>>
     where
         S: Service<Req> + Clone,
     {
         let state = Arc::clone(&self.state);
         if deadline::has_passed() {
-            return ResponseFuture::refused(state.rejected(Reason::Expired));
+            return Err(Slow::Refused(state.rejected(Reason::Expired)));
         }
         let capacity = state.queue;
         match Place::join(state, capacity) {
-            Ok(Place::Entered(permit)) => {
-                ResponseFuture::running(permit, || self.inner.call(request))
-            }
+            Ok(Place::Entered(permit)) => Ok(Entered::new(permit, || self.inner.call(request))),
             Ok(Place::Queued(mut ticket)) => {
                 ticket.start();
                 // Whoever waits here must not keep a place inside meanwhile: the instance that holds one
                 // goes, and a fresh one takes its place.
                 let fresh = self.inner.clone();
                 drop(mem::replace(&mut self.inner, fresh));
-                ResponseFuture::waiting(self.inner.clone(), request, ticket)
+                Err(Slow::waiting(self.inner.clone(), request, ticket))
             }
-            Err(rejected) => ResponseFuture::refused(rejected),
+            Err(rejected) => Err(Slow::Refused(rejected)),
         }
     }
 }
@@ -94,7 +95,7 @@ where
     fn call(&mut self, request: Req) -> Self::Future {
         match Permit::try_new(&self.state) {
             Some(permit) => ResponseFuture::running(permit, || self.inner.call(request)),
-            None => self.queue(request),
+            None => ResponseFuture::after(self.queue(request)),
         }
     }
 }

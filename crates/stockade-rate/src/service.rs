@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use stockade_core::LayerError;
 use tower_service::Service;
 
-use crate::{Policy, PolicyFor, ResponseFuture, Single, gate::Verdict};
+use crate::{Policy, PolicyFor, ResponseFuture, Single, future::Slow, gate::Verdict};
 
 /// A service whose calls pass no faster than a rate.
 ///
@@ -68,23 +68,24 @@ impl<S, P: Policy> Rate<S, P> {
         self.policy.handle()
     }
 
+    /// A call that did not pass at once. Its future is put together where it is used and not here: what comes
+    /// back from a function that stays one is moved through memory, on the path of all other calls too.
     #[cold]
     #[inline(never)]
-    fn knock<Req>(&mut self, doubt: P::Doubt, request: Req) -> ResponseFuture<S, Req>
+    fn knock<Req>(&mut self, doubt: P::Doubt, request: Req) -> Result<Box<S::Future>, Slow<S, Req>>
     where
         S: Service<Req> + Clone,
         P: PolicyFor<Req>,
     {
-        let verdict = self.policy.knock(doubt);
-        let future = match verdict {
-            Verdict::Pass => return ResponseFuture::running(self.inner.call(request)),
-            Verdict::Refuse(rejected) => ResponseFuture::refused(rejected),
-            Verdict::Wait(waiter) => ResponseFuture::waiting(waiter, self.inner.clone(), request),
+        let slow = match self.policy.knock(doubt) {
+            Verdict::Pass => return Ok(Box::new(self.inner.call(request))),
+            Verdict::Refuse(rejected) => Slow::Refused(rejected),
+            Verdict::Wait(waiter) => Slow::waiting(waiter, self.inner.clone(), request),
         };
         // The instance that is ready holds a place in the service inside: it goes.
         let fresh = self.inner.clone();
         drop(std::mem::replace(&mut self.inner, fresh));
-        future
+        Err(slow)
     }
 }
 
@@ -108,7 +109,7 @@ where
     fn call(&mut self, request: Req) -> Self::Future {
         match self.policy.pass(&request, None) {
             Ok(()) => ResponseFuture::running(self.inner.call(request)),
-            Err(doubt) => self.knock(doubt, request),
+            Err(doubt) => ResponseFuture::after(self.knock(doubt, request)),
         }
     }
 }
