@@ -67,7 +67,12 @@ where
     }
 
     #[inline(always)]
-    pub(crate) const fn slow(slow: Slow<S, Req>, ticket: Ticket<C>) -> Self {
+    pub(crate) fn slow(slow: Slow<S, Req>, ticket: Ticket<C>) -> Self {
+        let slow = match slow {
+            Slow::Waiting(waiting) => Slow::Waiting(waiting),
+            Slow::Refused(rejected) => Slow::Refused(rejected.in_words()),
+            Slow::Done => Slow::Done,
+        };
         Self { state: State::Slow { slow }, ticket }
     }
 }

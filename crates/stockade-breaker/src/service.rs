@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use stockade_core::{Classify, DefaultClassify, LayerError, Rejected};
+use stockade_core::{Classify, DefaultClassify, LayerError};
 use tower_service::Service;
 
 use crate::{
@@ -105,77 +105,53 @@ where
 
     #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
+        // Before the call is admitted, because it may panic.
         let classify = self.classify.clone();
-        match self.gate.pass() {
-            Some(epoch) if self.readied => {
-                let stamp = Stamp { epoch, started: None };
-                let future = self.run(request, stamp);
+        // What comes back from a function that stays one lies in memory. So none of those in the rare branches
+        // hands on a future, which would move all others through memory too; and there is one call of what
+        // is inside.
+        let admitted = match self.gate.pass() {
+            Some(epoch) => Ok(Stamp { epoch, started: None }),
+            None => self.owner.admit(),
+        };
+        match admitted {
+            Ok(stamp) if self.readied => {
+                self.readied = false;
+                let panicked = CallPanicked { gate: self.gate, stamp, verdict: Verdict::Failure };
+                let future = self.inner.call(request);
+                panicked.disarm();
                 ResponseFuture::running(future, Ticket::new(self.gate, stamp, classify))
             }
-            _ => match self.call_otherwise(request) {
-                Otherwise::Called(stamp, future) => {
-                    ResponseFuture::running(*future, Ticket::new(self.gate, stamp, classify))
-                }
-                Otherwise::Admitted(stamp, slow) => {
-                    ResponseFuture::slow(slow, Ticket::new(self.gate, stamp, classify))
-                }
-                Otherwise::Refused(rejected) => {
-                    ResponseFuture::slow(Slow::Refused(rejected), Ticket::none(classify))
-                }
-            },
+            Ok(stamp) => {
+                let slow = self.wait(stamp, request);
+                ResponseFuture::slow(slow, Ticket::new(self.gate, stamp, classify))
+            }
+            Err(rejected) => {
+                self.let_go();
+                ResponseFuture::slow(Slow::Refused(rejected), Ticket::none(classify))
+            }
         }
     }
 }
 
-/// What becomes of a call in all but the common case.
-enum Otherwise<S: Service<Req>, Req> {
-    /// Boxed, so that what it comes back from hands on a pointer.
-    Called(Stamp, Box<S::Future>),
-    Admitted(Stamp, Slow<S, Req>),
-    Refused(Rejected),
-}
-
-impl<S, C> Breaker<S, C> {
-    /// Calls the instance that is ready.
-    #[inline(always)]
-    fn run<Req>(&mut self, request: Req, stamp: Stamp) -> S::Future
-    where
-        S: Service<Req>,
-    {
-        self.readied = false;
-        let panicked = CallPanicked { gate: self.gate, stamp, verdict: Verdict::Failure };
-        let future = self.inner.call(request);
-        panicked.disarm();
-        future
-    }
-
-    /// A call in all but the common case. Its future is put together where it is used and not here: what comes
-    /// back from a function that stays one is moved through memory, on the path of all other calls too.
+impl<S: Clone, C> Breaker<S, C> {
+    /// The future takes the instance that was polled, which may have come some way.
     #[cold]
     #[inline(never)]
-    fn call_otherwise<Req>(&mut self, request: Req) -> Otherwise<S, Req>
-    where
-        S: Service<Req> + Clone,
-    {
-        let stamp = match self.owner.admit() {
-            Err(rejected) => {
-                // What this instance has inside, a place or its turn in a queue, goes to those who are let in.
-                self.readied = false;
-                let fresh = self.inner.clone();
-                drop(mem::replace(&mut self.inner, fresh));
-                return Otherwise::Refused(rejected);
-            }
-            Ok(stamp) => stamp,
-        };
-        if self.readied {
-            return Otherwise::Called(stamp, Box::new(self.run(request, stamp)));
-        }
+    fn wait<Req>(&mut self, stamp: Stamp, request: Req) -> Slow<S, Req> {
         let panicked = CallPanicked { gate: self.gate, stamp, verdict: Verdict::Ignored };
-        // The future takes the instance that was polled, which may have come some way.
         let clone = self.inner.clone();
         panicked.disarm();
-        let slow = Slow::waiting(mem::replace(&mut self.inner, clone), request);
-        Otherwise::Admitted(stamp, slow)
+        Slow::waiting(mem::replace(&mut self.inner, clone), request)
+    }
+
+    /// What this instance has inside, a place or its turn in a queue, goes to those who are let in.
+    #[cold]
+    #[inline(never)]
+    fn let_go(&mut self) {
+        self.readied = false;
+        let fresh = self.inner.clone();
+        drop(mem::replace(&mut self.inner, fresh));
     }
 }
 

@@ -131,9 +131,7 @@ where
         let permit = self.permit.take().or_else(|| Permit::try_new(&self.state));
         match permit {
             Some(permit) => ResponseFuture::running(permit, || self.inner.call(request)),
-            None => {
-                ResponseFuture::after(Err(Slow::Refused(self.state.rejected(Reason::QueueFull))))
-            }
+            None => ResponseFuture::slow(Slow::Refused(self.state.rejected(Reason::QueueFull))),
         }
     }
 }

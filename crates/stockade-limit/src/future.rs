@@ -49,9 +49,6 @@ pub(crate) enum Slow<S, Req, A: Meter> {
     Done,
 }
 
-/// A call that got in at a second look. Boxed, so that what it comes back from hands on a pointer.
-pub(crate) struct Entered<S: Service<Req>, Req, A: Meter>(Box<(S::Future, Permit<A>)>);
-
 /// A call that is in, and its service is ready.
 type Ready<S, Req, A> = (S, Req, Permit<A>);
 
@@ -70,16 +67,14 @@ impl<S: Service<Req>, Req, A: Meter> ResponseFuture<S, Req, A> {
         Self { state: State::Running { future: call(), permit } }
     }
 
-    /// A call that did not get in at once.
     #[inline(always)]
-    pub(crate) fn after(queued: Result<Entered<S, Req, A>, Slow<S, Req, A>>) -> Self {
-        match queued {
-            Ok(entered) => {
-                let (future, permit) = *entered.0;
-                Self { state: State::Running { future, permit } }
-            }
-            Err(slow) => Self { state: State::Slow { slow } },
-        }
+    pub(crate) fn slow(slow: Slow<S, Req, A>) -> Self {
+        let slow = match slow {
+            Slow::Queued(waiting) => Slow::Queued(waiting),
+            Slow::Refused(rejected) => Slow::Refused(rejected.in_words()),
+            Slow::Done => Slow::Done,
+        };
+        Self { state: State::Slow { slow } }
     }
 }
 
@@ -137,15 +132,6 @@ impl<S: Service<Req>, Req, A: Meter> fmt::Debug for ResponseFuture<S, Req, A> {
     }
 }
 
-// === impl Entered ===
-
-impl<S: Service<Req>, Req, A: Meter> Entered<S, Req, A> {
-    pub(crate) fn new(mut permit: Permit<A>, call: impl FnOnce() -> S::Future) -> Self {
-        permit.begin();
-        Self(Box::new((call(), permit)))
-    }
-}
-
 // === impl Slow ===
 
 impl<S, Req, A: Meter> Slow<S, Req, A> {
@@ -172,8 +158,9 @@ where
         };
         let slow = mem::replace(self, Self::Done);
         ready?;
-        let Self::Queued(waiting) = slow else { unreachable!("it was queued") };
-        let Waiting { service, request, place } = *waiting.into_inner();
+        let Self::Queued(mut waiting) = slow else { unreachable!("it was queued") };
+        let waiting = waiting.take().expect("nobody else takes it");
+        let Waiting { service, request, place } = *waiting;
         let permit = place.entered().expect("it has entered");
         Poll::Ready(Ok((service, request, permit)))
     }

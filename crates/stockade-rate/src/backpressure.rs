@@ -179,7 +179,7 @@ where
         if gate.pass(now, None) {
             ResponseFuture::running(self.inner.call(request))
         } else {
-            ResponseFuture::after(Err(Slow::Refused(gate.turn_away(now))))
+            ResponseFuture::slow(Slow::Refused(gate.turn_away(now)))
         }
     }
 }

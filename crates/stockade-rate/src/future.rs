@@ -78,13 +78,14 @@ where
         Self { state: State::Running { future } }
     }
 
-    /// A call that did not pass at once.
     #[inline(always)]
-    pub(crate) fn after(knocked: Result<Box<S::Future>, Slow<S, Req>>) -> Self {
-        match knocked {
-            Ok(future) => Self::running(*future),
-            Err(slow) => Self { state: State::Slow { slow } },
-        }
+    pub(crate) fn slow(slow: Slow<S, Req>) -> Self {
+        let slow = match slow {
+            Slow::Waiting(waiting) => Slow::Waiting(waiting),
+            Slow::Refused(rejected) => Slow::Refused(rejected.in_words()),
+            Slow::Done => Slow::Done,
+        };
+        Self { state: State::Slow { slow } }
     }
 }
 

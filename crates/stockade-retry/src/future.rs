@@ -42,8 +42,7 @@ pin_project! {
     {
         #[pin]
         state: State<S, S::Future>,
-        // Given up when the call ends.
-        call: Option<Call<Req, S, S::Error, C, I, K>>,
+        call: Call<Req, S, S::Error, C, I, K>,
     }
 }
 
@@ -66,9 +65,10 @@ enum Slow<S> {
 
 /// What a call keeps over its attempts.
 struct Call<Req, S, E, C, I, K> {
-    lease: Lease<Application<S, C, I, K>>,
+    /// Taken when the call ends.
+    lease: Rare<Lease<Application<S, C, I, K>>>,
     /// For the next attempt, if the request can be repeated.
-    request: Option<Req>,
+    request: Rare<Req>,
     /// How many there were, with the one that is under way.
     attempts: u32,
     /// When it is too late to begin another one.
@@ -95,6 +95,8 @@ enum Weight {
     Failed,
 }
 
+const AFTER: &str = "a call is polled until it is ready, not after";
+
 /// An attempt that has ended: its class, its result, and whether the request was sent.
 type Ended<T, E> = (Class, Result<T, E>, bool);
 
@@ -120,8 +122,10 @@ where
         until: Option<Instant>,
         lease: Lease<Application<S, C, I, K>>,
     ) -> Self {
+        let lease = Rare::new(lease);
+        let request = request.map_or_else(Rare::none, Rare::new);
         let call = Call { lease, request, attempts: 1, until, failed: None };
-        Self { state: State::Calling { attempt }, call: Some(call) }
+        Self { state: State::Calling { attempt }, call }
     }
 }
 
@@ -140,10 +144,11 @@ where
     #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.as_mut().project();
-        let (StateProj::Calling { attempt }, Some(call)) = (this.state.project(), &this.call)
-        else {
+        let StateProj::Calling { attempt } = this.state.project() else {
             return self.poll_further(cx, None);
         };
+        let call = this.call;
+        assert!(!call.lease.is_taken(), "{AFTER}");
         // Told apart here and in each layer, so that a success moves nothing but itself, and not all that an
         // error has room for.
         let ended = match attempt.poll(cx) {
@@ -151,7 +156,7 @@ where
                 Class::Success if call.attempts == 1 => {
                     // The finished attempt itself goes with this future, because to take it apart now costs
                     // more than all the rest.
-                    *this.call = None;
+                    call.end();
                     return Poll::Ready(Ok(response));
                 }
                 class => (class, Ok(response), true),
@@ -172,22 +177,39 @@ where
     K: CloneRequest<Req>,
 {
     /// All other paths, which begin with an attempt that has ended, unless one is under way.
-    #[cold]
+    // What comes back from a function that stays one lies in memory, and so would the answer of the pass path,
+    // if this one did not come apart from it.
+    #[inline(always)]
     fn poll_further(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        mut ended: Option<Ended<S::Response, S::Error>>,
+        ended: Option<Ended<S::Response, S::Error>>,
     ) -> Poll<Result<S::Response, S::Error>> {
+        let mut answer = None;
+        ready!(self.poll_to_end(cx, ended, &mut answer));
+        Poll::Ready(answer.expect("a call that has ended has an answer"))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn poll_to_end(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut ended: Option<Ended<S::Response, S::Error>>,
+        answer: &mut Option<Result<S::Response, S::Error>>,
+    ) -> Poll<()> {
         let mut this = self.project();
-        let call = this.call.as_mut().expect("a call is polled until it is ready, not after");
+        let call = this.call;
+        assert!(!call.lease.is_taken(), "{AFTER}");
         loop {
             if let Some((class, result, sent)) = ended.take() {
                 // What the attempt held is free before anything else is done.
                 this.state.set(State::Slow { slow: Slow::Done });
                 match call.judge(class, result, sent) {
                     Next::Answer(result) => {
-                        *this.call = None;
-                        return Poll::Ready(result);
+                        *answer = Some(result);
+                        call.end();
+                        return Poll::Ready(());
                     }
                     Next::Wait(until) => {
                         this.state.set(State::Slow { slow: Slow::sleeping(until) });
@@ -233,7 +255,7 @@ where
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match self.state {
-            _ if self.call.is_none() => "done",
+            _ if self.call.lease.is_taken() => "done",
             State::Calling { .. } => "calling",
             State::Slow { slow: Slow::Sleeping(_) } => "sleeping",
             State::Slow { slow: Slow::Readying(_) } => "readying",
@@ -241,7 +263,7 @@ where
         };
         f.debug_struct("ResponseFuture")
             .field("state", &state)
-            .field("attempts", &self.call.as_ref().map(|call| call.attempts))
+            .field("attempts", &self.call.attempts)
             .finish_non_exhaustive()
     }
 }
@@ -321,7 +343,7 @@ where
             return Err(GaveUp::Exhausted);
         }
         let harmless = !sent || matches!(class, Class::Unsent { .. });
-        match &self.request {
+        match self.request.get() {
             Some(request) if harmless || policy.idempotent.may_repeat(request) => {}
             _ => return Err(GaveUp::NotRepeatable),
         }
@@ -367,8 +389,18 @@ where
     /// The request for an attempt that begins, which leaves a copy for the one after it.
     fn next_request(&mut self) -> Req {
         let request = self.request.take().expect("another attempt is planned only with a request");
-        self.request = self.lease.policy.copy(self.attempts, &request);
+        let copy = self.lease.policy.copy(self.attempts, &request);
+        self.request = copy.map_or_else(Rare::none, Rare::new);
         request
+    }
+}
+
+impl<Req, S, E, C, I, K> Call<Req, S, E, C, I, K> {
+    /// Lets go of what it keeps, piece by piece: the whole would be moved through memory for that.
+    #[inline(always)]
+    fn end(&mut self) {
+        drop(self.request.take());
+        drop(self.lease.take());
     }
 }
 
