@@ -1,7 +1,7 @@
 //! What is promised, held against what was measured.
 
 use crate::{
-    catalogue::{FIVE, LAYERS, POOL_JOB, names},
+    catalogue::{BUSY, FAST, FIVE, LAYERS, POOL_JOB, RUN, TOWER_POOL, names},
     measure::{Measured, Spread},
 };
 
@@ -41,10 +41,39 @@ pub fn pass_path(all: &[Measured]) -> Vec<Goal> {
             found: format!("{}", job.allocations),
             met: Some(job.allocations <= 1.0),
         });
-        let text = format!("{}: cheaper than tokio::spawn and its JoinHandle", pool.name);
-        goals.push(Goal::at_most(text, pool.ratio(job), 1.0));
+        let most = against_spawn(&pool.name);
+        let text = format!("{}: a job at most {most} x tokio::spawn and its JoinHandle", pool.name);
+        goals.push(Goal::at_most(text, pool.ratio(job), most));
+        let text =
+            format!("{}: a job at most 0.6 x tower's Buffer and ConcurrencyLimit", pool.name);
+        goals.push(Goal::at_most(text, pool.ratio_to(job, TOWER_POOL), 0.6));
+    }
+    for run in all.iter().filter(|group| group.name.starts_with(names::RUN)) {
+        let text = format!("{}: a job at most 0.5 x a flume pipeline both ways", run.name);
+        goals.push(Goal::at_most(text, ratio(run, RUN), 0.5));
+    }
+    for slow in all.iter().filter(|group| group.name.starts_with(names::SLOW)) {
+        let text = format!("{}: fast jobs wait no longer than without a pool", slow.name);
+        goals.push(Goal::at_most(text, ratio(slow, FAST), 1.0));
+    }
+    if let Some(busy) = group(all, names::BUSY) {
+        let text = format!("{}: at least 95 % of what two cores can do", busy.name);
+        goals.push(Goal::at_most(text, ratio(busy, BUSY), 1.0 / 0.95));
     }
     goals
+}
+
+/// What is promised of a job against a task, by threads and by how many are outstanding.
+fn against_spawn(group: &str) -> f64 {
+    match group {
+        group if group.contains("-1-on-") => 0.65,
+        group if group.ends_with("-on-1") => 0.4,
+        _ => 0.75,
+    }
+}
+
+fn ratio(group: &Measured, row: &str) -> Option<Spread> {
+    group.ratio(group.row(row)?)
 }
 
 fn group<'a>(all: &'a [Measured], name: &str) -> Option<&'a Measured> {
