@@ -30,13 +30,13 @@ enum Arranged<Req> {
 // === impl Jobs ===
 
 impl<Req, T, E> Jobs<Req, T, E> {
-    pub(crate) fn new(rules: &Of<Req>) -> Self {
+    pub(crate) fn new(rules: &Of<Req>, most: usize) -> Self {
         let arranged = match (&rules.lane, &rules.order) {
             (Some(_), _) => Arranged::Lanes(Box::default()),
             (None, Some(order)) => Arranged::Order(order()),
             (None, None) => Arranged::Fifo,
         };
-        Self { board: Board::new(), arranged, weight: 0, nested: 0, serial: 0 }
+        Self { board: Board::new(most), arranged, weight: 0, nested: 0, serial: 0 }
     }
 
     #[inline]

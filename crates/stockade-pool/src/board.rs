@@ -15,6 +15,8 @@ use crate::rules::Tag;
 /// The jobs of a pool.
 pub(crate) struct Board<Req, T, E> {
     slots: Vec<Slot<Req, T, E>>,
+    /// How many jobs are queued or running at most.
+    most: usize,
     /// The first and the last in the queue.
     head: u32,
     tail: u32,
@@ -84,8 +86,8 @@ const NONE: u32 = u32::MAX;
 // === impl Board ===
 
 impl<Req, T, E> Board<Req, T, E> {
-    pub(crate) const fn new() -> Self {
-        Self { slots: Vec::new(), head: NONE, tail: NONE, free: NONE, queued: 0 }
+    pub(crate) const fn new(most: usize) -> Self {
+        Self { slots: Vec::new(), most, head: NONE, tail: NONE, free: NONE, queued: 0 }
     }
 
     /// How many are queued.
@@ -121,6 +123,13 @@ impl<Req, T, E> Board<Req, T, E> {
     fn grow(&mut self, entry: Entry<Req>, owner: Owner, prev: u32) -> u32 {
         let index = u32::try_from(self.slots.len()).ok().filter(|&index| index != NONE);
         let index = index.expect("a pool holds fewer than u32::MAX jobs");
+        let len = self.slots.len();
+        if len == self.slots.capacity() {
+            // In few and large steps up to the most, because jobs are moved for each. Beyond are answers that nobody
+            // has read yet.
+            let missing = if len < self.most { self.most - len } else { len };
+            self.slots.reserve_exact(missing.min(7 * len).max(64));
+        }
         let state = State::Queued(entry);
         self.slots.push(Slot { state, owner, generation: 0, prev, next: NONE });
         index
