@@ -51,6 +51,16 @@ pub(crate) enum NotYet {
     Waiting,
 }
 
+/// The most jobs of a batch at once, for each worker: enough that they lie ready when a worker has had its turn, and
+/// not so many that they fill the queue of others or the processor's cache.
+const SHARE: usize = 128;
+
+/// How many jobs of a batch may be under way, or have ended unread.
+fn most(capacity: usize, workers: usize) -> u64 {
+    let room = capacity.saturating_add(workers).saturating_mul(2);
+    room.min(workers.saturating_mul(SHARE)) as u64
+}
+
 /// The most requests that are submitted in one visit.
 const CHUNK: usize = 32;
 
@@ -59,8 +69,7 @@ const CHUNK: usize = 32;
 impl<Req, T, E: LayerError> Batch<Req, T, E> {
     pub(crate) fn new(pool: Lease<Handles<Req, T, E>>) -> Self {
         let mut core = pool.shared.lock();
-        let room = pool.shared.settings.capacity.saturating_add(core.crew.size.max);
-        let most = room.saturating_mul(2) as u64;
+        let most = most(pool.shared.settings.capacity, core.crew.size.max);
         let run = core.runs.push_back(Run { ended: VecDeque::new(), reader: None });
         drop(core);
         Self {
@@ -79,7 +88,7 @@ impl<Req, T, E: LayerError> Batch<Req, T, E> {
     /// How many more jobs may be under way, or have ended unread.
     #[inline]
     pub(crate) fn room(&self) -> usize {
-        (self.most - (self.accepted - self.read)) as usize
+        self.most.saturating_sub(self.accepted - self.read) as usize
     }
 
     /// How many requests to take from the source before they are submitted. No more than can be taken while the
@@ -178,6 +187,7 @@ impl<Req, T, E: LayerError> Batch<Req, T, E> {
             }
         };
         let n = room.min(requests.len());
+        self.most = most(capacity, core.crew.size.max);
         let (deadline, since) = (deadline::current(), shared.clock());
         for request in requests.drain(..n) {
             let entry = Entry { request, deadline, since, tag: Tag::default() };

@@ -25,7 +25,7 @@ use crate::{
 ///
 /// Requests are taken from the source when the stream is polled and there is room for them, so a slow reader
 /// slows the source down: at most as many requests are under way, or have ended unread, as the queue and the
-/// workers hold twice over. When the pool is closed no more are taken; those that were are reported, and
+/// workers hold twice over, and no more than 128 for each worker. When the pool is closed no more are taken; those that were are reported, and
 /// [`into_remaining`](Self::into_remaining) returns the rest.
 ///
 /// # Cancel safety
