@@ -27,6 +27,8 @@ pub mod names {
     pub const POOL: &str = "pool";
     /// What the groups about runs begin with.
     pub const RUN: &str = "run-on";
+    /// The one on two threads.
+    pub const RUN_ON_2: &str = "run-on-2";
     /// Jobs that keep a processor busy.
     pub const BUSY: &str = "busy-on-2";
     /// What the groups about slow jobs among fast ones begin with.
