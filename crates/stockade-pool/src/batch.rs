@@ -17,6 +17,7 @@ use crate::{
     pool::Handles,
     rules::Tag,
     shared::{Shared, Wake, wake},
+    span::Span,
 };
 
 /// The caller's end of jobs that belong together. Dropping it cancels them.
@@ -162,6 +163,10 @@ impl<Req, T, E: LayerError> Batch<Req, T, E> {
     pub(crate) fn visit(&mut self, requests: &mut VecDeque<Req>) -> Result<(), NotYet> {
         let shared = &self.pool.shared;
         let capacity = shared.settings.capacity;
+        let (deadline, since) = (deadline::current(), shared.clock());
+        // Whoever listens is asked for the span without the lock.
+        let mut spans = [const { Span::NONE }; CHUNK];
+        spans.iter_mut().take(requests.len()).for_each(|span| *span = Span::current());
         let mut core = shared.lock();
         if self.ended.is_empty()
             && let Some(run) = core.runs.get_mut(self.run)
@@ -186,11 +191,11 @@ impl<Req, T, E: LayerError> Batch<Req, T, E> {
                 if core.callers.is_empty() { core.room(capacity).max(1) } else { 1 }
             }
         };
-        let n = room.min(requests.len());
+        let n = room.min(requests.len()).min(CHUNK);
         self.most = most(capacity, core.crew.size.max);
-        let (deadline, since) = (deadline::current(), shared.clock());
-        for request in requests.drain(..n) {
-            let entry = Entry { request, deadline, since, tag: Tag::default() };
+        for (request, span) in requests.drain(..n).zip(&mut spans) {
+            let span = std::mem::replace(span, Span::NONE);
+            let entry = Entry { request, deadline, since, tag: Tag::default(), span };
             core.enqueue(entry, Owner::Run(self.run, self.accepted));
             self.accepted += 1;
         }

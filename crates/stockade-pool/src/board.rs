@@ -10,7 +10,7 @@ use std::task::Waker;
 use stockade_core::Key as RunKey;
 use tokio::time::Instant;
 
-use crate::rules::Tag;
+use crate::{rules::Tag, span::Span};
 
 /// The jobs of a pool.
 pub(crate) struct Board<Req, T, E> {
@@ -55,6 +55,7 @@ pub(crate) struct Entry<Req> {
     pub(crate) deadline: Option<Instant>,
     pub(crate) since: Option<Instant>,
     pub(crate) tag: Tag,
+    pub(crate) span: Span,
 }
 
 /// Whom the answer is for.
@@ -391,7 +392,7 @@ mod tests {
     }
 
     fn entry(request: u32) -> Entry<u32> {
-        Entry { request, deadline: None, since: None, tag: Tag::default() }
+        Entry { request, deadline: None, since: None, tag: Tag::default(), span: Span::NONE }
     }
 
     const WORKER: usize = 3;

@@ -68,11 +68,13 @@ mod shared;
 mod sizing;
 mod slot;
 mod source;
+mod span;
 mod staff;
 mod stats;
 mod submit;
 mod tasks;
 mod threads;
+mod weak;
 mod worker;
 
 pub use builder::{OnDrop, PoolBuilder};
@@ -90,3 +92,4 @@ pub use sizing::Sizing;
 pub use source::{Iter, Source, Streamed};
 pub use stats::{Percentiles, Stats};
 pub use submit::{Closed, Submit, TrySubmitError};
+pub use weak::WeakPoolHandle;

@@ -12,6 +12,7 @@ use crate::{
     board::{Entry, Key as JobKey, Left, Owner},
     nested,
     shared::{Core, Shared, Wake, wake},
+    span::Span,
     worker::discard,
 };
 
@@ -46,7 +47,8 @@ impl<Req, T, E> Shared<Req, T, E> {
     #[inline(always)]
     pub(crate) fn entry(&self, request: Req) -> Entry<Req> {
         let tag = self.rules.tag(&request);
-        Entry { request, deadline: deadline::current(), since: self.clock(), tag }
+        let (deadline, since) = (deadline::current(), self.clock());
+        Entry { request, deadline, since, tag, span: Span::current() }
     }
 
     /// Whether the caller is inside a job of this pool.
@@ -213,6 +215,7 @@ impl<Req, T, E: LayerError> Shared<Req, T, E> {
         core.counts.handed_back += entries.len() as u64;
         drop(core);
         let hand_back = |(key, entry): (JobKey, Entry<Req>)| {
+            let _inside = entry.span.enter();
             self.refuse(key, Status::Cancelled, self.rejected(Reason::Closed).into_error());
             entry.request
         };

@@ -12,7 +12,8 @@ use tower_service::Service;
 
 use crate::{
     Drained, Group, Invoke, Iter, Job, Outcomes, PoolBuilder, Stats, Streamed, Submit,
-    TrySubmitError, Workers, drain, lease::Counted, places::Place, scale::Size, shared::Shared,
+    TrySubmitError, WeakPoolHandle, Workers, drain, lease::Counted, places::Place, scale::Size,
+    shared::Shared,
 };
 
 /// A handle to a pool of workers, and a `tower` service.
@@ -35,7 +36,8 @@ use crate::{
 /// itself. Work that nobody waits for is submitted from a task of its own.
 ///
 /// The [deadline](stockade_core::deadline) of the caller goes with the job: it is ambient while the job runs,
-/// and a job whose deadline has passed is not started.
+/// and a job whose deadline has passed is not started. With the feature `tracing` his span goes along too: what is told
+/// while the job runs is told there.
 pub struct Pool<Req, T, E> {
     handles: Counted<Handles<Req, T, E>>,
     place: Place,
@@ -49,6 +51,9 @@ pub(crate) struct Handles<Req, T, E> {
 }
 
 /// Watches, steers and drains a pool without keeping it open.
+///
+/// It keeps the numbers alive, and what workers are made from: the prototype of the service, or the make service.
+/// Whatever is to outlive the pool holds a [`WeakPoolHandle`].
 pub struct PoolHandle<Req, T, E> {
     shared: Arc<Shared<Req, T, E>>,
 }
@@ -110,8 +115,12 @@ impl<Req, T, E> Pool<Req, T, E> {
     where
         E: LayerError,
     {
-        Job::submit(self.handles.share(), request, &mut Place::None, None)
-            .map_err(|(error, _)| error)
+        Job::submit(self.handles.share(), request, &mut Place::None, None).map_err(
+            |(error, pool)| {
+                pool.shared.rejected(error.reason()).tell();
+                error
+            },
+        )
     }
 
     /// Runs all `requests`, and streams what became of them in the order in which they end. Allocates nothing
@@ -187,7 +196,7 @@ impl<Req, T, E> Pool<Req, T, E> {
 
     /// Watches and drains the pool without keeping it open.
     pub fn handle(&self) -> PoolHandle<Req, T, E> {
-        PoolHandle { shared: Arc::clone(&self.handles.shared) }
+        PoolHandle::new(Arc::clone(&self.handles.shared))
     }
 }
 
@@ -211,15 +220,8 @@ impl<Req, T, E: LayerError> Service<Req> for Pool<Req, T, E> {
             shared.leave_place(&mut self.place);
             return Job::refused(shared.rejected(Reason::Expired));
         }
-        Job::submit(lease, request, &mut self.place, self.waker.take()).unwrap_or_else(
-            |(error, _)| {
-                let reason = match error {
-                    TrySubmitError::Full(_) => Reason::QueueFull,
-                    TrySubmitError::Closed(_) => Reason::Closed,
-                };
-                Job::refused(shared.rejected(reason))
-            },
-        )
+        Job::submit(lease, request, &mut self.place, self.waker.take())
+            .unwrap_or_else(|(error, _)| Job::refused(shared.rejected(error.reason())))
     }
 }
 
@@ -254,6 +256,15 @@ impl<Req, T, E> Drop for Handles<Req, T, E> {
 // === impl PoolHandle ===
 
 impl<Req, T, E> PoolHandle<Req, T, E> {
+    pub(crate) fn new(shared: Arc<Shared<Req, T, E>>) -> Self {
+        Self { shared }
+    }
+
+    /// A handle that keeps nothing of the pool alive.
+    pub fn downgrade(&self) -> WeakPoolHandle<Req, T, E> {
+        WeakPoolHandle::new(Arc::downgrade(&self.shared))
+    }
+
     /// What the pool has done and is doing.
     pub fn stats(&self) -> Stats {
         self.shared.stats()

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use crate::{
     Outcome, Status,
     board::{Entry, Key},
+    span::Span,
 };
 
 /// The job that a worker has in hand, from when it is taken until its caller is answered. It is filled and
@@ -29,6 +30,7 @@ pub(crate) struct Slot<Req, T, E> {
     since: Option<Instant>,
     started: Option<Instant>,
     ended: Option<Instant>,
+    span: Span,
 }
 
 /// What a pool that measures knows of a job.
@@ -54,6 +56,7 @@ impl<Req, T, E> Slot<Req, T, E> {
             since: None,
             started: None,
             ended: None,
+            span: Span::NONE,
         }
     }
 
@@ -68,12 +71,13 @@ impl<Req, T, E> Slot<Req, T, E> {
     /// Takes a job in. What was in the slot before is on the books.
     #[inline(always)]
     pub(crate) fn fill(&mut self, key: Key, entry: Entry<Req>) {
-        let Entry { request, deadline, since, tag: _ } = entry;
+        let Entry { request, deadline, since, span, tag: _ } = entry;
         self.request = Some(request);
         (self.key, self.status) = (Some(key), None);
         self.deadline = deadline.map(Deadline::At);
         self.counter = Counter::default();
         self.since = since;
+        self.span = span;
         (self.skipped, self.shed) = (false, false);
     }
 
@@ -108,6 +112,11 @@ impl<Req, T, E> Slot<Req, T, E> {
     pub(crate) fn skip(&mut self) -> Option<Req> {
         self.skipped = true;
         self.request.take()
+    }
+
+    /// The span of the job, until it has ended.
+    pub(crate) fn span(&self) -> &Span {
+        &self.span
     }
 
     pub(crate) fn key(&self) -> Option<Key> {
@@ -153,6 +162,7 @@ impl<Req, T, E> Slot<Req, T, E> {
     {
         self.status = self.result.as_ref().map(Status::of);
         self.ended = now;
+        self.span = Span::NONE;
     }
 
     /// The job ends without an answer of the service.
@@ -160,6 +170,7 @@ impl<Req, T, E> Slot<Req, T, E> {
         self.status = Some(status);
         self.result = Some(result);
         self.ended = now;
+        self.span = Span::NONE;
     }
 
     /// An answer that was not handed over, because nobody reads it.

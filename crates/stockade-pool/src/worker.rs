@@ -217,6 +217,7 @@ impl<Req, T, E: LayerError> Hand<Req, T, E> {
     where
         S: Service<Req, Response = T, Error = E>,
     {
+        let _inside = self.slot.span().enter();
         if self.slot.is_waiting() && self.refuse_unwanted(seat.is_cancelled()) {
             return Poll::Ready(true);
         }
@@ -311,6 +312,7 @@ impl<Req, T, E: LayerError> Hand<Req, T, E> {
 impl<Req, T, E: LayerError> Drop for Hand<Req, T, E> {
     fn drop(&mut self) {
         if !self.slot.is_empty() && !self.slot.has_ended() {
+            let _inside = self.slot.span().enter();
             self.refuse(Reason::Cancelled);
         }
         self.settle();

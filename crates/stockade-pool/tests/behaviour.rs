@@ -457,6 +457,24 @@ async fn dropping_the_last_handle_runs_what_is_queued_and_ends_the_workers() {
     assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_weak_handle_keeps_nothing_of_the_pool() {
+    let alive = Arc::new(());
+    let token = Arc::clone(&alive);
+    let service = service_fn(move |()| {
+        let _token = Arc::clone(&token);
+        async { Ok::<_, Refusal>(()) }
+    });
+    let pool = Pool::builder().workers(2).build(service);
+    let weak = pool.handle().downgrade();
+    pool.submit(()).await.unwrap().await.unwrap();
+    assert_eq!(weak.clone().upgrade().map(|handle| handle.stats().succeeded), Some(1));
+    drop(pool);
+    settle().await;
+    assert!(weak.upgrade().is_none());
+    assert_eq!(Arc::strong_count(&alive), 1);
+}
+
 #[test]
 fn a_runtime_that_is_shut_down_answers_who_waits() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
