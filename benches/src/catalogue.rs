@@ -10,6 +10,7 @@ use crate::{
         self, ByInvoke, ByReady, BySpawn, BySubmit, Timed, clone_each, each_thread, one_handle,
         window,
     },
+    floor::Floor,
     inner::{Busy, Failure, Inner, PendingOnce, Ready},
     measure::{BARE, Case, Flavor, Group},
     stacks,
@@ -182,6 +183,8 @@ fn pool(outstanding: u64) -> Vec<Case> {
             window(rt, outstanding, BySubmit(stacks::pool()))
         })
         .against(SPAWN),
+        Case::new("bare prototype", move |rt| window(rt, outstanding, Floor::new(stacks::WORKERS)))
+            .against(SPAWN),
         Case::new(SPAWN, move |rt| window(rt, outstanding, BySpawn(Ready))),
         Case::new(TOWER_POOL, move |rt| window(rt, outstanding, ByReady(stacks::tower_pool())))
             .against(SPAWN),
