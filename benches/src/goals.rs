@@ -1,7 +1,9 @@
 //! What is promised, held against what was measured.
 
 use crate::{
-    catalogue::{FIVE, FIVE_CLONED, LAYERS, POOL_JOB, names},
+    catalogue::{
+        BUSY, FAST, FIVE, FIVE_CLONED, LAYERS, PIPELINE, POOL_JOB, RUN, TOWER_POOL, names,
+    },
     measure::{Measured, Spread},
 };
 
@@ -52,10 +54,55 @@ pub fn pass_path(all: &[Measured]) -> Vec<Goal> {
             found: format!("{}", job.allocations),
             met: Some(job.allocations <= 1.0),
         });
-        let text = format!("{}: against tokio::spawn and its JoinHandle", pool.name);
-        goals.push(Goal::at_most(text, pool.ratio(job), 1.0));
+        let most = against_spawn(&pool.name);
+        let text = format!("{}: a job at most {most} x tokio::spawn and its JoinHandle", pool.name);
+        goals.push(Goal::at_most(text, pool.ratio(job), most));
+        let text =
+            format!("{}: a job at most 0.6 x tower's Buffer and ConcurrencyLimit", pool.name);
+        goals.push(Goal::at_most(
+            text,
+            pool.row(TOWER_POOL).and_then(|tower| pool.ratio_to(job, tower)),
+            0.6,
+        ));
+    }
+    for run in all.iter().filter(|group| group.name.starts_with(names::RUN)) {
+        let text =
+            format!("{}: a job at most 0.5 x a flume pipeline both ways on two threads", run.name);
+        goals.push(Goal::at_most(text, run_against_pipeline(run, all), 0.5));
+    }
+    for slow in all.iter().filter(|group| group.name.starts_with(names::SLOW)) {
+        let text = format!("{}: fast jobs wait no longer than without a pool", slow.name);
+        goals.push(Goal::at_most(text, ratio(slow, FAST), 1.0));
+    }
+    if let Some(busy) = group(all, names::BUSY) {
+        let text = format!("{}: at least 95 % of what two cores can do", busy.name);
+        goals.push(Goal::at_most(text, ratio(busy, BUSY), 1.0 / 0.95));
     }
     goals
+}
+
+/// What is promised of a job against a task, by threads and by how many are outstanding.
+fn against_spawn(group: &str) -> f64 {
+    match group {
+        group if group.contains("-1-on-") => 0.65,
+        group if group.ends_with("-on-1") => 0.4,
+        _ => 0.75,
+    }
+}
+
+/// A job of a run, as a multiple of one of the pipeline on two threads, which is in another group.
+fn run_against_pipeline(run: &Measured, all: &[Measured]) -> Option<Spread> {
+    let row = run.row(RUN)?;
+    let two = group(all, names::RUN_ON_2)?;
+    if run.name == two.name {
+        return run.ratio(row);
+    }
+    let pipeline = two.row(PIPELINE)?.ns()?.median;
+    Spread::of(row.rounds.iter().map(|ns| ns / pipeline))
+}
+
+fn ratio(group: &Measured, row: &str) -> Option<Spread> {
+    group.ratio(group.row(row)?)
 }
 
 fn group<'a>(all: &'a [Measured], name: &str) -> Option<&'a Measured> {

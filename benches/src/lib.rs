@@ -8,6 +8,7 @@
 
 pub mod catalogue;
 pub mod drive;
+pub mod floor;
 pub mod goals;
 pub mod inner;
 pub mod machine;

@@ -282,3 +282,20 @@ fn running_many_jobs_allocates_none_a_job() {
     let measured = allocation_counter::measure(|| run(JOBS));
     assert!(measured.count_total < 100, "{} for {JOBS} jobs", measured.count_total);
 }
+
+#[test]
+fn a_hundred_thousand_queued_jobs_of_64_bytes_stay_under_32_megabytes() {
+    const JOBS: usize = 100_000;
+    let runtime = Flavor::CurrentThread.runtime();
+    let _guard = runtime.enter();
+    let service = service_fn(async |_: [u8; 64]| Ok::<_, Failure>(()));
+    let mut pool = None;
+    let mut jobs = Vec::new();
+    let measured = allocation_counter::measure(|| {
+        let pool = pool.insert(Pool::builder().workers(4).queue(JOBS).build(service));
+        jobs.extend((0..JOBS).map(|_| pool.try_submit([1; 64]).expect("there is room")));
+    });
+    assert_eq!(pool.map(|pool| pool.stats().queued), Some(JOBS));
+    assert!(measured.bytes_max < 32 << 20, "{} bytes", measured.bytes_max);
+    drop(jobs);
+}

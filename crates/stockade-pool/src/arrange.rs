@@ -16,6 +16,8 @@ pub(crate) struct Jobs<Req, T, E> {
     arranged: Arranged<Req>,
     /// What they weigh together.
     weight: u64,
+    /// How many of them were submitted from inside a job.
+    nested: usize,
     serial: u64,
 }
 
@@ -28,13 +30,13 @@ enum Arranged<Req> {
 // === impl Jobs ===
 
 impl<Req, T, E> Jobs<Req, T, E> {
-    pub(crate) fn new(rules: &Of<Req>) -> Self {
+    pub(crate) fn new(rules: &Of<Req>, most: usize) -> Self {
         let arranged = match (&rules.lane, &rules.order) {
             (Some(_), _) => Arranged::Lanes(Box::default()),
             (None, Some(order)) => Arranged::Order(order()),
             (None, None) => Arranged::Fifo,
         };
-        Self { board: Board::new(), arranged, weight: 0, serial: 0 }
+        Self { board: Board::new(most), arranged, weight: 0, nested: 0, serial: 0 }
     }
 
     #[inline]
@@ -49,6 +51,12 @@ impl<Req, T, E> Jobs<Req, T, E> {
 
     pub(crate) fn weight(&self) -> u64 {
         self.weight
+    }
+
+    /// Whether a job is queued that another one may wait for.
+    #[inline]
+    pub(crate) fn has_nested(&self) -> bool {
+        self.nested > 0
     }
 
     /// The job that was queued first.
@@ -77,6 +85,7 @@ impl<Req, T, E> Jobs<Req, T, E> {
     pub(crate) fn push(&mut self, entry: Entry<Req>, owner: Owner) -> Key {
         let tag = entry.tag;
         self.weight += tag.weight;
+        self.nested += usize::from(tag.nested);
         let key = self.board.push(entry, owner);
         if !matches!(self.arranged, Arranged::Fifo) {
             self.arrange(key, tag.lane);
@@ -109,16 +118,17 @@ impl<Req, T, E> Jobs<Req, T, E> {
         worker: usize,
         give: impl FnOnce(Key, Entry<Req>) -> R,
     ) -> Option<R> {
-        let weight = &mut self.weight;
-        let board = &mut self.board;
+        let Self { board, weight, nested, .. } = self;
         if matches!(self.arranged, Arranged::Fifo) {
             return board.pop(worker, |key, entry| {
                 *weight -= entry.tag.weight;
+                *nested -= usize::from(entry.tag.nested);
                 give(key, entry)
             });
         }
         let (key, entry) = self.pop_arranged(bound, worker)?;
         self.weight -= entry.tag.weight;
+        self.nested -= usize::from(entry.tag.nested);
         Some(give(key, entry))
     }
 
@@ -178,6 +188,7 @@ impl<Req, T, E> Jobs<Req, T, E> {
 
     fn forget(&mut self, entry: &Entry<Req>) {
         self.weight -= entry.tag.weight;
+        self.nested -= usize::from(entry.tag.nested);
         if let Arranged::Lanes(lanes) = &mut self.arranged {
             let board = &self.board;
             lanes.removed(entry.tag.lane, |key| board.get(*key).is_some());

@@ -7,15 +7,17 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use stockade_core::{Key, LayerError, Reason};
+use stockade_core::{Key, LayerError, Reason, deadline};
 
 use crate::{
     Outcome, Status,
-    board::Owner,
+    board::{Entry, Owner},
     lease::Lease,
     places::Place,
     pool::Handles,
+    rules::Tag,
     shared::{Shared, Wake, wake},
+    span::Span,
 };
 
 /// The caller's end of jobs that belong together. Dropping it cancels them.
@@ -27,6 +29,8 @@ pub(crate) struct Batch<Req, T, E> {
     pub(crate) read: u64,
     /// How many jobs may be under way, or have ended unread.
     most: u64,
+    /// One less than the power of two of outcomes after which requests are submitted although there is more to read.
+    pace: u64,
     /// How many requests can be taken from a source before they are submitted, as far as known.
     chunk: usize,
     /// What has ended, and was taken over to be read.
@@ -48,6 +52,16 @@ pub(crate) enum NotYet {
     Waiting,
 }
 
+/// The most jobs of a batch at once, for each worker: enough that they lie ready when a worker has had its turn, and
+/// not so many that they fill the queue of others or the processor's cache.
+const SHARE: usize = 128;
+
+/// How many jobs of a batch may be under way, or have ended unread.
+fn most(capacity: usize, workers: usize) -> u64 {
+    let room = capacity.saturating_add(workers).saturating_mul(2);
+    room.min(workers.saturating_mul(SHARE)) as u64
+}
+
 /// The most requests that are submitted in one visit.
 const CHUNK: usize = 32;
 
@@ -56,7 +70,7 @@ const CHUNK: usize = 32;
 impl<Req, T, E: LayerError> Batch<Req, T, E> {
     pub(crate) fn new(pool: Lease<Handles<Req, T, E>>) -> Self {
         let mut core = pool.shared.lock();
-        let room = pool.shared.settings.capacity.saturating_add(core.crew.size.max);
+        let most = most(pool.shared.settings.capacity, core.crew.size.max);
         let run = core.runs.push_back(Run { ended: VecDeque::new(), reader: None });
         drop(core);
         Self {
@@ -65,7 +79,8 @@ impl<Req, T, E: LayerError> Batch<Req, T, E> {
             place: Place::None,
             accepted: 0,
             read: 0,
-            most: room.saturating_mul(2) as u64,
+            most,
+            pace: (most / 8).clamp(1, CHUNK as u64).next_power_of_two() - 1,
             chunk: 1,
             ended: VecDeque::new(),
         }
@@ -74,7 +89,7 @@ impl<Req, T, E: LayerError> Batch<Req, T, E> {
     /// How many more jobs may be under way, or have ended unread.
     #[inline]
     pub(crate) fn room(&self) -> usize {
-        (self.most - (self.accepted - self.read)) as usize
+        self.most.saturating_sub(self.accepted - self.read) as usize
     }
 
     /// How many requests to take from the source before they are submitted. No more than can be taken while the
@@ -131,15 +146,71 @@ impl<Req, T, E: LayerError> Batch<Req, T, E> {
         Ok(())
     }
 
-    /// Submits the requests, from the front on, or leaves them where they are.
+    /// Whether enough was read since requests were submitted, although there is more to read.
+    #[inline]
+    pub(crate) fn is_time_to_feed(&self) -> bool {
+        self.read & self.pace == 0
+    }
+
+    /// Whether requests are to be submitted one by one, because each needs a closer look.
+    #[inline]
+    pub(crate) fn one_by_one(&self) -> bool {
+        !self.pool.shared.rules.are_none() || self.pool.shared.is_inside()
+    }
+
+    /// Submits in one visit those requests for which there is room, if it is not others' turn, and takes over what has
+    /// ended if everything has been read.
+    pub(crate) fn visit(&mut self, requests: &mut VecDeque<Req>) -> Result<(), NotYet> {
+        let shared = &self.pool.shared;
+        let capacity = shared.settings.capacity;
+        let (deadline, since) = (deadline::current(), shared.clock());
+        // Whoever listens is asked for the span without the lock.
+        let mut spans = [const { Span::NONE }; CHUNK];
+        spans.iter_mut().take(requests.len()).for_each(|span| *span = Span::current());
+        let mut core = shared.lock();
+        if self.ended.is_empty()
+            && let Some(run) = core.runs.get_mut(self.run)
+        {
+            std::mem::swap(&mut run.ended, &mut self.ended);
+        }
+        if core.closed {
+            return Err(NotYet::Closed);
+        }
+        if let Place::Waiting(key, weight) = self.place
+            && core.callers.get_mut(key).is_none()
+        {
+            self.place = Place::Held(weight);
+        }
+        let mut room = match self.place {
+            Place::Waiting(..) => 0,
+            Place::None if !core.callers.is_empty() => 0,
+            Place::None => core.room(capacity),
+            Place::Held(weight) => {
+                core.unreserve(weight);
+                self.place = Place::None;
+                if core.callers.is_empty() { core.room(capacity).max(1) } else { 1 }
+            }
+        };
+        let n = room.min(requests.len()).min(CHUNK);
+        self.most = most(capacity, core.crew.size.max);
+        for (request, span) in requests.drain(..n).zip(&mut spans) {
+            let span = std::mem::replace(span, Span::NONE);
+            let entry = Entry { request, deadline, since, tag: Tag::default(), span };
+            core.enqueue(entry, Owner::Run(self.run, self.accepted));
+            self.accepted += 1;
+        }
+        room -= n;
+        self.chunk = (core.jobs.len() / 4).min(room).clamp(1, CHUNK);
+        shared.see_to(core);
+        if requests.is_empty() { Ok(()) } else { Err(NotYet::Waiting) }
+    }
+
+    /// Submits the requests, from the front on, or leaves them where they are and waits for a place.
     pub(crate) fn submit_all(
         &mut self,
         requests: &mut VecDeque<Req>,
         cx: &mut Context<'_>,
     ) -> Result<(), NotYet> {
-        if matches!(self.place, Place::None) {
-            self.submit_together(requests);
-        }
         while let Some(request) = requests.pop_front() {
             let mut request = Some(request);
             let submitted = self.submit(&mut request, cx);
@@ -149,27 +220,6 @@ impl<Req, T, E: LayerError> Batch<Req, T, E> {
             submitted?;
         }
         Ok(())
-    }
-
-    /// Submits in one visit those for which there is room, if nobody waits for it.
-    fn submit_together(&mut self, requests: &mut VecDeque<Req>) {
-        let shared = &self.pool.shared;
-        if !shared.rules.are_none() || shared.is_inside() {
-            return;
-        }
-        let capacity = shared.settings.capacity;
-        let mut core = shared.lock();
-        let mut room = core.room(capacity);
-        if core.closed || !core.callers.is_empty() {
-            room = 0;
-        }
-        for request in requests.drain(..room.min(requests.len())) {
-            core.enqueue(shared.entry(request), Owner::Run(self.run, self.accepted));
-            self.accepted += 1;
-            room -= 1;
-        }
-        self.chunk = (core.jobs.len() / 4).min(room).clamp(1, CHUNK);
-        shared.see_to(core);
     }
 
     /// The next job that has ended, in the order in which they end; none once all have that were submitted.

@@ -15,6 +15,8 @@ use crate::{rules::Tag, span::Span};
 /// The jobs of a pool.
 pub(crate) struct Board<Req, T, E> {
     slots: Vec<Slot<Req, T, E>>,
+    /// How many jobs are queued or running at most.
+    most: usize,
     /// The first and the last in the queue.
     head: u32,
     tail: u32,
@@ -85,8 +87,8 @@ const NONE: u32 = u32::MAX;
 // === impl Board ===
 
 impl<Req, T, E> Board<Req, T, E> {
-    pub(crate) const fn new() -> Self {
-        Self { slots: Vec::new(), head: NONE, tail: NONE, free: NONE, queued: 0 }
+    pub(crate) const fn new(most: usize) -> Self {
+        Self { slots: Vec::new(), most, head: NONE, tail: NONE, free: NONE, queued: 0 }
     }
 
     /// How many are queued.
@@ -122,6 +124,13 @@ impl<Req, T, E> Board<Req, T, E> {
     fn grow(&mut self, entry: Entry<Req>, owner: Owner, prev: u32) -> u32 {
         let index = u32::try_from(self.slots.len()).ok().filter(|&index| index != NONE);
         let index = index.expect("a pool holds fewer than u32::MAX jobs");
+        let len = self.slots.len();
+        if len == self.slots.capacity() {
+            // In few and large steps up to the most, because jobs are moved for each. Beyond are answers that nobody
+            // has read yet.
+            let missing = if len < self.most { self.most - len } else { len };
+            self.slots.reserve_exact(missing.min(7 * len).max(64));
+        }
         let state = State::Queued(entry);
         self.slots.push(Slot { state, owner, generation: 0, prev, next: NONE });
         index
@@ -330,6 +339,176 @@ impl<Req, T, E> Slot<Req, T, E> {
         match &mut self.owner {
             Owner::Caller(Some(old)) => old.clone_from(waker),
             owner => *owner = Owner::Caller(Some(waker.clone())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push { run: bool },
+        Pop,
+        Take(usize),
+        End(usize),
+        Read(usize),
+        Leave(usize, bool),
+        LeaveRun,
+    }
+
+    /// A job as it ought to be.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    struct Job {
+        key: Key,
+        request: u32,
+        run: bool,
+        left: bool,
+        state: Stage,
+    }
+
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Stage {
+        Queued,
+        Running,
+        Ended,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let at = 0..10usize;
+        let step = prop_oneof![
+            3 => any::<bool>().prop_map(|run| Step::Push { run }),
+            2 => Just(Step::Pop),
+            1 => at.clone().prop_map(Step::Take),
+            2 => at.clone().prop_map(Step::End),
+            2 => at.clone().prop_map(Step::Read),
+            1 => (at, any::<bool>()).prop_map(|(at, stay)| Step::Leave(at, stay)),
+            1 => Just(Step::LeaveRun),
+        ];
+        prop::collection::vec(step, 0..200)
+    }
+
+    fn entry(request: u32) -> Entry<u32> {
+        Entry { request, deadline: None, since: None, tag: Tag::default(), span: Span::NONE }
+    }
+
+    const WORKER: usize = 3;
+
+    fn key_of_a_run() -> RunKey {
+        stockade_core::Queue::new().push_back(())
+    }
+
+    proptest! {
+        #[test]
+        fn behaves_like_a_list_of_jobs(steps in steps()) {
+            let run = key_of_a_run();
+            let mut board: Board<u32, u32, ()> = Board::new(8);
+            let mut jobs: Vec<Job> = Vec::new();
+            let mut gone: Vec<Key> = Vec::new();
+            for (n, step) in steps.into_iter().enumerate() {
+                let request = n as u32;
+                let queued = |jobs: &[Job]| jobs.iter().position(|job| job.state == Stage::Queued);
+                match step {
+                    Step::Push { run: of_run } => {
+                        let owner =
+                            if of_run { Owner::Run(run, n as u64) } else { Owner::Caller(None) };
+                        let key = board.push(entry(request), owner);
+                        prop_assert!(!gone.contains(&key));
+                        let state = Stage::Queued;
+                        jobs.push(Job { key, request, run: of_run, left: false, state });
+                    }
+                    Step::Pop => {
+                        let popped = board.pop(WORKER, |key, entry| (key, entry.request));
+                        let first = queued(&jobs);
+                        prop_assert_eq!(popped, first.map(|at| (jobs[at].key, jobs[at].request)));
+                        if let Some(at) = first {
+                            jobs[at].state = Stage::Running;
+                        }
+                    }
+                    Step::Take(at) if at < jobs.len() => {
+                        let taken = board.take(jobs[at].key, WORKER, |_, entry| entry.request);
+                        let is_queued = jobs[at].state == Stage::Queued;
+                        prop_assert_eq!(taken, is_queued.then_some(jobs[at].request));
+                        if is_queued {
+                            jobs[at].state = Stage::Running;
+                        }
+                    }
+                    Step::End(at) if at < jobs.len() && jobs[at].state == Stage::Running => {
+                        let Job { key, request, run: of_run, left, .. } = jobs[at];
+                        let mut answer = Some(Ok(request));
+                        let owner = board.end(key, &mut answer);
+                        match owner {
+                            Owner::Caller(_) => prop_assert!(!of_run && !left && answer.is_none()),
+                            Owner::Run(..) => prop_assert!(of_run && !left && answer.is_some()),
+                            Owner::Nobody => prop_assert!(left && answer.is_some()),
+                        }
+                        if of_run || left {
+                            gone.push(jobs.remove(at).key);
+                        } else {
+                            jobs[at].state = Stage::Ended;
+                        }
+                    }
+                    Step::Read(at) if at < jobs.len() && !jobs[at].run && !jobs[at].left => {
+                        let Job { key, request, state, .. } = jobs[at];
+                        let answer = board.read(key, Waker::noop());
+                        prop_assert_eq!(answer, (state == Stage::Ended).then_some(Ok(request)));
+                        if state == Stage::Ended {
+                            gone.push(jobs.remove(at).key);
+                        }
+                    }
+                    Step::Leave(at, stay) if at < jobs.len() && !jobs[at].run && !jobs[at].left => {
+                        let Job { key, request, state, .. } = jobs[at];
+                        match board.leave(key, stay).0 {
+                            Some(Left::Queued(entry)) => {
+                                prop_assert!(!stay && state == Stage::Queued);
+                                prop_assert_eq!(entry.request, request);
+                                gone.push(jobs.remove(at).key);
+                            }
+                            Some(Left::Running(worker)) => {
+                                prop_assert_eq!((worker, state), (WORKER, Stage::Running));
+                                jobs[at].left = true;
+                            }
+                            Some(Left::Ended(answer)) => {
+                                prop_assert_eq!((answer, state), (Ok(request), Stage::Ended));
+                                gone.push(jobs.remove(at).key);
+                            }
+                            None => {
+                                prop_assert!(stay && state == Stage::Queued);
+                                jobs[at].left = true;
+                            }
+                        }
+                    }
+                    Step::LeaveRun => {
+                        let mut workers = Vec::new();
+                        let mut out: Vec<u32> = board
+                            .leave_run(run, &mut workers)
+                            .into_iter()
+                            .map(|entry| entry.request)
+                            .collect();
+                        out.sort_unstable();
+                        let of_run = |job: &&Job| job.run && !job.left;
+                        let queued = |job: &&Job| of_run(job) && job.state == Stage::Queued;
+                        let expected: Vec<u32> =
+                            jobs.iter().filter(queued).map(|job| job.request).collect();
+                        prop_assert_eq!(out, expected);
+                        let running = |job: &&Job| of_run(job) && job.state == Stage::Running;
+                        prop_assert_eq!(workers.len(), jobs.iter().filter(running).count());
+                        gone.extend(jobs.iter().filter(queued).map(|job| job.key));
+                        jobs.retain(|job| !queued(&job));
+                        jobs.iter_mut().filter(|job| job.run).for_each(|job| job.left = true);
+                    }
+                    _ => {}
+                }
+                let queued: Vec<&Job> =
+                    jobs.iter().filter(|job| job.state == Stage::Queued).collect();
+                prop_assert_eq!(board.queued(), queued.len());
+                let first = board.front().map(|entry| entry.request);
+                prop_assert_eq!(first, queued.first().map(|job| job.request));
+                prop_assert!(gone.iter().all(|key| board.get(*key).is_none()));
+            }
         }
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! It does not persist jobs, and orders them first in, first out unless told otherwise.
 //!
-//! - [`Pool`] is the handle: a `tower::Service`, and [`submit`](Pool::submit),
+//! - [`Pool`] is the handle: a `tower::Service`, and [`invoke`](Pool::invoke), [`submit`](Pool::submit),
 //!   [`try_submit`](Pool::try_submit), [`run`](Pool::run) and [`drain`](Pool::drain).
 //! - [`PoolBuilder`] makes one, [`PoolLayer`] makes one in the middle of a `ServiceBuilder`, and [`Sizing`] says how
 //!   large it has to be.

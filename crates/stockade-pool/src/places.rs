@@ -126,7 +126,7 @@ impl<Req, T, E> Shared<Req, T, E> {
     #[inline]
     pub(crate) fn push(
         self: &Arc<Self>,
-        entry: Entry<Req>,
+        mut entry: Entry<Req>,
         owner: Owner,
         place: &mut Place,
     ) -> Result<Queued, (Entry<Req>, Reason)> {
@@ -153,6 +153,7 @@ impl<Req, T, E> Shared<Req, T, E> {
                 return Err((entry, Reason::QueueFull));
             }
         }
+        entry.tag.nested = inside;
         let key = core.enqueue(entry, owner);
         let answered = self.answered();
         self.see_to(core);
@@ -286,7 +287,7 @@ impl<Req, T, E> Core<Req, T, E> {
         self.reserved_weight += weight;
     }
 
-    fn unreserve(&mut self, weight: u64) {
+    pub(crate) fn unreserve(&mut self, weight: u64) {
         self.reserved -= 1;
         self.reserved_weight -= weight;
     }

@@ -81,6 +81,8 @@ type MakeOrder<Req> = dyn Fn() -> Box<dyn Order<Req>> + Send + Sync;
 pub(crate) struct Tag {
     pub(crate) weight: u64,
     pub(crate) lane: u64,
+    /// It was submitted from inside a job of the pool, which may wait for it.
+    pub(crate) nested: bool,
 }
 
 // === impl Ticket ===
@@ -134,6 +136,7 @@ impl<Req> Of<Req> {
         Tag {
             weight: self.weigh.as_ref().map_or(0, |weigh| weigh(request) as u64),
             lane: self.lane.as_ref().map_or(0, |lane| lane(request)),
+            nested: false,
         }
     }
 }

@@ -82,7 +82,9 @@ impl<Req, T, E: LayerError> Seat<Req, T, E> {
         standing.arrive(&mut core);
         core.jobs.finish(&mut standing.bound);
         let mut worker = None;
-        let too_many = core.counts.workers > core.crew.size.max;
+        // A nested job was accepted because a worker is free, and its caller keeps another one from leaving or from
+        // taking it: whoever is too many runs it first.
+        let too_many = core.counts.workers > core.crew.size.max && !core.jobs.has_nested();
         let taken = !too_many
             && !core.paused
             && core

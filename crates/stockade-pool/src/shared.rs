@@ -132,7 +132,7 @@ impl<Req, T, E> Shared<Req, T, E> {
         start: Box<dyn Start<Req, T, E>>,
     ) -> Self {
         let core = Core {
-            jobs: Jobs::new(&rules),
+            jobs: Jobs::new(&rules, settings.capacity.saturating_add(settings.workers.max)),
             callers: Queue::new(),
             sleepers: Queue::new(),
             desks: Vec::new(),
