@@ -55,7 +55,8 @@ impl Environment {
 
     /// The load averages, in words.
     pub fn loads(&self) -> String {
-        let word = |load: Option<f64>| load.map_or_else(|| UNKNOWN.to_owned(), |l| format!("{l:.2}"));
+        let word =
+            |load: Option<f64>| load.map_or_else(|| UNKNOWN.to_owned(), |l| format!("{l:.2}"));
         format!("{} before, {} after", word(self.load_before), word(self.load_after))
     }
 }

@@ -77,9 +77,7 @@ impl Kit {
         let per_second = (capacity.round() as u32).max(1);
         Self {
             pool: Pool::builder().workers(places).queue(2 * places),
-            retry: RetryLayer::new(3)
-                .backoff(Backoff::exponential(2 * mean, 20 * mean))
-                .seed(seed),
+            retry: RetryLayer::new(3).backoff(Backoff::exponential(2 * mean, 20 * mean)).seed(seed),
             breaker: BreakerLayer::new().open_for(20 * mean),
             rate: RateLayer::per_second(per_second).burst(places as u32).queue(2 * places),
             limit: LimitLayer::new(places).queue(2 * places),

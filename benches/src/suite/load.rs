@@ -6,13 +6,7 @@
 //! Whoever finds a stack not ready, which only a pool whose queue is full is, goes away: that counts as a refusal by
 //! the pool. The timers of the service and of the arrivals are tokio's, a millisecond coarse, for the bare service too.
 
-use std::{
-    collections::BTreeMap,
-    future::poll_fn,
-    sync::Arc,
-    task::Poll,
-    time::Duration,
-};
+use std::{collections::BTreeMap, future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use cpu_time::ProcessTime;
 use hdrhistogram::Histogram;

@@ -91,4 +91,3 @@ impl<R: Payload> Service<R> for AtSecond {
         crate::inner::PendingOnce.call(std::hint::black_box(&request).number())
     }
 }
-

@@ -129,8 +129,7 @@ fn shared() -> Vec<Entry> {
         }),
     ];
     #[cfg(feature = "peers")]
-    entries.push(Entry::new("tower-resilience's five", |rt| {
-        each_thread(rt, elsewhere::five(AtOnce))
-    }));
+    entries
+        .push(Entry::new("tower-resilience's five", |rt| each_thread(rt, elsewhere::five(AtOnce))));
     entries
 }

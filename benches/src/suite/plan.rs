@@ -104,8 +104,20 @@ impl Plan {
         match section {
             Section::Overhead if self.quick => stacks * 0.5,
             Section::Overhead => stacks * 1.6,
-            Section::Pool => if self.quick { 16.0 } else { 60.0 },
-            Section::Peers => if self.quick { 16.0 } else { 60.0 },
+            Section::Pool => {
+                if self.quick {
+                    16.0
+                } else {
+                    60.0
+                }
+            }
+            Section::Peers => {
+                if self.quick {
+                    16.0
+                } else {
+                    60.0
+                }
+            }
             Section::Load => {
                 let loads = self.offered_in_real_time().len() as f64;
                 stacks * loads * (self.real_duration() + 0.1)
@@ -155,7 +167,10 @@ impl FromStr for Offered {
         let positive = |value: f64| (value.is_finite() && value > 0.0).then_some(value);
         if text.trim_end().ends_with('%') {
             let Percent(share) = text.parse().map_err(|_| wrong())?;
-            return positive(share).filter(|share| *share <= 10.0).map(Self::Share).ok_or_else(wrong);
+            return positive(share)
+                .filter(|share| *share <= 10.0)
+                .map(Self::Share)
+                .ok_or_else(wrong);
         }
         let rate = text.trim().trim_end_matches("/s").parse().ok().and_then(positive);
         rate.filter(|rate| *rate <= 1e6).map(Self::PerSecond).ok_or_else(wrong)

@@ -137,9 +137,8 @@ fn on(threads: usize) -> String {
 }
 
 fn round_trips(outstanding: u64) -> Vec<Entry> {
-    let ours = Entry::new("stockade pool", move |rt| {
-        window(rt, outstanding, BySubmit(stacks::pool()))
-    });
+    let ours =
+        Entry::new("stockade pool", move |rt| window(rt, outstanding, BySubmit(stacks::pool())));
     #[cfg_attr(not(feature = "peers"), expect(unused_mut, reason = "without peers it is all"))]
     let mut entries = vec![
         ours,

@@ -49,10 +49,7 @@ const FEWEST: usize = 3;
 
 impl Entry {
     /// Measured in turns of about the same time.
-    pub fn new(
-        name: impl Into<String>,
-        make: impl Fn(&Arc<Runtime>) -> Runner + 'static,
-    ) -> Self {
+    pub fn new(name: impl Into<String>, make: impl Fn(&Arc<Runtime>) -> Runner + 'static) -> Self {
         Self { name: name.into(), make: Box::new(make), calls: None }
     }
 
