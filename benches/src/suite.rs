@@ -5,6 +5,10 @@
 //! is built for speed and measures on the real clock. `model` runs the load and the faults in virtual time, for
 //! which it is built with the feature `virtual-time`: the rate limit then reads tokio's clock, which is a slower
 //! one, so what a call costs is not measured there.
+//! A fourth one, `calls`, does nothing but call, for callgrind to count.
+//!
+//! What builds all the stacks is marked `#[inline]`, all the way up to `main`: it is then compiled into the programs that
+//! call it, and neither into this library nor into `bench`.
 
 pub mod arrivals;
 pub mod combo;

@@ -75,6 +75,7 @@ fn slow_recovery(now: Duration) -> Health {
 }
 
 /// Lets every scenario happen to every stack of the plan.
+#[inline]
 pub fn measure(plan: &Plan, worker: &Worker) {
     let combos = worker.combos(plan);
     let step = plan.estimate(Section::Faults) / (SCENARIOS.len() * combos.len()) as f64;
@@ -90,6 +91,7 @@ pub fn measure(plan: &Plan, worker: &Worker) {
 }
 
 /// Lets a scenario happen to a stack.
+#[inline]
 pub fn happen(scenario: Scenario, combo: Combo, seed: u64) -> Fault {
     let mean = load::mean(Clock::Virtual);
     let (ended, attempts) = load::paused(seed).block_on(async {

@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context, Result};
 use clap::{Parser, error::ErrorKind};
 
-pub(crate) use self::programs::program;
+pub(crate) use self::programs::{Program, program};
 use self::{
     cli::{Cli, Command, Measuring},
     orchestra::Orchestra,

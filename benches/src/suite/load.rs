@@ -74,6 +74,7 @@ impl Visit<u64> for Forget {
 }
 
 /// Sends every load of the plan into every stack of the plan.
+#[inline]
 pub fn measure(plan: &Plan, clock: Clock, worker: &Worker) {
     let (offered, section) = match clock {
         Clock::Real => (plan.offered_in_real_time(), Section::Load),
@@ -93,6 +94,7 @@ pub fn measure(plan: &Plan, clock: Clock, worker: &Worker) {
 }
 
 /// One load into one stack.
+#[inline]
 pub fn cell(plan: &Plan, clock: Clock, load: Offered, combo: Combo) -> Load {
     let span = Duration::from_secs_f64(match clock {
         Clock::Real => plan.real_duration(),
@@ -120,6 +122,7 @@ pub fn cell(plan: &Plan, clock: Clock, load: Offered, combo: Combo) -> Load {
 }
 
 /// The stack as one would set it before such a service.
+#[inline]
 pub fn stack(combo: Combo, server: Server, mean: Duration, seed: u64) -> Boxed {
     Kit::before(PLACES, Server::capacity(mean), mean, seed).over(combo, server, Forget)
 }

@@ -29,6 +29,7 @@ use crate::measure::Runner;
 const AT_A_TIME: usize = 8;
 
 /// Measures all stacks of the plan, over every service, on one thread and on several.
+#[inline]
 pub fn measure(plan: &Plan, worker: &Worker) {
     let effort = if plan.quick {
         Effort { rounds: 31, round: Duration::from_micros(1_500) }
@@ -62,6 +63,7 @@ pub fn measure(plan: &Plan, worker: &Worker) {
 }
 
 /// What measures one stack over one of [`inner::ALL`].
+#[inline]
 pub fn entry(combo: Combo, inner: &'static str, threads: usize) -> Entry {
     Entry::new(combo.to_string(), move |runtime| {
         let kit = Kit::passing();

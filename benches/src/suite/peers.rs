@@ -21,11 +21,13 @@ pub mod elsewhere;
 pub const ALL: bool = cfg!(feature = "peers");
 
 /// Measures all groups.
+#[inline]
 pub fn measure(plan: &Plan, worker: &Worker) {
     pools::take(groups(plan.threads), plan, Section::Peers, worker, Event::Peers);
 }
 
 /// Everything that layers are compared in.
+#[inline]
 pub fn groups(threads: usize) -> Vec<Planned> {
     let mut groups = over(AtOnce, inner::READY);
     groups.extend(over(AtSecond, inner::PENDING));
@@ -120,6 +122,7 @@ fn over<I: Inner + Stack<u64> + Copy>(service: I, name: &str) -> Vec<Planned> {
     groups
 }
 
+#[inline]
 fn shared() -> Vec<Entry> {
     #[cfg_attr(not(feature = "peers"), expect(unused_mut, reason = "without peers it is all"))]
     let mut entries = vec![

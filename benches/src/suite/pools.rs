@@ -49,6 +49,7 @@ const CPU_JOBS: u64 = 1_000;
 const DRAINED: u64 = 1_000;
 
 /// Measures all groups.
+#[inline]
 pub fn measure(plan: &Plan, worker: &Worker) {
     take(groups(plan.threads), plan, Section::Pool, worker, Event::Pool);
 }
@@ -77,6 +78,7 @@ pub fn take(
 }
 
 /// Everything that is measured of the pool.
+#[inline]
 pub fn groups(threads: usize) -> Vec<Planned> {
     let mut groups = Vec::new();
     let mut counts = vec![1, threads];
@@ -136,6 +138,7 @@ fn on(threads: usize) -> String {
     if threads == 1 { "1 thread".to_owned() } else { format!("{threads} threads") }
 }
 
+#[inline]
 fn round_trips(outstanding: u64) -> Vec<Entry> {
     let ours =
         Entry::new("stockade pool", move |rt| window(rt, outstanding, BySubmit(stacks::pool())));
@@ -155,6 +158,7 @@ fn round_trips(outstanding: u64) -> Vec<Entry> {
     entries
 }
 
+#[inline]
 fn runs() -> Vec<Entry> {
     #[cfg_attr(not(feature = "peers"), expect(unused_mut, reason = "without peers it is all"))]
     let mut entries = vec![
@@ -166,6 +170,7 @@ fn runs() -> Vec<Entry> {
     entries
 }
 
+#[inline]
 fn bursts() -> Vec<Entry> {
     let ms = Duration::from_millis(1);
     vec![
@@ -184,6 +189,7 @@ fn bursts() -> Vec<Entry> {
     ]
 }
 
+#[inline]
 fn sleeps() -> Vec<Entry> {
     let time = Duration::from_millis(10);
     vec![
@@ -196,6 +202,7 @@ fn sleeps() -> Vec<Entry> {
     ]
 }
 
+#[inline]
 fn cpu(threads: usize) -> Vec<Entry> {
     let spins = spins();
     #[cfg_attr(not(feature = "peers"), expect(unused_mut, reason = "without peers it is all"))]
@@ -218,6 +225,7 @@ fn cpu(threads: usize) -> Vec<Entry> {
     entries
 }
 
+#[inline]
 fn drains() -> Vec<Entry> {
     let drain = |queued: u64| {
         move |rt: &Arc<Runtime>| -> Runner {

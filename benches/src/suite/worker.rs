@@ -101,6 +101,7 @@ impl Worker {
     }
 
     /// Does what the plan says, as far as it is for a worker in virtual time, or in real time.
+    #[inline]
     pub fn work(&self, plan: &Plan, clock: Clock) {
         let here = |section: &&Section| section.is_virtual() == (clock == Clock::Virtual);
         for section in plan.sections.iter().filter(here) {
@@ -127,6 +128,7 @@ impl Worker {
 /// # Panics
 ///
 /// If it is none: nobody but `bench` starts a worker.
+#[inline]
 pub fn main(arguments: &[String], clock: Clock) {
     let [plan] = arguments else { panic!("this is started by `cargo xtask bench`") };
     let plan = serde_json::from_str(plan).expect("the plan is one");

@@ -16,7 +16,10 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use tokio::{runtime, signal, time::Instant};
 
-use super::{programs, progress::Progress};
+use super::{
+    programs::{self, Program},
+    progress::Progress,
+};
 use crate::suite::{
     environment::Environment,
     plan::Plan,
@@ -70,7 +73,13 @@ impl Orchestra {
             .filter(|clock| {
                 sections.iter().any(|section| section.is_virtual() == (*clock == Clock::Virtual))
             })
-            .map(|clock| Ok((clock, programs::program(clock, peers, folder)?)))
+            .map(|clock| {
+                let program = match clock {
+                    Clock::Real => Program::Measure { peers },
+                    Clock::Virtual => Program::Model,
+                };
+                Ok((clock, programs::program(program, folder)?))
+            })
             .collect::<Result<_>>()?;
         // Building has kept the machine busy, which says nothing about others; so the load is that from before.
         if self.run.environment.busy && self.speaks {

@@ -10,26 +10,38 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::root;
-use crate::suite::record::Clock;
 
-/// Finds the program for a clock: in `folder`, if it is given, else cargo builds it and says where it is.
+/// A program that is not built before it is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Program {
+    /// Measures on the real clock.
+    Measure {
+        /// Beside all peers.
+        peers: bool,
+    },
+    /// Models in virtual time.
+    Model,
+    /// Calls stacks, to be counted.
+    Calls,
+}
+
+/// Finds a program: in `folder`, if it is given, else cargo builds it and says where it is.
 ///
 /// # Errors
 ///
 /// If it cannot be built.
-pub(crate) fn program(clock: Clock, peers: bool, folder: Option<&Path>) -> Result<PathBuf> {
-    let name = if clock == Clock::Real { "measure" } else { "model" };
+pub(crate) fn program(program: Program, folder: Option<&Path>) -> Result<PathBuf> {
+    // What is measured is built as for the release of a program that cares; what is modelled need only be right.
+    let (name, profile, features) = match program {
+        Program::Measure { peers: false } => ("measure", "bench", ""),
+        Program::Measure { peers: true } => ("measure", "bench", "peers"),
+        Program::Model => ("model", "release", "virtual-time"),
+        Program::Calls => ("calls", "bench", ""),
+    };
     if let Some(folder) = folder {
         return Ok(folder.join(name));
     }
-    // What is measured is built as for the release of a program that cares; what is modelled need only be right.
-    let profile = if clock == Clock::Real { "bench" } else { "release" };
-    let features = match clock {
-        Clock::Virtual => "virtual-time",
-        Clock::Real if peers => "peers",
-        Clock::Real => "",
-    };
-    eprintln!("building `{name}`: after a change, this can take some minutes");
+    eprintln!("building `{name}`, which can take some minutes after a change");
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     for (variable, _) in env::vars_os() {
         // What cargo tells a program that it runs is about that program's own package.
