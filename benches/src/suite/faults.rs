@@ -42,13 +42,13 @@ pub const SCENARIOS: [Scenario; 3] = [
     Scenario {
         name: "error burst",
         about: "for two seconds nine of ten calls fail, quickly",
-        health: |now| within(now).then_some(Health::Failing(0.9)).unwrap_or(Health::Well),
+        health: |now| if within(now) { Health::Failing(0.9) } else { Health::Well },
         well: END,
     },
     Scenario {
         name: "stall",
         about: "for two seconds no call ends",
-        health: |now| within(now).then_some(Health::Stalled(END)).unwrap_or(Health::Well),
+        health: |now| if within(now) { Health::Stalled(END) } else { Health::Well },
         well: END,
     },
     Scenario {

@@ -60,9 +60,11 @@ impl Entry {
         self
     }
 
-    fn start(&self, runtime: &Arc<Runtime>) -> Runner {
+    /// Builds what is called, in a runtime of its own with so many threads.
+    pub fn start(&self, threads: usize) -> Runner {
+        let runtime = runtime(threads);
         let _guard = runtime.enter();
-        (self.make)(runtime)
+        (self.make)(&runtime)
     }
 }
 
@@ -106,7 +108,7 @@ pub fn take(
             let (allocations, bytes) = allocations(entry);
             (taken.allocations, taken.bytes) = (Some(allocations), Some(bytes));
         }
-        let mut run = entry.start(&runtime(threads));
+        let mut run = entry.start(threads);
         let calls = entry.calls.unwrap_or_else(|| calibrate(&mut run, effort.round));
         turns.push((run, calls, taken));
     }
@@ -142,7 +144,7 @@ fn calibrate(run: &mut Runner, round: Duration) -> u64 {
 /// allocated once does not count.
 fn allocations(entry: &Entry) -> (f64, f64) {
     const CALLS: u64 = 1_024;
-    let mut run = entry.start(&runtime(1));
+    let mut run = entry.start(1);
     run(2 * CALLS);
     let mut count = |calls| {
         allocation_counter::measure(|| {

@@ -181,6 +181,13 @@ impl Rejected {
     /// The refusal as the error type of a stack. With the feature `tracing` this is where the event
     /// of a refusal is emitted, so layers make their errors here and nowhere else.
     pub fn into_error<E: LayerError>(self) -> E {
+        self.tell();
+        E::from(self)
+    }
+
+    /// Emits the event of a refusal that becomes no error, because the caller gets his request back. Without the
+    /// feature `tracing` it does nothing.
+    pub fn tell(&self) {
         #[cfg(feature = "tracing")]
         tracing::debug!(
             target: "stockade",
@@ -190,7 +197,6 @@ impl Rejected {
             retry_after = ?self.retry_after(),
             "refused"
         );
-        E::from(self)
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use stockade_core::Key;
+use crate::board::Key;
 
 /// Decides which of the queued jobs is next.
 ///
@@ -121,6 +121,12 @@ impl<Req> Of<Req> {
     pub(crate) fn set_lane<K: Hash>(&mut self, key: impl Fn(&Req) -> K + Send + Sync + 'static) {
         let hasher = RandomState::new();
         self.lane = Some(Arc::new(move |request| hasher.hash_one(key(request))));
+    }
+
+    /// Whether the pool need not look into a request.
+    #[inline]
+    pub(crate) fn are_none(&self) -> bool {
+        self.weigh.is_none() && self.lane.is_none() && self.order.is_none()
     }
 
     #[inline(always)]

@@ -38,7 +38,7 @@ pub struct Outcomes<S: Source, T, E> {
     /// None when it has ended.
     source: Option<S>,
     /// Taken from the source, and not accepted yet.
-    next: Option<S::Item>,
+    next: VecDeque<S::Item>,
     closed: bool,
     /// With order: what has ended before one that is to be read first, from `batch.read` on.
     early: Option<VecDeque<Option<Outcome<T, E>>>>,
@@ -55,7 +55,7 @@ where
         Self {
             batch: Batch::new(pool),
             source: Some(source),
-            next: None,
+            next: VecDeque::new(),
             closed: false,
             early: None,
         }
@@ -104,7 +104,7 @@ where
             self.batch.read += 1;
             return Poll::Ready(Some(outcome));
         }
-        let taken = self.source.is_none() && self.next.is_none();
+        let taken = self.source.is_none() && self.next.is_empty();
         if self.batch.read == self.batch.accepted && (self.closed || taken) {
             return Poll::Ready(None);
         }
@@ -113,34 +113,40 @@ where
 
     /// Submits as many requests as there is room for.
     fn feed(&mut self, cx: &mut Context<'_>) {
+        // While there is something to read, a few more are submitted together.
+        if !self.batch.is_read() && self.batch.room() < self.batch.chunk() {
+            return;
+        }
         while !self.closed {
-            if self.next.is_none() {
+            let wanted = self.batch.chunk().min(self.batch.room());
+            let mut more = self.source.is_some();
+            while more && self.next.len() < wanted {
                 match self.source.as_mut().map(|source| source.poll_next(cx)) {
-                    Some(Poll::Ready(Some(request))) => self.next = Some(request),
-                    Some(Poll::Pending) => return,
+                    Some(Poll::Ready(Some(request))) => self.next.push_back(request),
+                    Some(Poll::Pending) => more = false,
                     Some(Poll::Ready(None)) | None => {
                         self.source = None;
-                        return;
+                        more = false;
                     }
                 }
             }
-            if self.batch.is_full() {
+            if wanted == 0 || self.next.is_empty() {
                 return;
             }
-            match self.batch.submit(&mut self.next, cx) {
-                Ok(()) => {}
+            match self.batch.submit_all(&mut self.next, cx) {
+                Ok(()) if more => {}
+                Ok(()) | Err(NotYet::Waiting) => return,
                 Err(NotYet::Closed) => self.closed = true,
-                Err(NotYet::Waiting) => return,
             }
         }
     }
 }
 
 impl<S: Source, T, E> Outcomes<S, T, E> {
-    /// The request that was taken and not accepted, and what is left of the source, as after the pool was closed.
+    /// The requests that were taken and not accepted, and what is left of the source, as after the pool was closed.
     /// Cancels what is under way.
-    pub fn into_parts(mut self) -> (Option<S::Item>, Option<S>) {
-        (self.next.take(), self.source.take())
+    pub fn into_parts(mut self) -> (VecDeque<S::Item>, Option<S>) {
+        (std::mem::take(&mut self.next), self.source.take())
     }
 }
 

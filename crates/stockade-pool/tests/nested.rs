@@ -23,13 +23,14 @@ type Nested = Pool<Way, Result<u32, Reason>, Refusal>;
 enum Way {
     Leaf,
     Submit,
+    Invoke,
     TrySubmit,
     Call,
     Run,
     Group,
 }
 
-const WAYS: [Way; 5] = [Way::Submit, Way::TrySubmit, Way::Call, Way::Run, Way::Group];
+const WAYS: [Way; 6] = [Way::Submit, Way::Invoke, Way::TrySubmit, Way::Call, Way::Run, Way::Group];
 
 #[derive(Clone, Default)]
 struct Recursive(Arc<OnceLock<Nested>>);
@@ -49,6 +50,7 @@ impl Service<Way> for Recursive {
             let inner = match way {
                 Way::Leaf => return Ok(Ok(0)),
                 Way::Submit => pool.submit(Way::Leaf).await.unwrap().await,
+                Way::Invoke => pool.invoke(Way::Leaf).await,
                 Way::TrySubmit => match pool.try_submit(Way::Leaf) {
                     Ok(job) => job.await,
                     Err(_) => return Ok(Err(Reason::QueueFull)),

@@ -7,6 +7,11 @@
 //!   what was seen.
 //! - [`Probe`]: a mock service for tests of one's own. A [`Request`] says how its call goes, and the
 //!   probe says what the layer did with it.
+//! - `Events`, with the feature `events`: records what is told through `tracing`, for tests of that.
+//! - `proxy`, behind the feature of that name: a TCP proxy that delays, stalls, cuts, garbles, throttles or refuses,
+//!   for tests of real clients against real servers.
+//! - `servers`, behind the feature of that name: a PostgreSQL or a Redis of one's own, to be killed and started
+//!   again.
 //!
 //! It does not test what a layer is for: that is the business of the layer's own tests. It knows no layer,
 //! and looks only at what can be seen from outside and from the probe inside, so it takes stacks,
@@ -61,23 +66,37 @@
 //!
 //! The checks send few failures and panics, so that a circuit breaker with a usual minimum of calls stays
 //! closed; a rate limit has to be generous, and a retry may repeat what it likes.
+//!
+//! Which of `tower`'s own layers fail which of these is on record in `tests/tower.rs`.
 
 mod checks;
 mod contract;
 mod error;
+#[cfg(feature = "events")]
+mod events;
 mod flight;
 mod future;
 mod probe;
+#[cfg(feature = "proxy")]
+pub mod proxy;
 mod report;
 mod request;
+#[cfg(shuttle)]
+mod schedules;
+#[cfg(all(unix, feature = "servers"))]
+pub mod servers;
 mod stage;
 mod state;
 mod watchdog;
 
 pub use contract::{Contract, Subject, contract};
 pub use error::ContractError;
+#[cfg(feature = "events")]
+pub use events::Events;
 pub use future::ProbeFuture;
 pub use probe::Probe;
 pub use report::{Outcome, Report};
 pub use request::{Behaviour, Fault, Request, Response};
+#[cfg(shuttle)]
+pub use schedules::schedules;
 pub use state::{Readiness, Violation};

@@ -142,6 +142,8 @@ fn bounds(values: impl Iterator<Item = f64> + Clone) -> Range<f64> {
 
 // === bars ===
 
+/// As wide as a card is on a narrow screen.
+const WIDTH: u32 = 340;
 const ROW: u32 = 38;
 
 /// What each layer adds, from the bare service to the full stack.
@@ -152,7 +154,7 @@ pub(super) fn waterfall(run: &Run, inner: &str) -> Markup {
         .collect();
     let most = steps.iter().map(|(_, ns)| *ns).fold(1.0, f64::max);
     let height = ROW * steps.len().max(1) as u32 + 8;
-    draw(&format!("nanoseconds by layer, service {inner}"), (SIZE.0, height), &[], |canvas| {
+    draw(&format!("nanoseconds by layer, service {inner}"), (WIDTH, height), &[], |canvas| {
         let mut before = 0.0;
         for (row, (combo, ns)) in steps.iter().enumerate() {
             let name = match (row, combo.parts().next()) {
@@ -188,7 +190,7 @@ pub(super) fn waterfall(run: &Run, inner: &str) -> Markup {
 pub(super) fn side_by_side(cases: &[Case], title: &str) -> Markup {
     let most = cases.iter().map(|case| case.ratio.mid).fold(1.0, f64::max);
     let height = ROW * cases.len().max(1) as u32 + 8;
-    draw(title, (SIZE.0, height), &[], |canvas| {
+    draw(title, (WIDTH, height), &[], |canvas| {
         for (row, case) in cases.iter().enumerate() {
             let ratio = case.ratio;
             let figure = if row == 0 {
@@ -200,7 +202,7 @@ pub(super) fn side_by_side(cases: &[Case], title: &str) -> Markup {
             bar(canvas, row, &case.name, &figure, 0.0..ratio.mid / most, colour)?;
             if row > 0 {
                 let y = (row as i32) * ROW as i32 + 30;
-                let x = |part: f64| (part.min(1.0) * f64::from(SIZE.0 - 1)) as i32;
+                let x = |part: f64| (part.min(1.0) * f64::from(WIDTH - 1)) as i32;
                 let ends = [(x(ratio.low / most), y), (x(ratio.high / most), y)];
                 canvas.draw(&PathElement::new(ends, INK.stroke_width(2)))?;
                 canvas.draw(&Circle::new((x(ratio.mid / most), y), 3, INK.filled()))?;
@@ -220,11 +222,11 @@ fn bar(
     colour: RGBColor,
 ) -> Drawn {
     let top = row as i32 * ROW as i32;
-    let right = SIZE.0 as i32;
+    let right = WIDTH as i32;
     canvas.draw(&Text::new(name.to_owned(), (0, top + 6), font(INK, 13)))?;
     let anchored = font(MUTED, 13).pos(Pos::new(HPos::Right, VPos::Top));
     canvas.draw(&Text::new(figure.to_owned(), (right - 1, top + 6), anchored))?;
-    let x = |part: f64| (part * f64::from(SIZE.0)) as i32;
+    let x = |part: f64| (part * f64::from(WIDTH)) as i32;
     let whole = [(0, top + 25), (right, top + 35)];
     canvas.draw(&Rectangle::new(whole, GRID.filled()))?;
     let drawn = [(x(part.start), top + 25), (x(part.end).max(x(part.start) + 2), top + 35)];
