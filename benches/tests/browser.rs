@@ -2,6 +2,10 @@
 //!
 //! Needs Chromium. Screenshots are left in `target/bench/screenshots`.
 
+#![expect(clippy::unwrap_used, reason = "what helps a test fails as the test does")]
+
+mod sample;
+
 use std::{
     fs,
     net::TcpStream,
@@ -11,8 +15,9 @@ use std::{
     time::Duration,
 };
 
+use data_encoding::BASE64;
 use serde_json::{Value, json};
-use stockade_benches::suite::{record::Run, report};
+use stockade_benches::suite::report;
 use tempfile::TempDir;
 use tungstenite::{Message, WebSocket, client};
 
@@ -141,7 +146,8 @@ impl Browser {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench/screenshots");
         fs::create_dir_all(&folder).unwrap();
         let path = folder.join(format!("{name}.png"));
-        fs::write(&path, decode(shot["data"].as_str().unwrap())).unwrap();
+        fs::write(&path, BASE64.decode(shot["data"].as_str().unwrap().as_bytes()).unwrap())
+            .unwrap();
         path
     }
 }
@@ -153,36 +159,11 @@ impl Drop for Browser {
     }
 }
 
-/// Base 64.
-fn decode(text: &str) -> Vec<u8> {
-    let digit = |c: u8| match c {
-        b'A'..=b'Z' => c - b'A',
-        b'a'..=b'z' => c - b'a' + 26,
-        b'0'..=b'9' => c - b'0' + 52,
-        b'+' => 62,
-        _ => 63,
-    };
-    let digits: Vec<_> = text.bytes().filter(|c| *c != b'=').map(digit).collect();
-    let bytes = digits.chunks(4).flat_map(|four| {
-        let bits = four.iter().fold(0, |bits, digit| bits << 6 | u32::from(*digit));
-        let bits = bits << (6 * (4 - four.len()));
-        bits.to_be_bytes()[1..four.len()].to_vec()
-    });
-    bytes.collect()
-}
-
-/// A run of all 64 stacks that is kept beside this test.
-fn run() -> Run {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/run.json");
-    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
-}
-
 #[test]
 fn the_report_works_in_a_browser() {
     let folder = TempDir::new().unwrap();
     let page = folder.path().join("report.html");
-    let (run, mut base) = (run(), run());
-    base.name = "before".to_owned();
+    let (run, base) = (sample::run("now"), sample::run("before"));
     fs::write(&page, report::page(&run, Some(&base))).unwrap();
     let mut browser = Browser::start();
     browser.look(1_200, false);
@@ -201,7 +182,8 @@ fn the_report_works_in_a_browser() {
     let values = "[...document.querySelectorAll('#stacks tbody tr')].map(r => Number(r.cells[4].dataset.value))";
     let click = "document.querySelectorAll('#stacks thead button')[4].click()";
     let sorted = |values: &Value| {
-        let values: Vec<_> = values.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
+        let values: Vec<_> =
+            values.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
         assert_eq!(values.len(), 64);
         (values.is_sorted(), values.iter().rev().is_sorted())
     };

@@ -1,5 +1,7 @@
 //! The command line of `cargo xtask bench`, as a user meets it: exit codes, messages, files.
 
+#![expect(clippy::unwrap_used, reason = "what helps a test fails as the test does")]
+
 use std::{
     fs,
     path::Path,
@@ -42,8 +44,16 @@ fn help_lists_every_command_and_option() {
         assert!(help.contains(&format!("\n  {word}")), "{word} is not in\n{help}");
     }
     for word in [
-        "--quick", "--filter", "--layers", "--rate", "--duration", "--threads", "--seed", "--json",
-        "--csv", "--no-progress",
+        "--quick",
+        "--filter",
+        "--layers",
+        "--rate",
+        "--duration",
+        "--threads",
+        "--seed",
+        "--json",
+        "--csv",
+        "--no-progress",
     ] {
         assert!(help.contains(word), "{word} is not in\n{help}");
     }
@@ -191,7 +201,13 @@ fn the_readme_is_held_against_the_results() {
     let begin = "<!-- headline: begin; written by `cargo xtask readme` -->";
     fs::write(&readme, format!("above\n{begin}\n<!-- headline: end -->\nbelow\n")).unwrap();
     let run = |check: &[&str]| {
-        bench(&folder).args(["readme", "--readme"]).arg(&readme).args(check).status().unwrap().code()
+        bench(&folder)
+            .args(["readme", "--readme"])
+            .arg(&readme)
+            .args(check)
+            .status()
+            .unwrap()
+            .code()
     };
     assert_eq!(run(&["--check"]), Some(1));
     assert_eq!(run(&[]), Some(0));
@@ -200,4 +216,3 @@ fn the_readme_is_held_against_the_results() {
     assert!(written.starts_with("above\n") && written.ends_with("\nbelow\n"));
     assert!(written.contains("| `bare` |"), "{written}");
 }
-
