@@ -182,7 +182,7 @@ fn table(id: &str, run: &Run, columns: &[Column], choose: bool) -> Markup {
                         tr data-stack=(stack) {
                             th scope="row" data-value=(place) {
                                 @if choose {
-                                    label { input type="checkbox" value=(stack); " " (name(stack)) }
+                                    label { input type="checkbox" value=(stack); span { (name(stack)) } }
                                 } @else { (name(stack)) }
                             }
                             @for (column, shade) in columns.iter().zip(&shades) {
