@@ -11,7 +11,7 @@ use super::numbers::Percent;
 pub struct Plan {
     /// What arrivals, service times, jitter and the bootstrap are drawn from.
     pub seed: u64,
-    /// A few minutes instead of about twenty.
+    /// Less than three minutes instead of about fifteen.
     pub quick: bool,
     /// The names of the stacks.
     pub stacks: Vec<String>,

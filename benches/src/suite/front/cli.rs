@@ -60,7 +60,7 @@ pub enum Command {
         base: String,
         /// The newer one
         new: String,
-        /// Exits with 1 if a stack costs so much more than it did, such as 5%
+        /// Exits with 1 if a stack costs so much more than it did on one thread, such as 5%, or allocates more often
         #[arg(long, value_name = "PERCENT")]
         fail_over: Option<Percent>,
     },
