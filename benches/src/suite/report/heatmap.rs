@@ -223,7 +223,8 @@ pub(super) fn cell(value: f64, text: String, shade: Option<f64>) -> Markup {
     }
 }
 
-/// Where each value lies between the least and the most, by their logarithm.
+/// Where each value lies between the least and the most, by their logarithm. Those that are all but equal look it:
+/// the whole range of shades is for a factor of at least two.
 fn shade(cells: &[Option<(f64, String)>]) -> Vec<Option<f64>> {
     let log = |value: f64| (value.max(0.0) + 0.1).ln();
     let values = || cells.iter().flatten().map(|(value, _)| log(*value));
@@ -232,7 +233,7 @@ fn shade(cells: &[Option<(f64, String)>]) -> Vec<Option<f64>> {
         .iter()
         .map(|cell| {
             let (value, _) = cell.as_ref()?;
-            Some(if most > least { (log(*value) - least) / (most - least) } else { 0.0 })
+            Some((log(*value) - least) / (most - least).max(2f64.ln()))
         })
         .collect()
 }
