@@ -74,11 +74,11 @@ fn dispatch(cli: Cli) -> Result<Ended> {
     let store = Store::new(cli.directory.clone());
     match cli.command.unwrap_or(Command::Run) {
         Command::List => list(&cli.measuring),
-        Command::Run => run(&cli.measuring, &store, &Section::ALL, false, None),
+        Command::Run => run(&cli.measuring, &store, &Section::ALL, cli.measuring.peers, None),
         Command::Peers => run(&cli.measuring, &store, &[Section::Pool, Section::Peers], true, None),
         Command::Save { name } => {
             Store::valid(&name)?;
-            run(&cli.measuring, &store, &Section::ALL, false, Some(&name))
+            run(&cli.measuring, &store, &Section::ALL, cli.measuring.peers, Some(&name))
         }
         Command::Compare { base, new, fail_over } => {
             let comparison = Comparison::of(&store.load(&base)?, &store.load(&new)?);
@@ -148,13 +148,16 @@ fn run(
     }
     if !peers {
         notes.push(
-            "of the peers only those of tower and tokio were measured; `cargo xtask bench peers` takes all".to_owned(),
+            "of the peers only those of tower and tokio were measured; --peers takes all"
+                .to_owned(),
         );
     }
     let terminal = io::stderr().is_terminal() && !measuring.no_progress;
     let mut run = Orchestra::new(plan, notes, terminal, !measuring.no_progress)
         .play(peers, measuring.workers.as_deref())?;
-    run.name = name.unwrap_or("last").to_owned();
+    // A run of peers alone is no run to compare with, so it does not take the place of the latest one.
+    let alone = !sections.contains(&Section::Overhead);
+    run.name = name.unwrap_or(if alone { "peers" } else { "last" }).to_owned();
     let path = store.save(&run)?;
     if let Some(file) = &measuring.json {
         fs::write(file, serde_json::to_string_pretty(&run)?)

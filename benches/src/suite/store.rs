@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 
 use super::{
     front::Usage,
+    plan::Section,
     record::{FORM, Run},
 };
 
@@ -51,7 +52,7 @@ impl Store {
         .into())
     }
 
-    /// Keeps a run under its name, and as the latest one.
+    /// Keeps a run under its name, and, unless it is of peers alone, as the latest one.
     ///
     /// # Errors
     ///
@@ -60,7 +61,9 @@ impl Store {
         fs::create_dir_all(&self.folder)
             .with_context(|| format!("cannot make {}", self.folder.display()))?;
         let text = serde_json::to_string(run)?;
-        for name in [LAST, &run.name] {
+        // A run of peers alone has nothing to be compared with.
+        let latest = run.plan.sections.contains(&Section::Overhead);
+        for name in latest.then_some(LAST).into_iter().chain([run.name.as_str()]) {
             let path = self.path(name);
             fs::write(&path, &text).with_context(|| format!("cannot write {}", path.display()))?;
         }

@@ -7,6 +7,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use super::{
     combo::Combo,
     numbers::{Interval, nanoseconds},
+    plan::Section,
     record::{Clock, Group, Run, inner},
 };
 
@@ -29,9 +30,12 @@ pub fn text(run: &Run) -> String {
     }
     let _ = writeln!(
         text,
-        "{} of {} stacks in {:.0} s{}",
-        run.plan.stacks.len(),
-        Combo::all().len(),
+        "{} in {:.0} s{}",
+        if run.plan.sections.contains(&Section::Overhead) {
+            format!("{} of {} stacks", run.plan.stacks.len(), Combo::all().len())
+        } else {
+            "peers alone".to_owned()
+        },
         run.took,
         if run.partial { ", PARTIAL" } else { "" },
     );

@@ -147,6 +147,10 @@ pub struct Measuring {
     #[arg(long, global = true, value_name = "N", default_value_t = 1)]
     pub seed: u64,
 
+    /// Beside all peers in the same run, for which more has to be built; the command peers measures nothing else
+    #[arg(long, global = true)]
+    pub peers: bool,
+
     /// Writes everything to this file as JSON
     #[arg(long, global = true, value_name = "FILE")]
     pub json: Option<PathBuf>,
