@@ -15,6 +15,8 @@ pub mod names {
     pub const PENDING: &str = "pending-once";
     /// The service inside is pending once, a runtime of two workers.
     pub const PENDING_MULTI: &str = "pending-once-multi";
+    /// The service inside is ready, two threads share what is called.
+    pub const SHARED: &str = "two-threads";
     /// What the groups about pools begin with.
     pub const POOL: &str = "pool";
 }
@@ -23,6 +25,8 @@ pub mod names {
 pub const LAYERS: [&str; 5] = ["limit", "rate", "timeout", "retry", "breaker"];
 /// The five layers together, called through one handle.
 pub const FIVE: &str = "five";
+/// The five layers together, called through a clone for each call.
+pub const FIVE_CLONED: &str = "five, clone each";
 /// A pool's job.
 pub const POOL_JOB: &str = "pool job";
 
@@ -54,7 +58,7 @@ pub fn pass_path() -> Vec<Group> {
             cases: pass_path_over(PendingOnce),
         },
         Group {
-            name: "two-threads".to_owned(),
+            name: names::SHARED.to_owned(),
             about: "Two tasks on two threads share one stack, each with a clone of it; the service inside is \
                     ready. Nanoseconds from one call of a task to its next."
                 .to_owned(),
@@ -104,7 +108,7 @@ fn pass_path_over(inner: impl Inner + Copy) -> Vec<Case> {
         Case::new("breaker", move |rt| one_handle(rt, stacks::breaker(inner))),
         Case::new(FIVE, move |rt| one_handle(rt, stacks::five(inner))).against("tower five"),
         Case::new("tower five", move |rt| one_handle(rt, stacks::tower_five(inner))),
-        Case::new("five, clone each", move |rt| clone_each(rt, stacks::five(inner)))
+        Case::new(FIVE_CLONED, move |rt| clone_each(rt, stacks::five(inner)))
             .against("tower five + buffer, clone each"),
         Case::new("tower five + buffer, clone each", move |rt| {
             clone_each(rt, stacks::tower_five_shared(inner))
@@ -115,6 +119,9 @@ fn pass_path_over(inner: impl Inner + Copy) -> Vec<Case> {
 fn shared_over(inner: impl Inner + Copy) -> Vec<Case> {
     vec![
         Case::new(BARE, move |rt| each_thread(rt, inner)),
+        Case::new("limit", move |rt| each_thread(rt, stacks::limit(inner))).against("tower limit"),
+        Case::new("tower limit", move |rt| each_thread(rt, stacks::tower_limit(inner))),
+        Case::new("breaker", move |rt| each_thread(rt, stacks::breaker(inner))),
         Case::new(FIVE, move |rt| each_thread(rt, stacks::five(inner)))
             .against("tower five + buffer"),
         Case::new("tower five + buffer", move |rt| {

@@ -218,7 +218,7 @@ fn follow() {
                     let lost = thread_rng().gen_ratio(1, 2);
                     let answer: Answer = if lost { Err(Error::Service(())) } else { Ok(()) };
                     inside.fetch_sub(1, SeqCst);
-                    permit.ended(&answer);
+                    permit.end(answer.as_ref());
                 }
             })
         })
