@@ -15,3 +15,4 @@ pub mod machine;
 pub mod measure;
 pub mod report;
 pub mod stacks;
+pub mod suite;

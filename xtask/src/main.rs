@@ -49,6 +49,16 @@ enum Command {
     #[command(disable_help_flag = true)]
     Simulate(SimulateArgs),
 
+    /// Measures every combination of the layers, beside their peers, and draws a report
+    ///
+    /// What follows goes to the benchmark suite: --help lists its commands and options. Without any it measures
+    /// everything, with --quick in less than three minutes.
+    #[command(disable_help_flag = true)]
+    Bench(BenchArgs),
+
+    /// Writes the headline table of the README from the results that are checked in
+    Readme(ReadmeArgs),
+
     /// Runs every check that a change must pass
     ///
     /// The steps run in the order of the list under --only, and end at the first that fails. The steps
@@ -93,6 +103,24 @@ struct SimulateArgs {
 }
 
 #[derive(Debug, Args)]
+struct BenchArgs {
+    /// For the benchmark suite
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+struct ReadmeArgs {
+    /// Only says whether they match
+    #[arg(long)]
+    check: bool,
+
+    /// Renews the results from a run that was kept by `cargo xtask bench save NAME`
+    #[arg(long, value_name = "NAME", conflicts_with = "check")]
+    from: Option<OsString>,
+}
+
+#[derive(Debug, Args)]
 struct CiArgs {
     #[command(flatten)]
     selection: Selection,
@@ -130,6 +158,12 @@ fn dispatch(command: Command) -> Result<ExitCode> {
             model::check(&job(selection, Vec::new())?, Plan::new(deep, schedules, seed))?;
         }
         Command::Simulate(SimulateArgs { args }) => return simulate(args),
+        Command::Bench(BenchArgs { args }) => return bench(args),
+        Command::Readme(ReadmeArgs { check, from }) => {
+            let check = check.then(|| "--check".into());
+            let from = from.into_iter().flat_map(|name| ["--from".into(), name]);
+            return bench(["readme".into()].into_iter().chain(check).chain(from).collect());
+        }
         Command::Ci(CiArgs { selection, only, keep_going }) => {
             let job = job(selection, Vec::new())?;
             let chosen = |step: &&Step| only.is_empty() || only.iter().any(|o| o.name == step.name);
@@ -147,6 +181,13 @@ fn job(selection: Selection, args: Vec<String>) -> Result<Job> {
 fn simulate(args: Vec<OsString>) -> Result<ExitCode> {
     let mut cargo = forward::cargo("run");
     cargo.args(["--quiet", "--release", "--package", "stockade-simulate", "--"]);
+    forward::hand_over(cargo.args(args))
+}
+
+/// Hands over to the front of the benchmark suite, which builds what measures.
+fn bench(args: Vec<OsString>) -> Result<ExitCode> {
+    let mut cargo = forward::cargo("run");
+    cargo.args(["--quiet", "--package", "stockade-benches", "--bin", "bench", "--"]);
     forward::hand_over(cargo.args(args))
 }
 
@@ -175,6 +216,15 @@ mod tests {
         for step in steps::CI {
             assert!(error.to_string().contains(step.name), "{error}");
         }
+    }
+
+    #[test]
+    fn what_the_benchmark_suite_is_asked_for_goes_there_as_it_is() {
+        let words = ["--quick", "save", "x", "--layers", "retry,breaker", "--help"];
+        let cli = Cli::try_parse_from(["xtask", "bench"].iter().chain(&words));
+
+        let Command::Bench(bench) = cli.unwrap().command else { panic!("another command") };
+        assert_eq!(bench.args, words);
     }
 
     #[test]

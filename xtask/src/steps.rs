@@ -52,6 +52,16 @@ pub(crate) const CI: &[Step] = &[
     Step { name: "docs", about: "the documentation builds without warnings", run: docs },
     Step { name: "examples", about: "every example runs to its end", run: examples },
     Step {
+        name: "instructions",
+        about: "no call through a stack takes more instructions than its budget",
+        run: instructions,
+    },
+    Step {
+        name: "readme",
+        about: "the headline table of the README is that of the results checked in",
+        run: readme,
+    },
+    Step {
         name: "deny",
         about: "licences, duplicate versions and sources of the dependencies",
         run: deny,
@@ -267,6 +277,23 @@ fn examples(job: &Job) -> Result<()> {
         run::command_within(EXAMPLE_LIMIT, &mut cargo)?;
     }
     Ok(())
+}
+
+/// Holds the budget of every stack, which `cargo xtask bench instr` explains.
+fn instructions(job: &Job) -> Result<()> {
+    needs::provide_one("valgrind")?;
+    run::command(bench(job).arg("instr"))
+}
+
+fn readme(job: &Job) -> Result<()> {
+    run::command(bench(job).args(["readme", "--check"]))
+}
+
+/// The front of the benchmark suite.
+fn bench(job: &Job) -> Command {
+    let mut cargo = job.cargo("run");
+    cargo.args(["--quiet", "--package", "stockade-benches", "--bin", "bench", "--"]);
+    cargo
 }
 
 /// Leaves advisories out: they change without a change here, and need the network.
