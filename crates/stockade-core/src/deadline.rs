@@ -19,7 +19,7 @@ thread_local! {
     static LIMIT: Cell<u64> = const { Cell::new(NONE) };
     /// The earliest of the deadlines that are fixed.
     static AT: Cell<Option<Instant>> = const { Cell::new(None) };
-    /// When limits were last fixed; read only on the way out of the scopes that were entered then.
+    /// When the limits that are entered were fixed, of those that were; used only on the way out of their scopes.
     static SINCE: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
@@ -119,7 +119,8 @@ impl Deadline {
                 let outer = LIMIT.get();
                 let inner = limit.min(outer);
                 LIMIT.set(inner);
-                let scope = AfterScope { deadline: self, limit, inner, outer, at: AT.get() };
+                let (at, since) = (AT.get(), SINCE.get());
+                let scope = AfterScope { deadline: self, limit, inner, outer, at, since };
                 let result = f();
                 drop(scope);
                 result
@@ -181,6 +182,7 @@ struct AfterScope<'a> {
     inner: u64,
     outer: u64,
     at: Option<Instant>,
+    since: Option<Instant>,
 }
 
 struct AtScope {
@@ -205,6 +207,10 @@ impl AfterScope<'_> {
             *self.deadline = Deadline::At(add(since, self.limit));
         }
         leave_fixed(self.outer, self.at);
+        if self.outer == NONE {
+            // What is fixed outside was so before.
+            SINCE.set(self.since);
+        }
     }
 }
 
@@ -282,6 +288,33 @@ mod tests {
         assert_eq!(after, Some(start + SECOND * 5));
         assert_eq!(outer.fixed(), Some(start + SECOND * 5));
         assert_eq!(inner.fixed(), Some(start + SECOND * 3));
+        assert!(!is_set());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_fixed_later_inside_moves_nothing_outside() {
+        let start = Instant::now();
+        let mut outer = Deadline::after(SECOND * 5);
+        let fixed_at = |outer: &mut Deadline, between: Option<Instant>| {
+            let (mut first, mut second) =
+                (Deadline::after(SECOND * 2), Deadline::after(SECOND * 2));
+            outer.enter(|| {
+                let mut inside = || {
+                    first.enter(current);
+                    // A poll that takes long; the clock is moved without a turn of the runtime.
+                    tokio_test::task::spawn(tokio::time::advance(SECOND)).poll().is_ready();
+                    second.enter(current);
+                };
+                match between {
+                    Some(at) => Deadline::At(at).enter(inside),
+                    None => inside(),
+                }
+            });
+            outer.fixed()
+        };
+        assert_eq!(fixed_at(&mut outer, None), Some(start + SECOND * 5));
+        let (mut outer, start) = (Deadline::after(SECOND * 5), Instant::now());
+        assert_eq!(fixed_at(&mut outer, Some(start + SECOND)), Some(start + SECOND * 5));
         assert!(!is_set());
     }
 
