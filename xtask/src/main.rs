@@ -2,6 +2,7 @@
 
 mod metadata;
 mod model;
+mod needs;
 mod run;
 mod steps;
 
@@ -31,7 +32,7 @@ struct Cli {
 enum Command {
     /// Runs all tests, then the code in the documentation and in the README
     ///
-    /// Needs a Rust toolchain and no server.
+    /// Tests that need a server are left out, by name, where it is not installed.
     Test(TestArgs),
 
     /// Runs what shares locks and counters under a model checker
@@ -43,7 +44,8 @@ enum Command {
     /// Runs every check that a change must pass
     ///
     /// The steps run in the order of the list under --only, and end at the first that fails. The steps
-    /// examples and deny look at the workspace as a whole, whatever --package says.
+    /// examples and deny look at the workspace as a whole, whatever --package says. Nothing is left out:
+    /// a server that tests or examples need is installed with apt-get where it is missing.
     Ci(CiArgs),
 }
 

@@ -3,6 +3,7 @@
 use std::{
     ffi::OsStr,
     fmt::Write,
+    path::Path,
     process::{Command, ExitStatus},
     thread,
     time::{Duration, Instant},
@@ -106,8 +107,9 @@ fn announce(command: &Command) -> String {
     line
 }
 
-/// `command` as one would type it: changed variables, `cargo` without its path, arguments.
+/// `command` as one would type it: changed variables, the program without its path, arguments.
 fn shown(command: &Command) -> String {
+    let program = Path::new(command.get_program()).file_name().unwrap_or_default();
     let quote = |part: &OsStr| {
         let part = part.to_string_lossy();
         if part.is_empty() || part.contains(char::is_whitespace) {
@@ -120,7 +122,7 @@ fn shown(command: &Command) -> String {
         .get_envs()
         .filter_map(|(name, value)| Some(format!("{}={}", name.display(), quote(value?))));
     let arguments = command.get_args().map(quote);
-    variables.chain(["cargo".to_owned()]).chain(arguments).collect::<Vec<_>>().join(" ")
+    variables.chain([quote(program)]).chain(arguments).collect::<Vec<_>>().join(" ")
 }
 
 fn summary(outcomes: &[Outcome], total: Duration) -> String {

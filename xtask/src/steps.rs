@@ -11,6 +11,7 @@ use cargo_metadata::{Package, Target};
 use crate::{
     metadata::{EXAMPLES, Project, feature_sets},
     model::{self, Plan},
+    needs::{self, Needy},
     run,
 };
 
@@ -41,7 +42,11 @@ pub(crate) const CI: &[Step] = &[
         about: "no warnings with each feature of each crate alone, none and all",
         run: features,
     },
-    Step { name: "test", about: "what `cargo xtask test` runs", run: test },
+    Step {
+        name: "test",
+        about: "what `cargo xtask test` runs, and nothing left out",
+        run: all_tests,
+    },
     Step { name: "model", about: "what `cargo xtask check` runs", run: models },
     Step { name: "docs", about: "the documentation builds without warnings", run: docs },
     Step { name: "examples", about: "every example runs to its end", run: examples },
@@ -89,8 +94,21 @@ impl Job {
 
     /// Whether there is code in documentation to run: cargo does that for libraries alone.
     fn has_library(&self) -> bool {
-        let mut selected = self.project.packages().filter(|p| self.selects(&p.name));
-        selected.any(|p| p.targets.iter().any(Target::is_lib))
+        self.selected().any(|p| p.targets.iter().any(Target::is_lib))
+    }
+
+    fn selected(&self) -> impl Iterator<Item = &Package> {
+        self.project.packages().filter(|p| self.selects(&p.name))
+    }
+
+    /// The selected packages' tests that need something installed.
+    fn needy_tests(&self) -> Result<Vec<Needy>> {
+        let needy: Vec<_> = self.selected().map(needs::of).collect::<Result<_>>()?;
+        let is_test = |n: &Needy| {
+            let targets = self.selected().filter(|p| *p.name == n.package).flat_map(|p| &p.targets);
+            targets.into_iter().any(|t| t.test && t.name == n.target)
+        };
+        Ok(needy.into_iter().flatten().filter(is_test).collect())
     }
 
     /// The selected packages that have tests for a model checker.
@@ -133,9 +151,19 @@ impl Job {
 
 // === the steps ===
 
-/// Runs all tests, and the code in the documentation.
+/// Runs all tests, and the code in the documentation; in the end it says which tests were left out.
 pub(crate) fn test(job: &Job) -> Result<()> {
-    run::all(TEST.iter(), job, false)
+    let result = run::all(TEST.iter(), job, false);
+    for needy in job.needy_tests()?.iter().filter(|n| n.is_left_out()) {
+        println!("{needy}");
+    }
+    result
+}
+
+/// Runs all tests, and leaves none out.
+fn all_tests(job: &Job) -> Result<()> {
+    needs::provide(&job.needy_tests()?)?;
+    test(job)
 }
 
 fn fmt(job: &Job) -> Result<()> {
@@ -160,8 +188,51 @@ fn features(job: &Job) -> Result<()> {
     Ok(())
 }
 
+/// Cargo can leave out packages, and not targets: packages with tests to be left out get a command of their own, which
+/// lists the others.
 fn tests(job: &Job) -> Result<()> {
-    cargo_test(job, "--tests")
+    let mut left_out = job.needy_tests()?;
+    left_out.retain(Needy::is_left_out);
+    if left_out.is_empty() {
+        return cargo_test(job, job.cargo_on_selected("test").arg("--tests"));
+    }
+    let (partly, whole): (Vec<_>, Vec<_>) =
+        job.selected().partition(|p| left_out.iter().any(|n| n.package == *p.name));
+    let mut commands = Vec::new();
+    if !whole.is_empty() {
+        let mut cargo = job.cargo("test");
+        cargo.args(whole.iter().flat_map(|p| ["--package", &p.name])).arg("--tests");
+        commands.push(cargo);
+    }
+    for package in partly {
+        let out =
+            |t: &Target| left_out.iter().any(|n| n.package == *package.name && n.target == t.name);
+        let rest: Vec<_> = package.targets.iter().filter(|t| t.test && !out(t)).collect();
+        if !rest.is_empty() {
+            let mut cargo = job.cargo("test");
+            cargo.args(["--package", &package.name]).args(rest.into_iter().flat_map(chosen));
+            commands.push(cargo);
+        }
+    }
+    // All of them, also when the first one fails, as with a single command.
+    let results: Vec<_> = commands.iter_mut().map(|cargo| cargo_test(job, cargo)).collect();
+    results.into_iter().collect()
+}
+
+/// The arguments with which cargo chooses `target` of a package.
+fn chosen(target: &Target) -> Vec<&str> {
+    let kind = if target.is_test() {
+        "--test"
+    } else if target.is_example() {
+        "--example"
+    } else if target.is_bin() {
+        "--bin"
+    } else if target.is_bench() {
+        "--bench"
+    } else {
+        return vec!["--lib"];
+    };
+    vec![kind, &target.name]
 }
 
 fn doctests(job: &Job) -> Result<()> {
@@ -169,16 +240,15 @@ fn doctests(job: &Job) -> Result<()> {
         println!("no library among the selected packages");
         return Ok(());
     }
-    cargo_test(job, "--doc")
+    cargo_test(job, job.cargo_on_selected("test").arg("--doc"))
 }
 
-fn cargo_test(job: &Job, kind: &str) -> Result<()> {
-    let mut cargo = job.cargo_on_selected("test");
-    cargo.args(["--all-features", "--no-fail-fast", kind]);
+fn cargo_test(job: &Job, cargo: &mut Command) -> Result<()> {
+    cargo.args(["--all-features", "--no-fail-fast"]);
     if !job.test_args.is_empty() {
         cargo.arg("--").args(&job.test_args);
     }
-    run::command(&mut cargo)
+    run::command(cargo)
 }
 
 fn models(job: &Job) -> Result<()> {
@@ -193,6 +263,7 @@ fn docs(job: &Job) -> Result<()> {
 fn examples(job: &Job) -> Result<()> {
     let examples = job.project.examples()?;
     ensure!(!examples.is_empty(), "{EXAMPLES} has no examples");
+    needs::provide(&needs::of(job.project.package(EXAMPLES)?)?)?;
     // Built beforehand, so that the limit is on the run alone.
     run::command(job.cargo("build").args(["--release", "--package", EXAMPLES, "--examples"]))?;
     for example in examples {

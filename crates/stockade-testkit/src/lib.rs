@@ -7,6 +7,8 @@
 //!   what was seen.
 //! - [`Probe`]: a mock service for tests of one's own. A [`Request`] says how its call goes, and the
 //!   probe says what the layer did with it.
+//! - `servers`, behind the feature of that name: a PostgreSQL or a Redis of one's own, to be killed and started
+//!   again.
 //!
 //! It does not test what a layer is for: that is the business of the layer's own tests. It knows no layer,
 //! and looks only at what can be seen from outside and from the probe inside, so it takes stacks,
@@ -70,6 +72,8 @@ mod future;
 mod probe;
 mod report;
 mod request;
+#[cfg(all(unix, feature = "servers"))]
+pub mod servers;
 mod stage;
 mod state;
 mod watchdog;
