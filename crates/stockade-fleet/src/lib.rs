@@ -1,1 +1,13 @@
-//! Placeholder.
+//! The layers of stockade for a fleet of processes.
+
+#[cfg(feature = "redis")]
+mod fault;
+#[cfg(feature = "redis")]
+mod link;
+#[cfg(feature = "redis")]
+pub mod rate;
+
+#[cfg(feature = "redis")]
+pub use fault::{Fault, RedisError};
+#[cfg(feature = "redis")]
+pub use link::{Presence, Redis};
