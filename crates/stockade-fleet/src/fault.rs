@@ -87,6 +87,11 @@ impl RedisError {
         &self.place
     }
 
+    /// The same, with the key that it is about.
+    pub(crate) fn with_key(self, key: &str) -> Self {
+        if self.is_about_a_key() { Self { said: format!("`{key}`"), ..self } } else { self }
+    }
+
     /// Whether it is about one key, and not about the Redis.
     pub(crate) fn is_about_a_key(&self) -> bool {
         self.fault == Fault::WrongType

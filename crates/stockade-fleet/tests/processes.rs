@@ -41,8 +41,7 @@ struct Plan {
     skew: bool,
 }
 
-const PLAN: Plan =
-    Plan { away: "closed", lease: 1, run: Duration::from_secs(4), skew: false };
+const PLAN: Plan = Plan { away: "closed", lease: 1, run: Duration::from_secs(4), skew: false };
 
 /// When each node's calls passed, by the one clock that is right.
 struct Passed(Vec<Vec<Duration>>);

@@ -40,7 +40,10 @@ async fn a_refusal_says_when_the_same_call_would_pass() {
     assert!(passes(&layer).await);
 
     let no = refusal(&layer).await;
-    assert_eq!((no.layer(), no.reason(), no.name()), ("rate", Reason::RateLimited, Some("geocoder")));
+    assert_eq!(
+        (no.layer(), no.reason(), no.name()),
+        ("rate", Reason::RateLimited, Some("geocoder"))
+    );
     let after = no.retry_after().unwrap();
     assert!(after > 200 * MS && after <= 300 * MS, "{after:?}");
 
@@ -216,7 +219,11 @@ async fn a_call_that_is_dropped_while_it_waits_leaves_its_token_to_the_next() {
     first.abort();
     second.await.unwrap().unwrap();
 
-    assert!(begin.elapsed() < 290 * MS, "it took the token that was on its way: {:?}", begin.elapsed());
+    assert!(
+        begin.elapsed() < 290 * MS,
+        "it took the token that was on its way: {:?}",
+        begin.elapsed()
+    );
 }
 
 #[tokio::test]
@@ -256,7 +263,9 @@ async fn while_it_is_away_calls_pass_or_not_as_was_chosen_and_the_way_back_is_fo
             sleep(10 * MS).await;
         }
     };
-    timeout(Duration::from_secs(5), back).await.expect("it is back within the longest time between probes");
+    timeout(Duration::from_secs(5), back)
+        .await
+        .expect("it is back within the longest time between probes");
     assert_eq!(redis.presence(), Presence::Here);
     // The server has lost all buckets, and is told of this one by who knows it.
     let no = refusal(&open).await;
@@ -324,5 +333,8 @@ async fn what_is_given_as_a_share_is_paid_back_when_a_redis_returns_that_has_kep
     }
 
     assert!(!layer.handle().is_alone());
-    assert!(passed <= 18, "the bucket has filled up meanwhile, and is not given out again: {passed}");
+    assert!(
+        passed <= 18,
+        "the bucket has filled up meanwhile, and is not given out again: {passed}"
+    );
 }

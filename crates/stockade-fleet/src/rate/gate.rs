@@ -318,7 +318,8 @@ impl Gate {
                 let most = self.patience_of(head, now).min(rules.quota.horizon());
                 let debt = u32::try_from(line.debt).unwrap_or(u32::MAX).min(rules.quota.burst);
                 let oldest = line.queue.iter().nth(line.judged);
-                let held = oldest.map_or(Duration::ZERO, |c| now.saturating_duration_since(c.since));
+                let held =
+                    oldest.map_or(Duration::ZERO, |c| now.saturating_duration_since(c.since));
                 let within = self.office.redis.budget().saturating_sub(held);
                 let ahead = line.told.map_or(0, |(at, ahead)| {
                     let since = now.saturating_duration_since(at).as_nanos();
@@ -473,7 +474,7 @@ impl Errand {
         let question = redis.ask(within, async |connection| {
             bucket::ask(script, connection, key, rules.quota, ask).await
         });
-        let answer = question.await;
+        let answer = question.await.map_err(|error| error.with_key(key));
         match &answer {
             Ok(_) => status.shared(redis.place()),
             Err(error) => status.alone(error),
