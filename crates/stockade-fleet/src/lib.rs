@@ -2,6 +2,8 @@
 
 #[cfg(feature = "redis")]
 mod fault;
+#[cfg(feature = "apalis")]
+pub mod jobs;
 #[cfg(feature = "redis")]
 mod link;
 #[cfg(feature = "redis")]
