@@ -62,7 +62,7 @@ impl Tally {
 async fn ten_jobs_through_a_stack_that_refuses_are_all_done_and_the_worker_returns() {
     let (storage, queue) = jobs::memory();
     for job in 0..10_u32 {
-        queue.push(job).await.unwrap();
+        queue.push(job).unwrap();
     }
     let worker = WorkerContext::new("worker");
     let tally = Tally::new(10, &worker);
@@ -83,6 +83,33 @@ async fn ten_jobs_through_a_stack_that_refuses_are_all_done_and_the_worker_retur
 
     assert_eq!(tally.sorted(), (0..10).collect::<Vec<_>>());
     assert!(begin.elapsed() >= Duration::from_secs(9), "one a second");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_threads_that_send_jobs_back_at_once_lose_none() {
+    const JOBS: u32 = 500;
+    let (storage, queue) = jobs::memory();
+    for job in 0..JOBS {
+        queue.push(job).unwrap();
+    }
+    let worker = WorkerContext::new("worker");
+    let tally = Tally::new(JOBS as usize, &worker);
+    let counts = tally.clone();
+    let refused = Arc::new(Mutex::new(std::collections::HashSet::new()));
+    let stack = service_fn(move |job: u32| {
+        let first = refused.lock().unwrap().insert(job);
+        if first {
+            let no = Rejected::new(&"rate", Reason::RateLimited);
+            return std::future::ready(Err(no.with_retry_after(Duration::from_millis(1)).into()));
+        }
+        counts.count(job);
+        std::future::ready(Ok::<_, BoxError>(()))
+    });
+    let pool = Pool::builder().workers(8).queue(8).build(stack);
+    let service = JobsLayer::new(move |job, after| queue.requeue(job, after)).layer(pool);
+    let ran = WorkerBuilder::new(&worker).backend(storage).build(service).run();
+    timeout(Duration::from_secs(30), ran).await.expect("the worker returns").unwrap();
+    assert_eq!(tally.sorted(), (0..JOBS).collect::<Vec<_>>());
 }
 
 /// Is not ready every other time, by an error.
@@ -112,7 +139,7 @@ impl Service<u32> for Shaky {
 async fn an_error_of_readiness_is_one_jobs_and_does_not_end_the_worker() {
     let (storage, queue) = jobs::memory();
     for job in 0..10_u32 {
-        queue.push(job).await.unwrap();
+        queue.push(job).unwrap();
     }
     let worker = WorkerContext::new("worker");
     let tally = Tally::new(5, &worker);
@@ -137,7 +164,7 @@ async fn an_error_of_readiness_is_one_jobs_and_does_not_end_the_worker() {
 async fn jobs_of_a_drained_pool_go_back_to_the_queue_and_another_worker_does_them() {
     let (storage, queue) = jobs::memory();
     for job in 0..10_u32 {
-        queue.push(job).await.unwrap();
+        queue.push(job).unwrap();
     }
     let first = WorkerContext::new("first");
     let ran = Arc::new(Mutex::new(Vec::new()));
@@ -180,7 +207,7 @@ async fn jobs_of_a_drained_pool_go_back_to_the_queue_and_another_worker_does_the
 
     let (storage, queue) = jobs::memory();
     for job in &handed_back {
-        queue.push(*job).await.unwrap();
+        queue.push(*job).unwrap();
     }
     let second = WorkerContext::new("second");
     let tally = Tally::new(handed_back.len(), &second);

@@ -1,32 +1,36 @@
 //! A queue in memory, which gets jobs back.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Ready, future::ready, sync::Arc, time::Duration};
 
 use apalis_core::{
     backend::memory::{MemorySink, MemoryStorage},
     error::BoxDynError,
-    task::Task,
+    task::{
+        Task,
+        task_id::{RandomId, TaskId},
+    },
 };
-use futures_channel::mpsc;
+use futures_channel::mpsc::{self, UnboundedSender};
 use futures_util::{SinkExt, StreamExt, lock::Mutex};
 use tokio::time::sleep;
 
 use super::again;
 
-/// The way into a queue in memory. Clones lead into the same one.
+/// The way into a queue in memory. Clones lead into the same one, and may be used by many threads at once, which the
+/// sink of the backend itself does not bear. Idempotency keys mean nothing to it.
 #[derive(Debug)]
 pub struct MemoryQueue<Args> {
-    sink: MemorySink<Args>,
+    sender: UnboundedSender<Task<Args>>,
 }
 
-/// The in-memory backend of apalis, and the way into its queue, which that alone does not give away.
+/// The in-memory backend of apalis, and the way into its queue.
 ///
 /// Nothing of it survives the process: it is for tests, and for trying things out.
 pub fn memory<Args: Send + 'static>() -> (MemoryStorage<Args>, MemoryQueue<Args>) {
     let (sender, receiver) = mpsc::unbounded();
-    let sender = sender.sink_map_err(Into::into);
-    let sink = MemorySink::new(Arc::new(Mutex::new(Box::new(sender))));
-    (MemoryStorage::new_with(sink.clone(), receiver.boxed()), MemoryQueue { sink })
+    let sink = sender.clone().sink_map_err(Into::into);
+    let sink = MemorySink::new(Arc::new(Mutex::new(Box::new(sink))));
+    (MemoryStorage::new_with(sink, receiver.boxed()), MemoryQueue { sender })
 }
 
 // === impl MemoryQueue ===
@@ -37,8 +41,8 @@ impl<Args: Send + 'static> MemoryQueue<Args> {
     /// # Errors
     ///
     /// When the backend is gone.
-    pub async fn push(&self, args: Args) -> Result<(), BoxDynError> {
-        self.push_task(Task::new(args)).await
+    pub fn push(&self, args: Args) -> Result<(), BoxDynError> {
+        self.push_task(Task::new(args))
     }
 
     /// The same, for a job that has more to it, such as a [`Due`](super::Due).
@@ -46,8 +50,10 @@ impl<Args: Send + 'static> MemoryQueue<Args> {
     /// # Errors
     ///
     /// When the backend is gone.
-    pub async fn push_task(&self, job: Task<Args>) -> Result<(), BoxDynError> {
-        Ok(self.sink.clone().send(job).await?)
+    pub fn push_task(&self, job: Task<Args>) -> Result<(), BoxDynError> {
+        let id = TaskId::from_string(RandomId::default());
+        let job = job.into_builder().task_id(id).build();
+        self.sender.unbounded_send(job).map_err(|_| "the backend is gone".into())
     }
 
     /// Puts a job back, for [`JobsLayer::new`](super::JobsLayer::new). It waits in a task of its own, because the
@@ -56,23 +62,22 @@ impl<Args: Send + 'static> MemoryQueue<Args> {
     /// # Errors
     ///
     /// When the backend is gone already.
-    pub fn requeue(
-        &self,
-        job: Task<Args>,
-        after: Duration,
-    ) -> std::future::Ready<Result<(), BoxDynError>> {
-        let mut sink = self.sink.clone();
+    pub fn requeue(&self, job: Task<Args>, after: Duration) -> Ready<Result<(), BoxDynError>> {
+        if self.sender.is_closed() {
+            return ready(Err("the backend is gone".into()));
+        }
+        let queue = self.clone();
         tokio::spawn(async move {
             sleep(after).await;
             // It fails when the backend is gone, and all its jobs are.
-            let _ = sink.send(again(job, Duration::ZERO)).await;
+            let _ = queue.push_task(again(job, Duration::ZERO));
         });
-        std::future::ready(Ok(()))
+        ready(Ok(()))
     }
 }
 
 impl<Args> Clone for MemoryQueue<Args> {
     fn clone(&self) -> Self {
-        Self { sink: self.sink.clone() }
+        Self { sender: self.sender.clone() }
     }
 }

@@ -33,7 +33,7 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let (storage, queue) = jobs::memory();
-//! queue.push(7_u32).await?;
+//! queue.push(7_u32)?;
 //!
 //! let worker = WorkerContext::new("resizer");
 //! let stop = worker.clone();
