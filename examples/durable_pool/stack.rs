@@ -23,7 +23,7 @@ where
         .layer(TimeoutLayer::new(Duration::from_secs(10)))
         .layer(RetryLayer::new(2).classify(patience))
         .layer(BreakerLayer::new().window(breaker::Window::calls(20)))
-        .layer(RateLayer::per_second(40).burst(4).max_wait(Duration::from_millis(50)))
+        .layer(RateLayer::per_second(40).burst(4).max_wait(Duration::from_millis(20)))
         .layer(LimitLayer::new(4))
         .service(service_fn(work));
     Pool::builder().workers(4).queue(4).name("durable").build(stack)

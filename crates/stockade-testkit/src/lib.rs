@@ -7,6 +7,8 @@
 //!   what was seen.
 //! - [`Probe`]: a mock service for tests of one's own. A [`Request`] says how its call goes, and the
 //!   probe says what the layer did with it.
+//! - `proxy`, behind the feature of that name: a TCP proxy that delays, stalls, cuts, garbles, throttles or refuses,
+//!   for tests of real clients against real servers.
 //! - `servers`, behind the feature of that name: a PostgreSQL or a Redis of one's own, to be killed and started
 //!   again.
 //!
@@ -70,6 +72,8 @@ mod error;
 mod flight;
 mod future;
 mod probe;
+#[cfg(feature = "proxy")]
+pub mod proxy;
 mod report;
 mod request;
 #[cfg(all(unix, feature = "servers"))]

@@ -2,7 +2,12 @@
 
 use std::{io, net::SocketAddr, path::Path, time::Duration};
 
-use tokio::{net::TcpStream, process::Command, time::timeout};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    process::Command,
+    time::timeout,
+};
 
 use super::ServerError;
 
@@ -51,11 +56,15 @@ impl Engine {
     /// Whether the server takes clients, by its own protocol: an open port alone says too little.
     pub(super) async fn is_ready(&self, address: SocketAddr) -> bool {
         let greeting = async {
-            let stream = TcpStream::connect(address).await?;
-            match self {
-                Self::Postgres(_) => super::postgres::greet(stream).await,
-                Self::Redis(_) => super::redis::greet(stream).await,
-            }
+            let mut stream = TcpStream::connect(address).await?;
+            let ready = match self {
+                Self::Postgres(_) => super::postgres::greet(&mut stream).await?,
+                Self::Redis(_) => super::redis::greet(&mut stream).await?,
+            };
+            // Whoever comes next may need the place that this connection takes.
+            stream.shutdown().await?;
+            stream.read_to_end(&mut Vec::new()).await?;
+            Ok(ready)
         };
         let greeted: Result<io::Result<bool>, _> = timeout(GREETING, greeting).await;
         matches!(greeted, Ok(Ok(true)))

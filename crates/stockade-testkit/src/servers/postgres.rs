@@ -163,7 +163,7 @@ fn numbers(accounts: &str, name: &str) -> Option<(u32, u32)> {
 
 /// Asks to start a session: a server that starts up or shuts down answers with an error, one that is ready with
 /// the kind of authentication it wants.
-pub(super) async fn greet(mut stream: TcpStream) -> io::Result<bool> {
+pub(super) async fn greet(stream: &mut TcpStream) -> io::Result<bool> {
     const VERSION_3: u32 = 3 << 16;
     let mut message = vec![0; 4];
     message.extend_from_slice(&VERSION_3.to_be_bytes());

@@ -79,7 +79,7 @@ impl Redis {
 }
 
 /// A server that loads its data says so in place of the pong; one with a password asks for it, and is ready.
-pub(super) async fn greet(mut stream: TcpStream) -> io::Result<bool> {
+pub(super) async fn greet(stream: &mut TcpStream) -> io::Result<bool> {
     stream.write_all(b"PING\r\n").await?;
     let mut answer = [0; 7];
     stream.read_exact(&mut answer).await?;

@@ -1,0 +1,103 @@
+//! What is wrong, and what to do about it, in the words of an operator.
+
+#[cfg(feature = "redis")]
+mod redis;
+#[cfg(any(feature = "sqlx", feature = "tokio-postgres"))]
+mod sql;
+
+use std::{error::Error as StdError, io};
+
+use crate::judge::find;
+
+/// What is wrong, and what to do.
+pub(crate) type Advice = (&'static str, &'static str);
+
+const REFUSED: Advice = ("connection refused", "check the port, and that the server runs");
+const UNREACHABLE: Advice = ("not reachable", "check the address and the network");
+const LATE: Advice =
+    ("no answer in time", "check the address and the network, or allow it more time");
+const LOST: Advice =
+    ("connection lost", "the server may be restarting; the call may have had an effect");
+#[cfg(any(feature = "connect", feature = "reqwest"))]
+const NO_CONNECTION: Advice =
+    ("no connection in time", "check the address, the network, and what is between");
+#[cfg(any(feature = "redis", feature = "sqlx", feature = "tokio-postgres"))]
+const CREDENTIALS: Advice =
+    ("the server knows no such user and password", "check them, and who may come from where");
+#[cfg(any(feature = "hyper-util", feature = "reqwest"))]
+const NONSENSE: Advice =
+    ("the answer is no HTTP", "check that an HTTP server listens at this port, and the scheme");
+
+/// What `error` says on its own, whatever its sources are.
+pub(crate) fn advice(error: &(dyn StdError + 'static)) -> Option<Advice> {
+    #[cfg(feature = "reqwest")]
+    if let Some(advice) = find(error).and_then(of_reqwest) {
+        return Some(advice);
+    }
+    #[cfg(any(feature = "hyper-util", feature = "reqwest"))]
+    if let Some(advice) = find(error).and_then(of_hyper) {
+        return Some(advice);
+    }
+    #[cfg(feature = "redis")]
+    if let Some(advice) = find(error).and_then(redis::advice) {
+        return Some(advice);
+    }
+    #[cfg(feature = "sqlx")]
+    if let Some(advice) = find(error).and_then(sql::of_sqlx) {
+        return Some(advice);
+    }
+    #[cfg(feature = "tokio-postgres")]
+    if let Some(advice) = find(error).and_then(sql::of_tokio_postgres) {
+        return Some(advice);
+    }
+    #[cfg(feature = "connect")]
+    if error.is::<crate::connect::NoConnection>() {
+        return Some(NO_CONNECTION);
+    }
+    find(error).and_then(of_io)
+}
+
+fn of_io(error: &io::Error) -> Option<Advice> {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Some(REFUSED),
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Some(UNREACHABLE),
+        io::ErrorKind::TimedOut => Some(LATE),
+        io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::UnexpectedEof => Some(LOST),
+        _ => None,
+    }
+}
+
+#[cfg(any(feature = "hyper-util", feature = "reqwest"))]
+fn of_hyper(error: &hyper::Error) -> Option<Advice> {
+    if error.is_parse() {
+        Some(NONSENSE)
+    } else if error.is_incomplete_message() {
+        Some(LOST)
+    } else if error.is_timeout() {
+        Some(LATE)
+    } else {
+        None
+    }
+}
+
+#[cfg(feature = "reqwest")]
+fn of_reqwest(error: &reqwest::Error) -> Option<Advice> {
+    if error.is_builder() {
+        Some(("the request could not be built", "check the URL: http://host:port/path"))
+    } else if error.is_redirect() {
+        Some(("redirected too often", "check the URL, and where the server sends it"))
+    } else if error.is_status() {
+        Some(("refused by the server", "check the request, and its credentials"))
+    } else if error.is_dns() {
+        Some(("no such host", "check the name"))
+    } else if error.is_connect() && error.is_timeout() {
+        Some(NO_CONNECTION)
+    } else if error.is_timeout() {
+        Some(LATE)
+    } else {
+        None
+    }
+}

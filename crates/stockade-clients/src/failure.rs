@@ -1,0 +1,159 @@
+//! A client's error, with a message that names the host and says what to do.
+
+use std::{error::Error as StdError, fmt};
+
+use crate::{advice::advice, judge::chain};
+
+/// A client's error, whose message names the host, what is wrong and what to do about it, and no credentials.
+///
+/// Clients' own messages tend to say "error sending request" and leave the rest to their sources, or to show
+/// the whole URL with the password in it. Wrap the error right above the client:
+/// `Failure::of` takes reqwest's, which knows its URL, and [`Failure::at`] any other. Classifiers judge it
+/// as they judge the error in it, which is its source.
+///
+/// # Example
+///
+/// ```
+/// use std::io;
+/// use stockade_clients::Failure;
+///
+/// let error = io::Error::from(io::ErrorKind::ConnectionRefused);
+/// let failure = Failure::at("https://me:hunter2@db.example:8443/orders?key=1", error);
+/// assert_eq!(
+///     failure.to_string(),
+///     "db.example:8443: connection refused; check the port, and that the server runs",
+/// );
+/// ```
+#[derive(Clone, Debug)]
+pub struct Failure<E> {
+    host: Option<Box<str>>,
+    error: E,
+}
+
+// === impl Failure ===
+
+impl<E: StdError + 'static> Failure<E> {
+    /// `error` of a call to the server at `address`, a URL or `host:port`, of which only that is kept.
+    ///
+    /// Where it cannot be told for sure what in it is the host and what a password, none is kept.
+    pub fn at(address: &str, error: E) -> Self {
+        Self { host: host(address).map(Box::from), error }
+    }
+
+    /// The server's host, and its port if the address has it.
+    pub fn host(&self) -> Option<&str> {
+        self.host.as_deref()
+    }
+
+    /// The client's error.
+    pub fn get_ref(&self) -> &E {
+        &self.error
+    }
+
+    /// The client's error.
+    pub fn into_inner(self) -> E {
+        self.error
+    }
+}
+
+#[cfg(feature = "reqwest")]
+impl Failure<reqwest::Error> {
+    /// `error`, which knows its URL, without the credentials, the query and the fragment of that.
+    pub fn of(mut error: reqwest::Error) -> Self {
+        if let Some(url) = error.url_mut() {
+            // They fail for URLs that cannot have any.
+            let _ = (url.set_username(""), url.set_password(None));
+            url.set_query(None);
+            url.set_fragment(None);
+        }
+        let host = error.url().and_then(|url| Some((url.host_str()?, url.port())));
+        let host = host.map(|(host, port)| match port {
+            Some(port) => format!("{host}:{port}").into(),
+            None => host.into(),
+        });
+        Self { host, error }
+    }
+}
+
+impl<E: StdError + 'static> fmt::Display for Failure<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(host) = &self.host {
+            write!(f, "{host}: ")?;
+        }
+        match chain(Some(&self.error)).find_map(advice) {
+            Some((what, todo)) => write!(f, "{what}; {todo}"),
+            // The innermost one: what is around it only says that there is one.
+            None => chain(Some(&self.error)).last().map_or(Ok(()), |root| write!(f, "{root}")),
+        }
+    }
+}
+
+impl<E: StdError + 'static> StdError for Failure<E> {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&self.error)
+    }
+}
+
+/// `host:port` or `host` of a URL, or of an address that is no more than that.
+fn host(address: &str) -> Option<&str> {
+    let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
+    let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
+    let (authority, beyond) = rest.split_at(end);
+    let host = match authority.rsplit_once('@') {
+        Some((_, host)) => host,
+        None => authority,
+    };
+    // With an `@` further on it may be the first part of a password that has a slash in it.
+    let doubtful = beyond.contains('@') && !authority.contains('@') && authority.contains(':');
+    let port = host.rsplit_once(':').map(|(_, port)| port);
+    let numeric =
+        port.is_none_or(|port| port.ends_with(']') || port.bytes().all(|b| b.is_ascii_digit()));
+    let plain = |c: char| c.is_alphanumeric() || "-._~:[]%".contains(c);
+    (!host.is_empty() && host.chars().all(plain) && numeric && !doubtful).then_some(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn of_an_address_only_host_and_port_are_kept() {
+        let rows = [
+            ("http://example.org", Some("example.org")),
+            ("http://example.org:80/a@b?c=d", None),
+            ("http://example.org/a@b?c=d", Some("example.org")),
+            ("https://me:pass@example.org:8443/x?key=1#f", Some("example.org:8443")),
+            ("postgres://me:p@ss@db:5432/app", Some("db:5432")),
+            ("postgres://me:p/ss@db:5432/app", None),
+            ("redis://:pass@[::1]:6379/0", Some("[::1]:6379")),
+            ("http://[::1]/", Some("[::1]")),
+            ("localhost:6379", Some("localhost:6379")),
+            ("host=db user=me password=pass", None),
+            ("me:pass", None),
+            ("sqlite:///tmp/a.db", None),
+            ("", None),
+        ];
+        for (address, expected) in rows {
+            assert_eq!(host(address), expected, "{address}");
+        }
+    }
+
+    #[test]
+    fn without_advice_the_innermost_error_speaks() {
+        let error = io::Error::other(io::Error::other("the disk is on fire"));
+        let failure = Failure::at("db:1", error);
+        assert_eq!(failure.to_string(), "db:1: the disk is on fire");
+        assert_eq!(failure.host(), Some("db:1"));
+        assert_eq!(failure.get_ref().kind(), io::ErrorKind::Other);
+    }
+
+    #[test]
+    fn the_error_is_the_source() {
+        let failure = Failure::at("", io::Error::from(io::ErrorKind::ConnectionReset));
+        assert!(failure.source().is_some_and(|source| source.is::<io::Error>()));
+        assert_eq!(failure.host(), None);
+        assert_eq!(failure.into_inner().kind(), io::ErrorKind::ConnectionReset);
+    }
+}

@@ -1,0 +1,81 @@
+//! What became of a call that failed: what the classifiers for databases tell apart, and what follows.
+
+use stockade_core::Class;
+
+/// What became of a call that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It was wrong, and would be again.
+    Wrong,
+    /// It never began.
+    Unsent,
+    /// It began, and all of it was undone.
+    Undone,
+    /// Nobody said how it ended, or the server is to blame.
+    Lost,
+    /// The server itself says that it does not know how it ended.
+    #[cfg(any(feature = "sqlx", feature = "tokio-postgres"))]
+    Unknown,
+    /// There is more to do than can be done.
+    Crowded,
+}
+
+// === impl Fate ===
+
+impl Fate {
+    /// With `gated`, the retry layer was told which requests may be repeated, and asks that for what is `Transient`.
+    pub(crate) const fn class(self, gated: bool) -> Class {
+        match (self, gated) {
+            (Self::Wrong, _) => Class::Permanent,
+            (Self::Unsent, _) | (Self::Undone, true) => Class::Unsent { after: None },
+            (Self::Lost, _) | (Self::Undone, false) => Class::Transient { after: None },
+            (Self::Crowded, _) => Class::Overload { after: None },
+            #[cfg(any(feature = "sqlx", feature = "tokio-postgres"))]
+            (Self::Unknown, false) => Class::Permanent,
+            #[cfg(any(feature = "sqlx", feature = "tokio-postgres"))]
+            (Self::Unknown, true) => Class::Transient { after: None },
+        }
+    }
+}
+
+/// A classifier that knows one client's errors, given what it says of one of them.
+macro_rules! classifier {
+    ($(#[$docs:meta])* $name:ident, $fate:path) => {
+        $(#[$docs])*
+        #[derive(Clone, Copy, Debug, Default)]
+        pub struct $name {
+            gated: bool,
+        }
+
+        // === impl classifier ===
+
+        impl $name {
+            /// Judges as the table says in its first column.
+            pub const fn new() -> Self {
+                Self { gated: false }
+            }
+
+            /// Judges as the table says in its second column, for a retry layer that was told with `idempotent`
+            /// which requests may be repeated: what has had no effect for certain is repeated whatever the
+            /// request, and what may have had one only if the request may.
+            #[must_use]
+            pub const fn gated(mut self) -> Self {
+                self.gated = true;
+                self
+            }
+        }
+
+        impl<T, E: $crate::Cause> stockade_core::Classify<T, E> for $name {
+            fn classify(&self, result: Result<&T, &E>) -> stockade_core::Class {
+                let Err(error) = result else { return stockade_core::Class::Success };
+                $crate::judge::error(error, |error| {
+                    let late = error.is::<$crate::NoConnection>();
+                    let fate = if late { $crate::fate::Fate::Unsent } else { $fate(error)? };
+                    Some(fate.class(self.gated))
+                })
+            }
+        }
+    };
+}
+
+pub(crate) use classifier;

@@ -1,0 +1,58 @@
+//! gRPC through tonic: what a status means, and how to copy a request.
+//!
+//! [`Grpc`] judges the results of calls that end in a `tonic::Status`, and those of a `Channel`, whose response
+//! is an `http::Response` that has the status in its headers if the call failed at once.
+//!
+//! | what came of the call | class |
+//! |---|---|
+//! | an answer, or `OK` | `Success` |
+//! | `RESOURCE_EXHAUSTED` | `Overload`, with the server's hint |
+//! | `UNAVAILABLE` because no connection could be made | `Unsent` |
+//! | `UNAVAILABLE` otherwise: the call may have been on its way | `Transient`, with the server's hint |
+//! | `DEADLINE_EXCEEDED`, `UNKNOWN`, `INTERNAL` | `Transient`, with the server's hint |
+//! | `ABORTED`, by a conflict with others: a repetition makes sense if the call is all that has to be done anew | `Transient`, with the server's hint |
+//! | `CANCELLED`, which tonic also says for its own time-outs and for broken connections | `Transient`, with the server's hint |
+//! | `INVALID_ARGUMENT`, `NOT_FOUND`, `ALREADY_EXISTS`, `PERMISSION_DENIED`, `UNAUTHENTICATED`, `FAILED_PRECONDITION`, `OUT_OF_RANGE`, `UNIMPLEMENTED`, `DATA_LOSS` | `Permanent` |
+//! | any status with a `grpc-retry-pushback-ms` that is negative or no number: the server asks not to be asked again | `Permanent` |
+//! | no connection could be made (`ConnectError`, or refused) | `Unsent` |
+//! | any other error of the transport | `Transient` |
+//! | a layer inside refused or ended it | by [`DefaultClassify`](stockade_core::DefaultClassify) |
+//!
+//! The hint is what `grpc-retry-pushback-ms` says in the metadata, and otherwise the delay of a
+//! `google.rpc.RetryInfo` among the details of a `tonic::Status`. It is cut to
+//! [`MAX_RETRY_AFTER`](crate::MAX_RETRY_AFTER), unless [told otherwise](Grpc::max_retry_after).
+//!
+//! # Where to put the layers
+//!
+//! Around the calls, where a request is a message that can be copied and a status is an error:
+//!
+//! ```
+//! use stockade_clients::grpc::{self, Grpc};
+//! use stockade_core::Error;
+//! use stockade_retry::RetryLayer;
+//! use tonic::{Request, Response, Status};
+//! use tower::ServiceBuilder;
+//!
+//! // What a generated client does.
+//! async fn say_hello(name: Request<String>) -> Result<Response<String>, Status> {
+//!     Ok(Response::new(format!("hello {}", name.into_inner())))
+//! }
+//!
+//! let retry = RetryLayer::new(3)
+//!     .classify(Grpc::new())
+//!     .idempotent(|_: &Request<String>| true)
+//!     .clone_request(grpc::clone_request::<String>);
+//! let client =
+//!     ServiceBuilder::new().layer(retry).map_err(Error::Service).service_fn(say_hello);
+//! # fn check(_: &impl tower::Service<Request<String>>) {}
+//! # check(&client);
+//! ```
+//!
+//! Layers around a `Channel` see requests as streams, which cannot be repeated, and of the statuses only those
+//! that come in place of an answer: a breaker or a limit does well there, a retry does not. A refusal there comes
+//! out of a generated client as a status of `UNKNOWN` and is still known as a refusal further out.
+
+mod classify;
+mod hint;
+
+pub use classify::{Grpc, Reply, clone_request};

@@ -1,0 +1,263 @@
+//! The classifier.
+
+use std::{error::Error as StdError, time::Duration};
+
+use http::HeaderMap;
+use stockade_core::{Class, Classify};
+use tonic::{Code, ConnectError, Request, Response, Status};
+
+use super::hint::Hint;
+use crate::{Cause, MAX_RETRY_AFTER, judge};
+
+/// Judges the results of gRPC calls, for `RetryLayer::classify` and `BreakerLayer::classify`.
+///
+/// What it makes of which result is in the table on the [module's](super) page, with an example.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grpc {
+    max_retry_after: Duration,
+}
+
+/// The answer to a gRPC call, in which there may be the status of one that failed.
+///
+/// Implement it for a response type of your own to have [`Grpc`] judge it.
+pub trait Reply {
+    /// The headers that may have a `grpc-status`, if that is where it is.
+    fn status_headers(&self) -> Option<&HeaderMap>;
+}
+
+// === impl Grpc ===
+
+impl Grpc {
+    /// With hints of up to [`MAX_RETRY_AFTER`].
+    pub const fn new() -> Self {
+        Self { max_retry_after: MAX_RETRY_AFTER }
+    }
+
+    /// Cuts longer hints to this.
+    #[must_use]
+    pub const fn max_retry_after(mut self, max: Duration) -> Self {
+        self.max_retry_after = max;
+        self
+    }
+
+    fn reply(self, reply: &impl Reply) -> Class {
+        let Some(headers) = reply.status_headers() else { return Class::Success };
+        match headers.get("grpc-status") {
+            Some(code) => self.class(Code::from_bytes(code.as_bytes()), Hint::of_headers(headers)),
+            None => Class::Success,
+        }
+    }
+
+    fn failure(self, error: &(dyn StdError + 'static)) -> Option<Class> {
+        if let Some(status) = judge::find::<Status>(error) {
+            let unsent = judge::chain(status.source()).find_map(unsent);
+            return Some(
+                unsent.unwrap_or_else(|| self.class(status.code(), Hint::of_status(status))),
+            );
+        }
+        unsent(error)
+    }
+
+    fn class(self, code: Code, hint: Hint) -> Class {
+        let after = match hint {
+            _ if code == Code::Ok => return Class::Success,
+            Hint::Never => return Class::Permanent,
+            Hint::After(after) => Some(after.min(self.max_retry_after)),
+            Hint::None => None,
+        };
+        match code {
+            Code::Ok => Class::Success,
+            Code::ResourceExhausted => Class::Overload { after },
+            Code::Unavailable
+            | Code::DeadlineExceeded
+            | Code::Unknown
+            | Code::Internal
+            | Code::Aborted
+            | Code::Cancelled => Class::Transient { after },
+            Code::InvalidArgument
+            | Code::NotFound
+            | Code::AlreadyExists
+            | Code::PermissionDenied
+            | Code::Unauthenticated
+            | Code::FailedPrecondition
+            | Code::OutOfRange
+            | Code::Unimplemented
+            | Code::DataLoss => Class::Permanent,
+        }
+    }
+}
+
+impl Default for Grpc {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T: Reply, E: Cause> Classify<T, E> for Grpc {
+    fn classify(&self, result: Result<&T, &E>) -> Class {
+        match result {
+            Ok(reply) => self.reply(reply),
+            Err(error) => judge::error(error, |error| self.failure(error)),
+        }
+    }
+}
+
+fn unsent(error: &(dyn StdError + 'static)) -> Option<Class> {
+    match judge::find::<ConnectError>(error) {
+        Some(_) => Some(Class::Unsent { after: None }),
+        None => judge::refused(error),
+    }
+}
+
+// === impl Reply ===
+
+/// A call that failed is an error, so this is the answer of one that succeeded.
+impl<M> Reply for Response<M> {
+    fn status_headers(&self) -> Option<&HeaderMap> {
+        None
+    }
+}
+
+/// The answer of a `Channel`.
+impl<B> Reply for http::Response<B> {
+    fn status_headers(&self) -> Option<&HeaderMap> {
+        Some(self.headers())
+    }
+}
+
+/// A copy of a request with its metadata and extensions, for `RetryLayer::clone_request`. A stream of messages
+/// is not `Clone`, so it is not taken.
+pub fn clone_request<M: Clone>(request: &Request<M>) -> Option<Request<M>> {
+    let (metadata, extensions) = (request.metadata().clone(), request.extensions().clone());
+    Some(Request::from_parts(metadata, extensions, request.get_ref().clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io, sync::Arc};
+
+    use http::HeaderValue;
+    use stockade_core::{BoxError, Error, Reason, Rejected};
+    use tonic::metadata::MetadataMap;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// With a hint of a second in the metadata.
+    fn status(code: Code) -> Status {
+        let mut metadata = MetadataMap::new();
+        metadata.insert("grpc-retry-pushback-ms", "1000".parse().unwrap());
+        Status::with_metadata(code, "", metadata)
+    }
+
+    fn of_error<E: Cause>(error: E) -> Class {
+        Grpc::new().classify(Err::<&Response<()>, _>(&error))
+    }
+
+    fn of_reply(headers: &[(&'static str, &'static str)]) -> Class {
+        let mut reply = http::Response::new(());
+        for &(name, value) in headers {
+            reply.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        Grpc::new().classify(Ok::<_, &Error<io::Error>>(&reply))
+    }
+
+    #[test]
+    fn each_code_has_the_class_of_the_table() {
+        let after = Some(SECOND);
+        let (transient, overload) = (Class::Transient { after }, Class::Overload { after });
+        let expected = [
+            Class::Success,   // OK
+            transient,        // CANCELLED
+            transient,        // UNKNOWN
+            Class::Permanent, // INVALID_ARGUMENT
+            transient,        // DEADLINE_EXCEEDED
+            Class::Permanent, // NOT_FOUND
+            Class::Permanent, // ALREADY_EXISTS
+            Class::Permanent, // PERMISSION_DENIED
+            overload,         // RESOURCE_EXHAUSTED
+            Class::Permanent, // FAILED_PRECONDITION
+            transient,        // ABORTED
+            Class::Permanent, // OUT_OF_RANGE
+            Class::Permanent, // UNIMPLEMENTED
+            transient,        // INTERNAL
+            transient,        // UNAVAILABLE
+            Class::Permanent, // DATA_LOSS
+            Class::Permanent, // UNAUTHENTICATED
+        ];
+        for (code, expected) in (0..).zip(expected) {
+            let code = Code::from_i32(code);
+            assert_eq!(of_error(Error::Service(status(code))), expected, "{code:?}");
+            assert_eq!(of_error(BoxError::from(status(code))), expected, "{code:?}");
+            let boxed_whole = BoxError::from(Error::Service(status(code)));
+            assert_eq!(of_error(boxed_whole), expected, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_a_success_unless_its_headers_have_a_status() {
+        let ok = Grpc::new().classify(Ok::<_, &Error<Status>>(&Response::new(())));
+        assert_eq!(ok, Class::Success);
+        assert_eq!(of_reply(&[]), Class::Success);
+        assert_eq!(of_reply(&[("grpc-status", "0")]), Class::Success);
+        assert_eq!(of_reply(&[("grpc-status", "5")]), Class::Permanent);
+        assert_eq!(of_reply(&[("grpc-status", "14")]), Class::Transient { after: None });
+        let hinted = [("grpc-status", "8"), ("grpc-retry-pushback-ms", "1000")];
+        assert_eq!(of_reply(&hinted), Class::Overload { after: Some(SECOND) });
+        // Nonsense is UNKNOWN, and details that are no base64 are left alone.
+        let nonsense = [("grpc-status", "x"), ("grpc-status-details-bin", "%%")];
+        assert_eq!(of_reply(&nonsense), Class::Transient { after: None });
+    }
+
+    #[test]
+    fn a_server_that_wants_no_other_try_gets_none() {
+        let mut status = Status::unavailable("");
+        status.metadata_mut().insert("grpc-retry-pushback-ms", "-1".parse().unwrap());
+        assert_eq!(of_error(Error::Service(status)), Class::Permanent);
+    }
+
+    #[test]
+    fn unavailable_is_unsent_if_no_connection_could_be_made() {
+        let unavailable = |source: BoxError| {
+            let mut status = Status::unavailable("");
+            status.set_source(Arc::from(source));
+            of_error(Error::Service(status))
+        };
+        let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
+        let connect = ConnectError(io::Error::other("no such host").into());
+        assert_eq!(unavailable(connect.into()), Class::Unsent { after: None });
+        assert_eq!(unavailable(refused().into()), Class::Unsent { after: None });
+        assert_eq!(unavailable("reset".into()), Class::Transient { after: None });
+        assert_eq!(of_error(BoxError::from(refused())), Class::Unsent { after: None });
+    }
+
+    #[test]
+    fn the_hint_is_cut_to_the_cap() {
+        let after = Some(Duration::from_millis(20));
+        let grpc = Grpc::new().max_retry_after(Duration::from_millis(20));
+        let error = Error::Service(status(Code::ResourceExhausted));
+        let class = grpc.classify(Err::<&Response<()>, _>(&error));
+        assert_eq!(class, Class::Overload { after });
+    }
+
+    #[test]
+    fn a_refusal_by_a_layer_around_the_channel_is_known_in_the_status() {
+        let open = Rejected::new(&"breaker", Reason::Open).with_retry_after(SECOND);
+        let status = Status::from_error(BoxError::from(Error::<io::Error>::from(open)));
+        assert_eq!(status.code(), Code::Unknown);
+        let class = of_error(Error::Service(status));
+        assert_eq!(class, Class::Unsent { after: Some(SECOND) });
+        assert_eq!(of_error(BoxError::from(open)), Class::Unsent { after: Some(SECOND) });
+    }
+
+    #[test]
+    fn a_request_is_copied_with_its_metadata_and_extensions() {
+        let mut request = Request::new("hello");
+        request.metadata_mut().insert("tenant", "7".parse().unwrap());
+        request.extensions_mut().insert(3_u8);
+        let copy = clone_request(&request).unwrap();
+        assert_eq!(copy.metadata().get("tenant").unwrap(), "7");
+        assert_eq!((copy.extensions().get(), copy.get_ref()), (Some(&3_u8), &"hello"));
+    }
+}

@@ -1,0 +1,67 @@
+//! HTTP: what a status or an error means, which requests may be repeated, and refusals as answers.
+//!
+//! [`Http`] judges the results of any client whose response is an `http::Response` or, with the feature
+//! `reqwest`, a `reqwest::Response`. The functions for requests here are for `http::Request`; those for
+//! `reqwest::Request` are in the module `reqwest`.
+//!
+//! | what came of the call | class |
+//! |---|---|
+//! | 1xx, 2xx, 3xx | `Success` |
+//! | 429, 503 | `Overload`, with the answer's `Retry-After` |
+//! | 408, 500, 502, 504 | `Transient`, with the answer's `Retry-After` |
+//! | 501, 505, 506, 508, 510, 511: the server does not do such a thing | `Permanent` |
+//! | any other 5xx, which RFC 9110 has clients treat as 500 | `Transient`, with the answer's `Retry-After` |
+//! | any other 4xx | `Permanent` |
+//! | no connection could be made: refused, no such host, no answer in the time for it | `Unsent` |
+//! | a request that could not be built, or too many redirects (reqwest) | `Permanent` |
+//! | a status that was made an error by `error_for_status` (reqwest) | that of the status, without `Retry-After` |
+//! | any other error: reset, cut mid-answer, no HTTP, timed out | `Transient` |
+//! | a layer inside refused or ended it | by [`DefaultClassify`](stockade_core::DefaultClassify) |
+//!
+//! That no connection could be made is seen in any error with an [`io::Error`](std::io::Error) of kind
+//! `ConnectionRefused` among its sources, and the rest of it in the errors of reqwest and, with the feature
+//! `hyper-util`, in those of hyper-util's legacy client. Switch off a client's own redirects for requests that
+//! may not be repeated: where the connection to the second server fails, the error looks the same, although
+//! the first one has had the request.
+//!
+//! # Retry-After
+//!
+//! Both forms are understood, seconds and an HTTP date. A date that has passed is zero, what cannot be read is
+//! no hint, and above [`MAX_RETRY_AFTER`](crate::MAX_RETRY_AFTER) the hint is cut to that, unless
+//! [told otherwise](Http::max_retry_after).
+//!
+//! # Which requests may be repeated
+//!
+//! Those with an idempotent method (RFC 9110, section 9.2.2: GET, HEAD, OPTIONS, TRACE, PUT and DELETE), and
+//! those with an `Idempotency-Key` header.
+//!
+//! # Refusals as answers
+//!
+//! For servers that have layers of stockade around their handlers, [`refusal`] is the way back:
+//!
+//! | refused by | reason | status |
+//! |---|---|---|
+//! | any layer | `RateLimited`, `TooCostly` | 429 |
+//! | rate limit | `QueueFull`, `WaitExceeded` | 429 |
+//! | any other layer | `QueueFull`, `WaitExceeded` | 503 |
+//! | any layer | `Open`, `Isolated`, `Closed`, `Cancelled`, `Shed` | 503 |
+//! | any layer | `Elapsed`, `Expired` | 504 |
+//! | any layer | `Panicked` | 500 |
+//! | nobody: it is an error of the service itself | | 500 |
+//!
+//! Where the refusal says after what time to come back, the answer has it as `Retry-After`, in whole seconds,
+//! rounded up.
+
+mod classify;
+mod refusal;
+mod request;
+mod retry_after;
+mod status;
+
+pub use classify::{Answer, Http};
+pub use refusal::{refusal, refusal_status};
+#[cfg(feature = "reqwest")]
+pub(crate) use request::may_repeat;
+pub use request::{clone_request, idempotent};
+pub use retry_after::retry_after;
+pub use status::class;

@@ -1,0 +1,209 @@
+//! The classifier.
+
+use std::{
+    error::Error as StdError,
+    time::{Duration, SystemTime},
+};
+
+use http::{HeaderMap, Response, StatusCode, header::RETRY_AFTER};
+use stockade_core::{Class, Classify};
+
+use super::{class, retry_after};
+use crate::{Cause, MAX_RETRY_AFTER, judge};
+
+/// Judges the results of HTTP clients, for `RetryLayer::classify` and `BreakerLayer::classify`.
+///
+/// What it makes of which result is in the table on the [module's](super) page. It reads the clock only for an
+/// answer with a `Retry-After`.
+///
+/// # Example
+///
+/// ```
+/// use http::{Request, Response};
+/// use stockade_breaker::BreakerLayer;
+/// use stockade_clients::http::{Http, idempotent};
+/// use stockade_core::Error;
+/// use stockade_retry::RetryLayer;
+/// use tower::ServiceBuilder;
+///
+/// let retry = RetryLayer::new(3).classify(Http::new()).idempotent(idempotent::<String>);
+/// let client = ServiceBuilder::new()
+///     .layer(retry)
+///     .layer(BreakerLayer::new().classify(Http::new()))
+///     .map_err(Error::Service)
+///     .service_fn(async |_: Request<String>| Ok::<_, std::io::Error>(Response::new("hello")));
+/// # fn check(_: &impl tower::Service<Request<String>>) {}
+/// # check(&client);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Http {
+    max_retry_after: Duration,
+}
+
+/// An answer to an HTTP request, by its status and headers.
+///
+/// Implement it for a response type of your own to have [`Http`] judge it.
+pub trait Answer {
+    /// Its status.
+    fn status(&self) -> StatusCode;
+    /// Its headers.
+    fn headers(&self) -> &HeaderMap;
+}
+
+// === impl Http ===
+
+impl Http {
+    /// With hints of up to [`MAX_RETRY_AFTER`].
+    pub const fn new() -> Self {
+        Self { max_retry_after: MAX_RETRY_AFTER }
+    }
+
+    /// Cuts longer hints to this.
+    #[must_use]
+    pub const fn max_retry_after(mut self, max: Duration) -> Self {
+        self.max_retry_after = max;
+        self
+    }
+
+    fn answer(self, answer: &impl Answer) -> Class {
+        let status = answer.status();
+        let headers = answer.headers();
+        let after = if headers.contains_key(RETRY_AFTER) {
+            retry_after(headers, SystemTime::now()).map(|after| after.min(self.max_retry_after))
+        } else {
+            None
+        };
+        class(status, after)
+    }
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T: Answer, E: Cause> Classify<T, E> for Http {
+    fn classify(&self, result: Result<&T, &E>) -> Class {
+        match result {
+            Ok(answer) => self.answer(answer),
+            Err(error) => judge::error(error, failure),
+        }
+    }
+}
+
+/// What the errors of the clients say about themselves.
+fn failure(error: &(dyn StdError + 'static)) -> Option<Class> {
+    #[cfg(feature = "reqwest")]
+    if let Some(class) = judge::find(error).and_then(crate::reqwest::failure) {
+        return Some(class);
+    }
+    #[cfg(feature = "hyper-util")]
+    if let Some(error) = judge::find::<hyper_util::client::legacy::Error>(error)
+        && error.is_connect()
+    {
+        return Some(Class::Unsent { after: None });
+    }
+    judge::refused(error)
+}
+
+// === impl Answer ===
+
+impl<B> Answer for Response<B> {
+    fn status(&self) -> StatusCode {
+        self.status()
+    }
+
+    fn headers(&self) -> &HeaderMap {
+        self.headers()
+    }
+}
+
+#[cfg(feature = "reqwest")]
+impl Answer for reqwest::Response {
+    fn status(&self) -> StatusCode {
+        self.status()
+    }
+
+    fn headers(&self) -> &HeaderMap {
+        self.headers()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use stockade_core::{BoxError, Error, Reason, Rejected};
+
+    use super::*;
+
+    fn answer(status: u16, hint: Option<&str>) -> Response<()> {
+        let builder = Response::builder().status(status);
+        let builder = hint.into_iter().fold(builder, |b, hint| b.header(RETRY_AFTER, hint));
+        builder.body(()).unwrap()
+    }
+
+    fn of_answer(http: Http, status: u16, hint: Option<&str>) -> Class {
+        http.classify(Ok::<_, &Error<io::Error>>(&answer(status, hint)))
+    }
+
+    fn of_error<E: Cause>(error: E) -> Class {
+        Http::new().classify(Err::<&Response<()>, _>(&error))
+    }
+
+    #[test]
+    fn the_hint_comes_with_the_answer_up_to_the_cap() {
+        let http = Http::new();
+        let hint = |seconds| Some(Duration::from_secs(seconds));
+        assert_eq!(of_answer(http, 429, Some("7")), Class::Overload { after: hint(7) });
+        assert_eq!(of_answer(http, 502, Some("7")), Class::Transient { after: hint(7) });
+        assert_eq!(of_answer(http, 503, None), Class::Overload { after: None });
+        let long = Some("Fri, 31 Dec 9999 23:59:59 GMT");
+        for hint in [Some("301"), long] {
+            let capped = Class::Overload { after: Some(MAX_RETRY_AFTER) };
+            assert_eq!(of_answer(http, 503, hint), capped);
+        }
+        let http = http.max_retry_after(Duration::from_secs(2));
+        assert_eq!(of_answer(http, 503, Some("3")), Class::Overload { after: hint(2) });
+        let past = Some("Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(of_answer(http, 503, past), Class::Overload { after: hint(0) });
+    }
+
+    #[test]
+    fn a_redirect_with_a_hint_is_a_success() {
+        assert_eq!(of_answer(Http::new(), 301, Some("7")), Class::Success);
+    }
+
+    #[test]
+    fn a_refused_connection_is_unsent_wherever_it_is_in_the_error() {
+        let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
+        let unsent = Class::Unsent { after: None };
+        assert_eq!(of_error(Error::Service(refused())), unsent);
+        assert_eq!(of_error(Error::Service(io::Error::other(refused()))), unsent);
+        assert_eq!(of_error(BoxError::from(refused())), unsent);
+        assert_eq!(of_error(BoxError::from(Error::Service(io::Error::other(refused())))), unsent);
+    }
+
+    #[test]
+    fn any_other_error_is_transient() {
+        for kind in
+            [io::ErrorKind::ConnectionReset, io::ErrorKind::UnexpectedEof, io::ErrorKind::TimedOut]
+        {
+            assert_eq!(
+                of_error(Error::Service(io::Error::from(kind))),
+                Class::Transient { after: None }
+            );
+        }
+    }
+
+    #[test]
+    fn refusals_of_layers_inside_are_judged_as_by_default() {
+        let after = Duration::from_millis(5);
+        let open = Rejected::new(&"breaker", Reason::Open).with_retry_after(after);
+        assert_eq!(of_error(Error::<io::Error>::from(open)), Class::Unsent { after: Some(after) });
+        assert_eq!(of_error(BoxError::from(open)), Class::Unsent { after: Some(after) });
+        let elapsed = Rejected::new(&"timeout", Reason::Elapsed);
+        assert_eq!(of_error(Error::<io::Error>::from(elapsed)), Class::Transient { after: None });
+    }
+}

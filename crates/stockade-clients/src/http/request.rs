@@ -1,0 +1,112 @@
+//! Whether a request may be repeated, and how to copy it.
+
+use http::{HeaderMap, Method, Request};
+use http_body::Body;
+
+/// Whether a request may be repeated although it may have had an effect, for `RetryLayer::idempotent`.
+///
+/// # Example
+///
+/// ```
+/// use http::Request;
+/// use stockade_clients::http::idempotent;
+/// use stockade_retry::RetryLayer;
+///
+/// let retry = RetryLayer::new(3).idempotent(idempotent::<String>);
+///
+/// let order = Request::post("/orders").header("idempotency-key", "8e03978e");
+/// assert!(idempotent(&order.body(String::new()).unwrap()));
+/// # let _ = retry;
+/// ```
+pub fn idempotent<B>(request: &Request<B>) -> bool {
+    may_repeat(request.method(), request.headers())
+}
+
+/// A copy of a request without a body; one that has a body is not copied, and so not repeated. For
+/// `RetryLayer::clone_request`.
+///
+/// This is for bodies that may be streams, and so are not `Clone`. A request whose body is `Clone`, as
+/// `Full<Bytes>` is, needs no such function: the retry layer clones it.
+///
+/// # Example
+///
+/// ```
+/// use stockade_clients::http;
+/// use stockade_retry::RetryLayer;
+///
+/// let retry = RetryLayer::new(3)
+///     .idempotent(http::idempotent::<axum::body::Body>)
+///     .clone_request(http::clone_request::<axum::body::Body>);
+/// # let _ = retry;
+/// ```
+pub fn clone_request<B: Body + Default>(request: &Request<B>) -> Option<Request<B>> {
+    if !request.body().is_end_stream() {
+        return None;
+    }
+    let mut copy = Request::new(B::default());
+    request.method().clone_into(copy.method_mut());
+    request.uri().clone_into(copy.uri_mut());
+    *copy.version_mut() = request.version();
+    request.headers().clone_into(copy.headers_mut());
+    request.extensions().clone_into(copy.extensions_mut());
+    Some(copy)
+}
+
+/// By method (RFC 9110, section 9.2.2), or because the server can tell a repetition by its key.
+pub(crate) fn may_repeat(method: &Method, headers: &HeaderMap) -> bool {
+    method.is_idempotent() || headers.contains_key("idempotency-key")
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body as AxumBody;
+    use http::{Version, header::ACCEPT};
+
+    use super::*;
+
+    #[test]
+    fn a_request_may_be_repeated_by_its_method_or_its_key() {
+        let rows = [
+            ("GET", true),
+            ("HEAD", true),
+            ("OPTIONS", true),
+            ("TRACE", true),
+            ("PUT", true),
+            ("DELETE", true),
+            ("POST", false),
+            ("PATCH", false),
+            ("CONNECT", false),
+            ("BREW", false),
+        ];
+        for (method, expected) in rows {
+            let request = || Request::builder().method(method).uri("/");
+            assert_eq!(idempotent(&request().body(()).unwrap()), expected, "{method}");
+            let with_key = request().header("Idempotency-Key", "1").body(()).unwrap();
+            assert!(idempotent(&with_key), "{method}");
+        }
+    }
+
+    #[test]
+    fn a_request_without_a_body_is_copied_with_all_that_it_has() {
+        let request = Request::put("/a?b=c")
+            .version(Version::HTTP_2)
+            .header(ACCEPT, "text/plain")
+            .extension(7_u8)
+            .body(AxumBody::empty())
+            .unwrap();
+        let copy = clone_request(&request).unwrap();
+        assert_eq!((copy.method(), copy.uri()), (&Method::PUT, &"/a?b=c".parse().unwrap()));
+        assert_eq!((copy.version(), copy.headers()), (Version::HTTP_2, request.headers()));
+        assert_eq!(copy.extensions().get(), Some(&7_u8));
+        assert!(copy.body().is_end_stream());
+    }
+
+    #[test]
+    fn a_request_with_a_body_is_not_copied() {
+        let stream =
+            AxumBody::from_stream(futures_util::stream::iter([Ok::<_, std::io::Error>("a")]));
+        for body in [AxumBody::from("whole"), stream] {
+            assert!(clone_request(&Request::new(body)).is_none());
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! What is special about reqwest: its errors and its requests.
+//!
+//! Its results are judged by [`http::Http`](crate::http::Http), whose page has the table. A
+//! `reqwest::Client` is a `tower` service on its own, so it goes into `ServiceBuilder` as it is. Switch off what
+//! it would repeat by itself, have answers [read to their end](read_to_end) inside the layers, and their errors
+//! [without passwords](crate::Failure):
+//!
+//! ```
+//! use std::time::Duration;
+//! use stockade_clients::{Failure, http::Http, reqwest as requests};
+//! use stockade_core::Error;
+//! use stockade_retry::RetryLayer;
+//! use tower::ServiceBuilder;
+//!
+//! # fn main() -> Result<(), reqwest::Error> {
+//! let client = reqwest::Client::builder()
+//!     .retry(reqwest::retry::never())
+//!     .redirect(reqwest::redirect::Policy::none())
+//!     .connect_timeout(Duration::from_secs(2))
+//!     .build()?;
+//! let retry = RetryLayer::new(3)
+//!     .classify(Http::new())
+//!     .idempotent(requests::idempotent)
+//!     .clone_request(requests::clone_request);
+//! let stack = ServiceBuilder::new()
+//!     .layer(retry)
+//!     .map_err(|error| Error::Service(Failure::of(error)))
+//!     .and_then(requests::read_to_end)
+//!     .service(client);
+//! # fn check(_: &impl tower::Service<reqwest::Request>) {}
+//! # check(&stack);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Its `Request` keeps the user and password of a URL that it is made from with `Request::new`, and sends
+//! neither; `RequestBuilder` turns them into a header.
+
+use std::mem;
+
+use bytes::Bytes;
+use reqwest::{Error, Request, Response};
+use stockade_core::Class;
+
+use crate::http;
+
+/// Whether a request may be repeated although it may have had an effect, for `RetryLayer::idempotent`: by its
+/// method or its `Idempotency-Key`.
+pub fn idempotent(request: &Request) -> bool {
+    http::may_repeat(request.method(), request.headers())
+}
+
+/// A copy of a request, for `RetryLayer::clone_request`. None if its body is a stream, which cannot be sent
+/// twice.
+pub fn clone_request(request: &Request) -> Option<Request> {
+    request.try_clone()
+}
+
+/// Reads an answer to its end, for `ServiceBuilder::and_then` right above the client.
+///
+/// A `Response` is there as soon as its headers are, and what happens to its body is seen by no layer. Read
+/// like this, an answer that is cut or stalls midway is a failed call, which can time out and be repeated, and
+/// which holds its place in a limit to its end.
+///
+/// # Errors
+///
+/// When the body does not come whole.
+pub async fn read_to_end(mut response: Response) -> Result<::http::Response<Bytes>, Error> {
+    // The error of a body does not know where it came from.
+    let url = response.url().clone();
+    let mut whole = ::http::Response::new(Bytes::new());
+    *whole.status_mut() = response.status();
+    *whole.version_mut() = response.version();
+    *whole.headers_mut() = mem::take(response.headers_mut());
+    *whole.extensions_mut() = mem::take(response.extensions_mut());
+    *whole.body_mut() = response.bytes().await.map_err(|error| error.with_url(url))?;
+    Ok(whole)
+}
+
+/// What `error` says on its own, whatever its sources are.
+pub(crate) fn failure(error: &Error) -> Option<Class> {
+    if let Some(status) = error.status() {
+        Some(http::class(status, None))
+    } else if error.is_connect() {
+        Some(Class::Unsent { after: None })
+    } else if error.is_builder() || error.is_redirect() {
+        Some(Class::Permanent)
+    } else {
+        None
+    }
+}

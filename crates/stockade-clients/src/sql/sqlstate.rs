@@ -1,0 +1,138 @@
+//! SQLSTATE: the five characters in which a database says what went wrong.
+
+use stockade_core::Class;
+
+use crate::fate::Fate;
+
+/// The class of an error with this SQLSTATE, as PostgreSQL gives them.
+///
+/// The classifiers for SQL judge by it, and those that you write for another client can.
+///
+/// | SQLSTATE | | class |
+/// |---|---|---|
+/// | `40001`, `40P01`, rest of `40` | the transaction was rolled back for the sake of another one | `Transient`: repeat the whole of it |
+/// | `40002` | it was rolled back for breaking a constraint | `Permanent` |
+/// | `08007`, `40003` | nobody knows whether it was committed | `Permanent` |
+/// | rest of `08` | the connection is gone | `Transient` |
+/// | `57P01`, `57P02`, `57P05` | the server, or somebody there, ended the connection | `Transient` |
+/// | `57P03` | the server starts up or shuts down | `Unsent` |
+/// | `53300` | too many connections | `Unsent` |
+/// | rest of `53` | no memory, disk or other resource left | `Overload` |
+/// | `57014` | the statement was cancelled, or took too long | `Permanent` |
+/// | `55P03` | a lock could not be had at once | `Transient` |
+/// | `25006` | the server takes no writes; after a failover it is no longer the first | `Transient` |
+/// | `58`, `F0`, `XX` | the server's own trouble | `Transient` |
+/// | everything else, `22`, `23` and `42` among it | the statement or its data are wrong | `Permanent` |
+///
+/// # Example
+///
+/// ```
+/// use stockade_clients::sql;
+/// use stockade_core::Class;
+///
+/// assert_eq!(sql::class("40001"), Class::Transient { after: None });
+/// assert_eq!(sql::class("23505"), Class::Permanent);
+/// ```
+pub fn class(code: &str) -> Class {
+    fate(code).class(false)
+}
+
+pub(super) fn fate(code: &str) -> Fate {
+    match code {
+        "57P03" | "53300" => Fate::Unsent,
+        "08007" | "40003" => Fate::Unknown,
+        "57P01" | "57P02" | "57P05" | "25006" => Fate::Lost,
+        "55P03" => Fate::Undone,
+        "40002" => Fate::Wrong,
+        _ => match code.get(..2) {
+            Some("40") => Fate::Undone,
+            Some("08" | "58" | "F0" | "XX") => Fate::Lost,
+            Some("53") => Fate::Crowded,
+            _ => Fate::Wrong,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PERMANENT: Class = Class::Permanent;
+    const TRANSIENT: Class = Class::Transient { after: None };
+    const UNSENT: Class = Class::Unsent { after: None };
+    const OVERLOAD: Class = Class::Overload { after: None };
+
+    fn all(codes: &[&str], class: Class) {
+        for code in codes {
+            assert_eq!(super::class(code), class, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_transaction_that_gave_way_to_another_is_repeated() {
+        all(&["40001", "40P01", "40000"], TRANSIENT);
+        all(&["40002"], PERMANENT);
+    }
+
+    #[test]
+    fn an_unknown_outcome_is_permanent_unless_the_request_may_be_repeated() {
+        for code in ["08007", "40003"] {
+            assert_eq!(fate(code).class(false), PERMANENT, "{code}");
+            assert_eq!(fate(code).class(true), TRANSIENT, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_lost_connection_is_transient() {
+        all(&["08000", "08001", "08003", "08004", "08006", "08P01"], TRANSIENT);
+        all(&["57P01", "57P02", "57P05"], TRANSIENT);
+    }
+
+    #[test]
+    fn a_server_that_lets_nobody_in_has_done_nothing() {
+        all(&["57P03", "53300"], UNSENT);
+    }
+
+    #[test]
+    fn a_server_without_resources_is_overloaded() {
+        all(&["53000", "53100", "53200", "53400"], OVERLOAD);
+    }
+
+    #[test]
+    fn a_cancelled_statement_is_permanent() {
+        all(&["57014", "57000", "57P04"], PERMANENT);
+    }
+
+    #[test]
+    fn a_lock_that_was_not_free_is_transient() {
+        all(&["55P03"], TRANSIENT);
+        all(&["55000", "55006"], PERMANENT);
+    }
+
+    #[test]
+    fn a_server_that_takes_no_writes_is_transient() {
+        all(&["25006"], TRANSIENT);
+        all(&["25P02"], PERMANENT);
+    }
+
+    #[test]
+    fn a_server_in_trouble_is_transient() {
+        all(&["58000", "58030", "F0001", "XX000", "XX001"], TRANSIENT);
+    }
+
+    #[test]
+    fn wrong_statements_and_wrong_data_are_permanent() {
+        all(&["22012", "22P02", "23505", "23503", "42601", "42P01", "42501"], PERMANENT);
+        all(&["28P01", "3D000", "0A000", "P0001", "", "é"], PERMANENT);
+    }
+
+    #[test]
+    fn what_is_surely_undone_is_repeated_whatever_the_request_if_that_is_gated() {
+        for code in ["40001", "40P01", "55P03"] {
+            assert_eq!(fate(code).class(true), UNSENT, "{code}");
+        }
+        for code in ["08006", "57P01", "57P02"] {
+            assert_eq!(fate(code).class(true), TRANSIENT, "{code}");
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! A real gRPC client and a real server, and between them what a network can do.
+
+#![expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::nobody;
+use stockade_clients::{
+    Failure,
+    grpc::{self, Grpc},
+};
+use stockade_core::{Class, Classify, Error};
+use stockade_limit::LimitLayer;
+use stockade_retry::RetryLayer;
+use stockade_testkit::proxy::{Fault, Proxy};
+use tokio::net::TcpListener;
+use tonic::{
+    Code, Request, Response, Status,
+    transport::{Channel, Endpoint, Server, server::TcpIncoming},
+};
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_client::HealthClient};
+use tower::{ServiceBuilder, ServiceExt, service_fn};
+
+async fn start() -> Proxy {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = Proxy::start(listener.local_addr().unwrap()).unwrap();
+    let (_, health) = tonic_health::server::health_reporter();
+    let incoming = TcpIncoming::from(listener);
+    tokio::spawn(Server::builder().add_service(health).serve_with_incoming(incoming));
+    proxy
+}
+
+fn channel(address: impl std::fmt::Display) -> Channel {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+    endpoint.connect_timeout(Duration::from_secs(5)).connect_lazy()
+}
+
+async fn check(channel: Channel) -> Result<Response<HealthCheckResponse>, Status> {
+    HealthClient::new(channel).check(HealthCheckRequest::default()).await
+}
+
+fn class(status: Status) -> Class {
+    Grpc::new().classify(Err::<&Response<()>, _>(&Error::Service(status)))
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_leaves_a_call_unsent_and_is_named() {
+    let (_place, addr) = nobody();
+    let status = check(channel(addr)).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    let failure = Failure::at(&format!("http://{addr}"), status.clone());
+    let advice = "connection refused; check the port, and that the server runs";
+    assert_eq!(failure.to_string(), format!("{addr}: {advice}"));
+    assert_eq!(class(status), Class::Unsent { after: None });
+}
+
+#[tokio::test]
+async fn an_answer_that_is_cut_may_have_been_sent() {
+    let proxy = start().await;
+    let channel = channel(proxy.addr());
+    check(channel.clone()).await.unwrap();
+    proxy.answers(Fault::cut(0));
+    let status = check(channel).await.unwrap_err();
+    assert_eq!(class(status.clone()), Class::Transient { after: None }, "{status:?}");
+}
+
+#[tokio::test]
+async fn a_call_is_repeated_once_the_server_is_back() {
+    let proxy = start().await;
+    proxy.refuse();
+    let (healer, lazy) = (proxy.clone(), channel(proxy.addr()));
+    let retry = RetryLayer::new(5)
+        .classify(Grpc::new())
+        .idempotent(|_: &Request<HealthCheckRequest>| false)
+        .clone_request(grpc::clone_request::<HealthCheckRequest>);
+    let retries = retry.handle();
+    let client = ServiceBuilder::new()
+        .layer(retry)
+        .map_err(move |status: Status| {
+            healer.heal();
+            Error::Service(status)
+        })
+        .service(service_fn(move |request: Request<HealthCheckRequest>| {
+            let mut client = HealthClient::new(lazy.clone());
+            async move { client.check(request).await }
+        }));
+    client.oneshot(Request::new(HealthCheckRequest::default())).await.unwrap();
+    assert_eq!(retries.stats().retried, 1);
+}
+
+#[tokio::test]
+async fn a_refusal_by_a_layer_around_the_channel_comes_out_as_one() {
+    let proxy = start().await;
+    let limit = LimitLayer::new(1).queue(0);
+    let handle = limit.handle();
+    let stack =
+        ServiceBuilder::new().layer(limit).map_err(Error::Service).service(channel(proxy.addr()));
+    proxy.answers(Fault::stall());
+    let mut first = HealthClient::new(stack.clone());
+    let held = tokio::spawn(async move { first.check(HealthCheckRequest::default()).await });
+    while handle.in_flight() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let mut second = HealthClient::new(stack);
+    let refused = second.check(HealthCheckRequest::default()).await.unwrap_err();
+    assert_eq!(class(refused), Class::Unsent { after: None });
+    held.abort();
+}
+
+#[tokio::test]
+async fn a_status_of_the_server_is_judged_by_its_code() {
+    let proxy = start().await;
+    let mut client = HealthClient::new(channel(proxy.addr()));
+    let unknown = HealthCheckRequest { service: "no such service".to_owned() };
+    let status = client.check(unknown).await.unwrap_err();
+    assert_eq!((status.code(), class(status)), (Code::NotFound, Class::Permanent));
+}

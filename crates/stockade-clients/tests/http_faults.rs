@@ -1,0 +1,354 @@
+//! A real HTTP client and a real server, and between them all that a network can do.
+
+#![expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
+
+mod common;
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use axum::{Router, extract::State, http::StatusCode, response::Redirect, routing::any};
+use common::{SECRET, everything_said, logged, nobody};
+use http::Response as Answer;
+use reqwest::{Client, Method, Request, Url, dns::Resolve};
+use stockade_clients::{Failure, http::Http, reqwest as requests};
+use stockade_core::{BoxError, Class, Classify, Error};
+use stockade_retry::{Backoff, RetryHandle, RetryLayer};
+use stockade_testkit::proxy::{Fault, Proxy};
+use stockade_timeout::TimeoutLayer;
+use tokio::{net::TcpListener, time::Instant};
+use tower::{Service, ServiceBuilder, ServiceExt, util::BoxCloneService};
+
+type HttpError = Error<Failure<reqwest::Error>>;
+type Stack = BoxCloneService<Request, Answer<bytes::Bytes>, HttpError>;
+
+/// Longer than one piece of what a connection carries, so that it can be cut midway.
+const BODY: usize = 40_000;
+
+const CONNECT: Duration = Duration::from_millis(200);
+/// Longer than a call takes on a machine that is busy.
+const ATTEMPT: Duration = Duration::from_secs(1);
+/// What such a machine may take beyond a time-out. The system's own ends after minutes.
+const SLACK: Duration = Duration::from_secs(5);
+
+/// A server, behind a proxy, that counts the requests that reach it.
+struct Site {
+    proxy: Proxy,
+    hits: Arc<AtomicU32>,
+}
+
+// === impl Site ===
+
+impl Site {
+    async fn start() -> Self {
+        let hits = Arc::<AtomicU32>::default();
+        let item = async |State(hits): State<Arc<AtomicU32>>| {
+            hits.fetch_add(1, SeqCst);
+            "x".repeat(BODY)
+        };
+        let app = Router::new()
+            .route("/item", any(item))
+            .route("/round", any(async || Redirect::temporary("/round")))
+            .route("/teapot", any(async || StatusCode::IM_A_TEAPOT))
+            .with_state(Arc::clone(&hits));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let proxy = Proxy::start(listener.local_addr().unwrap()).unwrap();
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        Self { proxy, hits }
+    }
+
+    fn hits(&self) -> u32 {
+        self.hits.load(SeqCst)
+    }
+
+    /// With a password in it, and another in the query.
+    fn url(&self, path: &str) -> Url {
+        let addr = self.proxy.addr();
+        format!("http://me:{SECRET}@{addr}/{path}?key={SECRET}").parse().unwrap()
+    }
+
+    fn request(&self, method: Method, path: &str) -> Request {
+        Request::new(method, self.url(path))
+    }
+}
+
+fn client() -> Client {
+    let client = Client::builder().no_proxy().retry(reqwest::retry::never());
+    client.connect_timeout(CONNECT).build().unwrap()
+}
+
+/// A client with retries and a time-out for each attempt; before another one, `mend` is called.
+fn stack(attempts: u32, mend: impl Fn() + Clone + Send + 'static) -> (Stack, RetryHandle) {
+    let retry = RetryLayer::new(attempts)
+        .backoff(Backoff::constant(Duration::from_millis(1)))
+        .classify(Http::new())
+        .idempotent(requests::idempotent)
+        .clone_request(requests::clone_request);
+    let handle = retry.handle();
+    let stack = ServiceBuilder::new()
+        .layer(retry)
+        .map_err(move |error: HttpError| {
+            mend();
+            error
+        })
+        .layer(TimeoutLayer::new(ATTEMPT))
+        .map_err(|error| Error::Service(Failure::of(error)))
+        .and_then(requests::read_to_end)
+        .service(client());
+    (BoxCloneService::new(stack), handle)
+}
+
+/// What comes of one attempt.
+async fn once(request: Request) -> Result<Answer<bytes::Bytes>, HttpError> {
+    stack(1, || {}).0.oneshot(request).await
+}
+
+fn class(error: &HttpError) -> Class {
+    Http::new().classify(Err::<&Answer<()>, _>(error))
+}
+
+const UNSENT: Class = Class::Unsent { after: None };
+const TRANSIENT: Class = Class::Transient { after: None };
+
+#[tokio::test]
+async fn an_answer_that_is_cut_midway_is_asked_for_again() {
+    let site = Site::start().await;
+    site.proxy.answers(Fault::cut(BODY as u64 / 2).connections(1));
+    let (mut stack, retries) = stack(3, || {});
+    let answer = stack.ready().await.unwrap().call(site.request(Method::GET, "item")).await;
+    assert_eq!(answer.unwrap().body().len(), BODY);
+    assert_eq!((site.hits(), retries.stats().retried, site.proxy.stats().cut), (2, 1, 1));
+}
+
+#[tokio::test]
+async fn a_post_that_is_cut_midway_is_not_repeated_but_with_a_key_it_is() {
+    let site = Site::start().await;
+    site.proxy.answers(Fault::cut(BODY as u64 / 2).connections(1));
+    let (mut stack, retries) = stack(3, || {});
+    let error = stack.ready().await.unwrap().call(site.request(Method::POST, "item")).await;
+    let error = error.unwrap_err();
+    assert_eq!((class(&error), site.hits(), retries.stats().retried), (TRANSIENT, 1, 0));
+    let lost = "connection lost; the server may be restarting; the call may have had an effect";
+    assert_eq!(error.to_string(), format!("{}: {lost}", site.proxy.addr()));
+
+    site.proxy.answers(Fault::cut(BODY as u64 / 2).connections(1));
+    let mut request = site.request(Method::POST, "item");
+    request.headers_mut().insert("idempotency-key", "1".parse().unwrap());
+    let answer = stack.ready().await.unwrap().call(request).await;
+    assert_eq!(answer.unwrap().body().len(), BODY);
+    assert_eq!((site.hits(), retries.stats().retried), (3, 1));
+}
+
+#[tokio::test]
+async fn an_answer_that_stalls_times_out_and_is_asked_for_again() {
+    let site = Site::start().await;
+    site.proxy.answers(Fault::stall().connections(1));
+    let (stack, retries) = stack(2, || {});
+    let answer = stack.oneshot(site.request(Method::GET, "item")).await;
+    assert_eq!(answer.unwrap().body().len(), BODY);
+    assert_eq!((site.hits(), retries.stats().retried), (2, 1));
+}
+
+#[tokio::test]
+async fn an_answer_that_is_nonsense_says_where_and_what_to_do() {
+    let site = Site::start().await;
+    site.proxy.answers(Fault::garble().connections(2));
+    let error = once(site.request(Method::GET, "item")).await.unwrap_err();
+    assert_eq!(class(&error), TRANSIENT);
+    let advice = "check that an HTTP server listens at this port, and the scheme";
+    let expected = format!("{}: the answer is no HTTP; {advice}", site.proxy.addr());
+    assert_eq!(error.to_string(), expected);
+
+    let (stack, retries) = stack(2, || {});
+    assert!(stack.oneshot(site.request(Method::GET, "item")).await.is_ok());
+    assert_eq!(retries.stats().retried, 1);
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_at_the_start_is_named_and_a_post_to_it_is_repeated() {
+    let site = Site::start().await;
+    site.proxy.refuse();
+    let start = Instant::now();
+    let error = once(site.request(Method::POST, "item")).await.unwrap_err();
+    assert!(start.elapsed() < CONNECT + SLACK);
+    assert_eq!(class(&error), UNSENT);
+    let advice = "connection refused; check the port, and that the server runs";
+    assert_eq!(error.to_string(), format!("{}: {advice}", site.proxy.addr()));
+
+    let proxy = site.proxy.clone();
+    let (stack, retries) = stack(3, move || proxy.heal());
+    assert!(stack.oneshot(site.request(Method::POST, "item")).await.is_ok());
+    assert_eq!((site.hits(), retries.stats().retried), (1, 1));
+}
+
+/// Finds no host, or does not come to an end.
+#[derive(Clone, Copy)]
+enum Names {
+    Unknown,
+    Stuck,
+}
+
+impl Resolve for Names {
+    fn resolve(&self, _: reqwest::dns::Name) -> reqwest::dns::Resolving {
+        match self {
+            Self::Unknown => Box::pin(async { Err(BoxError::from("no address for this name")) }),
+            Self::Stuck => Box::pin(std::future::pending()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_host_is_named_within_the_connect_time_out() {
+    for (names, advice) in [
+        (Names::Unknown, "no such host; check the name"),
+        (
+            Names::Stuck,
+            "no connection in time; check the address, the network, and what is between",
+        ),
+    ] {
+        let client = Client::builder().no_proxy().dns_resolver(Arc::new(names));
+        let client = client.connect_timeout(CONNECT).build().unwrap();
+        let start = Instant::now();
+        let url = format!("http://me:{SECRET}@api.example.org/").parse().unwrap();
+        let error = client.execute(Request::new(Method::GET, url)).await.unwrap_err();
+        assert!(start.elapsed() < CONNECT + SLACK, "{:?}", start.elapsed());
+        let error = Error::Service(Failure::of(error));
+        assert_eq!(error.to_string(), format!("api.example.org: {advice}"));
+        assert_eq!(class(&error), UNSENT);
+        assert!(!everything_said(&error).contains(SECRET));
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_succeed_is_permanent_and_says_so() {
+    let site = Site::start().await;
+    let round = once(site.request(Method::GET, "round")).await.unwrap_err();
+    assert_eq!(class(&round), Class::Permanent);
+    assert!(round.to_string().contains("redirected too often; check the URL"), "{round}");
+
+    let scheme = once(Request::new(Method::GET, "gopher://hole/".parse().unwrap())).await;
+    let scheme = scheme.unwrap_err();
+    assert_eq!(class(&scheme), Class::Permanent);
+    assert!(scheme.to_string().contains("check the URL"), "{scheme}");
+
+    let teapot = client().execute(site.request(Method::GET, "teapot")).await.unwrap();
+    let teapot = Error::Service(Failure::of(teapot.error_for_status().unwrap_err()));
+    assert_eq!(class(&teapot), Class::Permanent);
+    assert!(teapot.to_string().contains("refused by the server; check the request"), "{teapot}");
+}
+
+#[tokio::test]
+async fn no_failure_shows_a_password_in_a_message_or_a_log() {
+    let log = logged();
+    let site = Site::start().await;
+    let mut said = String::new();
+    let all: &[&str] = &["item", "round", "teapot"];
+    for (fault, paths) in [
+        (Fault::cut(10), all),
+        (Fault::cut(BODY as u64 / 2), all),
+        (Fault::garble(), all),
+        (Fault::stall(), &["item"]),
+    ] {
+        site.proxy.answers(fault);
+        for path in paths {
+            if let Err(error) = once(site.request(Method::GET, path)).await {
+                said += &everything_said(&error);
+            }
+            let built = client().get(site.url(path)).timeout(ATTEMPT).send().await;
+            if let Err(error) = built {
+                said += &everything_said(&Error::Service(Failure::of(error)));
+            }
+        }
+    }
+    site.proxy.refuse();
+    let refused = once(site.request(Method::GET, "item")).await.unwrap_err();
+    said += &everything_said(&refused);
+    let nonsense = format!("http://me:{SECRET}@host:port/");
+    let error = client().get(nonsense).send().await.unwrap_err();
+    said += &everything_said(&Error::Service(Failure::of(error)));
+
+    assert!(said.contains(&site.proxy.addr().to_string()) && said.contains("refused"), "{said}");
+    assert!(!said.contains(SECRET), "{said}");
+    let log = log();
+    assert!(log.contains("127.0.0.1"), "the client logs something: {log}");
+    assert!(!log.contains(SECRET), "{log}");
+}
+
+#[tokio::test]
+async fn a_stream_is_not_copied_and_so_not_repeated() {
+    let site = Site::start().await;
+    site.proxy.answers(Fault::cut(10).connections(1));
+    let mut request = site.request(Method::PUT, "item");
+    let parts = futures_util::stream::iter([Ok::<_, io::Error>("a"), Ok("b")]);
+    *request.body_mut() = Some(reqwest::Body::wrap_stream(parts));
+    let (stack, retries) = stack(3, || {});
+    assert!(stack.oneshot(request).await.is_err());
+    assert_eq!((site.hits(), retries.stats().retried), (1, 0));
+}
+
+mod hyper {
+    //! The same client without reqwest around it.
+
+    use http_body_util::{BodyExt, Full};
+    use hyper_util::{
+        client::legacy::{Client, Error as ClientError, connect::HttpConnector},
+        rt::TokioExecutor,
+    };
+
+    use super::*;
+
+    async fn get(site: &Site) -> Result<usize, Error<ClientError>> {
+        let client: Client<HttpConnector, Full<bytes::Bytes>> =
+            Client::builder(TokioExecutor::new()).build_http();
+        let uri = format!("http://{}/item", site.proxy.addr()).parse().unwrap();
+        let answer = client.get(uri).await.map_err(Error::Service)?;
+        Ok(answer.into_body().collect().await.unwrap().to_bytes().len())
+    }
+
+    fn class<E: stockade_clients::Cause>(error: &E) -> Class {
+        Http::new().classify(Err::<&Answer<()>, _>(error))
+    }
+
+    #[tokio::test]
+    async fn errors_of_the_legacy_client_are_judged() {
+        let site = Site::start().await;
+        assert_eq!(get(&site).await.unwrap(), BODY);
+
+        site.proxy.answers(Fault::cut(10));
+        assert_eq!(class(&get(&site).await.unwrap_err()), TRANSIENT);
+
+        site.proxy.refuse();
+        let refused = get(&site).await.unwrap_err();
+        assert_eq!(class(&refused), UNSENT);
+        assert_eq!(class(&BoxError::from(refused)), UNSENT);
+    }
+
+    #[tokio::test]
+    async fn an_address_to_which_nothing_leads_is_unsent_without_being_refused() {
+        let client: Client<HttpConnector, Full<bytes::Bytes>> =
+            Client::builder(TokioExecutor::new()).build_http();
+        // The connector takes no such scheme, so it never gets to a socket.
+        let error = client.get("gopher://127.0.0.1/".parse().unwrap()).await.unwrap_err();
+        assert_eq!(class(&Error::Service(error)), UNSENT);
+    }
+
+    #[tokio::test]
+    async fn a_failure_takes_the_address_from_the_caller() {
+        let (place, addr) = nobody();
+        let client: Client<HttpConnector, Full<bytes::Bytes>> =
+            Client::builder(TokioExecutor::new()).build_http();
+        let uri: http::Uri = format!("http://{addr}/").parse().unwrap();
+        let error = client.get(uri.clone()).await.unwrap_err();
+        let failure = Failure::at(&uri.to_string(), error);
+        let advice = "connection refused; check the port, and that the server runs";
+        assert_eq!(failure.to_string(), format!("{addr}: {advice}"));
+        assert_eq!(class(&Error::Service(failure)), UNSENT);
+        drop(place);
+    }
+}

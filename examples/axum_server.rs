@@ -1,0 +1,76 @@
+//! The layers on the server's side: each client has its rate, the work its limit, and every request its time.
+
+use std::{collections::BTreeMap, error::Error as StdError, time::Duration};
+
+use axum::{
+    Router,
+    error_handling::HandleErrorLayer,
+    extract::{Path, Request},
+    response::Response,
+    routing::get,
+};
+use futures_util::future::join_all;
+use http::{HeaderValue, header::RETRY_AFTER};
+use stockade::{Error, LimitLayer, RateLayer, TimeoutLayer};
+use stockade_clients::http::refusal;
+use tokio::{net::TcpListener, time::sleep};
+use tower::ServiceBuilder;
+
+fn app() -> Router {
+    let rate = RateLayer::new(4, Duration::from_secs(60))
+        .queue(0) // told at once when to come back
+        .keyed(client, 10_000);
+    let layers = ServiceBuilder::new()
+        .layer(HandleErrorLayer::new(async |error: Error<_>| -> Response { refusal(&error) }))
+        .layer(TimeoutLayer::new(Duration::from_secs(1)))
+        .layer(rate)
+        .layer(LimitLayer::new(2).queue(1)) // beyond that, work is shed
+        .map_err(Error::Service);
+    Router::new()
+        .route(
+            "/work/{millis}",
+            get(async |Path(millis)| sleep(Duration::from_millis(millis)).await),
+        )
+        .layer(layers)
+}
+
+/// Whose rate it is.
+fn client(request: &Request) -> Option<HeaderValue> {
+    request.headers().get("x-api-key").cloned()
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn StdError>> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let server = format!("http://{}", listener.local_addr()?);
+    tokio::spawn(async move { axum::serve(listener, app()).await });
+    let http = reqwest::Client::builder().no_proxy().build()?;
+    let ask = async |key: &str, millis: u32| {
+        let request = http.get(format!("{server}/work/{millis}")).header("x-api-key", key);
+        let answer = request.send().await?;
+        let after = answer.headers().get(RETRY_AFTER).cloned();
+        Ok::<_, reqwest::Error>((answer.status().as_u16(), after))
+    };
+
+    println!("anna asks six times in a row, and has four requests a minute:");
+    for n in 0..6 {
+        let (status, after) = ask("anna", 0).await?;
+        println!("  {status}, Retry-After: {after:?}");
+        assert_eq!((status, after.is_some()), if n < 4 { (200, false) } else { (429, true) });
+    }
+    println!("bert has a rate of his own, but asks for more time than there is:");
+    let (status, _) = ask("bert", 5_000).await?;
+    println!("  {status}");
+    assert_eq!(status, 504);
+
+    println!("five others come at once, and there is room for two and one who waits:");
+    let others = ["c", "d", "e", "f", "g"];
+    let answers = join_all(others.map(|key| ask(key, 300))).await;
+    let mut counts = BTreeMap::new();
+    for answer in answers {
+        *counts.entry(answer?.0).or_insert(0) += 1;
+    }
+    println!("  {counts:?}");
+    assert_eq!(counts, BTreeMap::from([(200, 3), (503, 2)]));
+    Ok(())
+}
