@@ -1,11 +1,15 @@
 //! The layers of stockade for a fleet of processes.
 
 #[cfg(feature = "redis")]
+pub mod breaker;
+#[cfg(feature = "redis")]
 mod fault;
 #[cfg(feature = "apalis")]
 pub mod jobs;
 #[cfg(feature = "redis")]
 mod link;
+#[cfg(feature = "redis")]
+mod mode;
 #[cfg(feature = "redis")]
 pub mod rate;
 
@@ -13,3 +17,5 @@ pub mod rate;
 pub use fault::{Fault, RedisError};
 #[cfg(feature = "redis")]
 pub use link::{Presence, Redis};
+#[cfg(feature = "redis")]
+pub use mode::Mode;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use common::{Log, passes, refusal, server};
 use stockade_core::{Error, Reason, deadline::Deadline};
 use stockade_fleet::{
-    Fault, Presence, Redis,
-    rate::{Away, Mode, RateLayer},
+    Fault, Mode, Presence, Redis,
+    rate::{Away, RateLayer},
 };
 use tokio::time::{Instant, sleep, timeout};
 use tower::{Layer, ServiceExt, service_fn};

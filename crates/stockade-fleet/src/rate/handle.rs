@@ -4,11 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{
-    gate::Office,
-    status::{Mode, Snapshot},
-};
-use crate::Redis;
+use super::{gate::Office, status::Snapshot};
+use crate::{Mode, Redis};
 
 /// Reads the state of a rate limit as this node has it. A clone is a handle to the same rate limit.
 #[derive(Clone, Debug)]

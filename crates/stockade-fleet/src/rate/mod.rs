@@ -16,4 +16,4 @@ pub use handle::RateHandle;
 pub use layer::RateLayer;
 pub use policy::{Costly, Keyed, Policy, PolicyFor, Single};
 pub use service::Rate;
-pub use status::{Mode, Snapshot};
+pub use status::Snapshot;

@@ -5,16 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use stockade_core::{lock, sync::Mutex};
 use tokio::sync::watch;
 
-use crate::RedisError;
-
-/// Who decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Mode {
-    /// The bucket in Redis.
-    Shared,
-    /// This node alone, as [`RateLayer::away`](super::RateLayer::away) says.
-    Alone,
-}
+use crate::{Mode, RedisError};
 
 /// What a rate limit knows at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
