@@ -1,6 +1,7 @@
 //! A fleet's verdict over breakers that decide for themselves.
 //!
 //! The test binary starts itself again for each process, to run `node`, which is ignored otherwise.
+#![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
 #![cfg(feature = "redis")]
 
 mod common;

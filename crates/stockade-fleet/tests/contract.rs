@@ -1,4 +1,5 @@
 //! The contract of the testkit, with a Redis that nobody runs: each node is alone.
+#![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
 #![cfg(feature = "redis")]
 
 use stockade_fleet::{

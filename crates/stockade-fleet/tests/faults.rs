@@ -1,4 +1,5 @@
 //! What is wrong with a Redis is said in time, by name, and without a credential.
+#![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
 #![cfg(feature = "redis")]
 
 mod common;

@@ -1,4 +1,5 @@
 //! Jobs of the in-memory backend, through a stack with layers that refuse.
+#![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
 #![cfg(feature = "apalis")]
 
 use std::{

@@ -1,4 +1,5 @@
 //! Jobs of a queue in PostgreSQL.
+#![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
 #![cfg(feature = "apalis")]
 
 use std::{

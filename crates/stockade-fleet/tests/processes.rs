@@ -1,6 +1,7 @@
 //! Several processes share one rate, also while the Redis dies and while one of them has a wrong clock.
 //!
 //! The test binary starts itself again for each node, to run `node`, which is ignored otherwise.
+#![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
 #![cfg(all(feature = "redis", target_os = "linux"))]
 
 use std::{

@@ -1,4 +1,5 @@
 //! The rate limit over a Redis that runs.
+#![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
 #![cfg(feature = "redis")]
 
 mod common;
@@ -155,7 +156,7 @@ async fn keys_beyond_the_bound_share_a_bucket_only_while_all_others_have_calls_u
     for user in 0..20 {
         assert!(call(user).await.unwrap().is_ok(), "an idle one makes room");
     }
-    let waits = [18, 19].map(|user| call(user));
+    let waits = [18, 19].map(&call);
     while layer.handle().snapshot().waiting < 2 {
         sleep(MS).await;
     }

@@ -1,4 +1,5 @@
 //! What the tests share.
+#![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
 #![allow(dead_code, unreachable_pub, reason = "no test uses all of it")]
 
 use std::{
