@@ -31,7 +31,7 @@
 //! use tower::{ServiceBuilder, service_fn};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # async fn main() -> Result<(), BoxError> {
 //! let (storage, queue) = jobs::memory();
 //! queue.push(7_u32)?;
 //!
