@@ -42,13 +42,13 @@
 //! | rate, as it is | one a call where calls come one by one; calls that come while one is on its way share the next | nothing |
 //! | rate, `.lease(k)` | one for `k` calls | `nodes * (k - 1)` calls, over any time |
 //! | `Away::Closed` | none while it is away | nothing; nothing passes either |
-//! | `Away::Share(n)` | none while it is away | with more than `n` nodes, the rate of those beyond; while the nodes return, up to a second, a part of the rate, paid back after that |
+//! | `Away::Share(n)` | none while it is away | nothing while it is away for all; where it is away for some nodes only, or there are more than `n`, those nodes' shares |
 //! | `Away::Open` | none while it is away | everything |
 //! | a member of a quorum | one every half second for each node and breaker | a node opens up to half a second after the verdict |
 //!
 //! A call is held by a Redis that does not answer for no longer than [`Redis::patience`](crate::Redis::patience), 50 ms
 //! by default, and three such answers in a row count as away: then no call is held at all, and one probe at a time, in the
-//! background and with growing pauses up to a second, looks whether it is back.
+//! background and with growing pauses up to a quarter of a second, looks whether it is back.
 //!
 //! # Jobs that outlive a process
 //!

@@ -99,7 +99,7 @@ struct Attempt {
 const LATE: u32 = 3;
 
 const FIRST_PROBE: Duration = Duration::from_millis(50);
-pub(crate) const LAST_PROBE: Duration = Duration::from_secs(1);
+const LAST_PROBE: Duration = Duration::from_millis(250);
 
 // === impl Redis ===
 
@@ -197,6 +197,11 @@ impl Redis {
 
     pub(crate) fn budget(&self) -> Duration {
         self.link.patience
+    }
+
+    /// How long after one process the last one finds that it is there again, if it needs it.
+    pub(crate) fn stagger(&self) -> Duration {
+        LAST_PROBE + self.link.connect_timeout
     }
 
     /// When it is worth while to come back, while it is away.

@@ -82,8 +82,10 @@ impl Quota {
     /// The answer of a bucket that will be full after `ahead`. It is what the script does.
     pub(crate) fn answer(self, ahead: u64, ask: Ask) -> Answer {
         let (period, fill) = (self.period, self.fill());
+        // What was given elsewhere is taken out of the bucket, as far as there is something in it.
         let debt = period.saturating_mul(ask.debt.into());
-        let ahead = ahead.saturating_add(debt).min(fill.saturating_mul(3).saturating_add(SLACK));
+        let ahead = ahead.min(fill.saturating_mul(3).saturating_add(SLACK));
+        let ahead = ahead.saturating_add(debt).min(fill).max(ahead);
         let have = fill.saturating_sub(ahead) / period;
         // A share may be smaller than what a call costs: then it passes with all there can be, and the rest is owed.
         let enough = ask.need.min(self.burst);
@@ -143,7 +145,8 @@ if kept then
   end
   ahead = (tonumber(s) - sec) * 1000000000 + tonumber(n) - nanos
 end
-ahead = math.min(math.max(ahead, tonumber(ARGV[8])) + debt * period, tonumber(ARGV[7]))
+ahead = math.min(math.max(ahead, tonumber(ARGV[8])), tonumber(ARGV[7]))
+ahead = math.max(ahead, math.min(ahead + debt * period, fill))
 local wait, granted = ahead + need * period - fill, 0
 if wait <= 0 then
   wait, granted = 0, math.max(math.min(math.floor((fill - ahead) / period), want), need)
@@ -219,6 +222,12 @@ mod tests {
     fn a_debt_is_taken_out_of_the_bucket_first() {
         let answer = QUOTA.answer(0, Ask { debt: 4, ..ask(1, 9, 0) });
         assert_eq!((answer.granted, answer.ahead), (1, 50));
+        let empty = QUOTA.answer(0, Ask { debt: 99, ..ask(1, 9, 0) });
+        assert_eq!(
+            (empty.granted, empty.wait),
+            (0, Duration::from_nanos(10)),
+            "and no more than it holds"
+        );
     }
 
     #[test]

@@ -32,8 +32,9 @@ pub enum Away {
     Open,
     /// Refuses all calls, also those that wait: nothing passes meanwhile.
     Closed,
-    /// Gives this node one part in so many of the rate and of the burst, from an empty bucket: with as many nodes as
-    /// are said, the rate holds meanwhile.
+    /// Gives this node one part in so many of the rate and of the burst, from an empty bucket. With as many nodes as
+    /// are said, the rate holds while the Redis is away for all of them; where it is away for some only, these have their
+    /// shares beyond it.
     Share(u32),
 }
 
@@ -81,6 +82,10 @@ struct Line {
     /// What the Redis has said last.
     told: Option<(Instant, u64)>,
     share: Option<Share>,
+    /// Until when this node keeps to its share, too, although the Redis decides again; and the tokens that the share
+    /// has given for that.
+    until: Option<Instant>,
+    allowance: u64,
     /// Tokens that were given alone, and that the bucket in Redis does not know of.
     debt: u64,
 }
@@ -168,7 +173,7 @@ impl Gate {
         // All before it are judged, so it can be, too, without another round trip.
         if line.judged == line.queue.len()
             && let Some(wait) = line.predicted(now, line.owed + u64::from(cost))
-            && line.judged > 0
+            && (line.judged > 0 || line.known.is_some_and(|known| known.coming > 0))
         {
             if let Err(rejected) = self.judge(&line, now, &call, wait) {
                 return Entry::Refused(rejected);
@@ -305,31 +310,46 @@ impl Gate {
     fn next(&self, now: Instant) -> Next {
         let mut line = lock(&self.line);
         let mut told = self.serve(&mut line);
-        let next = match line.queue.front() {
-            None => {
-                line.asking = false;
-                Next::End
-            }
-            Some(head) => {
-                let rules = self.rules();
-                let missing = u64::from(head.cost) - line.stock.min(u64::from(head.cost));
-                let need = u32::try_from(missing).unwrap_or(u32::MAX);
-                let want = line.owed.max(u64::from(rules.lease)).saturating_sub(line.stock);
-                let most = self.patience_of(head, now).min(rules.quota.horizon());
-                let debt = u32::try_from(line.debt).unwrap_or(u32::MAX).min(rules.quota.burst);
-                let oldest = line.queue.iter().nth(line.judged);
-                let held =
-                    oldest.map_or(Duration::ZERO, |c| now.saturating_duration_since(c.since));
-                let within = self.office.redis.budget().saturating_sub(held);
-                let ahead = line.told.map_or(0, |(at, ahead)| {
-                    let since = now.saturating_duration_since(at).as_nanos();
-                    ahead.saturating_sub(u64::try_from(since).unwrap_or(u64::MAX))
-                });
-                Next::Ask(Ask { need, want, most, debt, ahead }, within)
-            }
+        let next = if line.queue.is_empty() {
+            line.asking = false;
+            Next::End
+        } else {
+            self.question(&mut line, now, &mut told)
         };
-        self.tell(line, mem::take(&mut told));
+        self.tell(line, told);
         next
+    }
+
+    fn question(&self, line: &mut Line, now: Instant, told: &mut Told) -> Next {
+        let Some(head) = line.queue.front() else { return Next::Sleep(Duration::ZERO, 0) };
+        let rules = self.rules();
+        let missing = u64::from(head.cost) - line.stock.min(u64::from(head.cost));
+        let need = u32::try_from(missing).unwrap_or(u32::MAX);
+        let want = line.owed.max(u64::from(rules.lease)).saturating_sub(line.stock);
+        let most = self.patience_of(head, now).min(rules.quota.horizon());
+        let oldest = line.queue.iter().nth(line.judged);
+        let held = oldest.map_or(Duration::ZERO, |c| now.saturating_duration_since(c.since));
+        let within = self.office.redis.budget().saturating_sub(held);
+        let debt = u32::try_from(line.debt).unwrap_or(u32::MAX);
+        let ahead = line.told.map_or(0, |(at, ahead)| {
+            let since = now.saturating_duration_since(at).as_nanos();
+            ahead.saturating_sub(u64::try_from(since).unwrap_or(u64::MAX))
+        });
+        let ask = Ask { need, want, most, debt, ahead };
+        if let Some(known) = &mut line.known {
+            known.coming = 0;
+        }
+        let left = line.until.map(|until| until.saturating_duration_since(now));
+        if left == Some(Duration::ZERO) {
+            (line.until, line.share) = (None, None);
+        }
+        match line.allow(now, ask) {
+            Ok(want) => Next::Ask(Ask { want, ..ask }, within),
+            Err(wait) => {
+                self.judge_all(line, now, told);
+                Next::Sleep(left.unwrap_or(wait).min(wait), 0)
+            }
+        }
     }
 
     /// How long this call would wait for its tokens.
@@ -353,18 +373,31 @@ impl Gate {
         let mut told = Told::default();
         let (quota, answer) = match (answer, rules.away) {
             (Ok(answer), _) => {
-                // What is beyond one burst is forgotten: the bucket would be empty for longer than is of use.
+                // The others may still be alone, for as long as it takes them to find the Redis again.
+                if line.share.is_some() && (line.until.is_none() || line.debt > 0) {
+                    line.until = Some(now + self.office.redis.stagger());
+                }
+                line.allowance = line.allowance.saturating_sub(answer.granted.into());
                 line.debt = 0;
-                line.share = None;
                 line.told = Some((now, answer.ahead));
                 (rules.quota, answer)
             }
             (Err(_), Away::Share(nodes)) => {
-                let share = line.share.get_or_insert_with(|| Share::new(rules.quota, nodes, now));
-                let (quota, answer) = (share.quota(), share.answer(now, Ask { debt: 0, ..asked }));
-                line.debt += u64::from(answer.granted);
-                self.office.status.gave_alone(answer.granted.into());
-                (quota, answer)
+                let granted = line.allowance.min(asked.want.max(asked.need.into()));
+                if line.share.is_none() {
+                    // What was taken beforehand belongs to the time to come.
+                    let taken =
+                        Duration::from_nanos(asked.ahead.saturating_sub(rules.quota.fill()));
+                    line.share = Some(Share::new(rules.quota, nodes, now + taken));
+                }
+                line.until = None;
+                line.allowance -= granted;
+                line.debt += granted;
+                line.stock += granted;
+                self.office.status.gave_alone(granted);
+                let told = self.serve(&mut line);
+                self.tell(line, told);
+                return Next::Sleep(Duration::ZERO, 0);
             }
             (Err(_), Away::Open) => {
                 let calls = line.drain();
@@ -385,7 +418,7 @@ impl Gate {
         let coming = if answer.wait > Duration::ZERO { granted } else { 0 };
         line.stock += granted - coming;
         line.known = Some(Known { at: now, quota, ahead: answer.ahead, coming });
-        told.0.append(&mut self.serve(&mut line).0);
+        told.0.extend(self.serve(&mut line).0);
         self.judge_all(&mut line, now, &mut told);
         let next = if coming > 0 {
             Next::Sleep(answer.wait, coming)
@@ -425,6 +458,26 @@ impl Line {
         std::iter::from_fn(|| self.pop()).collect()
     }
 
+    /// Lets the share give its word, too, where there is one, and says how much may be asked for, or after what time it
+    /// is worth while to come back.
+    fn allow(&mut self, now: Instant, ask: Ask) -> Result<u64, Duration> {
+        let Some(share) = &mut self.share else { return Ok(ask.want) };
+        if self.allowance < u64::from(ask.need) {
+            let allowed = u32::try_from(self.allowance).unwrap_or(u32::MAX);
+            let (need, want) = (ask.need - allowed, ask.want.saturating_sub(self.allowance));
+            let answer = share.answer(now, Ask { need, want, debt: 0, ..ask });
+            let granted = u64::from(answer.granted);
+            self.allowance += granted;
+            if answer.wait > Duration::ZERO {
+                let (quota, ahead) = (share.quota(), answer.ahead);
+                self.known = Some(Known { at: now, quota, ahead, coming: granted });
+                // Who would not wait for it is told so now; then the next one is asked for.
+                return Err(if granted > 0 { answer.wait } else { Duration::ZERO });
+            }
+        }
+        Ok(ask.want.min(self.allowance))
+    }
+
     /// After what time so many tokens, counted from the head on, are there, as far as is known and if nobody else
     /// comes.
     fn predicted(&self, now: Instant, tokens: u64) -> Option<Duration> {
@@ -453,15 +506,25 @@ struct Errand {
 
 impl Errand {
     async fn run(mut self) {
-        while let Next::Ask(ask, within) = self.gate.next(Instant::now()) {
-            let answer = self.ask(ask, within).await;
-            if let Next::Sleep(wait, coming) = self.gate.heed(ask, answer.as_ref().copied()) {
-                if wait > Duration::ZERO {
-                    sleep(wait).await;
+        loop {
+            let next = match self.gate.next(Instant::now()) {
+                Next::Ask(ask, within) => {
+                    let answer = self.ask(ask, within).await;
+                    self.gate.heed(ask, answer.as_ref().copied())
                 }
-                if coming > 0 {
-                    self.gate.arrive(coming);
+                next => next,
+            };
+            match next {
+                Next::Sleep(wait, coming) => {
+                    if wait > Duration::ZERO {
+                        sleep(wait).await;
+                    }
+                    if coming > 0 {
+                        self.gate.arrive(coming);
+                    }
                 }
+                Next::Ask(..) => {}
+                Next::End => break,
             }
         }
         self.done = true;

@@ -29,9 +29,9 @@ use crate::Redis;
 ///
 /// When the Redis is away, or slower than its [patience](Redis::patience), this node goes on [alone](Self::away). The
 /// [handle](Self::handle) shows it, and with the feature `tracing` one event tells each change. When it is back, the
-/// tokens that were given out as a share are taken out of its bucket first, up to one burst for each node: so between
-/// the return of the first node and that of the last, which takes up to a second, a part of the rate may be given
-/// twice, and is paid back after that.
+/// tokens that were given out as a share are taken out of its bucket first, and this node keeps to its share as well
+/// until the last one has had the time to come back: the longest pause between two probes, 250 ms, and the
+/// [time to connect](Redis::connect_timeout).
 ///
 /// A setter makes a layer with a queue of its own, so clone the layer and take its handle after the last one. A rate
 /// above 1,000 calls a second is not reached by calls that wait unless the burst is at least `r * 10 ms`: by default
