@@ -32,6 +32,7 @@ async fn main() -> Result<(), Box<dyn StdError>> {
         .layer(TimeoutLayer::new(Duration::from_millis(500))) // each attempt, its body included
         .map_err(|error| Error::Service(Failure::of(error)))
         .and_then(requests::read_to_end)
+        .map_request(requests::without_credentials)
         .service(client);
     stockade::check::<Request>(&stack);
 

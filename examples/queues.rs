@@ -38,13 +38,14 @@ async fn produce(name: &str, queue: usize) -> Duration {
     for n in 1..=6 {
         let Ok(job) = pool.submit(n).await else { unreachable!("nobody closes the pool") };
         println!("  {:>4} ms  job {n} accepted", start.elapsed().as_millis());
-        answers.spawn(async move { (n, job.await.is_ok()) });
+        answers.spawn(async move {
+            let fine = job.await.is_ok();
+            println!("  {:>4} ms  job {n} done", start.elapsed().as_millis());
+            fine
+        });
     }
     let accepted = start.elapsed();
-    while let Some(Ok((n, fine))) = answers.join_next().await {
-        assert!(fine);
-        println!("  {:>4} ms  job {n} done", start.elapsed().as_millis());
-    }
+    assert_eq!(answers.join_all().await, [true; 6]);
 
     let stats = pool.stats();
     assert_eq!((stats.accepted, stats.succeeded, stats.queued), (6, 6, 0));

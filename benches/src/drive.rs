@@ -110,6 +110,10 @@ pub trait Caller: Clone + Send + 'static {
 #[derive(Clone, Copy, Debug)]
 pub struct ByReady<S>(pub S);
 
+/// Invokes a pool.
+#[derive(Clone, Debug)]
+pub struct ByInvoke(pub Pool<u64, u64, Failure>);
+
 /// Submits to a pool, then waits for the answer.
 #[derive(Clone, Debug)]
 pub struct BySubmit(pub Pool<u64, u64, Failure>);
@@ -169,6 +173,92 @@ pub fn run(runtime: &Arc<Runtime>, pool: Pool<u64, u64, Failure>) -> Runner {
     })
 }
 
+/// A pipeline of channels: what a producer sends into one goes through so many workers into another, from which one
+/// collector takes it.
+pub fn pipeline(
+    runtime: &Arc<Runtime>,
+    workers: usize,
+    queue: usize,
+    service: impl Inner,
+) -> Runner {
+    let runtime = Arc::clone(runtime);
+    Box::new(move |calls| {
+        let (send, receive) = flume::bounded::<u64>(queue);
+        let (answer, answers) = flume::bounded(queue);
+        for _ in 0..workers {
+            let (receive, answer, mut service) = (receive.clone(), answer.clone(), service.clone());
+            runtime.spawn(async move {
+                while let Ok(n) = receive.recv_async().await {
+                    answer.send_async(service.call(n).await).await.expect(NO_PANIC);
+                }
+            });
+        }
+        drop((receive, answer));
+        let driver = runtime.spawn(async move {
+            let start = Instant::now();
+            let producer = tokio::spawn(async move {
+                for n in 0..calls {
+                    send.send_async(black_box(n)).await.expect(NO_PANIC);
+                }
+            });
+            let mut ended = 0;
+            while let Ok(answer) = answers.recv_async().await {
+                ended += black_box(answer).map(|_| 1).expect(NO_ERROR);
+            }
+            producer.await.expect(NO_PANIC);
+            assert_eq!(ended, calls);
+            start.elapsed()
+        });
+        runtime.block_on(driver).expect(NO_PANIC)
+    })
+}
+
+/// Bursts of a hundred jobs, one of which is slow. What is returned as the time of a call is the 99th percentile of
+/// how long the others waited until they were started.
+pub fn bursts<F, Fut>(runtime: &Arc<Runtime>, burst: F) -> Runner
+where
+    F: Fn(Vec<Timed>) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = Vec<Duration>> + Send,
+{
+    let runtime = Arc::clone(runtime);
+    Box::new(move |calls| {
+        let burst = burst.clone();
+        let driver = runtime.spawn(async move {
+            let mut waits = Vec::new();
+            for n in 0..calls.div_ceil(BURST) {
+                let slow = n * 37 % BURST;
+                let now = Instant::now();
+                let jobs = (0..BURST).map(|at| Timed { since: now, slow: at == slow });
+                waits.extend(burst(jobs.collect()).await);
+            }
+            waits.sort_unstable();
+            waits[waits.len() * 99 / 100]
+        });
+        runtime.block_on(driver).expect(NO_PANIC) * calls as u32
+    })
+}
+
+const BURST: u64 = 100;
+
+/// A job of a [burst](bursts).
+#[derive(Clone, Copy, Debug)]
+pub struct Timed {
+    since: Instant,
+    slow: bool,
+}
+
+impl Timed {
+    /// Runs the job. Returns how long it waited, none for the slow one.
+    pub async fn run(self) -> Option<Duration> {
+        let waited = self.since.elapsed();
+        if self.slow {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            return None;
+        }
+        Some(waited)
+    }
+}
+
 /// One collector keeps a `JoinSet` at so many tasks until there were as many as calls.
 pub fn join_set(runtime: &Arc<Runtime>, outstanding: usize, service: impl Inner) -> Runner {
     let runtime = Arc::clone(runtime);
@@ -201,6 +291,12 @@ impl<S: Client + Clone> Caller for ByReady<S> {
     async fn call(&mut self, n: u64) {
         let ready = black_box(&mut self.0).ready().await.expect(NO_ERROR);
         black_box(ready.call(n).await.expect(NO_ERROR));
+    }
+}
+
+impl Caller for ByInvoke {
+    async fn call(&mut self, n: u64) {
+        black_box(black_box(&self.0).invoke(n).await.expect(NO_ERROR));
     }
 }
 

@@ -2,12 +2,15 @@
 
 use std::{
     future::{self, Future},
+    hint::black_box,
     io,
     pin::Pin,
+    sync::OnceLock,
     task::{Context, Poll},
 };
 
 use stockade::Error;
+use tokio::time::Instant;
 use tower::Service;
 
 /// The error of every stack here, ours and others.
@@ -32,6 +35,10 @@ pub struct Ready;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PendingOnce;
 
+/// Keeps its processor busy for about ten microseconds, and then answers at once.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Busy;
+
 /// The answer of [`PendingOnce`].
 #[derive(Debug)]
 pub struct Second {
@@ -52,6 +59,45 @@ impl Service<u64> for Ready {
 
     fn call(&mut self, request: u64) -> Self::Future {
         future::ready(Ok(request))
+    }
+}
+
+// === impl Busy ===
+
+impl Busy {
+    /// Does the work.
+    pub fn work(request: u64) -> u64 {
+        static TURNS: OnceLock<u64> = OnceLock::new();
+        let turns = *TURNS.get_or_init(|| {
+            const TRY: u64 = 100_000;
+            // The best of a few, so that whoever else is busy here does not count.
+            let took = (0..20).map(|_| {
+                let start = Instant::now();
+                spin(TRY, request);
+                start.elapsed()
+            });
+            let took = took.min().map_or(1.0, |took| took.as_nanos() as f64);
+            (TRY as f64 * 10_000.0 / took) as u64
+        });
+        spin(turns, request)
+    }
+}
+
+fn spin(turns: u64, seed: u64) -> u64 {
+    (0..turns).fold(seed, |at, _| black_box(at.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+}
+
+impl Service<u64> for Busy {
+    type Response = u64;
+    type Error = Failure;
+    type Future = future::Ready<Result<u64, Failure>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: u64) -> Self::Future {
+        future::ready(Ok(Self::work(request)))
     }
 }
 

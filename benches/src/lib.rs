@@ -8,9 +8,11 @@
 
 pub mod catalogue;
 pub mod drive;
+pub mod floor;
 pub mod goals;
 pub mod inner;
 pub mod machine;
 pub mod measure;
 pub mod report;
 pub mod stacks;
+pub mod suite;

@@ -238,8 +238,12 @@ impl Measured {
 
     /// A case as a multiple of its peer, round by round.
     pub fn ratio(&self, row: &Row) -> Option<Spread> {
-        let peer = self.row(row.peer?)?;
-        Spread::of(pairs(row, peer).map(|(row, peer)| row / peer))
+        self.ratio_to(row, self.row(row.peer?)?)
+    }
+
+    /// A case as a multiple of another, round by round.
+    pub fn ratio_to(&self, row: &Row, other: &Row) -> Option<Spread> {
+        Spread::of(pairs(row, other).map(|(row, other)| row / other))
     }
 
     /// What a case adds to the bare call as a multiple of what its peer adds, round by round; `None` if the

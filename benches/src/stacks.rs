@@ -5,7 +5,7 @@ use std::{fmt::Debug, future, time::Duration};
 use stockade::{BreakerLayer, LimitLayer, Pool, RateLayer, RetryLayer, TimeoutLayer};
 use tower::{Service, ServiceBuilder, buffer::Buffer, retry::Policy};
 
-use crate::inner::{Failure, Inner, Ready};
+use crate::inner::{Busy, Failure, Inner, Ready};
 
 /// What a driver can call.
 pub trait Client:
@@ -20,8 +20,10 @@ impl<S> Client for S where
 
 const MAX: usize = 64;
 const LIMIT: Duration = Duration::from_secs(10);
-const WORKERS: usize = 4;
-const QUEUE: usize = 1_024;
+/// The workers of every pool.
+pub const WORKERS: usize = 4;
+/// The queue of every pool.
+pub const QUEUE: usize = 1_024;
 
 /// A token a nanosecond.
 fn huge_rate() -> RateLayer {
@@ -69,6 +71,11 @@ pub fn five(inner: impl Inner) -> impl Client + Clone {
 /// A pool of four workers that do nothing. Built inside a runtime.
 pub fn pool() -> Pool<u64, u64, Failure> {
     Pool::builder().workers(WORKERS).queue(QUEUE).build(Ready)
+}
+
+/// A pool of two workers whose jobs keep a processor busy. Built inside a runtime.
+pub fn busy_pool() -> Pool<u64, u64, Failure> {
+    Pool::builder().workers(2).queue(QUEUE).build(Busy)
 }
 
 // === tower's ===

@@ -1,4 +1,5 @@
-//! What must not allocate does not, counted for the thread that calls.
+//! What must not allocate does not, counted for the thread that calls. The same holds with the feature `tracing` as long
+//! as nobody listens.
 
 use std::{
     future::{Future, Pending, pending},
@@ -9,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use stockade::{BreakerLayer, Error, LayerError, LimitLayer, RateLayer, Reason};
+use stockade::{
+    BreakerLayer, Error, LayerError, LimitLayer, Pool, RateLayer, Reason, TimeoutLayer,
+    deadline::Deadline, pool::TrySubmitError,
+};
 use stockade_benches::{
     inner::{Failure, Ready},
     measure::Flavor,
@@ -123,7 +127,123 @@ fn an_open_breaker_allocates_nothing_to_refuse() {
 }
 
 #[test]
-fn a_job_of_the_pool_allocates_once() {
+fn an_isolated_breaker_allocates_nothing_to_refuse() {
+    let layer = BreakerLayer::new();
+    let _isolation = layer.handle().isolate();
+    assert_eq!(of_refusals(layer.layer(Ready), Reason::Isolated), 0);
+}
+
+#[test]
+fn a_full_queue_allocates_nothing_to_refuse() {
+    let hangs = service_fn(|_: u64| -> Pending<Result<u64, Failure>> { pending() });
+    let mut service = LimitLayer::new(1).queue(1).layer(hangs);
+    is_ready(&mut service);
+    let _in_flight = service.call(0);
+    let runtime = Flavor::CurrentThread.runtime();
+    let _guard = runtime.enter();
+    is_ready(&mut service);
+    let mut waits = Box::pin(service.call(1));
+    assert!(waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    drop(_guard);
+    assert_eq!(of_refusals(service, Reason::QueueFull), 0, "limit");
+
+    let layer = RateLayer::new(1, Duration::from_secs(3_600)).queue(1);
+    let mut service = layer.layer(Ready);
+    is_ready(&mut service);
+    assert_eq!(now(service.call(1)).unwrap(), 1);
+    let _guard = runtime.enter();
+    is_ready(&mut service);
+    let mut waits = Box::pin(service.call(1));
+    assert!(waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    drop(_guard);
+    assert_eq!(of_refusals(service, Reason::QueueFull), 0, "rate");
+}
+
+#[test]
+fn a_call_that_cannot_pass_in_time_or_at_all_allocates_nothing_to_be_refused() {
+    let hour = Duration::from_secs(3_600);
+    let mut late = RateLayer::new(1, hour).max_wait(Duration::from_secs(1)).layer(Ready);
+    is_ready(&mut late);
+    assert_eq!(now(late.call(1)).unwrap(), 1);
+    assert_eq!(of_refusals(late, Reason::WaitExceeded), 0);
+    let costly = RateLayer::new(1, hour).cost(|_: &u64| 2).layer(Ready);
+    assert_eq!(of_refusals(costly, Reason::TooCostly), 0);
+}
+
+#[test]
+fn a_call_whose_deadline_has_passed_allocates_nothing_to_be_refused() {
+    /// Calls and polls under a deadline that has passed.
+    fn expire<S>(mut service: S) -> u64
+    where
+        S: Service<u64, Response = u64, Error = Failure>,
+    {
+        allocations(|n| {
+            is_ready(&mut service);
+            let answer = Deadline::after(Duration::ZERO).enter(|| now(service.call(n)));
+            let rejected = answer.as_ref().err().and_then(LayerError::rejected);
+            assert_eq!(rejected.map(|rejected| rejected.reason()), Some(Reason::Expired));
+        })
+    }
+
+    let hangs = service_fn(|_: u64| -> Pending<Result<u64, Failure>> { pending() });
+    let mut limit = LimitLayer::new(1).layer(hangs);
+    is_ready(&mut limit);
+    let _in_flight = limit.call(0);
+    assert_eq!(expire(limit), 0, "limit");
+    let mut rate = RateLayer::new(1, Duration::from_secs(3_600)).layer(Ready);
+    is_ready(&mut rate);
+    assert_eq!(now(rate.call(1)).unwrap(), 1);
+    assert_eq!(expire(rate), 0, "rate");
+}
+
+#[test]
+fn a_call_that_takes_too_long_allocates_nothing_to_be_ended() {
+    let runtime = Flavor::CurrentThread.runtime();
+    let hangs = service_fn(|_: u64| -> Pending<Result<u64, Failure>> { pending() });
+    let mut service = TimeoutLayer::new(Duration::from_millis(1)).layer(hangs);
+    let _guard = runtime.enter();
+    // The timer goes when nobody waits on it, and comes again: this one keeps it.
+    let mut stays = TimeoutLayer::new(Duration::from_secs(3_600)).layer(hangs);
+    is_ready(&mut stays);
+    let mut stays = pin!(stays.call(0));
+    assert!(stays.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    let mut end = |calls: u64| {
+        runtime.block_on(async {
+            for n in 0..calls {
+                is_ready(&mut service);
+                let error = service.call(n).await.expect_err("it hangs");
+                let rejected = error.rejected().map(|rejected| rejected.reason());
+                assert_eq!(rejected, Some(Reason::Elapsed));
+            }
+        });
+    };
+    end(8);
+    assert_eq!(allocation_counter::measure(|| end(32)).count_total, 0);
+}
+
+#[test]
+fn a_full_pool_allocates_nothing_to_refuse() {
+    let hangs = service_fn(|_: u64| -> Pending<Result<u64, Failure>> { pending() });
+    let runtime = Flavor::CurrentThread.runtime();
+    let _guard = runtime.enter();
+    let mut pool = Pool::builder().workers(1).queue(1).build(hangs);
+    // One runs and one is queued.
+    let _jobs = runtime.block_on(async { [pool.submit(0).await, pool.submit(1).await] });
+    while pool.stats().running == 0 {
+        runtime.block_on(tokio::task::yield_now());
+    }
+    let refused = allocation_counter::measure(|| {
+        for n in 0..CALLS {
+            let refused = pool.try_submit(n).map_err(TrySubmitError::into_request);
+            assert!(matches!(refused, Err(request) if request == n));
+        }
+    });
+    assert_eq!(refused.count_total, 0, "try_submit");
+    assert_eq!(allocations(|n| drop(now(pool.call(n)).expect_err("it is full"))), 0, "call");
+}
+
+#[test]
+fn a_job_of_the_pool_allocates_nothing() {
     let runtime = Flavor::CurrentThread.runtime();
     let _guard = runtime.enter();
     let mut pool = stacks::pool();
@@ -139,7 +259,7 @@ fn a_job_of_the_pool_allocates_once() {
     };
     jobs(16);
     let measured = allocation_counter::measure(|| jobs(CALLS));
-    assert_eq!(measured.count_total, 2 * CALLS, "one by `call` and one by `submit` a turn");
+    assert_eq!(measured.count_total, 0);
 }
 
 #[test]
@@ -161,4 +281,21 @@ fn running_many_jobs_allocates_none_a_job() {
     run(16);
     let measured = allocation_counter::measure(|| run(JOBS));
     assert!(measured.count_total < 100, "{} for {JOBS} jobs", measured.count_total);
+}
+
+#[test]
+fn a_hundred_thousand_queued_jobs_of_64_bytes_stay_under_32_megabytes() {
+    const JOBS: usize = 100_000;
+    let runtime = Flavor::CurrentThread.runtime();
+    let _guard = runtime.enter();
+    let service = service_fn(async |_: [u8; 64]| Ok::<_, Failure>(()));
+    let mut pool = None;
+    let mut jobs = Vec::new();
+    let measured = allocation_counter::measure(|| {
+        let pool = pool.insert(Pool::builder().workers(4).queue(JOBS).build(service));
+        jobs.extend((0..JOBS).map(|_| pool.try_submit([1; 64]).expect("there is room")));
+    });
+    assert_eq!(pool.map(|pool| pool.stats().queued), Some(JOBS));
+    assert!(measured.bytes_max < 32 << 20, "{} bytes", measured.bytes_max);
+    drop(jobs);
 }

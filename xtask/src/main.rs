@@ -1,12 +1,13 @@
 //! The project's own commands: `cargo xtask --help`.
 
+mod forward;
 mod metadata;
 mod model;
 mod needs;
 mod run;
 mod steps;
 
-use std::process::ExitCode;
+use std::{ffi::OsString, process::ExitCode};
 
 use anyhow::Result;
 use clap::{
@@ -40,6 +41,23 @@ enum Command {
     /// Each test in the src/model.rs of a crate runs under thousands of schedules of its threads. The seed of
     /// a schedule that fails is printed; --seed with it, and --schedules 1, runs that schedule again.
     Check(CheckArgs),
+
+    /// Runs a fleet of clients against an overloaded server in virtual time, with and without the layers
+    ///
+    /// Shows the storm of retries that keeps an overload going, and what ends it, as tables and as a chart. What
+    /// follows goes to the simulator: --help lists its options, --list the scenarios that come along.
+    #[command(disable_help_flag = true)]
+    Simulate(SimulateArgs),
+
+    /// Measures every combination of the layers, beside their peers, and draws a report
+    ///
+    /// What follows goes to the benchmark suite: --help lists its commands and options. Without any it measures
+    /// everything, with --quick in less than three minutes.
+    #[command(disable_help_flag = true)]
+    Bench(BenchArgs),
+
+    /// Writes the headline table of the README from the results that are checked in
+    Readme(ReadmeArgs),
 
     /// Runs every check that a change must pass
     ///
@@ -78,6 +96,31 @@ struct CheckArgs {
 }
 
 #[derive(Debug, Args)]
+struct SimulateArgs {
+    /// For the simulator
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+struct BenchArgs {
+    /// For the benchmark suite
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+struct ReadmeArgs {
+    /// Only says whether they match
+    #[arg(long)]
+    check: bool,
+
+    /// Renews the results from a run that was kept by `cargo xtask bench save NAME`
+    #[arg(long, value_name = "NAME", conflicts_with = "check")]
+    from: Option<OsString>,
+}
+
+#[derive(Debug, Args)]
 struct CiArgs {
     #[command(flatten)]
     selection: Selection,
@@ -100,7 +143,7 @@ struct Selection {
 
 fn main() -> ExitCode {
     match dispatch(Cli::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -108,23 +151,44 @@ fn main() -> ExitCode {
     }
 }
 
-fn dispatch(command: Command) -> Result<()> {
-    let project = Project::load()?;
+fn dispatch(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Test(TestArgs { selection, args }) => {
-            let job = Job::new(project, selection.packages, args)?;
-            steps::test(&job)
-        }
+        Command::Test(TestArgs { selection, args }) => steps::test(&job(selection, args)?)?,
         Command::Check(CheckArgs { selection, deep, schedules, seed }) => {
-            let job = Job::new(project, selection.packages, Vec::new())?;
-            model::check(&job, Plan::new(deep, schedules, seed))
+            model::check(&job(selection, Vec::new())?, Plan::new(deep, schedules, seed))?;
+        }
+        Command::Simulate(SimulateArgs { args }) => return simulate(args),
+        Command::Bench(BenchArgs { args }) => return bench(args),
+        Command::Readme(ReadmeArgs { check, from }) => {
+            let check = check.then(|| "--check".into());
+            let from = from.into_iter().flat_map(|name| ["--from".into(), name]);
+            return bench(["readme".into()].into_iter().chain(check).chain(from).collect());
         }
         Command::Ci(CiArgs { selection, only, keep_going }) => {
-            let job = Job::new(project, selection.packages, Vec::new())?;
+            let job = job(selection, Vec::new())?;
             let chosen = |step: &&Step| only.is_empty() || only.iter().any(|o| o.name == step.name);
-            run::all(steps::CI.iter().filter(chosen), &job, keep_going)
+            run::all(steps::CI.iter().filter(chosen), &job, keep_going)?;
         }
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn job(selection: Selection, args: Vec<String>) -> Result<Job> {
+    Job::new(Project::load()?, selection.packages, args)
+}
+
+/// Hands over to the simulator, which is built for release.
+fn simulate(args: Vec<OsString>) -> Result<ExitCode> {
+    let mut cargo = forward::cargo("run");
+    cargo.args(["--quiet", "--release", "--package", "stockade-simulate", "--"]);
+    forward::hand_over(cargo.args(args))
+}
+
+/// Hands over to the front of the benchmark suite, which builds what measures.
+fn bench(args: Vec<OsString>) -> Result<ExitCode> {
+    let mut cargo = forward::cargo("run");
+    cargo.args(["--quiet", "--package", "stockade-benches", "--bin", "bench", "--"]);
+    forward::hand_over(cargo.args(args))
 }
 
 /// Reads the name of a step; clap lists the known ones in the help, and when the name is unknown.
@@ -155,11 +219,30 @@ mod tests {
     }
 
     #[test]
+    fn what_the_benchmark_suite_is_asked_for_goes_there_as_it_is() {
+        let words = ["--quick", "save", "x", "--layers", "retry,breaker", "--help"];
+        let cli = Cli::try_parse_from(["xtask", "bench"].iter().chain(&words));
+
+        let Command::Bench(bench) = cli.unwrap().command else { panic!("another command") };
+        assert_eq!(bench.args, words);
+    }
+
+    #[test]
     fn a_schedule_that_failed_can_be_asked_for_again() {
         let cli = Cli::try_parse_from(["xtask", "check", "--seed", "9", "--schedules", "1"]);
 
         let Command::Check(check) = cli.unwrap().command else { panic!("another command") };
         assert_eq!((check.seed, check.schedules, check.deep), (Some(9), Some(1), false));
+    }
+
+    #[test]
+    fn what_follows_goes_to_the_simulator() {
+        for args in [&["--help"][..], &["mine.toml", "--seed", "3"], &["--list", "--", "-x"]] {
+            let cli = Cli::try_parse_from([&["xtask", "simulate"], args].concat());
+
+            let Command::Simulate(simulate) = cli.unwrap().command else { panic!("another") };
+            assert_eq!(simulate.args, args);
+        }
     }
 
     #[test]

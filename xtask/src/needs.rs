@@ -47,6 +47,13 @@ pub(crate) const NEEDS: &[Need] = &[
         package: "postgresql",
     },
     Need { name: "redis", programs: &["redis-server"], versions: None, package: "redis-server" },
+    Need {
+        name: "chromium",
+        programs: &["chromium", "chromium-browser", "google-chrome"],
+        versions: None,
+        package: "chromium",
+    },
+    Need { name: "valgrind", programs: &["valgrind"], versions: None, package: "valgrind" },
 ];
 
 // === impl Need ===
@@ -108,6 +115,16 @@ pub(crate) fn provide(needy: &[Needy]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Installs what is called `name`, where it is missing.
+///
+/// # Errors
+///
+/// When it cannot be installed.
+pub(crate) fn provide_one(name: &str) -> Result<()> {
+    let need = known(name)?;
+    if need.is_installed() { Ok(()) } else { need.install() }
 }
 
 /// The targets of `package` that need something.

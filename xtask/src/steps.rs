@@ -3,12 +3,13 @@
 //! All of them build with the same profile and without `RUSTFLAGS`, so that what one has built the next
 //! finds. Only the examples are built a second time, for release, and the models in a folder of their own.
 
-use std::{env, path::Path, process::Command, time::Duration};
+use std::{path::Path, process::Command, time::Duration};
 
 use anyhow::{Result, ensure};
 use cargo_metadata::{Package, Target};
 
 use crate::{
+    forward,
     metadata::{EXAMPLES, Project, feature_sets},
     model::{self, Plan},
     needs::{self, Needy},
@@ -50,6 +51,16 @@ pub(crate) const CI: &[Step] = &[
     Step { name: "model", about: "what `cargo xtask check` runs", run: models },
     Step { name: "docs", about: "the documentation builds without warnings", run: docs },
     Step { name: "examples", about: "every example runs to its end", run: examples },
+    Step {
+        name: "instructions",
+        about: "no call through a stack takes more instructions than its budget",
+        run: instructions,
+    },
+    Step {
+        name: "readme",
+        about: "the headline table of the README is that of the results checked in",
+        run: readme,
+    },
     Step {
         name: "deny",
         about: "licences, duplicate versions and sources of the dependencies",
@@ -122,17 +133,8 @@ impl Job {
 
     /// `cargo COMMAND`, from the workspace's root.
     pub(crate) fn cargo(&self, command: &str) -> Command {
-        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.current_dir(self.project.root()).arg(command);
-        // Cargo tells a program that it runs about the program's own package. Some build scripts watch
-        // these variables, and would run anew whenever `cargo` and `cargo xtask` take turns.
-        for (name, _) in env::vars_os() {
-            let told = name.to_str();
-            if told.is_some_and(|n| n.starts_with("CARGO_PKG_") || n.starts_with("CARGO_MANIFEST_"))
-            {
-                cargo.env_remove(name);
-            }
-        }
+        let mut cargo = forward::cargo(command);
+        cargo.current_dir(self.project.root());
         cargo
     }
 
@@ -275,6 +277,23 @@ fn examples(job: &Job) -> Result<()> {
         run::command_within(EXAMPLE_LIMIT, &mut cargo)?;
     }
     Ok(())
+}
+
+/// Holds the budget of every stack, which `cargo xtask bench instr` explains.
+fn instructions(job: &Job) -> Result<()> {
+    needs::provide_one("valgrind")?;
+    run::command(bench(job).arg("instr"))
+}
+
+fn readme(job: &Job) -> Result<()> {
+    run::command(bench(job).args(["readme", "--check"]))
+}
+
+/// The front of the benchmark suite.
+fn bench(job: &Job) -> Command {
+    let mut cargo = job.cargo("run");
+    cargo.args(["--quiet", "--package", "stockade-benches", "--bin", "bench", "--"]);
+    cargo
 }
 
 /// Leaves advisories out: they change without a change here, and need the network.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use stockade_core::{Classify, LayerError, Rejected};
+use stockade_core::{Classify, LayerError, Rare, Rejected};
 use tower_service::Service;
 
 use crate::ticket::Ticket;
@@ -43,10 +43,16 @@ pin_project! {
     }
 }
 
-enum Slow<S, Req> {
-    Waiting { service: S, request: Option<Req> },
-    Refused { rejected: Rejected },
+pub(crate) enum Slow<S, Req> {
+    Waiting(Rare<Box<Waiting<S, Req>>>),
+    Refused(Rejected),
     Done,
+}
+
+/// A call that passed while the service inside was not ready.
+pub(crate) struct Waiting<S, Req> {
+    service: S,
+    request: Option<Req>,
 }
 
 // === impl ResponseFuture ===
@@ -60,14 +66,22 @@ where
         Self { state: State::Running { future }, ticket }
     }
 
-    pub(crate) const fn waiting(service: S, request: Req, ticket: Ticket<C>) -> Self {
-        let slow = Slow::Waiting { service, request: Some(request) };
+    #[inline(always)]
+    pub(crate) fn slow(slow: Slow<S, Req>, ticket: Ticket<C>) -> Self {
+        let slow = match slow {
+            Slow::Waiting(waiting) => Slow::Waiting(waiting),
+            Slow::Refused(rejected) => Slow::Refused(rejected.in_words()),
+            Slow::Done => Slow::Done,
+        };
         Self { state: State::Slow { slow }, ticket }
     }
+}
 
-    pub(crate) const fn refused(rejected: Rejected, classify: C) -> Self {
-        let slow = Slow::Refused { rejected };
-        Self { state: State::Slow { slow }, ticket: Ticket::none(classify) }
+// === impl Slow ===
+
+impl<S, Req> Slow<S, Req> {
+    pub(crate) fn waiting(service: S, request: Req) -> Self {
+        Self::Waiting(Rare::new(Box::new(Waiting { service, request: Some(request) })))
     }
 }
 
@@ -84,7 +98,8 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Result<S::Future, S::Error>> {
         let ended = match self {
-            Self::Waiting { service, request } => {
+            Self::Waiting(waiting) => {
+                let Waiting { service, request } = &mut ***waiting;
                 let panicked = ticket.guard();
                 let readied = service.poll_ready(cx);
                 panicked.disarm();
@@ -99,7 +114,7 @@ where
                     future
                 })
             }
-            Self::Refused { rejected } => Err(rejected.into_error()),
+            Self::Refused(rejected) => Err(rejected.into_error()),
             Self::Done => panic!("polled after completion"),
         };
         *self = Self::Done;
@@ -118,32 +133,43 @@ where
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let result = loop {
+        loop {
             match this.state.as_mut().project() {
                 StateProj::Running { future } => {
                     let panicked = this.ticket.guard();
                     let polled = future.poll(cx);
                     panicked.disarm();
-                    match polled {
-                        Poll::Ready(result) => break result,
+                    // What it was admitted for is given back here; the finished future itself goes with this
+                    // one, because to take it apart now costs more than all the rest. Told apart here and in
+                    // each layer, so that a success moves nothing but itself, and not all that an error has
+                    // room for.
+                    return match polled {
+                        Poll::Ready(Ok(response)) => {
+                            this.ticket.judge(Ok(&response));
+                            Poll::Ready(Ok(response))
+                        }
+                        Poll::Ready(Err(error)) => {
+                            this.ticket.judge(Err(&error));
+                            Poll::Ready(Err(error))
+                        }
                         Poll::Pending => {
                             this.ticket.pending();
-                            return Poll::Pending;
+                            Poll::Pending
                         }
-                    }
+                    };
                 }
                 StateProj::Slow { slow } => match ready!(slow.poll(this.ticket, cx)) {
                     Ok(future) => this.state.set(State::Running { future }),
-                    // It was refused.
-                    Err(error) if this.ticket.is_settled() => return Poll::Ready(Err(error)),
-                    Err(error) => break Err(error),
+                    Err(error) => {
+                        // Not of one that was refused.
+                        if !this.ticket.is_settled() {
+                            this.ticket.judge(Err(&error));
+                        }
+                        return Poll::Ready(Err(error));
+                    }
                 },
             }
-        };
-        // What it was admitted for is given back here; the finished future itself goes with this one, because
-        // to take it apart now costs more than all the rest.
-        this.ticket.judge(result.as_ref());
-        Poll::Ready(result)
+        }
     }
 }
 
@@ -155,8 +181,8 @@ where
         let state = match self.state {
             State::Running { .. } if self.ticket.is_settled() => "done",
             State::Running { .. } => "running",
-            State::Slow { slow: Slow::Waiting { .. } } => "waiting",
-            State::Slow { slow: Slow::Refused { .. } } => "refused",
+            State::Slow { slow: Slow::Waiting(_) } => "waiting",
+            State::Slow { slow: Slow::Refused(_) } => "refused",
             State::Slow { slow: Slow::Done } => "done",
         };
         f.debug_tuple("ResponseFuture").field(&state).finish()

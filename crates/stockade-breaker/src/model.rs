@@ -1,27 +1,19 @@
 //! The gate under a model checker: four threads, thousands of schedules.
-//!
-//! `STOCKADE_SCHEDULES` says how many (20,000), `STOCKADE_SEED` which; both are printed. Of a schedule that
-//! fails the seed is printed: with it, and one schedule, it runs again. `cargo xtask check` does all that.
 
 use std::{
-    collections::{HashMap, hash_map::RandomState},
-    env,
-    fmt::Display,
-    hash::BuildHasher,
+    collections::HashMap,
     pin::pin,
-    str::FromStr,
     sync::{Arc, Mutex, MutexGuard},
     task::{Context, Waker},
     time::Duration,
 };
 
 use shuttle::{
-    Config, Runner,
     rand::{Rng, thread_rng},
-    scheduler::RandomScheduler,
     thread,
 };
-use tokio::{runtime, time::advance};
+use stockade_testkit::schedules;
+use tokio::time::advance;
 
 use crate::{
     gate::{Gate, Verdict},
@@ -44,25 +36,6 @@ const SETTINGS: Settings = Settings {
 
 /// Longer than it is ever open.
 const JUMP: Duration = Duration::from_secs(60);
-
-fn check(model: fn()) {
-    let seed = setting("STOCKADE_SEED", RandomState::new().hash_one(0));
-    let schedules = setting("STOCKADE_SCHEDULES", 20_000);
-    println!("STOCKADE_SEED={seed} STOCKADE_SCHEDULES={schedules}");
-    // All threads of the model are one to the system, so they share this one's paused clock.
-    let paused = runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    let paused = paused.expect("a runtime");
-    let _inside = paused.enter();
-    let ran =
-        Runner::new(RandomScheduler::new_from_seed(seed, schedules), Config::new()).run(model);
-    assert_eq!(ran, schedules);
-}
-
-fn setting<T: FromStr<Err: Display>>(name: &str, default: T) -> T {
-    let Some(value) = env::var_os(name) else { return default };
-    let value = value.to_str().expect("a number");
-    value.parse().unwrap_or_else(|error| panic!("{name}={value}: {error}"))
-}
 
 /// A gate, and what the threads know of it. Only the gate is made of what the checker controls, so the rest
 /// stands still between two of its steps.
@@ -144,7 +117,7 @@ fn jump() {
 
 #[test]
 fn there_are_never_more_probes_than_allowed_and_none_is_lost() {
-    check(|| {
+    schedules(|| {
         let world = World::new(SETTINGS);
         world.run(|world| match thread_rng().gen_range(0..8) {
             0 => jump(),
@@ -170,7 +143,7 @@ fn there_are_never_more_probes_than_allowed_and_none_is_lost() {
 
 #[test]
 fn every_call_of_the_epoch_counts_once_and_none_of_another_epoch_or_life() {
-    check(|| {
+    schedules(|| {
         let world = World::new(SETTINGS);
         world.run(|world| match thread_rng().gen_range(0..8) {
             0 => {
@@ -193,7 +166,7 @@ fn every_call_of_the_epoch_counts_once_and_none_of_another_epoch_or_life() {
 
 #[test]
 fn a_clean_window_is_left_by_the_first_failure() {
-    check(|| {
+    schedules(|| {
         let settings =
             Settings { window: Window::calls(2), failure_rate: 1.0, consecutive: None, ..SETTINGS };
         let world = World::new(settings);

@@ -11,7 +11,8 @@ use tower_service::Service;
 
 use crate::{
     BreakerHandle, ResponseFuture,
-    gate::Gate,
+    future::Slow,
+    gate::{Gate, Verdict},
     owner::Owner,
     state::Stamp,
     ticket::{CallPanicked, Ticket},
@@ -104,54 +105,53 @@ where
 
     #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
-        match self.gate.pass() {
-            Some(epoch) if self.readied => {
-                let classify = self.classify.clone();
-                self.run(request, Stamp { epoch, started: None }, classify)
+        // Before the call is admitted, because it may panic.
+        let classify = self.classify.clone();
+        // What comes back from a function that stays one lies in memory. So none of those in the rare branches
+        // hands on a future, which would move all others through memory too; and there is one call of what
+        // is inside.
+        let admitted = match self.gate.pass() {
+            Some(epoch) => Ok(Stamp { epoch, started: None }),
+            None => self.owner.admit(),
+        };
+        match admitted {
+            Ok(stamp) if self.readied => {
+                self.readied = false;
+                let panicked = CallPanicked { gate: self.gate, stamp, verdict: Verdict::Failure };
+                let future = self.inner.call(request);
+                panicked.disarm();
+                ResponseFuture::running(future, Ticket::new(self.gate, stamp, classify))
             }
-            _ => self.call_otherwise(request),
+            Ok(stamp) => {
+                let slow = self.wait(stamp, request);
+                ResponseFuture::slow(slow, Ticket::new(self.gate, stamp, classify))
+            }
+            Err(rejected) => {
+                self.let_go();
+                ResponseFuture::slow(Slow::Refused(rejected), Ticket::none(classify))
+            }
         }
     }
 }
 
-impl<S, C> Breaker<S, C> {
-    /// Calls the instance that is ready.
-    #[inline(always)]
-    fn run<Req>(&mut self, request: Req, stamp: Stamp, classify: C) -> ResponseFuture<S, Req, C>
-    where
-        S: Service<Req>,
-    {
-        self.readied = false;
-        let panicked = CallPanicked { gate: self.gate, stamp };
-        let future = self.inner.call(request);
+impl<S: Clone, C> Breaker<S, C> {
+    /// The future takes the instance that was polled, which may have come some way.
+    #[cold]
+    #[inline(never)]
+    fn wait<Req>(&mut self, stamp: Stamp, request: Req) -> Slow<S, Req> {
+        let panicked = CallPanicked { gate: self.gate, stamp, verdict: Verdict::Ignored };
+        let clone = self.inner.clone();
         panicked.disarm();
-        ResponseFuture::running(future, Ticket::new(self.gate, stamp, classify))
+        Slow::waiting(mem::replace(&mut self.inner, clone), request)
     }
 
-    /// A call in all but the common case: kept apart, so that the latter needs not carry its weight.
+    /// What this instance has inside, a place or its turn in a queue, goes to those who are let in.
     #[cold]
-    fn call_otherwise<Req>(&mut self, request: Req) -> ResponseFuture<S, Req, C>
-    where
-        S: Service<Req> + Clone,
-        C: Clone,
-    {
-        // Before the call is admitted, because it may panic.
-        let classify = self.classify.clone();
-        let stamp = match self.owner.admit() {
-            Err(rejected) => {
-                // What this instance has inside, a place or its turn in a queue, goes to those who are let in.
-                self.readied = false;
-                let fresh = self.inner.clone();
-                drop(mem::replace(&mut self.inner, fresh));
-                return ResponseFuture::refused(rejected, classify);
-            }
-            Ok(stamp) if self.readied => return self.run(request, stamp, classify),
-            Ok(stamp) => stamp,
-        };
-        let ticket = Ticket::new(self.gate, stamp, classify);
-        // The future takes the instance that was polled, which may have come some way.
-        let clone = self.inner.clone();
-        ResponseFuture::waiting(mem::replace(&mut self.inner, clone), request, ticket)
+    #[inline(never)]
+    fn let_go(&mut self) {
+        self.readied = false;
+        let fresh = self.inner.clone();
+        drop(mem::replace(&mut self.inner, fresh));
     }
 }
 

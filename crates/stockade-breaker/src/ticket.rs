@@ -143,6 +143,7 @@ impl<C> Drop for Panicked<'_, C> {
 pub(crate) struct CallPanicked {
     pub(crate) gate: &'static Gate,
     pub(crate) stamp: Stamp,
+    pub(crate) verdict: Verdict,
 }
 
 impl CallPanicked {
@@ -156,6 +157,6 @@ impl CallPanicked {
 impl Drop for CallPanicked {
     #[cold]
     fn drop(&mut self) {
-        self.gate.settle(self.stamp, Verdict::Failure);
+        self.gate.settle(self.stamp, self.verdict);
     }
 }

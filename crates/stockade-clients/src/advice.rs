@@ -28,6 +28,17 @@ const CREDENTIALS: Advice =
 const NONSENSE: Advice =
     ("the answer is no HTTP", "check that an HTTP server listens at this port, and the scheme");
 
+/// What to do where only the innermost error has said what is wrong.
+pub(crate) fn hint(error: &(dyn StdError + 'static)) -> Option<&'static str> {
+    #[cfg(feature = "tonic")]
+    if find::<tonic::Status>(error).is_some_and(|status| status.source().is_some()) {
+        return Some("check that a gRPC server listens at this port, and the scheme");
+    }
+    #[cfg(not(feature = "tonic"))]
+    let _ = error;
+    None
+}
+
 /// What `error` says on its own, whatever its sources are.
 pub(crate) fn advice(error: &(dyn StdError + 'static)) -> Option<Advice> {
     #[cfg(feature = "reqwest")]
@@ -36,6 +47,10 @@ pub(crate) fn advice(error: &(dyn StdError + 'static)) -> Option<Advice> {
     }
     #[cfg(any(feature = "hyper-util", feature = "reqwest"))]
     if let Some(advice) = find(error).and_then(of_hyper) {
+        return Some(advice);
+    }
+    #[cfg(feature = "tonic")]
+    if let Some(advice) = find(error).and_then(of_tonic) {
         return Some(advice);
     }
     #[cfg(feature = "redis")]
@@ -89,8 +104,13 @@ fn of_reqwest(error: &reqwest::Error) -> Option<Advice> {
         Some(("the request could not be built", "check the URL: http://host:port/path"))
     } else if error.is_redirect() {
         Some(("redirected too often", "check the URL, and where the server sends it"))
-    } else if error.is_status() {
-        Some(("refused by the server", "check the request, and its credentials"))
+    } else if let Some(status) = error.status() {
+        Some(match status.as_u16() {
+            401 | 403 | 407 => ("refused by the server", "check the credentials"),
+            429 | 503 => ("the server has too much to do", "ask less often, or later"),
+            500.. => ("the server failed", "see what it has logged"),
+            _ => ("refused by the server", "check the URL, and what is sent"),
+        })
     } else if error.is_dns() {
         Some(("no such host", "check the name"))
     } else if error.is_connect() && error.is_timeout() {
@@ -99,5 +119,20 @@ fn of_reqwest(error: &reqwest::Error) -> Option<Advice> {
         Some(LATE)
     } else {
         None
+    }
+}
+
+/// Of what the server said: a status with a source was made here, and its source says more.
+#[cfg(feature = "tonic")]
+fn of_tonic(status: &tonic::Status) -> Option<Advice> {
+    match status.code() {
+        _ if status.source().is_some() => None,
+        tonic::Code::Unauthenticated | tonic::Code::PermissionDenied => {
+            Some(("refused by the server", "check the credentials"))
+        }
+        tonic::Code::Unimplemented => {
+            Some(("unknown to the server", "check the address, and the versions of both sides"))
+        }
+        _ => None,
     }
 }

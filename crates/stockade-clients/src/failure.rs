@@ -2,7 +2,10 @@
 
 use std::{error::Error as StdError, fmt};
 
-use crate::{advice::advice, judge::chain};
+use crate::{
+    advice::{advice, hint},
+    judge::chain,
+};
 
 /// A client's error, whose message names the host, what is wrong and what to do about it, and no credentials.
 ///
@@ -61,8 +64,7 @@ impl Failure<reqwest::Error> {
     /// `error`, which knows its URL, without the credentials, the query and the fragment of that.
     pub fn of(mut error: reqwest::Error) -> Self {
         if let Some(url) = error.url_mut() {
-            // They fail for URLs that cannot have any.
-            let _ = (url.set_username(""), url.set_password(None));
+            crate::reqwest::strip(url);
             url.set_query(None);
             url.set_fragment(None);
         }
@@ -80,10 +82,17 @@ impl<E: StdError + 'static> fmt::Display for Failure<E> {
         if let Some(host) = &self.host {
             write!(f, "{host}: ")?;
         }
-        match chain(Some(&self.error)).find_map(advice) {
-            Some((what, todo)) => write!(f, "{what}; {todo}"),
-            // The innermost one: what is around it only says that there is one.
-            None => chain(Some(&self.error)).last().map_or(Ok(()), |root| write!(f, "{root}")),
+        let errors = || chain(Some(&self.error));
+        if let Some((what, todo)) = errors().find_map(advice) {
+            return write!(f, "{what}; {todo}");
+        }
+        // The innermost one: what is around it only says that there is one.
+        if let Some(root) = errors().last() {
+            write!(f, "{root}")?;
+        }
+        match errors().find_map(hint) {
+            Some(todo) => write!(f, "; {todo}"),
+            None => Ok(()),
         }
     }
 }

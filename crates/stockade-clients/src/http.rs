@@ -62,6 +62,6 @@ pub use classify::{Answer, Http};
 pub use refusal::{refusal, refusal_status};
 #[cfg(feature = "reqwest")]
 pub(crate) use request::may_repeat;
-pub use request::{clone_request, idempotent};
+pub use request::{clone_request, idempotent, without_credentials};
 pub use retry_after::retry_after;
 pub use status::class;

@@ -1,11 +1,54 @@
 //! Judges the results of real clients, for retries and circuit breakers alike.
 //!
-//! Nothing here is a client: wrap the one that you have in `ServiceBuilder`, and give its classifier to
-//! `RetryLayer::classify` and `BreakerLayer::classify`. Each is behind a feature, and none is on by default:
-//! `deadpool`, `http`, `hyper-util`, `redis`, `reqwest`, `sqlx`, `tokio-postgres`, `tonic`. Those for databases bring
-//! `connect`, which makes a connection in time or says what is wrong.
+//! Nothing here is a client or a pool of connections: wrap the client that you have in `ServiceBuilder`, and give
+//! its classifier to `RetryLayer::classify` and `BreakerLayer::classify`. Each is behind a feature, and none is on
+//! by default.
 //!
-//! The library needs Rust 1.88; `sqlx` needs a newer one, which its own manifest names.
+//! | client | feature | classifier |
+//! |---|---|---|
+//! | any whose answer is an `http::Response` | `http` | `http::Http` |
+//! | hyper-util's legacy client | `hyper-util` | `http::Http` |
+//! | reqwest | `reqwest` | `http::Http` |
+//! | tonic | `tonic` | `grpc::Grpc` |
+//! | sqlx, which needs a newer Rust than the rest | `sqlx` | `sql::Sqlx` |
+//! | tokio-postgres | `tokio-postgres` | `sql::TokioPostgres` |
+//! | deadpool-postgres | `deadpool` | `sql::TokioPostgres` |
+//! | redis | `redis` | `redis::Redis` |
+//!
+//! Each has a table of what it makes of which result. They take any error type of a stack, be it
+//! [`Error<E>`](stockade_core::Error), a `BoxError` or an enum of your own: see [`Cause`]. A refusal by a layer
+//! inside is judged as by [`DefaultClassify`](stockade_core::DefaultClassify).
+//!
+//! [`Failure`] is for people: it has an error name the host and say what to do, without any password. The features
+//! for databases bring `connect`, which makes a connection in time or says what is wrong. And `http::refusal` is the
+//! way back, for servers: a layer's refusal as an answer.
+//!
+//! # Example
+//!
+//! ```
+//! use std::io;
+//! use stockade_breaker::BreakerLayer;
+//! use stockade_clients::Failure;
+//! use stockade_core::Error;
+//! use stockade_retry::RetryLayer;
+//! use tower::ServiceBuilder;
+//!
+//! # #[cfg(feature = "http")]
+//! # fn main() {
+//! use stockade_clients::http::{Http, idempotent};
+//!
+//! type Request = http::Request<String>;
+//! let client = ServiceBuilder::new()
+//!     .layer(RetryLayer::new(3).classify(Http::new()).idempotent(idempotent::<String>))
+//!     .layer(BreakerLayer::new().classify(Http::new()))
+//!     .map_err(|error| Error::Service(Failure::at("https://api.example.org", error)))
+//!     .service_fn(async |_: Request| Ok::<_, io::Error>(http::Response::new("hello")));
+//! # fn check(_: &impl tower::Service<Request>) {}
+//! # check(&client);
+//! # }
+//! # #[cfg(not(feature = "http"))]
+//! # fn main() {}
+//! ```
 
 mod advice;
 mod cause;

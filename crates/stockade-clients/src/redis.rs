@@ -1,4 +1,8 @@
 //! Redis: what an error means.
+//!
+//! A `ConnectionManager` connects again by itself when it is used after a loss; have it do that once at a time, with
+//! `set_number_of_retries(0)`, where a retry layer waits in its place. Both kinds of connection have a time-out of
+//! their own for answers, half a second unless set. A command whose future was dropped still runs at the server.
 
 use std::error::Error as StdError;
 

@@ -1,6 +1,6 @@
 //! What is special about reqwest: its errors and its requests.
 //!
-//! Its results are judged by [`http::Http`](crate::http::Http), whose page has the table. A
+//! Its results are judged by [`http::Http`], whose page has the table. A
 //! `reqwest::Client` is a `tower` service on its own, so it goes into `ServiceBuilder` as it is. Switch off what
 //! it would repeat by itself, have answers [read to their end](read_to_end) inside the layers, and their errors
 //! [without passwords](crate::Failure):
@@ -26,6 +26,7 @@
 //!     .layer(retry)
 //!     .map_err(|error| Error::Service(Failure::of(error)))
 //!     .and_then(requests::read_to_end)
+//!     .map_request(requests::without_credentials)
 //!     .service(client);
 //! # fn check(_: &impl tower::Service<reqwest::Request>) {}
 //! # check(&stack);
@@ -33,13 +34,16 @@
 //! # }
 //! ```
 //!
-//! Its `Request` keeps the user and password of a URL that it is made from with `Request::new`, and sends
-//! neither; `RequestBuilder` turns them into a header.
+//! # Passwords in URLs
+//!
+//! A `RequestBuilder`, and so `Client::get`, takes user and password out of a URL and sends them as a header. A
+//! `Request` made by `Request::new` keeps them in the URL and sends neither, but they get into its errors, and into
+//! what the client's connection pool logs: [`without_credentials`] and [`Failure`](crate::Failure) keep them out.
 
 use std::mem;
 
 use bytes::Bytes;
-use reqwest::{Error, Request, Response};
+use reqwest::{Error, Request, Response, Url};
 use stockade_core::Class;
 
 use crate::http;
@@ -54,6 +58,20 @@ pub fn idempotent(request: &Request) -> bool {
 /// twice.
 pub fn clone_request(request: &Request) -> Option<Request> {
     request.try_clone()
+}
+
+/// The request without user and password in its URL, for `ServiceBuilder::map_request` right above the client.
+///
+/// reqwest would not log in with them, but its connection pool logs them.
+pub fn without_credentials(mut request: Request) -> Request {
+    strip(request.url_mut());
+    request
+}
+
+/// Takes user and password out of `url`.
+pub(crate) fn strip(url: &mut Url) {
+    // They fail for URLs that cannot have any.
+    let _ = (url.set_username(""), url.set_password(None));
 }
 
 /// Reads an answer to its end, for `ServiceBuilder::and_then` right above the client.

@@ -37,6 +37,18 @@
 //! unique, and repeating it does no harm. Where that cannot be, use `gated` as above: the retry layer then repeats what
 //! has had no effect for certain, and asks its `idempotent` for the rest.
 
+//!
+//! # What clients do by themselves
+//!
+//! - A pool of sqlx tries to connect again and again while a server refuses connections, for as long as its
+//!   `acquire_timeout`, which is 30 seconds unless set. Set it below the time-out of an attempt, or the layers never
+//!   learn of an outage: what it says in the end is `PoolTimedOut`, which is `Overload`.
+//! - A statement whose future was dropped, by a time-out or otherwise, runs on at the server. With tokio-postgres keep
+//!   a guard in the future that calls the client's `CancelToken` when it is dropped (the example `postgres_tokio`
+//!   does); with sqlx set `statement_timeout` in the connection's options.
+//! - SQLite waits for its file on a thread of its own, for as long as `busy_timeout`. Set it to zero to have the
+//!   retry layer wait in its place.
+
 mod sqlstate;
 #[cfg(feature = "sqlx")]
 mod sqlx;

@@ -67,6 +67,33 @@ async fn an_answer_that_is_cut_may_have_been_sent() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_nonsense_may_have_been_sent_and_is_named() {
+    let proxy = start().await;
+    proxy.answers(Fault::garble());
+    let status = check(channel(proxy.addr())).await.unwrap_err();
+    assert_eq!(class(status.clone()), Class::Transient { after: None }, "{status:?}");
+    let failure = Failure::at(&proxy.addr().to_string(), status);
+    let (message, advice) = (failure.to_string(), "check that a gRPC server listens at this port");
+    assert!(message.starts_with(&proxy.addr().to_string()), "{message}");
+    assert!(message.contains(advice), "{message}");
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_let_one_in_says_what_to_check() {
+    let rows = [
+        (Code::Unauthenticated, "host:1: refused by the server; check the credentials"),
+        (Code::PermissionDenied, "host:1: refused by the server; check the credentials"),
+        (
+            Code::Unimplemented,
+            "host:1: unknown to the server; check the address, and the versions of both sides",
+        ),
+    ];
+    for (code, message) in rows {
+        assert_eq!(Failure::at("host:1", Status::new(code, "no")).to_string(), message);
+    }
+}
+
+#[tokio::test]
 async fn a_call_is_repeated_once_the_server_is_back() {
     let proxy = start().await;
     proxy.refuse();

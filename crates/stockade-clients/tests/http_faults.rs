@@ -13,12 +13,19 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, extract::State, http::StatusCode, response::Redirect, routing::any};
+use axum::{
+    Router,
+    extract::{Path, State},
+    http::{StatusCode, header::RETRY_AFTER},
+    response::Redirect,
+    routing::any,
+};
 use common::{SECRET, everything_said, logged, nobody};
 use http::Response as Answer;
 use reqwest::{Client, Method, Request, Url, dns::Resolve};
+use stockade_breaker::{BreakerLayer, State as BreakerState, Window};
 use stockade_clients::{Failure, http::Http, reqwest as requests};
-use stockade_core::{BoxError, Class, Classify, Error};
+use stockade_core::{BoxError, Class, Classify, Error, LayerError, Reason};
 use stockade_retry::{Backoff, RetryHandle, RetryLayer};
 use stockade_testkit::proxy::{Fault, Proxy};
 use stockade_timeout::TimeoutLayer;
@@ -52,10 +59,13 @@ impl Site {
             hits.fetch_add(1, SeqCst);
             "x".repeat(BODY)
         };
+        let status = async |Path(status): Path<u16>| {
+            (StatusCode::from_u16(status).unwrap(), [(RETRY_AFTER, "7")])
+        };
         let app = Router::new()
             .route("/item", any(item))
             .route("/round", any(async || Redirect::temporary("/round")))
-            .route("/teapot", any(async || StatusCode::IM_A_TEAPOT))
+            .route("/status/{status}", any(status))
             .with_state(Arc::clone(&hits));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let proxy = Proxy::start(listener.local_addr().unwrap()).unwrap();
@@ -100,6 +110,7 @@ fn stack(attempts: u32, mend: impl Fn() + Clone + Send + 'static) -> (Stack, Ret
         .layer(TimeoutLayer::new(ATTEMPT))
         .map_err(|error| Error::Service(Failure::of(error)))
         .and_then(requests::read_to_end)
+        .map_request(requests::without_credentials)
         .service(client());
     (BoxCloneService::new(stack), handle)
 }
@@ -153,6 +164,70 @@ async fn an_answer_that_stalls_times_out_and_is_asked_for_again() {
     let answer = stack.oneshot(site.request(Method::GET, "item")).await;
     assert_eq!(answer.unwrap().body().len(), BODY);
     assert_eq!((site.hits(), retries.stats().retried), (2, 1));
+}
+
+#[tokio::test]
+async fn an_answer_that_trickles_times_out_as_a_whole() {
+    let site = Site::start().await;
+    // It has the headers at once, and would take four seconds for the body.
+    site.proxy.answers(Fault::throttle(BODY as u32 / 4).connections(1));
+    let (stack, retries) = stack(2, || {});
+    let answer = stack.oneshot(site.request(Method::GET, "item")).await;
+    assert_eq!(answer.unwrap().body().len(), BODY);
+    assert_eq!((site.hits(), retries.stats().retried), (2, 1));
+}
+
+#[tokio::test]
+async fn an_answer_that_is_late_but_in_time_is_taken() {
+    let site = Site::start().await;
+    let by = Duration::from_millis(50);
+    site.proxy.requests(Fault::delay(by));
+    let (stack, retries) = stack(2, || {});
+    let start = Instant::now();
+    assert!(stack.oneshot(site.request(Method::GET, "item")).await.is_ok());
+    assert!(start.elapsed() >= by);
+    assert_eq!((site.hits(), retries.stats().retried), (1, 0));
+}
+
+#[tokio::test]
+async fn a_breaker_opens_for_a_server_that_is_away_and_not_for_one_that_says_no() {
+    let site = Site::start().await;
+    let breaker = BreakerLayer::new()
+        .classify(Http::new())
+        .window(Window::calls(10))
+        .min_calls(10)
+        .open_for(Duration::from_millis(50))
+        .probes(1);
+    let state = breaker.handle();
+    let mut stack = ServiceBuilder::new()
+        .layer(breaker)
+        .map_err(|error| Error::Service(Failure::of(error)))
+        .and_then(requests::read_to_end)
+        .map_request(requests::without_credentials)
+        .service(client());
+    let mut call =
+        async |path| stack.ready().await.unwrap().call(site.request(Method::GET, path)).await;
+    for _ in 0..20 {
+        assert_eq!(call("status/418").await.unwrap().status(), StatusCode::IM_A_TEAPOT);
+    }
+    assert_eq!(state.state(), BreakerState::Closed);
+    site.proxy.refuse();
+    // The connection that is open goes on being used.
+    site.proxy.cut();
+    let mut failed = 0;
+    while state.state() == BreakerState::Closed {
+        assert!(call("item").await.is_err());
+        failed += 1;
+    }
+    assert!(failed <= 10, "within its window, after {failed} failures");
+    assert_eq!(call("item").await.unwrap_err().rejected().unwrap().reason(), Reason::Open);
+    site.proxy.heal();
+    let mended = Instant::now();
+    while call("item").await.is_err() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        assert!(mended.elapsed() < SLACK);
+    }
+    assert_eq!(state.state(), BreakerState::Closed);
 }
 
 #[tokio::test]
@@ -236,11 +311,28 @@ async fn what_cannot_succeed_is_permanent_and_says_so() {
     let scheme = scheme.unwrap_err();
     assert_eq!(class(&scheme), Class::Permanent);
     assert!(scheme.to_string().contains("check the URL"), "{scheme}");
+}
 
-    let teapot = client().execute(site.request(Method::GET, "teapot")).await.unwrap();
-    let teapot = Error::Service(Failure::of(teapot.error_for_status().unwrap_err()));
-    assert_eq!(class(&teapot), Class::Permanent);
-    assert!(teapot.to_string().contains("refused by the server; check the request"), "{teapot}");
+#[tokio::test]
+async fn a_status_that_was_made_an_error_keeps_its_class_and_says_what_to_do() {
+    let site = Site::start().await;
+    for (status, expected, advice) in [
+        (403, Class::Permanent, "refused by the server; check the credentials"),
+        (404, Class::Permanent, "refused by the server; check the URL, and what is sent"),
+        (500, TRANSIENT, "the server failed; see what it has logged"),
+        // Without the hint, which is in the headers.
+        (
+            503,
+            Class::Overload { after: None },
+            "the server has too much to do; ask less often, or later",
+        ),
+    ] {
+        let request = site.request(Method::GET, &format!("status/{status}"));
+        let answer = client().execute(request).await.unwrap();
+        let error = Error::Service(Failure::of(answer.error_for_status().unwrap_err()));
+        assert_eq!(class(&error), expected, "{status}");
+        assert_eq!(error.to_string(), format!("{}: {advice}", site.proxy.addr()));
+    }
 }
 
 #[tokio::test]
@@ -248,7 +340,7 @@ async fn no_failure_shows_a_password_in_a_message_or_a_log() {
     let log = logged();
     let site = Site::start().await;
     let mut said = String::new();
-    let all: &[&str] = &["item", "round", "teapot"];
+    let all: &[&str] = &["item", "round", "status/418"];
     for (fault, paths) in [
         (Fault::cut(10), all),
         (Fault::cut(BODY as u64 / 2), all),

@@ -102,7 +102,7 @@ async fn a_server_that_is_killed_under_load_costs_no_row_and_doubles_none() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_network_that_delays_stalls_and_cuts_costs_no_row_and_doubles_none() {
+async fn a_network_that_does_its_worst_costs_no_row_and_doubles_none() {
     let (server, straight) = start(Postgres::new()).await;
     let proxy = Proxy::start(server.address()).unwrap();
     let pool = pool(&server.url_at(proxy.addr())).await;
@@ -112,7 +112,13 @@ async fn a_network_that_delays_stalls_and_cuts_costs_no_row_and_doubles_none() {
 
     proxy.answers(Fault::delay(Duration::from_millis(5)));
     load.written(50).await;
+    proxy.answers(Fault::throttle(20_000));
+    load.written(50).await;
+    proxy.answers(Fault::garble().connections(2));
+    load.written(50).await;
     proxy.heal();
+    // What was read wrong so far may have a client wait for more of it.
+    proxy.cut();
 
     rig.outage(
         async || {

@@ -101,7 +101,7 @@ async fn a_server_that_is_killed_under_load_costs_no_entry_and_doubles_none() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_network_that_delays_stalls_and_cuts_costs_no_entry_and_doubles_none() {
+async fn a_network_that_does_its_worst_costs_no_entry_and_doubles_none() {
     let server = Redis::new().durable().start().await.unwrap();
     let proxy = Proxy::start(server.address()).unwrap();
     let rig = rig(&manager(&server.url_at(proxy.addr())).await);
@@ -110,7 +110,13 @@ async fn a_network_that_delays_stalls_and_cuts_costs_no_entry_and_doubles_none()
 
     proxy.answers(Fault::delay(Duration::from_millis(5)));
     load.written(50).await;
+    proxy.answers(Fault::throttle(20_000));
+    load.written(50).await;
+    proxy.answers(Fault::garble().connections(1));
+    load.written(50).await;
     proxy.heal();
+    // What was read wrong so far may have a client wait for more of it.
+    proxy.cut();
 
     rig.outage(
         async || {

@@ -4,8 +4,11 @@
 //! stand in a line, where entering and leaving are O(1). A value that would have to pass more than a few
 //! others goes beside the line instead, and a heap knows when it is due. To enter the heap is O(1) on
 //! average, whatever the durations. What leaves before it is due leaves at once, but for a stale mark of
-//! 24 bytes in the heap; when more than half of the marks are stale they are swept out together, so
+//! 32 bytes in the heap; when more than half of the marks are stale they are swept out together, so
 //! leaving is O(1) too, spread over those that left.
+//!
+//! Of several that are due at one instant the line goes first, and then who came first. So what happens on a paused
+//! clock depends on what was entered, and not on who used the same slots before.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
@@ -19,8 +22,13 @@ pub(crate) struct Agenda<T> {
     line: Queue<Entry<T>>,
     beside: Queue<Entry<T>>,
     /// When who is `beside` is due; of some that have left, too.
-    marks: BinaryHeap<Reverse<(Instant, Key)>>,
+    marks: BinaryHeap<Reverse<Mark>>,
+    /// How many have gone beside the line.
+    came: u64,
 }
+
+/// When a value is due, how many came before it, and where it is. In this order.
+type Mark = (Instant, u64, Key);
 
 /// A place in an [`Agenda`].
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +54,7 @@ const STALE: usize = 64;
 
 impl<T> Agenda<T> {
     pub(crate) const fn new() -> Self {
-        Self { line: Queue::new(), beside: Queue::new(), marks: BinaryHeap::new() }
+        Self { line: Queue::new(), beside: Queue::new(), marks: BinaryHeap::new(), came: 0 }
     }
 
     pub(crate) const fn is_empty(&self) -> bool {
@@ -71,7 +79,8 @@ impl<T> Agenda<T> {
     fn enter_beside(&mut self, entry: Entry<T>) -> Place {
         let at = entry.at;
         let key = self.beside.push_back(entry);
-        self.marks.push(Reverse((at, key)));
+        self.marks.push(Reverse((at, self.came, key)));
+        self.came += 1;
         Place::Beside(key)
     }
 
@@ -99,7 +108,7 @@ impl<T> Agenda<T> {
         let entry = self.beside.remove(key);
         if self.marks.len() > 2 * self.beside.len() + STALE {
             let beside = &self.beside;
-            self.marks.retain(|Reverse((_, key))| beside.get(*key).is_some());
+            self.marks.retain(|Reverse((.., key))| beside.get(*key).is_some());
         }
         entry
     }
@@ -108,7 +117,7 @@ impl<T> Agenda<T> {
     pub(crate) fn next(&mut self) -> Option<Instant> {
         let line = self.line.front().map(|entry| entry.at);
         match self.next_beside() {
-            Some((at, _)) if line.is_none_or(|line| at < line) => Some(at),
+            Some((at, ..)) if line.is_none_or(|line| at < line) => Some(at),
             _ => line,
         }
     }
@@ -117,7 +126,7 @@ impl<T> Agenda<T> {
     pub(crate) fn pop_due(&mut self, now: Instant) -> Option<T> {
         let line = self.line.front().map(|entry| entry.at);
         let entry = match self.next_beside() {
-            Some((at, key)) if line.is_none_or(|line| at < line) => {
+            Some((at, _, key)) if line.is_none_or(|line| at < line) => {
                 if at > now {
                     return None;
                 }
@@ -131,10 +140,10 @@ impl<T> Agenda<T> {
     }
 
     /// The first one beside the line, behind the stale marks.
-    fn next_beside(&mut self) -> Option<(Instant, Key)> {
+    fn next_beside(&mut self) -> Option<Mark> {
         loop {
             let Reverse(mark) = *self.marks.peek()?;
-            if self.beside.get(mark.1).is_some() {
+            if self.beside.get(mark.2).is_some() {
                 return Some(mark);
             }
             self.marks.pop();
@@ -174,6 +183,26 @@ mod tests {
             assert_eq!(agenda.remove(place), None);
             assert!(agenda.marks.len() <= STALE + 1);
         }
+    }
+
+    #[test]
+    fn those_beside_the_line_that_are_due_at_once_come_in_their_order() {
+        let (mut agenda, start) = (Agenda::new(), Instant::now());
+        for n in 0..10 {
+            agenda.enter(start + 9 * MS, n);
+        }
+        // The slots that they leave are taken again, the last one first.
+        let places: Vec<_> = (10..20).map(|n| agenda.enter(start + MS, n)).collect();
+        for place in places {
+            assert!(matches!(place, Place::Beside(_)));
+            agenda.remove(place);
+        }
+        for n in 20..30 {
+            agenda.enter(start + MS, n);
+        }
+
+        let due: Vec<_> = std::iter::from_fn(|| agenda.pop_due(start + MS)).collect();
+        assert_eq!(due, (20..30).collect::<Vec<_>>());
     }
 
     #[derive(Clone, Debug)]

@@ -21,6 +21,7 @@ pub struct Counter(u32);
 
 impl Counter {
     /// Runs `f`, and counts what is recorded meanwhile.
+    #[inline(always)]
     pub fn enter<R>(&mut self, f: impl FnOnce() -> R) -> R {
         let scope = Scope { outer: REPEATS.replace(0), counter: self };
         let result = f();
@@ -41,6 +42,7 @@ struct Scope<'a> {
 }
 
 impl Drop for Scope<'_> {
+    #[inline]
     fn drop(&mut self) {
         self.counter.0 = self.counter.0.saturating_add(REPEATS.replace(self.outer));
     }

@@ -135,6 +135,19 @@ impl Rejected {
         self.with_duration(limit)
     }
 
+    /// The same, put together anew. What is moved as a whole stays in memory, on the paths that do not have it
+    /// too; what is put together from words need not.
+    #[doc(hidden)]
+    #[inline(always)]
+    #[must_use]
+    pub fn in_words(&self) -> Self {
+        let mut anew = Self { layer: self.layer, name: None, packed: self.packed };
+        if let Some(name) = self.name {
+            anew.name = Some(name);
+        }
+        anew
+    }
+
     fn with_duration(mut self, duration: Duration) -> Self {
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         self.packed = pack(self.reason(), nanos.min(NO_DURATION - 1));
@@ -181,6 +194,13 @@ impl Rejected {
     /// The refusal as the error type of a stack. With the feature `tracing` this is where the event
     /// of a refusal is emitted, so layers make their errors here and nowhere else.
     pub fn into_error<E: LayerError>(self) -> E {
+        self.tell();
+        E::from(self)
+    }
+
+    /// Emits the event of a refusal that becomes no error, because the caller gets his request back. Without the
+    /// feature `tracing` it does nothing.
+    pub fn tell(&self) {
         #[cfg(feature = "tracing")]
         tracing::debug!(
             target: "stockade",
@@ -190,7 +210,6 @@ impl Rejected {
             retry_after = ?self.retry_after(),
             "refused"
         );
-        E::from(self)
     }
 }
 

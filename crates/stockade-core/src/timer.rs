@@ -183,10 +183,10 @@ impl List {
         here().spawn(drive(Lost(Some(self)), sleep));
     }
 
-    /// Wakes whoever is due; says when the next one is, or that the driver ends.
-    fn fire(&self, driver: &Waker) -> Option<Instant> {
+    /// Wakes whoever is due; says when the next one is, or that the driver ends. `due` is room for them, which is
+    /// kept so that a waiter that fires allocates nothing.
+    fn fire(&self, driver: &Waker, due: &mut Vec<Waker>) -> Option<Instant> {
         let now = Instant::now();
-        let mut due = Vec::new();
         let mut inner = self.lock();
         while let Some(waker) = inner.entries.pop_due(now) {
             due.push(waker);
@@ -197,7 +197,8 @@ impl List {
             None => Driver::default(),
         };
         drop(inner);
-        due.into_iter().for_each(Waker::wake);
+        due.drain(..).for_each(Waker::wake);
+        due.shrink_to(ROOM);
         next
     }
 
@@ -225,11 +226,14 @@ fn here() -> runtime::Handle {
 
 // === the driver ===
 
+/// For how many waiters that fire together a driver keeps room: 16 KiB.
+const ROOM: usize = 1_024;
+
 async fn drive(mut lost: Lost, sleep: Sleep) {
-    let mut sleep = pin!(sleep);
+    let (mut sleep, mut due) = (pin!(sleep), Vec::new());
     poll_fn(|cx| {
         loop {
-            let Some(next) = lost.0.and_then(|list| list.fire(cx.waker())) else {
+            let Some(next) = lost.0.and_then(|list| list.fire(cx.waker(), &mut due)) else {
                 return Poll::Ready(());
             };
             if sleep.deadline() != next {

@@ -175,11 +175,11 @@ where
     fn ended<R>(
         &self,
         stamp: &mut Stamp,
-        result: &Result<T, E>,
+        result: Result<&T, &E>,
         set: impl FnOnce(u32) -> R,
     ) -> Option<R> {
         let begun = stamp.begun.take()?;
-        let dropped = match self.classify.classify(result.as_ref()) {
+        let dropped = match self.classify.classify(result) {
             Class::Success | Class::Permanent => false,
             Class::Overload { .. } => true,
             Class::Transient { .. } if is_elapsed(result) => true,
@@ -190,7 +190,7 @@ where
     }
 }
 
-fn is_elapsed<T, E: LayerError>(result: &Result<T, E>) -> bool {
-    let rejected = result.as_ref().err().and_then(LayerError::rejected);
+fn is_elapsed<T, E: LayerError>(result: Result<&T, &E>) -> bool {
+    let rejected = result.err().and_then(LayerError::rejected);
     rejected.is_some_and(|rejected| rejected.reason() == Reason::Elapsed)
 }

@@ -9,6 +9,7 @@ use tower_service::Service;
 
 use crate::{
     LimitHandle, ResponseFuture,
+    future::Slow,
     meter::{Fixed, Measure, Meter},
     permit::{Permit, Place},
     state::State,
@@ -130,7 +131,7 @@ where
         let permit = self.permit.take().or_else(|| Permit::try_new(&self.state));
         match permit {
             Some(permit) => ResponseFuture::running(permit, || self.inner.call(request)),
-            None => ResponseFuture::refused(self.state.rejected(Reason::QueueFull)),
+            None => ResponseFuture::slow(Slow::Refused(self.state.rejected(Reason::QueueFull))),
         }
     }
 }

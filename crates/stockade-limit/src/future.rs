@@ -5,7 +5,7 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use stockade_core::{LayerError, Rejected};
+use stockade_core::{LayerError, Rare, Rejected};
 use tower_service::Service;
 
 use crate::{
@@ -34,17 +34,17 @@ pin_project! {
 pin_project! {
     #[project = StateProj]
     enum State<S, F, Req, A: Meter> {
-        // Enters from the start, or from Slow. The permit is gone once the call has ended.
-        Running { #[pin] future: F, permit: Option<Permit<A>> },
+        // Enters from the start, or from Slow. The permit is left once the call has ended.
+        Running { #[pin] future: F, permit: Permit<A> },
         // Enters from the start; leaves to Running.
         Slow { slow: Slow<S, Req, A> },
     }
 }
 
 /// What most calls never are. They only ask whether they are, and carry no room for it about.
-enum Slow<S, Req, A: Meter> {
+pub(crate) enum Slow<S, Req, A: Meter> {
     /// Leaves to Running when its turn has come; to Done when it has not, or with an error of readiness.
-    Queued(Box<Waiting<S, Req, A>>),
+    Queued(Rare<Box<Waiting<S, Req, A>>>),
     Refused(Rejected),
     Done,
 }
@@ -52,7 +52,7 @@ enum Slow<S, Req, A: Meter> {
 /// A call that is in, and its service is ready.
 type Ready<S, Req, A> = (S, Req, Permit<A>);
 
-struct Waiting<S, Req, A: Meter> {
+pub(crate) struct Waiting<S, Req, A: Meter> {
     service: S,
     request: Req,
     place: Place<A>,
@@ -64,16 +64,17 @@ impl<S: Service<Req>, Req, A: Meter> ResponseFuture<S, Req, A> {
     #[inline(always)]
     pub(crate) fn running(mut permit: Permit<A>, call: impl FnOnce() -> S::Future) -> Self {
         permit.begin();
-        Self { state: State::Running { future: call(), permit: Some(permit) } }
+        Self { state: State::Running { future: call(), permit } }
     }
 
-    pub(crate) fn waiting(service: S, request: Req, ticket: Ticket<A>) -> Self {
-        let waiting = Waiting { service, request, place: Place::Queued(ticket) };
-        Self { state: State::Slow { slow: Slow::Queued(Box::new(waiting)) } }
-    }
-
-    pub(crate) fn refused(rejected: Rejected) -> Self {
-        Self { state: State::Slow { slow: Slow::Refused(rejected) } }
+    #[inline(always)]
+    pub(crate) fn slow(slow: Slow<S, Req, A>) -> Self {
+        let slow = match slow {
+            Slow::Queued(waiting) => Slow::Queued(waiting),
+            Slow::Refused(rejected) => Slow::Refused(rejected.in_words()),
+            Slow::Done => Slow::Done,
+        };
+        Self { state: State::Slow { slow } }
     }
 }
 
@@ -91,18 +92,26 @@ where
         loop {
             match state.as_mut().project() {
                 StateProj::Running { future, permit } => {
-                    let result = ready!(future.poll(cx));
-                    if let Some(mut permit) = permit.take() {
-                        permit.ended(&result);
-                    }
-                    return Poll::Ready(result);
+                    // Told apart here and in each layer, so that a success moves nothing but itself, and not
+                    // all that an error has room for.
+                    return match future.poll(cx) {
+                        Poll::Ready(Ok(response)) => {
+                            permit.end(Ok(&response));
+                            Poll::Ready(Ok(response))
+                        }
+                        Poll::Ready(Err(error)) => {
+                            permit.end(Err(&error));
+                            Poll::Ready(Err(error))
+                        }
+                        Poll::Pending => Poll::Pending,
+                    };
                 }
                 StateProj::Slow { slow } => match ready!(slow.poll(cx)) {
                     Err(error) => return Poll::Ready(Err(error)),
                     Ok((mut service, request, mut permit)) => {
                         permit.begin();
                         let future = service.call(request);
-                        state.set(State::Running { future, permit: Some(permit) });
+                        state.set(State::Running { future, permit });
                     }
                 },
             }
@@ -113,8 +122,8 @@ where
 impl<S: Service<Req>, Req, A: Meter> fmt::Debug for ResponseFuture<S, Req, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {
-            State::Running { permit: Some(_), .. } => "running",
-            State::Running { permit: None, .. } => "done",
+            State::Running { permit, .. } if permit.is_left() => "done",
+            State::Running { .. } => "running",
             State::Slow { slow: Slow::Queued(_) } => "queued",
             State::Slow { slow: Slow::Refused(_) } => "refused",
             State::Slow { slow: Slow::Done } => "done",
@@ -124,6 +133,13 @@ impl<S: Service<Req>, Req, A: Meter> fmt::Debug for ResponseFuture<S, Req, A> {
 }
 
 // === impl Slow ===
+
+impl<S, Req, A: Meter> Slow<S, Req, A> {
+    pub(crate) fn waiting(service: S, request: Req, ticket: Ticket<A>) -> Self {
+        let waiting = Waiting { service, request, place: Place::Queued(ticket) };
+        Self::Queued(Rare::new(Box::new(waiting)))
+    }
+}
 
 impl<S, Req, A> Slow<S, Req, A>
 where
@@ -142,7 +158,8 @@ where
         };
         let slow = mem::replace(self, Self::Done);
         ready?;
-        let Self::Queued(waiting) = slow else { unreachable!("it was queued") };
+        let Self::Queued(mut waiting) = slow else { unreachable!("it was queued") };
+        let waiting = waiting.take().expect("nobody else takes it");
         let Waiting { service, request, place } = *waiting;
         let permit = place.entered().expect("it has entered");
         Poll::Ready(Ok((service, request, permit)))

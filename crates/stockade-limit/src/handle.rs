@@ -19,7 +19,8 @@ impl LimitHandle {
         Self { state }
     }
 
-    /// How many calls are in flight.
+    /// How many calls are in flight. While [`set_max`](Self::set_max) or an adaptive limit changes the maximum it may
+    /// be off by the change, for that moment.
     pub fn in_flight(&self) -> usize {
         self.state.gate().in_flight() as usize
     }

@@ -15,7 +15,7 @@ pub trait Measure<T, E>: Meter {
     fn ended<R>(
         &self,
         stamp: &mut Self::Stamp,
-        result: &Result<T, E>,
+        result: Result<&T, &E>,
         set: impl FnOnce(u32) -> R,
     ) -> Option<R>;
 }
@@ -103,7 +103,7 @@ impl Meter for Fixed {
 
 impl<T, E> Measure<T, E> for Fixed {
     #[inline]
-    fn ended<R>(&self, (): &mut (), _: &Result<T, E>, _: impl FnOnce(u32) -> R) -> Option<R> {
+    fn ended<R>(&self, (): &mut (), _: Result<&T, &E>, _: impl FnOnce(u32) -> R) -> Option<R> {
         None
     }
 }

@@ -1,15 +1,7 @@
 //! The gate under a model checker: four threads, thousands of schedules.
-//!
-//! `STOCKADE_SCHEDULES` says how many (20,000), `STOCKADE_SEED` which; both are printed. Of a schedule that
-//! fails the seed is printed: with it, and one schedule, it runs again. `cargo xtask check` does all that.
 
 use std::{
-    collections::hash_map::RandomState,
-    env,
-    fmt::Display,
     future::poll_fn,
-    hash::BuildHasher,
-    str::FromStr,
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicU32, AtomicU64, Ordering::SeqCst},
@@ -18,13 +10,12 @@ use std::{
 };
 
 use shuttle::{
-    Config, Runner,
     future::block_on,
     rand::{Rng, thread_rng},
-    scheduler::RandomScheduler,
     thread,
 };
 use stockade_core::{Class, Error, Key};
+use stockade_testkit::schedules;
 
 use crate::{
     Adaptive, Policy, Sample,
@@ -38,21 +29,6 @@ use crate::{
 const THREADS: usize = 4;
 const STEPS: usize = 3;
 const MOST: u32 = 2;
-
-fn check(model: fn()) {
-    let seed = setting("STOCKADE_SEED", RandomState::new().hash_one(0));
-    let schedules = setting("STOCKADE_SCHEDULES", 20_000);
-    println!("STOCKADE_SEED={seed} STOCKADE_SCHEDULES={schedules}");
-    let ran =
-        Runner::new(RandomScheduler::new_from_seed(seed, schedules), Config::new()).run(model);
-    assert_eq!(ran, schedules);
-}
-
-fn setting<T: FromStr<Err: Display>>(name: &str, default: T) -> T {
-    let Some(value) = env::var_os(name) else { return default };
-    let value = value.to_str().expect("a number");
-    value.parse().unwrap_or_else(|error| panic!("{name}={value}: {error}"))
-}
 
 /// A gate, and what the threads know of it. Only the gate is made of what the checker controls, so the rest
 /// stands still between two of its steps.
@@ -242,7 +218,7 @@ fn follow() {
                     let lost = thread_rng().gen_ratio(1, 2);
                     let answer: Answer = if lost { Err(Error::Service(())) } else { Ok(()) };
                     inside.fetch_sub(1, SeqCst);
-                    permit.ended(&answer);
+                    permit.end(answer.as_ref());
                 }
             })
         })
@@ -258,15 +234,15 @@ fn follow() {
 
 #[test]
 fn an_adaptive_limit_under_every_schedule_agrees_with_its_gate() {
-    check(follow);
+    schedules(follow);
 }
 
 #[test]
 fn a_gate_under_every_schedule_keeps_its_maximum_its_order_and_its_wakes() {
-    check(|| run(MOST, 10));
+    schedules(|| run(MOST, 10));
 }
 
 #[test]
 fn a_gate_for_one_with_one_place_to_wait_leaves_nothing_behind() {
-    check(|| run(1, 1));
+    schedules(|| run(1, 1));
 }

@@ -13,9 +13,10 @@ use crate::{
     state::State,
 };
 
-/// A place in flight.
+/// A place in flight, until it is left.
 pub(crate) struct Permit<A: Meter> {
-    gate: &'static Gate,
+    /// None once it is left.
+    gate: Option<&'static Gate>,
     meter: A::Hold,
     stamp: A::Stamp,
 }
@@ -47,36 +48,67 @@ impl<A: Meter> Permit<A> {
     /// Takes over a place that has been entered.
     #[inline]
     fn new(state: &State<A>, stamp: A::Stamp) -> Self {
-        Self { gate: state.gate, meter: A::hold(&state.meter), stamp }
+        Self { gate: Some(state.gate), meter: A::hold(&state.meter), stamp }
     }
 
     #[inline]
     pub(crate) fn begin(&mut self) {
         let Self { gate, meter, stamp } = self;
-        A::held(meter).begin(stamp, || gate.in_flight());
+        A::held(meter).begin(stamp, || gate.map_or(0, Gate::in_flight));
     }
 
+    /// The call has ended: the place is free.
     #[inline]
-    pub(crate) fn ended<T, E>(&mut self, result: &Result<T, E>)
+    pub(crate) fn end<T, E>(&mut self, result: Result<&T, &E>)
     where
         A: Measure<T, E>,
     {
         let Self { gate, meter, stamp } = self;
-        let entered = A::held(meter).ended(stamp, result, |max| gate.set_max(max));
-        if let Some(entered) = entered {
+        if let Some(gate) = gate {
+            let entered = A::held(meter).ended(stamp, result, |max| gate.set_max(max));
+            if let Some(entered) = entered {
+                entered.wake();
+            }
+        }
+        // Last, so that a panic up to here leaves too.
+        if let Some(gate) = self.gate.take() {
+            gate.leave();
+        }
+    }
+
+    pub(crate) const fn is_left(&self) -> bool {
+        self.gate.is_none()
+    }
+
+    /// The call was dropped, or panicked.
+    #[cold]
+    #[inline(never)]
+    fn abandon(&mut self) {
+        let Self { gate, meter, stamp } = self;
+        let Some(gate) = gate.take() else { return };
+        let leave = Leave(gate);
+        if let Some(entered) = A::held(meter).abandoned(stamp, |max| gate.set_max(max)) {
             entered.wake();
         }
+        drop(leave);
+    }
+}
+
+/// Leaves, also when a policy panics.
+struct Leave(&'static Gate);
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        self.0.leave();
     }
 }
 
 impl<A: Meter> Drop for Permit<A> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
-        let Self { gate, meter, stamp } = self;
-        if let Some(entered) = A::held(meter).abandoned(stamp, |max| gate.set_max(max)) {
-            entered.wake();
+        if !self.is_left() {
+            self.abandon();
         }
-        gate.leave();
     }
 }
 

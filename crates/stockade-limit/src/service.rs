@@ -4,13 +4,14 @@ use std::{
     task::{Context, Poll},
 };
 
-use stockade_core::{LayerError, Reason, deadline};
+use stockade_core::{LayerError, Reason, Rejected, deadline};
 use tower_service::Service;
 
 use crate::{
     LimitHandle, ResponseFuture,
+    future::Slow,
     meter::{Fixed, Measure, Meter},
-    permit::{Permit, Place},
+    permit::{Permit, Place, Ticket},
     state::State,
 };
 
@@ -41,32 +42,46 @@ impl<S, A: Meter> Limit<S, A> {
         LimitHandle::new(Arc::clone(&self.state) as _)
     }
 
+    /// There was no room at once.
     #[cold]
     #[inline(never)]
-    fn queue<Req>(&mut self, request: Req) -> ResponseFuture<S, Req, A>
-    where
-        S: Service<Req> + Clone,
-    {
+    fn join(&self) -> Result<Permit<A>, Outside<A>> {
         let state = Arc::clone(&self.state);
         if deadline::has_passed() {
-            return ResponseFuture::refused(state.rejected(Reason::Expired));
+            return Err(Outside::Refused(state.rejected(Reason::Expired)));
         }
         let capacity = state.queue;
         match Place::join(state, capacity) {
-            Ok(Place::Entered(permit)) => {
-                ResponseFuture::running(permit, || self.inner.call(request))
-            }
-            Ok(Place::Queued(mut ticket)) => {
+            Ok(Place::Entered(permit)) => Ok(permit),
+            Ok(Place::Queued(ticket)) => Err(Outside::Queued(ticket)),
+            Err(rejected) => Err(Outside::Refused(rejected)),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn stay<Req>(&mut self, outside: Outside<A>, request: Req) -> Slow<S, Req, A>
+    where
+        S: Clone,
+    {
+        match outside {
+            Outside::Queued(mut ticket) => {
                 ticket.start();
                 // Whoever waits here must not keep a place inside meanwhile: the instance that holds one
                 // goes, and a fresh one takes its place.
                 let fresh = self.inner.clone();
                 drop(mem::replace(&mut self.inner, fresh));
-                ResponseFuture::waiting(self.inner.clone(), request, ticket)
+                Slow::waiting(self.inner.clone(), request, ticket)
             }
-            Err(rejected) => ResponseFuture::refused(rejected),
+            Outside::Refused(rejected) => Slow::Refused(rejected),
         }
     }
+}
+
+/// What becomes of a call that does not get in.
+enum Outside<A: Meter> {
+    Queued(Ticket<A>),
+    Refused(Rejected),
 }
 
 impl<S: Clone, A> Clone for Limit<S, A> {
@@ -92,9 +107,12 @@ where
     // Left to itself the compiler calls, and moves the future through memory.
     #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
-        match Permit::try_new(&self.state) {
-            Some(permit) => ResponseFuture::running(permit, || self.inner.call(request)),
-            None => self.queue(request),
+        // What comes back from a function that stays one lies in memory. So neither `join` nor `stay` hands on a
+        // future, which would move all others through memory too; and there is one call of what is inside.
+        let entered = Permit::try_new(&self.state).map_or_else(|| self.join(), Ok);
+        match entered {
+            Ok(permit) => ResponseFuture::running(permit, || self.inner.call(request)),
+            Err(outside) => ResponseFuture::slow(self.stay(outside, request)),
         }
     }
 }

@@ -8,7 +8,9 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use stockade_core::{Key, Queue};
+use stockade_core::{Key as Place, Queue};
+
+use crate::board::Key;
 
 /// The lanes of a pool. Two keys that hash alike share one.
 #[derive(Default)]
@@ -26,7 +28,7 @@ struct Lane {
     /// A worker runs one of its jobs.
     taken: bool,
     /// Its place among the ready ones.
-    ready: Option<Key>,
+    ready: Option<Place>,
 }
 
 /// How many jobs in a row a worker runs of one lane while others wait.

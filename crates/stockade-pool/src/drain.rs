@@ -53,7 +53,7 @@ pub(crate) async fn drain<Req, T, E: LayerError>(
 ) -> Drained<Req> {
     let _draining = Draining::begin(&shared);
     let before = shared.stats();
-    let mut unfinished = Vec::new();
+    let (mut unfinished, mut stopped) = (Vec::new(), None);
     let (mut ended, mut until) = (pin!(shared.tasks.wait()), pin!(until));
     let in_time = poll_fn(|cx| match ended.as_mut().poll(cx) {
         Poll::Ready(()) => Poll::Ready(true),
@@ -61,6 +61,8 @@ pub(crate) async fn drain<Req, T, E: LayerError>(
     });
     if !in_time.await {
         unfinished = shared.take_back();
+        // Who goes away during the drain cancels his own job; only what is cancelled from here on was stopped.
+        stopped = Some(shared.stats());
         shared.abort();
         // A call that never yields cannot be stopped, and is not waited for.
         let _ = timeout(GRACE, ended).await;
@@ -70,7 +72,7 @@ pub(crate) async fn drain<Req, T, E: LayerError>(
     if after.workers == 0 {
         shared.start.join();
     }
-    let cancelled = after.cancelled - before.cancelled;
+    let cancelled = stopped.map_or(0, |stopped| after.cancelled - stopped.cancelled);
     let ended = |stats: &Stats| stats.ended() - stats.handed_back - stats.cancelled;
     Drained {
         completed: ended(&after) - ended(&before),

@@ -1,21 +1,18 @@
-//! One job, and the two ends of it: a oneshot channel is where the answer arrives, and how the worker learns
-//! that the caller has gone. It is the only allocation of a job.
+//! The caller's end of one job.
 
 use std::{
     fmt,
     pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
-use stockade_core::{Key, LayerError, Reason, Rejected};
-use tokio::sync::oneshot;
+use stockade_core::{LayerError, Reason, Rejected};
 
 use crate::{
     TrySubmitError,
-    batch::{Run, Ticket},
+    board::{Key, Owner},
     lease::Lease,
-    places::Place,
+    places::{Place, Queued},
     pool::Handles,
 };
 
@@ -37,7 +34,7 @@ pub struct Job<Req, T, E> {
 }
 
 enum JobState<Req, T, E> {
-    Accepted { answer: oneshot::Receiver<Result<T, E>>, key: Key, pool: Lease<Handles<Req, T, E>> },
+    Accepted { key: Key, pool: Lease<Handles<Req, T, E>>, known: Option<Known> },
     Refused(Rejected),
     Done,
 }
@@ -45,10 +42,14 @@ enum JobState<Req, T, E> {
 /// A job that was not accepted, and the way to try again.
 pub(crate) type Refused<Req, T, E> = (TrySubmitError<Req>, Lease<Handles<Req, T, E>>);
 
-/// The worker's end: whom the answer goes to.
-pub(crate) enum Reply<T, E> {
-    One(oneshot::Sender<Result<T, E>>),
-    Run(Ticket<T, E>),
+/// The waker that was left with the job when it was queued.
+///
+/// Whoever submits a job mostly awaits it next, in the same poll. Then his waker is there already, and the first
+/// poll of the job needs no lock to leave it again.
+struct Known {
+    /// How many jobs had been answered then.
+    answered: u64,
+    waker: (usize, usize),
 }
 
 // === impl Job ===
@@ -60,11 +61,15 @@ impl<Req, T, E> Job<Req, T, E> {
         pool: Lease<Handles<Req, T, E>>,
         request: Req,
         place: &mut Place,
+        waker: Option<Waker>,
     ) -> Result<Self, Refused<Req, T, E>> {
-        let (reply, answer) = oneshot::channel();
-        let entry = pool.shared.entry(request, Reply::One(reply));
-        match pool.shared.push(entry, place) {
-            Ok(key) => Ok(Self { state: JobState::Accepted { answer, key, pool } }),
+        let entry = pool.shared.entry(request);
+        let known = waker.as_ref().map(identity);
+        match pool.shared.push(entry, Owner::Caller(waker), place) {
+            Ok(Queued { key, answered }) => {
+                let known = known.map(|waker| Known { answered, waker });
+                Ok(Self { state: JobState::Accepted { key, pool, known } })
+            }
             Err((entry, Reason::Closed)) => Err((TrySubmitError::Closed(entry.request), pool)),
             Err((entry, _)) => Err((TrySubmitError::Full(entry.request), pool)),
         }
@@ -75,21 +80,35 @@ impl<Req, T, E> Job<Req, T, E> {
     }
 }
 
+impl<Req, T, E: LayerError> Job<Req, T, E> {
+    /// The answer to a job that was not accepted.
+    #[cold]
+    fn refusal(&mut self) -> E {
+        match std::mem::replace(&mut self.state, JobState::Done) {
+            JobState::Refused(rejected) => rejected.into_error(),
+            _ => panic!("`Job` polled after it was ready"),
+        }
+    }
+}
+
 impl<Req, T, E: LayerError> Future for Job<Req, T, E> {
     type Output = Result<T, E>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let result = match &mut self.state {
-            JobState::Accepted { answer, .. } => match ready!(Pin::new(answer).poll(cx)) {
-                Ok(result) => result,
-                // A worker sends an answer whatever happens, so this is not reached.
-                Err(_) => Err(Rejected::new(&"pool", Reason::Closed).into_error()),
-            },
-            JobState::Refused(rejected) => Err(rejected.into_error()),
-            JobState::Done => panic!("`Job` polled after it was ready"),
+        let JobState::Accepted { key, pool, known } = &mut self.state else {
+            return Poll::Ready(Err(self.refusal()));
         };
+        if let Some(known) = known.take()
+            // Not one is answered: the waker is still there, and so it cannot be another of the same address.
+            && known.answered == pool.shared.answered()
+            && known.waker == identity(cx.waker())
+        {
+            return Poll::Pending;
+        }
+        let answer = ready!(pool.shared.poll_answer(*key, cx));
         self.state = JobState::Done;
-        Poll::Ready(result)
+        Poll::Ready(answer)
     }
 }
 
@@ -98,15 +117,8 @@ impl<Req, T, E> Unpin for Job<Req, T, E> {}
 
 impl<Req, T, E> Drop for Job<Req, T, E> {
     fn drop(&mut self) {
-        if let JobState::Accepted { answer, key, pool } = &mut self.state
-            // An answer that has arrived goes with the channel.
-            && answer.is_empty()
-        {
-            // What runs already learns it from the channel, which is closed now.
-            answer.close();
-            if !pool.shared.settings.detach {
-                pool.shared.withdraw(*key);
-            }
+        if let JobState::Accepted { key, pool, .. } = &self.state {
+            pool.shared.leave_job(*key);
         }
     }
 }
@@ -122,28 +134,8 @@ impl<Req, T, E> fmt::Debug for Job<Req, T, E> {
     }
 }
 
-// === impl Reply ===
-
-impl<T, E> Reply<T, E> {
-    /// Whether the caller has gone, and the job with him.
-    pub(crate) fn is_cancelled(&self, detach: bool) -> bool {
-        match self {
-            Self::One(_) if detach => false,
-            Self::One(answer) => answer.is_closed(),
-            Self::Run(ticket) => ticket.run.is_cancelled(),
-        }
-    }
-
-    /// The same; if he has not, the worker is woken when he goes.
-    pub(crate) fn poll_cancelled(&mut self, detach: bool, cx: &mut Context<'_>) -> Poll<()> {
-        match self {
-            Self::One(_) if detach => Poll::Pending,
-            Self::One(answer) => answer.poll_closed(cx),
-            Self::Run(ticket) => ticket.poll_cancelled(cx),
-        }
-    }
-
-    pub(crate) fn is_of(&self, run: &Arc<Run<T, E>>) -> bool {
-        matches!(self, Self::Run(ticket) if Arc::ptr_eq(&ticket.run, run))
-    }
+/// Tells wakers apart that exist at the same time.
+#[inline]
+fn identity(waker: &Waker) -> (usize, usize) {
+    (waker.data().addr(), std::ptr::from_ref(waker.vtable()).addr())
 }

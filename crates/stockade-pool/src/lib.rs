@@ -6,7 +6,7 @@
 //!
 //! It does not persist jobs, and orders them first in, first out unless told otherwise.
 //!
-//! - [`Pool`] is the handle: a `tower::Service`, and [`submit`](Pool::submit),
+//! - [`Pool`] is the handle: a `tower::Service`, and [`invoke`](Pool::invoke), [`submit`](Pool::submit),
 //!   [`try_submit`](Pool::try_submit), [`run`](Pool::run) and [`drain`](Pool::drain).
 //! - [`PoolBuilder`] makes one, [`PoolLayer`] makes one in the middle of a `ServiceBuilder`, and [`Sizing`] says how
 //!   large it has to be.
@@ -44,11 +44,13 @@
 mod affinity;
 mod arrange;
 mod batch;
+mod board;
 mod builder;
 mod codel;
 mod drain;
 mod group;
 mod idle;
+mod invoke;
 mod job;
 mod layer;
 mod lease;
@@ -66,16 +68,19 @@ mod shared;
 mod sizing;
 mod slot;
 mod source;
+mod span;
 mod staff;
 mod stats;
 mod submit;
 mod tasks;
 mod threads;
+mod weak;
 mod worker;
 
 pub use builder::{OnDrop, PoolBuilder};
 pub use drain::Drained;
 pub use group::Group;
+pub use invoke::Invoke;
 pub use job::Job;
 pub use layer::PoolLayer;
 pub use outcome::{Outcome, Status};
@@ -87,3 +92,4 @@ pub use sizing::Sizing;
 pub use source::{Iter, Source, Streamed};
 pub use stats::{Percentiles, Stats};
 pub use submit::{Closed, Submit, TrySubmitError};
+pub use weak::WeakPoolHandle;

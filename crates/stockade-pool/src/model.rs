@@ -1,21 +1,17 @@
 //! The lock and all who wait, under thousands of schedules.
 //!
 //! Real callers and seats, with threads of the model checker for the workers: a wake that is lost is a deadlock,
-//! which it finds. `STOCKADE_SEED` and `STOCKADE_SCHEDULES` choose the schedules; both are printed.
+//! which it finds.
 
-use std::{
-    convert::Infallible, env, fmt::Display, future::poll_fn, pin::pin, str::FromStr, sync::Arc,
-    task::Poll,
-};
+use std::{convert::Infallible, future::poll_fn, pin::pin, sync::Arc, task::Poll};
 
 use shuttle::{
-    Config, Runner,
     future::block_on,
     rand::{Rng, thread_rng},
-    scheduler::RandomScheduler,
     thread::{self, JoinHandle},
 };
 use stockade_core::{Error, lock, sync::Mutex};
+use stockade_testkit::schedules;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -72,7 +68,7 @@ fn work(mut seat: Seat<u32, u32, Refusal>) {
 /// Does what callers do, and sees to it that whoever waits for an answer gets it.
 fn call(mut pool: Modelled) {
     for n in 0..3 {
-        match thread_rng().gen_range(0..6) {
+        match thread_rng().gen_range(0..8) {
             0 => drop(pool.try_submit(n)),
             1 => {
                 if let Ok(job) = pool.try_submit(n) {
@@ -86,6 +82,16 @@ fn call(mut pool: Modelled) {
                 drop(block_on(once));
             }
             3 => {
+                // The same, or in the queue, or while it runs.
+                let mut invoke = pin!(pool.invoke(n));
+                let once = poll_fn(|cx| Poll::Ready(invoke.as_mut().poll(cx)));
+                drop(block_on(once));
+                thread::yield_now();
+            }
+            4 => {
+                assert!(matches!(block_on(pool.invoke(n)), Ok(_) | Err(Error::Rejected(_))));
+            }
+            5 => {
                 let ready = poll_fn(|cx| tower_service::Service::<u32>::poll_ready(&mut pool, cx));
                 assert!(block_on(ready).is_ok());
                 thread::yield_now();
@@ -142,31 +148,19 @@ fn once(rules: Of<u32>, workers: Size, queue: usize) {
     assert_eq!((stats.queued, stats.running, stats.workers, stats.idle), (0, 0, 0, 0));
 }
 
-fn chosen<T: FromStr + Display>(name: &str, or: T) -> T {
-    let value = env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(or);
-    println!("{name}={value}");
-    value
-}
-
-fn check(once: fn()) {
-    let seed = chosen("STOCKADE_SEED", 1);
-    let schedules = chosen("STOCKADE_SCHEDULES", 20_000);
-    Runner::new(RandomScheduler::new_from_seed(seed, schedules), Config::new()).run(once);
-}
-
 #[test]
 fn a_fixed_pool_loses_no_job_and_no_wake() {
-    check(|| once(Any.into_rules(), Size { min: 2, max: 2 }, 1));
+    schedules(|| once(Any.into_rules(), Size { min: 2, max: 2 }, 1));
 }
 
 #[test]
 fn a_rendezvous_pool_that_grows_and_shrinks_loses_no_job_and_no_wake() {
-    check(|| once(Any.into_rules(), Size { min: 0, max: 2 }, 0));
+    schedules(|| once(Any.into_rules(), Size { min: 0, max: 2 }, 0));
 }
 
 #[test]
 fn a_pool_with_keys_loses_no_job_and_no_wake() {
-    check(|| {
+    schedules(|| {
         let mut rules: Of<u32> = Any.into_rules();
         rules.set_lane(|n| n % 2);
         once(rules, Size { min: 1, max: 2 }, 1);
@@ -175,7 +169,7 @@ fn a_pool_with_keys_loses_no_job_and_no_wake() {
 
 #[test]
 fn a_pool_with_weights_loses_no_job_and_no_wake() {
-    check(|| {
+    schedules(|| {
         let mut rules: Of<u32> = Any.into_rules();
         rules.weigh = Some(Arc::new(|n| *n as usize));
         once(rules, Size { min: 1, max: 2 }, 2);

@@ -41,9 +41,18 @@ pub enum Status {
     Shed,
 }
 
+// === impl Outcome ===
+
+impl<T, E> Outcome<T, E> {
+    pub(crate) fn unstarted(id: u64, status: Status, result: Result<T, E>) -> Self {
+        Self { id, status, result, queued_for: None, ran_for: None, worker: None, attempts: 0 }
+    }
+}
+
 // === impl Status ===
 
 impl Status {
+    #[inline]
     pub(crate) fn of<T, E: LayerError>(result: &Result<T, E>) -> Self {
         let Err(error) = result else { return Self::Success };
         match error.rejected().map(|rejected| rejected.reason()) {

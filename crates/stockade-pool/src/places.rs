@@ -5,14 +5,15 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use stockade_core::{Key, LayerError, Reason, deadline};
+use stockade_core::{Key, LayerError, Reason, deadline, sync::MutexGuard};
 
 use crate::{
-    Status,
-    batch::Run,
-    job::Reply,
+    Outcome, Status,
+    board::{Entry, Key as JobKey, Left, Owner},
     nested,
-    shared::{Core, Entry, Shared, Wake, wake},
+    shared::{Core, Shared, Wake, wake},
+    span::Span,
+    worker::discard,
 };
 
 /// A caller's way to a place in the queue.
@@ -27,6 +28,14 @@ pub(crate) enum Place {
     Held(u64),
 }
 
+/// A job that was accepted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Queued {
+    pub(crate) key: JobKey,
+    /// How many jobs had been answered then.
+    pub(crate) answered: u64,
+}
+
 /// A caller who waits for a place.
 pub(crate) struct Caller {
     pub(crate) waker: Waker,
@@ -36,9 +45,10 @@ pub(crate) struct Caller {
 impl<Req, T, E> Shared<Req, T, E> {
     /// A job as it is queued; made where it is used, and not moved there.
     #[inline(always)]
-    pub(crate) fn entry(&self, request: Req, reply: Reply<T, E>) -> Entry<Req, T, E> {
+    pub(crate) fn entry(&self, request: Req) -> Entry<Req> {
         let tag = self.rules.tag(&request);
-        Entry { request, reply, deadline: deadline::current(), since: self.clock(), tag }
+        let (deadline, since) = (deadline::current(), self.clock());
+        Entry { request, deadline, since, tag, span: Span::current() }
     }
 
     /// Whether the caller is inside a job of this pool.
@@ -113,11 +123,13 @@ impl<Req, T, E> Shared<Req, T, E> {
     /// # Errors
     ///
     /// Gives the job back with the reason: the pool is closed, or there is no room.
+    #[inline]
     pub(crate) fn push(
         self: &Arc<Self>,
-        entry: Entry<Req, T, E>,
+        mut entry: Entry<Req>,
+        owner: Owner,
         place: &mut Place,
-    ) -> Result<Key, (Entry<Req, T, E>, Reason)> {
+    ) -> Result<Queued, (Entry<Req>, Reason)> {
         let inside = self.is_inside();
         let capacity = if inside { 0 } else { self.settings.capacity };
         let mut core = self.lock();
@@ -141,9 +153,16 @@ impl<Req, T, E> Shared<Req, T, E> {
                 return Err((entry, Reason::QueueFull));
             }
         }
-        let key = core.jobs.push(entry);
-        core.counts.accepted += 1;
-        core.counts.max_queued = core.counts.max_queued.max(core.jobs.len());
+        entry.tag.nested = inside;
+        let key = core.enqueue(entry, owner);
+        let answered = self.answered();
+        self.see_to(core);
+        Ok(Queued { key, answered })
+    }
+
+    /// Sees to it that somebody takes the jobs that were queued.
+    #[inline]
+    pub(crate) fn see_to(self: &Arc<Self>, mut core: MutexGuard<'_, Core<Req, T, E>>) {
         let worker = core.wake_one();
         let missing = core.missing();
         let hired = (missing > 0).then(|| self.hire(&mut core, missing));
@@ -153,29 +172,37 @@ impl<Req, T, E> Shared<Req, T, E> {
             self.start(hired);
         }
         self.rescale();
-        Ok(key)
     }
 
-    /// Takes a job out of the queue again; false if it has left by itself.
-    pub(crate) fn withdraw(&self, key: Key) -> bool {
-        let mut core = self.lock();
-        let Some(entry) = core.jobs.remove(key) else { return false };
-        core.counts.cancelled += 1;
-        let callers = core.grant_all(self.settings.capacity);
-        drop(core);
-        callers.into_iter().for_each(wake);
-        drop(entry);
-        true
+    /// The answer to a job; its caller is woken when there is one.
+    #[inline]
+    pub(crate) fn poll_answer(&self, key: JobKey, cx: &mut Context<'_>) -> Poll<Result<T, E>> {
+        match self.lock().jobs.board.read(key, cx.waker()) {
+            Some(answer) => Poll::Ready(answer),
+            None => Poll::Pending,
+        }
     }
 
-    /// Takes all jobs of a run out of the queue again.
-    pub(crate) fn withdraw_run(&self, run: &Arc<Run<T, E>>) {
+    /// The caller of a job has gone: one that is queued leaves the queue, and one that runs is cancelled, unless it
+    /// is to go on without him.
+    #[cold]
+    pub(crate) fn leave_job(&self, key: JobKey) {
+        let detach = self.settings.detach;
         let mut core = self.lock();
-        let gone = core.jobs.extract(|entry| entry.reply.is_of(run));
-        core.counts.cancelled += gone.len() as u64;
-        let callers = core.grant_all(self.settings.capacity);
+        let (left, owner) = core.jobs.leave(key, detach);
+        let (mut callers, mut worker) = (Vec::new(), None);
+        match &left {
+            Some(Left::Queued(_)) => {
+                core.counts.cancelled += 1;
+                callers = core.grant_all(self.settings.capacity);
+            }
+            Some(Left::Running(at)) if !detach => worker = core.cancel(*at),
+            _ => {}
+        }
         drop(core);
+        wake(worker);
         callers.into_iter().for_each(wake);
+        drop((left, owner));
     }
 }
 
@@ -184,21 +211,51 @@ impl<Req, T, E: LayerError> Shared<Req, T, E> {
     /// requests.
     pub(crate) fn take_back(&self) -> Vec<Req> {
         let mut core = self.lock();
-        let entries = core.jobs.extract(|_| true);
+        let entries: Vec<_> = std::iter::from_fn(|| core.jobs.hand_back()).collect();
         core.counts.handed_back += entries.len() as u64;
         drop(core);
-        let hand_back = |entry: Entry<Req, T, E>| {
-            entry.reply.refuse(Status::Cancelled, self.rejected(Reason::Closed).into_error());
+        let hand_back = |(key, entry): (JobKey, Entry<Req>)| {
+            let _inside = entry.span.enter();
+            self.refuse(key, Status::Cancelled, self.rejected(Reason::Closed).into_error());
             entry.request
         };
         entries.into_iter().map(hand_back).collect()
     }
+
+    /// Answers a job that no worker has taken, and that is on the books.
+    fn refuse(&self, key: JobKey, status: Status, error: E) {
+        let mut answer = Some(Err(error));
+        let mut core = self.lock();
+        self.count_answer();
+        let waker = match core.jobs.board.end(key, &mut answer) {
+            Owner::Caller(waker) => waker,
+            Owner::Nobody => None,
+            Owner::Run(run, id) => {
+                let outcome = answer.take().map(|result| Outcome::unstarted(id, status, result));
+                core.runs.get_mut(run).zip(outcome).and_then(|(run, outcome)| run.end(outcome))
+            }
+        };
+        drop(core);
+        wake(waker);
+        answer.into_iter().for_each(discard);
+    }
 }
 
 impl<Req, T, E> Core<Req, T, E> {
+    /// Queues a job that there is room for.
     #[inline]
-    fn room(&self, capacity: usize) -> bool {
-        self.jobs.len() + self.reserved < capacity.saturating_add(self.takers())
+    pub(crate) fn enqueue(&mut self, entry: Entry<Req>, owner: Owner) -> JobKey {
+        let key = self.jobs.push(entry, owner);
+        self.counts.accepted += 1;
+        self.counts.max_queued = self.counts.max_queued.max(self.jobs.len());
+        key
+    }
+
+    /// For how many more jobs there is room.
+    #[inline]
+    pub(crate) fn room(&self, capacity: usize) -> usize {
+        let places = capacity.saturating_add(self.takers());
+        places.saturating_sub(self.jobs.len() + self.reserved)
     }
 
     /// Whether a worker is free for the job that fills a held place.
@@ -215,7 +272,7 @@ impl<Req, T, E> Core<Req, T, E> {
     /// Whether there is a free place for a job of this weight, and nobody waits for it.
     #[inline]
     fn has_place(&self, capacity: usize, weight: u64) -> bool {
-        self.callers.is_empty() && self.room(capacity) && self.fits(weight)
+        self.callers.is_empty() && self.room(capacity) > 0 && self.fits(weight)
     }
 
     /// Whether a job of this weight fits into the budget; one that never does is let in alone.
@@ -230,7 +287,7 @@ impl<Req, T, E> Core<Req, T, E> {
         self.reserved_weight += weight;
     }
 
-    fn unreserve(&mut self, weight: u64) {
+    pub(crate) fn unreserve(&mut self, weight: u64) {
         self.reserved -= 1;
         self.reserved_weight -= weight;
     }
@@ -238,7 +295,7 @@ impl<Req, T, E> Core<Req, T, E> {
     /// Hands a free place to the first caller who waits.
     pub(crate) fn grant(&mut self, capacity: usize) -> Wake {
         let weight = self.callers.front()?.weight;
-        if self.closed || !self.room(capacity) || !self.fits(weight) {
+        if self.closed || self.room(capacity) == 0 || !self.fits(weight) {
             return None;
         }
         self.reserve(weight);

@@ -1,7 +1,7 @@
 use std::{
     fmt,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -11,8 +11,9 @@ use tokio::{sync::watch, time::sleep};
 use tower_service::Service;
 
 use crate::{
-    Drained, Group, Iter, Job, Outcomes, PoolBuilder, Stats, Streamed, Submit, TrySubmitError,
-    Workers, drain, lease::Counted, places::Place, scale::Size, shared::Shared,
+    Drained, Group, Invoke, Iter, Job, Outcomes, PoolBuilder, Stats, Streamed, Submit,
+    TrySubmitError, WeakPoolHandle, Workers, drain, lease::Counted, places::Place, scale::Size,
+    shared::Shared,
 };
 
 /// A handle to a pool of workers, and a `tower` service.
@@ -35,10 +36,13 @@ use crate::{
 /// itself. Work that nobody waits for is submitted from a task of its own.
 ///
 /// The [deadline](stockade_core::deadline) of the caller goes with the job: it is ambient while the job runs,
-/// and a job whose deadline has passed is not started.
+/// and a job whose deadline has passed is not started. With the feature `tracing` his span goes along too: what is told
+/// while the job runs is told there.
 pub struct Pool<Req, T, E> {
     handles: Counted<Handles<Req, T, E>>,
     place: Place,
+    /// Of who polled it ready, and so is about to call and to await the answer.
+    waker: Option<Waker>,
 }
 
 /// What the handles of a pool share; the pool is closed when it is dropped.
@@ -47,6 +51,9 @@ pub(crate) struct Handles<Req, T, E> {
 }
 
 /// Watches, steers and drains a pool without keeping it open.
+///
+/// It keeps the numbers alive, and what workers are made from: the prototype of the service, or the make service.
+/// Whatever is to outlive the pool holds a [`WeakPoolHandle`].
 pub struct PoolHandle<Req, T, E> {
     shared: Arc<Shared<Req, T, E>>,
 }
@@ -62,7 +69,11 @@ impl Pool<(), (), ()> {
 
 impl<Req, T, E> Pool<Req, T, E> {
     pub(crate) fn new(shared: Arc<Shared<Req, T, E>>) -> Self {
-        Self { handles: Counted::new(Arc::new(Handles { shared })), place: Place::None }
+        Self {
+            handles: Counted::new(Arc::new(Handles { shared })),
+            place: Place::None,
+            waker: None,
+        }
     }
 
     /// Waits for a place in the queue, and queues `request`.
@@ -78,6 +89,23 @@ impl<Req, T, E> Pool<Req, T, E> {
         Submit::new(self.handles.share(), request)
     }
 
+    /// Waits for a place in the queue, queues `request`, and waits for its answer: for whoever has nothing else to do
+    /// meanwhile, [`submit`](Self::submit) and the [`Job`] in one future, which is cheaper than the two.
+    ///
+    /// # Errors
+    ///
+    /// What the service returns, or a refusal of the pool; [`Reason::Closed`] if it is closed before there is a place.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives the place to the next, or cancels the job.
+    pub fn invoke(&self, request: Req) -> Invoke<'_, Req, T, E>
+    where
+        E: LayerError,
+    {
+        Invoke::new(&self.handles, request)
+    }
+
     /// Queues `request` if there is room and nobody waits for it.
     ///
     /// # Errors
@@ -87,7 +115,12 @@ impl<Req, T, E> Pool<Req, T, E> {
     where
         E: LayerError,
     {
-        Job::submit(self.handles.share(), request, &mut Place::None).map_err(|(error, _)| error)
+        Job::submit(self.handles.share(), request, &mut Place::None, None).map_err(
+            |(error, pool)| {
+                pool.shared.rejected(error.reason()).tell();
+                error
+            },
+        )
     }
 
     /// Runs all `requests`, and streams what became of them in the order in which they end. Allocates nothing
@@ -163,7 +196,7 @@ impl<Req, T, E> Pool<Req, T, E> {
 
     /// Watches and drains the pool without keeping it open.
     pub fn handle(&self) -> PoolHandle<Req, T, E> {
-        PoolHandle { shared: Arc::clone(&self.handles.shared) }
+        PoolHandle::new(Arc::clone(&self.handles.shared))
     }
 }
 
@@ -173,7 +206,11 @@ impl<Req, T, E: LayerError> Service<Req> for Pool<Req, T, E> {
     type Future = Job<Req, T, E>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), E>> {
-        self.handles.shared.poll_place(&mut self.place, 1, cx).map(Ok)
+        ready!(self.handles.shared.poll_place(&mut self.place, 1, cx));
+        if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            self.waker = Some(cx.waker().clone());
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
@@ -183,19 +220,14 @@ impl<Req, T, E: LayerError> Service<Req> for Pool<Req, T, E> {
             shared.leave_place(&mut self.place);
             return Job::refused(shared.rejected(Reason::Expired));
         }
-        Job::submit(lease, request, &mut self.place).unwrap_or_else(|(error, _)| {
-            let reason = match error {
-                TrySubmitError::Full(_) => Reason::QueueFull,
-                TrySubmitError::Closed(_) => Reason::Closed,
-            };
-            Job::refused(shared.rejected(reason))
-        })
+        Job::submit(lease, request, &mut self.place, self.waker.take())
+            .unwrap_or_else(|(error, _)| Job::refused(shared.rejected(error.reason())))
     }
 }
 
 impl<Req, T, E> Clone for Pool<Req, T, E> {
     fn clone(&self) -> Self {
-        Self { handles: self.handles.clone(), place: Place::None }
+        Self { handles: self.handles.clone(), place: Place::None, waker: None }
     }
 }
 
@@ -224,6 +256,15 @@ impl<Req, T, E> Drop for Handles<Req, T, E> {
 // === impl PoolHandle ===
 
 impl<Req, T, E> PoolHandle<Req, T, E> {
+    pub(crate) fn new(shared: Arc<Shared<Req, T, E>>) -> Self {
+        Self { shared }
+    }
+
+    /// A handle that keeps nothing of the pool alive.
+    pub fn downgrade(&self) -> WeakPoolHandle<Req, T, E> {
+        WeakPoolHandle::new(Arc::downgrade(&self.shared))
+    }
+
     /// What the pool has done and is doing.
     pub fn stats(&self) -> Stats {
         self.shared.stats()

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use stockade_core::Key;
+use crate::board::Key;
 
 /// Decides which of the queued jobs is next.
 ///
@@ -81,6 +81,8 @@ type MakeOrder<Req> = dyn Fn() -> Box<dyn Order<Req>> + Send + Sync;
 pub(crate) struct Tag {
     pub(crate) weight: u64,
     pub(crate) lane: u64,
+    /// It was submitted from inside a job of the pool, which may wait for it.
+    pub(crate) nested: bool,
 }
 
 // === impl Ticket ===
@@ -123,11 +125,18 @@ impl<Req> Of<Req> {
         self.lane = Some(Arc::new(move |request| hasher.hash_one(key(request))));
     }
 
+    /// Whether the pool need not look into a request.
+    #[inline]
+    pub(crate) fn are_none(&self) -> bool {
+        self.weigh.is_none() && self.lane.is_none() && self.order.is_none()
+    }
+
     #[inline(always)]
     pub(crate) fn tag(&self, request: &Req) -> Tag {
         Tag {
             weight: self.weigh.as_ref().map_or(0, |weigh| weigh(request) as u64),
             lane: self.lane.as_ref().map_or(0, |lane| lane(request)),
+            nested: false,
         }
     }
 }

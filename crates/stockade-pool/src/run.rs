@@ -5,7 +5,7 @@ use std::{
     fmt,
     future::poll_fn,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use futures_core::Stream;
@@ -25,7 +25,7 @@ use crate::{
 ///
 /// Requests are taken from the source when the stream is polled and there is room for them, so a slow reader
 /// slows the source down: at most as many requests are under way, or have ended unread, as the queue and the
-/// workers hold twice over. When the pool is closed no more are taken; those that were are reported, and
+/// workers hold twice over, and no more than 128 for each worker. When the pool is closed no more are taken; those that were are reported, and
 /// [`into_remaining`](Self::into_remaining) returns the rest.
 ///
 /// # Cancel safety
@@ -38,7 +38,7 @@ pub struct Outcomes<S: Source, T, E> {
     /// None when it has ended.
     source: Option<S>,
     /// Taken from the source, and not accepted yet.
-    next: Option<S::Item>,
+    next: VecDeque<S::Item>,
     closed: bool,
     /// With order: what has ended before one that is to be read first, from `batch.read` on.
     early: Option<VecDeque<Option<Outcome<T, E>>>>,
@@ -55,7 +55,7 @@ where
         Self {
             batch: Batch::new(pool),
             source: Some(source),
-            next: None,
+            next: VecDeque::new(),
             closed: false,
             early: None,
         }
@@ -84,63 +84,83 @@ where
     }
 
     fn poll_outcome(&mut self, cx: &mut Context<'_>) -> Poll<Option<Outcome<T, E>>> {
-        self.feed(cx);
-        let outcome = match &mut self.early {
-            None => self.batch.poll_ended(cx),
-            Some(early) => loop {
-                if let Some(first) = early.front_mut().and_then(Option::take) {
-                    early.pop_front();
-                    break Poll::Ready(first);
-                }
-                let Poll::Ready(outcome) = self.batch.poll_ended(cx) else { break Poll::Pending };
-                let position = (outcome.id - self.batch.read) as usize;
-                if early.len() <= position {
-                    early.resize_with(position + 1, || None);
-                }
-                early[position] = Some(outcome);
-            },
-        };
-        if let Poll::Ready(outcome) = outcome {
-            self.batch.read += 1;
-            return Poll::Ready(Some(outcome));
+        loop {
+            // While there is something to read, requests are submitted only now and then.
+            if self.batch.is_read() || self.batch.is_time_to_feed() {
+                self.feed(self.batch.one_by_one(), cx);
+            }
+            if let Poll::Ready(outcome) = self.poll_ended(cx) {
+                self.batch.read += 1;
+                return Poll::Ready(Some(outcome));
+            }
+            // With nothing to read there is time to wait for a place.
+            self.feed(true, cx);
+            if self.batch.is_read() {
+                break;
+            }
         }
-        let taken = self.source.is_none() && self.next.is_none();
+        let taken = self.source.is_none() && self.next.is_empty();
         if self.batch.read == self.batch.accepted && (self.closed || taken) {
             return Poll::Ready(None);
         }
         Poll::Pending
     }
 
-    /// Submits as many requests as there is room for.
-    fn feed(&mut self, cx: &mut Context<'_>) {
+    /// The next outcome to be read.
+    #[inline]
+    fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<T, E>> {
+        let Some(early) = &mut self.early else { return self.batch.poll_ended(cx) };
+        loop {
+            if let Some(first) = early.front_mut().and_then(Option::take) {
+                early.pop_front();
+                return Poll::Ready(first);
+            }
+            let outcome = ready!(self.batch.poll_ended(cx));
+            let position = (outcome.id - self.batch.read) as usize;
+            if early.len() <= position {
+                early.resize_with(position + 1, || None);
+            }
+            early[position] = Some(outcome);
+        }
+    }
+
+    /// Submits as many requests as there is room for, and if it is to `wait`, waits for more.
+    fn feed(&mut self, wait: bool, cx: &mut Context<'_>) {
         while !self.closed {
-            if self.next.is_none() {
+            let wanted = self.batch.chunk().min(self.batch.room());
+            let mut more = self.source.is_some();
+            while more && self.next.len() < wanted {
                 match self.source.as_mut().map(|source| source.poll_next(cx)) {
-                    Some(Poll::Ready(Some(request))) => self.next = Some(request),
-                    Some(Poll::Pending) => return,
+                    Some(Poll::Ready(Some(request))) => self.next.push_back(request),
+                    Some(Poll::Pending) => more = false,
                     Some(Poll::Ready(None)) | None => {
                         self.source = None;
-                        return;
+                        more = false;
                     }
                 }
             }
-            if self.batch.is_full() {
+            if wanted == 0 || self.next.is_empty() {
                 return;
             }
-            match self.batch.submit(&mut self.next, cx) {
-                Ok(()) => {}
+            let submitted = if wait {
+                self.batch.submit_all(&mut self.next, cx)
+            } else {
+                self.batch.visit(&mut self.next)
+            };
+            match submitted {
+                Ok(()) if more => {}
+                Ok(()) | Err(NotYet::Waiting) => return,
                 Err(NotYet::Closed) => self.closed = true,
-                Err(NotYet::Waiting) => return,
             }
         }
     }
 }
 
 impl<S: Source, T, E> Outcomes<S, T, E> {
-    /// The request that was taken and not accepted, and what is left of the source, as after the pool was closed.
+    /// The requests that were taken and not accepted, and what is left of the source, as after the pool was closed.
     /// Cancels what is under way.
-    pub fn into_parts(mut self) -> (Option<S::Item>, Option<S>) {
-        (self.next.take(), self.source.take())
+    pub fn into_parts(mut self) -> (VecDeque<S::Item>, Option<S>) {
+        (std::mem::take(&mut self.next), self.source.take())
     }
 }
 

@@ -2,10 +2,13 @@
 
 use std::{
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
-use stockade_core::{Key, LayerError};
+use stockade_core::{
+    Key, LayerError,
+    sync::atomic::{AtomicBool, Ordering::*},
+};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::{
@@ -13,6 +16,7 @@ use crate::{
     scale::Badge,
     shared::{Chair, Core, Shared, wake},
     slot::Slot,
+    worker::discard,
 };
 
 /// A worker's standing; dropping it takes the worker off the books.
@@ -20,6 +24,10 @@ pub(crate) struct Seat<Req, T, E: LayerError> {
     pub(crate) shared: Arc<Shared<Req, T, E>>,
     pub(crate) badge: Badge,
     standing: Standing,
+    /// The caller of the job at hand has gone.
+    cancelled: Arc<AtomicBool>,
+    /// What is at the desk, for whoever cancels the job.
+    waker: Option<Waker>,
     _token: TaskTrackerToken,
 }
 
@@ -49,37 +57,51 @@ pub(crate) enum Next {
 
 impl<Req, T, E: LayerError> Seat<Req, T, E> {
     pub(crate) fn new(shared: Arc<Shared<Req, T, E>>, chair: Chair) -> Self {
-        let Chair { badge, token } = chair;
-        Self { shared, badge, standing: Standing::default(), _token: token }
+        let Chair { badge, token, cancelled } = chair;
+        let standing = Standing::default();
+        Self { shared, badge, standing, cancelled, waker: None, _token: token }
     }
 
     /// Fills `slot` with the next job. A job in it that has ended goes on the books first, under the same
-    /// lock, and is answered after it.
+    /// lock, and its caller is woken after it.
     pub(crate) fn poll_next(
         &mut self,
         slot: &mut Slot<Req, T, E>,
         cx: &mut Context<'_>,
     ) -> Poll<Next> {
-        let Self { shared, standing, badge, .. } = self;
+        let Self { shared, standing, badge, cancelled, .. } = self;
         let capacity = shared.settings.capacity;
         let mut core = shared.lock();
         let ended = slot.has_ended();
+        let (mut answered, mut unread) = (None, None);
         if ended {
-            core.record(slot);
+            answered = shared.record(&mut core, slot, badge.id);
+            // An answer that nobody reads is dropped without the lock.
+            unread = slot.unread();
         }
         standing.arrive(&mut core);
         core.jobs.finish(&mut standing.bound);
-        let (mut worker, mut shed) = (None, false);
-        let too_many = core.counts.workers > core.crew.size.max;
-        let entry = if too_many || core.paused { None } else { core.jobs.pop(&mut standing.bound) };
-        let caller = if let Some(entry) = &entry {
-            shed = core.sheds(entry);
+        let mut worker = None;
+        // A nested job was accepted because a worker is free, and its caller keeps another one from leaving or from
+        // taking it: whoever is too many runs it first.
+        let too_many = core.counts.workers > core.crew.size.max && !core.jobs.has_nested();
+        let taken = !too_many
+            && !core.paused
+            && core
+                .jobs
+                .pop(&mut standing.bound, badge.id, |key, entry| slot.fill(key, entry))
+                .is_some();
+        let caller = if taken {
+            if core.codel.is_some() {
+                slot.set_shed(core.sheds(slot.since()));
+            }
             standing.set_idle(&mut core, false);
             core.counts.running += 1;
             core.counts.max_running = core.counts.max_running.max(core.counts.running);
-            if !core.jobs.is_empty() {
-                worker = core.wake_one();
+            if cancelled.load(Relaxed) {
+                cancelled.store(false, Relaxed);
             }
+            worker = core.wake_one();
             core.grant(capacity)
         } else if too_many || core.closed {
             standing.set_idle(&mut core, false);
@@ -89,8 +111,10 @@ impl<Req, T, E: LayerError> Seat<Req, T, E> {
                 worker = core.wake_one();
             }
             drop(core);
-            slot.answer(badge.id);
+            wake(answered);
             wake(worker);
+            unread.into_iter().for_each(discard);
+            slot.clear();
             return Poll::Ready(Next::Leave);
         } else {
             standing.set_idle(&mut core, true);
@@ -100,22 +124,39 @@ impl<Req, T, E: LayerError> Seat<Req, T, E> {
         };
         let callers = core.grant_light(capacity);
         drop(core);
-        if ended {
-            slot.answer(badge.id);
-        }
+        wake(answered);
         wake(caller);
         if let Some(callers) = callers {
             callers.into_iter().for_each(wake);
         }
         wake(worker);
-        match entry {
-            Some(entry) => {
-                slot.fill(entry, shared.clock());
-                slot.set_shed(shed);
-                Poll::Ready(Next::Job)
-            }
-            None => Poll::Pending,
+        if let Some(unread) = unread {
+            discard(unread);
         }
+        if !taken {
+            slot.clear();
+            return Poll::Pending;
+        }
+        slot.start_clock(shared.clock());
+        Poll::Ready(Next::Job)
+    }
+
+    /// Whether the caller of the job at hand has gone.
+    #[inline]
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Acquire)
+    }
+
+    /// The same; if he has not, the worker is woken when he goes.
+    pub(crate) fn poll_cancelled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            let waker = Some(cx.waker().clone());
+            let mut core = self.shared.lock();
+            core.desks[self.badge.id].waker = waker.clone();
+            drop(core);
+            self.waker = waker;
+        }
+        if self.is_cancelled() { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Lets others run what belongs to the key of the job that has ended, because it takes no job for now.
@@ -212,6 +253,7 @@ impl Standing {
     fn leave<Req, T, E>(&mut self, core: &mut Core<Req, T, E>, badge: Badge) {
         self.left = true;
         core.counts.workers -= 1;
+        core.desks[badge.id].waker = None;
         core.crew.leave(badge);
     }
 }

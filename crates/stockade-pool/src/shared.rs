@@ -10,26 +10,34 @@
 
 use std::{sync::Arc, task::Waker, time::Duration};
 
-use stockade_core::sync::{Mutex, MutexGuard};
-use stockade_core::{LayerError, Queue, Reason, Rejected, lock};
+use stockade_core::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicBool, AtomicU64, Ordering::*},
+};
+use stockade_core::{Queue, Reason, Rejected, lock};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 use crate::{
     Scale, Stats,
     arrange::Jobs,
+    batch::Run,
+    board::Owner,
     codel::Codel,
-    job::Reply,
     places::Caller,
-    rules::{Of, Tag},
+    rules::Of,
     scale::{Badge, Crew, Size, Stop},
     slot::Slot,
-    stats::{self, Measured},
+    stats::Measured,
+    worker::discard,
 };
 
 /// What callers and workers share.
 pub(crate) struct Shared<Req, T, E> {
     core: Mutex<Core<Req, T, E>>,
+    /// How many jobs have been answered. Stored under the lock before the waker that was kept for an answer is used,
+    /// and read without it: by one who reads what it was when his waker was put there, his waker is there still.
+    answered: AtomicU64,
     pub(crate) settings: Settings,
     pub(crate) rules: Of<Req>,
     /// None: the built-in rule.
@@ -71,12 +79,24 @@ pub(crate) struct Chair {
     pub(crate) badge: Badge,
     /// The worker counts as a task from here on, so that a drain waits for it.
     pub(crate) token: TaskTrackerToken,
+    pub(crate) cancelled: Arc<AtomicBool>,
+}
+
+/// How a worker that runs a job is told that its caller has gone.
+pub(crate) struct Desk {
+    /// Stored under the lock, where a job is taken and left, so it is about the job at hand.
+    pub(crate) cancelled: Arc<AtomicBool>,
+    /// Of the worker, once it had a job that was pending.
+    pub(crate) waker: Option<Waker>,
 }
 
 pub(crate) struct Core<Req, T, E> {
     pub(crate) jobs: Jobs<Req, T, E>,
     pub(crate) callers: Queue<Caller>,
     pub(crate) sleepers: Queue<Waker>,
+    /// By number of the worker.
+    pub(crate) desks: Vec<Desk>,
+    pub(crate) runs: Queue<Run<T, E>>,
     /// A sleeper has been woken and has not arrived yet.
     pub(crate) waking: bool,
     /// Places that were given to callers who have not filled them yet.
@@ -92,15 +112,6 @@ pub(crate) struct Core<Req, T, E> {
     measured: Option<Box<Measured>>,
     pub(crate) codel: Option<Codel>,
     pub(crate) crew: Crew,
-}
-
-/// A job in the queue.
-pub(crate) struct Entry<Req, T, E> {
-    pub(crate) request: Req,
-    pub(crate) reply: Reply<T, E>,
-    pub(crate) deadline: Option<Instant>,
-    pub(crate) since: Option<Instant>,
-    pub(crate) tag: Tag,
 }
 
 pub(crate) type Wake = Option<Waker>;
@@ -121,9 +132,11 @@ impl<Req, T, E> Shared<Req, T, E> {
         start: Box<dyn Start<Req, T, E>>,
     ) -> Self {
         let core = Core {
-            jobs: Jobs::new(&rules),
+            jobs: Jobs::new(&rules, settings.capacity.saturating_add(settings.workers.max)),
             callers: Queue::new(),
             sleepers: Queue::new(),
+            desks: Vec::new(),
+            runs: Queue::new(),
             waking: false,
             reserved: 0,
             reserved_weight: 0,
@@ -138,6 +151,7 @@ impl<Req, T, E> Shared<Req, T, E> {
         };
         Self {
             core: Mutex::new(core),
+            answered: AtomicU64::new(0),
             settings,
             rules,
             scale,
@@ -215,12 +229,50 @@ impl<Req, T, E> Shared<Req, T, E> {
     }
 }
 
-impl<Req, T, E: LayerError> Shared<Req, T, E> {
-    /// Puts the job that has ended on the books, and then answers its caller.
+impl<Req, T, E> Shared<Req, T, E> {
+    /// How many jobs have been answered.
+    #[inline]
+    pub(crate) fn answered(&self) -> u64 {
+        self.answered.load(Acquire)
+    }
+
+    /// Puts the job that has ended on the books, and its answer where it is read. Returns whom to wake.
+    #[inline(always)]
+    pub(crate) fn record(
+        &self,
+        core: &mut Core<Req, T, E>,
+        slot: &mut Slot<Req, T, E>,
+        worker: usize,
+    ) -> Wake {
+        core.counts.running -= 1;
+        core.counts.count(slot.status());
+        if let Some(measured) = &mut core.measured {
+            measured.record(slot.times());
+        }
+        self.count_answer();
+        match core.jobs.board.end(slot.key()?, slot.result()) {
+            Owner::Caller(waker) => waker,
+            Owner::Nobody => None,
+            Owner::Run(run, id) => {
+                let run = core.runs.get_mut(run)?;
+                run.end(slot.outcome(id, worker)?)
+            }
+        }
+    }
+
+    /// Called under the lock, which is why it needs no atomic addition.
+    #[inline]
+    pub(crate) fn count_answer(&self) {
+        self.answered.store(self.answered.load(Relaxed).wrapping_add(1), Release);
+    }
+
+    /// Puts the job that has ended on the books, and then wakes its caller.
     pub(crate) fn settle(&self, slot: &mut Slot<Req, T, E>, worker: usize) {
         if slot.has_ended() {
-            self.lock().record(slot);
-            slot.answer(worker);
+            let caller = self.record(&mut self.lock(), slot, worker);
+            wake(caller);
+            slot.unread().into_iter().for_each(discard);
+            slot.clear();
         }
     }
 }
@@ -230,9 +282,8 @@ impl<Req, T, E: LayerError> Shared<Req, T, E> {
 impl<Req, T, E> Core<Req, T, E> {
     /// Whether to shed the job that has just been taken out of the queue.
     #[inline]
-    pub(crate) fn sheds(&mut self, entry: &Entry<Req, T, E>) -> bool {
-        let Some(codel) = &mut self.codel else { return false };
-        let Some(since) = entry.since else { return false };
+    pub(crate) fn sheds(&mut self, since: Option<Instant>) -> bool {
+        let (Some(codel), Some(since)) = (&mut self.codel, since) else { return false };
         let now = Instant::now();
         codel.sheds(now, now - since, self.jobs.is_empty())
     }
@@ -252,14 +303,10 @@ impl<Req, T, E> Core<Req, T, E> {
         worker
     }
 
-    pub(crate) fn record(&mut self, slot: &Slot<Req, T, E>) {
-        self.counts.running -= 1;
-        self.counts.count(slot.status());
-        if let (Some(measured), Some(times)) = (&mut self.measured, slot.times()) {
-            stats::record(&mut measured.queue_wait, times.queued);
-            if let Some(ran) = times.ran {
-                stats::record(&mut measured.run_time, ran);
-            }
-        }
+    /// Tells the worker that the caller of its job has gone.
+    pub(crate) fn cancel(&mut self, worker: usize) -> Wake {
+        let desk = self.desks.get(worker)?;
+        desk.cancelled.store(true, Release);
+        desk.waker.clone()
     }
 }

@@ -1,11 +1,15 @@
 //! The job that a worker has in hand.
 
-use std::time::Duration;
+use std::{task::Poll, time::Duration};
 
-use stockade_core::{attempts::Counter, deadline::Deadline};
+use stockade_core::{LayerError, attempts::Counter, deadline::Deadline};
 use tokio::time::Instant;
 
-use crate::{Outcome, Status, job::Reply, shared::Entry, worker::discard};
+use crate::{
+    Outcome, Status,
+    board::{Entry, Key},
+    span::Span,
+};
 
 /// The job that a worker has in hand, from when it is taken until its caller is answered. It is filled and
 /// emptied field by field, and never moved: moving jobs about costs a pool more than its locks.
@@ -16,14 +20,17 @@ pub(crate) struct Slot<Req, T, E> {
     /// It is not to be started, because the pool is overloaded.
     shed: bool,
     /// None while the slot is empty.
-    reply: Option<Reply<T, E>>,
+    key: Option<Key>,
     /// None until the job has ended.
-    end: Option<(Status, Result<T, E>)>,
+    status: Option<Status>,
+    /// Its answer, until that is handed over.
+    result: Option<Result<T, E>>,
     deadline: Option<Deadline>,
     counter: Counter,
     since: Option<Instant>,
     started: Option<Instant>,
     ended: Option<Instant>,
+    span: Span,
 }
 
 /// What a pool that measures knows of a job.
@@ -41,34 +48,47 @@ impl<Req, T, E> Slot<Req, T, E> {
             request: None,
             skipped: false,
             shed: false,
-            reply: None,
-            end: None,
+            key: None,
+            status: None,
+            result: None,
             deadline: None,
             counter: Counter::default(),
             since: None,
             started: None,
             ended: None,
+            span: Span::NONE,
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.reply.is_none()
+        self.key.is_none()
     }
 
     pub(crate) fn has_ended(&self) -> bool {
-        self.end.is_some()
+        self.status.is_some()
     }
 
-    pub(crate) fn fill(&mut self, entry: Entry<Req, T, E>, now: Option<Instant>) {
-        let Entry { request, reply, deadline, since, tag: _ } = entry;
+    /// Takes a job in. What was in the slot before is on the books.
+    #[inline(always)]
+    pub(crate) fn fill(&mut self, key: Key, entry: Entry<Req>) {
+        let Entry { request, deadline, since, span, tag: _ } = entry;
         self.request = Some(request);
-        self.skipped = false;
-        self.reply = Some(reply);
+        (self.key, self.status) = (Some(key), None);
         self.deadline = deadline.map(Deadline::At);
         self.counter = Counter::default();
         self.since = since;
-        self.started = now;
-        self.ended = None;
+        self.span = span;
+        (self.skipped, self.shed) = (false, false);
+    }
+
+    /// The job has been taken at `now`.
+    #[inline]
+    pub(crate) fn start_clock(&mut self, now: Option<Instant>) {
+        (self.started, self.ended) = (now, None);
+    }
+
+    pub(crate) fn since(&self) -> Option<Instant> {
+        self.since
     }
 
     pub(crate) fn set_shed(&mut self, shed: bool) {
@@ -94,8 +114,18 @@ impl<Req, T, E> Slot<Req, T, E> {
         self.request.take()
     }
 
-    pub(crate) fn reply(&mut self) -> Option<&mut Reply<T, E>> {
-        self.reply.as_mut()
+    /// The span of the job, until it has ended.
+    pub(crate) fn span(&self) -> &Span {
+        &self.span
+    }
+
+    pub(crate) fn key(&self) -> Option<Key> {
+        self.key
+    }
+
+    /// The answer, which is taken when it is handed over.
+    pub(crate) fn result(&mut self) -> &mut Option<Result<T, E>> {
+        &mut self.result
     }
 
     pub(crate) fn is_expired(&self) -> bool {
@@ -105,23 +135,52 @@ impl<Req, T, E> Slot<Req, T, E> {
         }
     }
 
-    /// Runs a stretch of the call under its deadline, and counts its attempts.
-    #[inline]
-    pub(crate) fn enter<R>(&mut self, run: impl FnOnce() -> R) -> R {
-        let Self { deadline, counter, .. } = self;
+    /// Runs a stretch of the call under its deadline, and counts its attempts. `run` returns whether the call was
+    /// answered, and with what.
+    #[inline(always)]
+    pub(crate) fn enter(&mut self, run: impl FnOnce() -> Poll<Result<T, E>>) -> bool {
+        let Self { deadline, counter, result, .. } = self;
+        // The answer goes where it stays, without a stop on the way.
+        let run = || match run() {
+            Poll::Ready(answer) => {
+                *result = Some(answer);
+                true
+            }
+            Poll::Pending => false,
+        };
         match deadline {
-            Some(deadline) => deadline.enter(|| counter.enter(run)),
             None => counter.enter(run),
+            Some(deadline) => deadline.enter(|| counter.enter(run)),
         }
     }
 
-    pub(crate) fn end(&mut self, status: Status, result: Result<T, E>, now: Option<Instant>) {
-        self.end = Some((status, result));
+    /// The job ends with the answer that is there.
+    #[inline(always)]
+    pub(crate) fn end_answered(&mut self, now: Option<Instant>)
+    where
+        E: LayerError,
+    {
+        self.status = self.result.as_ref().map(Status::of);
         self.ended = now;
+        self.span = Span::NONE;
+    }
+
+    /// The job ends without an answer of the service.
+    pub(crate) fn end(&mut self, status: Status, result: Result<T, E>, now: Option<Instant>) {
+        self.status = Some(status);
+        self.result = Some(result);
+        self.ended = now;
+        self.span = Span::NONE;
+    }
+
+    /// An answer that was not handed over, because nobody reads it.
+    #[inline]
+    pub(crate) fn unread(&mut self) -> Option<Result<T, E>> {
+        self.result.take()
     }
 
     pub(crate) fn status(&self) -> Status {
-        self.end.as_ref().map_or(Status::Cancelled, |(status, _)| *status)
+        self.status.unwrap_or(Status::Cancelled)
     }
 
     pub(crate) fn times(&self) -> Option<Times> {
@@ -130,47 +189,23 @@ impl<Req, T, E> Slot<Req, T, E> {
         Some(Times { queued: started - since, ran: ended.map(|ended| ended - started) })
     }
 
-    /// Answers the caller of the job that has ended, and empties the slot.
-    pub(crate) fn answer(&mut self, worker: usize) {
-        let (Some(reply), Some((status, result))) = (self.reply.take(), self.end.take()) else {
-            return;
-        };
-        match reply {
-            Reply::One(answer) => {
-                if let Err(unread) = answer.send(result) {
-                    discard(unread);
-                }
-            }
-            Reply::Run(ticket) => {
-                let times = self.times();
-                ticket.send(|id| Outcome {
-                    id,
-                    status,
-                    result,
-                    queued_for: times.map(|times| times.queued),
-                    ran_for: times.and_then(|times| times.ran),
-                    worker: (!self.skipped).then_some(worker),
-                    attempts: if self.skipped { 0 } else { self.counter.attempts() },
-                });
-            }
-        }
+    /// What became of the job of this number in a run.
+    pub(crate) fn outcome(&mut self, id: u64, worker: usize) -> Option<Outcome<T, E>> {
+        let times = self.times();
+        Some(Outcome {
+            id,
+            status: self.status(),
+            result: self.result.take()?,
+            queued_for: times.map(|times| times.queued),
+            ran_for: times.and_then(|times| times.ran),
+            worker: (!self.skipped).then_some(worker),
+            attempts: if self.skipped { 0 } else { self.counter.attempts() },
+        })
     }
-}
 
-impl<T, E> Reply<T, E> {
-    /// Answers a job that no worker has taken.
-    pub(crate) fn refuse(self, status: Status, error: E) {
-        match self {
-            Self::One(answer) => discard(answer.send(Err(error))),
-            Self::Run(ticket) => ticket.send(|id| Outcome {
-                id,
-                status,
-                result: Err(error),
-                queued_for: None,
-                ran_for: None,
-                worker: None,
-                attempts: 0,
-            }),
-        }
+    /// Empties the slot of a job that is on the books.
+    #[inline]
+    pub(crate) fn clear(&mut self) {
+        (self.key, self.status) = (None, None);
     }
 }

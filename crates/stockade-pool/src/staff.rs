@@ -2,25 +2,32 @@
 
 use std::{sync::Arc, task::Waker, time::Duration};
 
+use stockade_core::sync::atomic::AtomicBool;
 use tokio::time::Instant;
 
 use crate::{
     Load,
     scale::{Size, Stop},
-    shared::{Chair, Core, Shared, wake},
+    shared::{Chair, Core, Desk, Shared, wake},
     worker::guard,
 };
 
 impl<Req, T, E> Shared<Req, T, E> {
-    pub(crate) fn most_workers(&self) -> usize {
-        self.lock().crew.size.max
-    }
-
     /// Puts workers on the books, who are started without the lock.
     pub(crate) fn hire(&self, core: &mut Core<Req, T, E>, n: usize) -> Vec<Chair> {
         core.counts.workers += n;
         core.counts.max_workers = core.counts.max_workers.max(core.counts.workers);
-        (0..n).map(|_| Chair { badge: core.crew.hire(), token: self.tasks.token() }).collect()
+        let chair = |_| {
+            let badge = core.crew.hire();
+            let cancelled = Arc::new(AtomicBool::new(false));
+            let desk = Desk { cancelled: Arc::clone(&cancelled), waker: None };
+            match core.desks.get_mut(badge.id) {
+                Some(old) => *old = desk,
+                None => core.desks.push(desk),
+            }
+            Chair { badge, token: self.tasks.token(), cancelled }
+        };
+        (0..n).map(chair).collect()
     }
 
     pub(crate) fn start(self: &Arc<Self>, chairs: Vec<Chair>) {

@@ -2,7 +2,7 @@ use std::{fmt, time::Duration};
 
 use hdrhistogram::Histogram;
 
-use crate::Status;
+use crate::{Status, slot::Times};
 
 /// What a pool has done and is doing; a snapshot, in which all numbers are of the same instant.
 ///
@@ -92,6 +92,7 @@ impl Stats {
             + self.handed_back
     }
 
+    #[inline]
     pub(crate) fn count(&mut self, status: Status) {
         *match status {
             Status::Success => &mut self.succeeded,
@@ -115,9 +116,18 @@ impl Measured {
         };
         Self { queue_wait: histogram(), run_time: histogram() }
     }
+
+    #[inline(never)]
+    pub(crate) fn record(&mut self, times: Option<Times>) {
+        let Some(times) = times else { return };
+        record(&mut self.queue_wait, times.queued);
+        if let Some(ran) = times.ran {
+            record(&mut self.run_time, ran);
+        }
+    }
 }
 
-pub(crate) fn record(histogram: &mut Histogram<u64>, duration: Duration) {
+fn record(histogram: &mut Histogram<u64>, duration: Duration) {
     histogram.saturating_record(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
 }
 

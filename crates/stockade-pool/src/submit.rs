@@ -56,9 +56,10 @@ impl<Req, T, E: LayerError> Future for Submit<Req, T, E> {
         let Self { wanted, place } = &mut *self;
         loop {
             let (request, pool) = wanted.take().expect("`Submit` polled after it was ready");
-            match Job::submit(pool, request, place) {
+            match Job::submit(pool, request, place, Some(cx.waker().clone())) {
                 Ok(job) => return Poll::Ready(Ok(job)),
-                Err((TrySubmitError::Closed(request), _)) => {
+                Err((TrySubmitError::Closed(request), pool)) => {
+                    pool.shared.rejected(Reason::Closed).tell();
                     return Poll::Ready(Err(Closed(request)));
                 }
                 Err((TrySubmitError::Full(request), pool)) => {
@@ -116,6 +117,13 @@ impl<Req> std::error::Error for Closed<Req> {}
 // === impl TrySubmitError ===
 
 impl<Req> TrySubmitError<Req> {
+    pub(crate) const fn reason(&self) -> Reason {
+        match self {
+            Self::Full(_) => Reason::QueueFull,
+            Self::Closed(_) => Reason::Closed,
+        }
+    }
+
     /// The request.
     pub fn into_request(self) -> Req {
         match self {

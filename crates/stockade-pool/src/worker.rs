@@ -176,7 +176,7 @@ where
                     }
                 }
             }
-            match hand.poll(service, call.as_mut(), cx) {
+            match hand.poll(seat, service, call.as_mut(), cx) {
                 Poll::Ready(true) => *failures = 0,
                 Poll::Ready(false) => return Poll::Ready(Stopped::Broken),
                 Poll::Pending => {
@@ -209,6 +209,7 @@ impl<Req, T, E: LayerError> Hand<Req, T, E> {
     #[inline]
     fn poll<S>(
         &mut self,
+        seat: &mut Seat<Req, T, E>,
         service: &mut S,
         mut call: Pin<&mut Option<S::Future>>,
         cx: &mut Context<'_>,
@@ -216,11 +217,12 @@ impl<Req, T, E: LayerError> Hand<Req, T, E> {
     where
         S: Service<Req, Response = T, Error = E>,
     {
-        if self.slot.is_waiting() && self.refuse_unwanted() {
+        let _inside = self.slot.span().enter();
+        if self.slot.is_waiting() && self.refuse_unwanted(seat.is_cancelled()) {
             return Poll::Ready(true);
         }
         let Self { shared, slot, .. } = self;
-        let mut result = None;
+        let mut answered = false;
         let request = slot.start();
         // The call, its first poll and its end are one stretch for a job that is answered at once.
         let guarded = guard(|| {
@@ -233,29 +235,27 @@ impl<Req, T, E: LayerError> Hand<Req, T, E> {
                     None => Poll::Pending,
                 }
             };
-            let polled = nested::enter(&**shared, || slot.enter(run));
-            if let Poll::Ready(answer) = polled {
-                result = Some(answer);
+            answered = nested::enter(&**shared, || slot.enter(run));
+            if answered {
                 call.set(None);
             }
         });
-        match (guarded, result) {
-            (Ok(()), Some(result)) => {
-                slot.end(Status::of(&result), result, shared.clock());
+        match guarded {
+            Ok(()) if answered => {
+                slot.end_answered(shared.clock());
                 Poll::Ready(true)
             }
-            (Ok(()), None) => {
-                let detach = shared.settings.detach;
-                let cancelled = slot.reply().map(|reply| reply.poll_cancelled(detach, cx));
-                ready!(cancelled.unwrap_or(Poll::Pending));
+            Ok(()) => {
+                ready!(seat.poll_cancelled(cx));
                 self.refuse(Reason::Cancelled);
                 Poll::Ready(self.drop_call(call))
             }
-            (Err(panic), result) => {
-                match result {
-                    // It panicked only when it was dropped.
-                    Some(result) => slot.end(Status::of(&result), result, shared.clock()),
-                    None => self.refuse(Reason::Panicked),
+            Err(panic) => {
+                // If it is answered, it panicked only when it was dropped.
+                if answered {
+                    slot.end_answered(shared.clock());
+                } else {
+                    self.refuse(Reason::Panicked);
                 }
                 report(panic, &self.shared, self.worker);
                 self.drop_call(call);
@@ -271,10 +271,11 @@ impl<Req, T, E: LayerError> Hand<Req, T, E> {
     }
 
     /// Ends a job that is not to be started, because its deadline has passed or its caller has gone.
-    fn refuse_unwanted(&mut self) -> bool {
+    #[inline]
+    fn refuse_unwanted(&mut self, cancelled: bool) -> bool {
         let reason = if self.slot.is_expired() {
             Reason::Expired
-        } else if self.is_cancelled() {
+        } else if cancelled {
             Reason::Cancelled
         } else if self.slot.is_shed() {
             Reason::Shed
@@ -284,11 +285,6 @@ impl<Req, T, E: LayerError> Hand<Req, T, E> {
         discard(self.slot.skip());
         self.refuse(reason);
         true
-    }
-
-    fn is_cancelled(&mut self) -> bool {
-        let detach = self.shared.settings.detach;
-        self.slot.reply().is_some_and(|reply| reply.is_cancelled(detach))
     }
 
     /// Ends the job without an answer of the service.
@@ -316,6 +312,7 @@ impl<Req, T, E: LayerError> Hand<Req, T, E> {
 impl<Req, T, E: LayerError> Drop for Hand<Req, T, E> {
     fn drop(&mut self) {
         if !self.slot.is_empty() && !self.slot.has_ended() {
+            let _inside = self.slot.span().enter();
             self.refuse(Reason::Cancelled);
         }
         self.settle();

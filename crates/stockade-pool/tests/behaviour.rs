@@ -121,6 +121,36 @@ async fn handles_that_submit_hold_no_place_while_idle() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn to_invoke_waits_for_a_place_and_for_the_answer_and_cancels_what_it_is_dropped_in() {
+    let (probe, pool) = pool(1, 1);
+    settle().await;
+    let mut running = task::spawn(pool.invoke(Request::wait(0)));
+    assert_pending!(running.poll());
+    settle().await;
+    let mut queued = task::spawn(pool.invoke(Request::ready(1)));
+    let mut waiting = [2, 3].map(|id| task::spawn(pool.invoke(Request::ready(id))));
+    assert_pending!(queued.poll());
+    waiting.iter_mut().for_each(|invoke| assert_pending!(invoke.poll()));
+    assert_eq!((pool.stats().running, pool.stats().queued), (1, 1));
+    let [gives_up, mut next] = waiting;
+    drop(queued);
+    assert!(gives_up.is_woken(), "the place is handed on");
+    drop(gives_up);
+    assert!(next.is_woken());
+    assert_pending!(next.poll());
+    assert!(!running.is_woken());
+    drop(running);
+    settle().await;
+    assert_eq!(probe.in_flight(), 0);
+    assert_eq!(assert_ready!(next.poll()).unwrap().id, 3);
+    pool.close();
+    assert_eq!(reason(pool.invoke(Request::ready(4)).await), Reason::Closed);
+    let stats = pool.stats();
+    assert_eq!((stats.accepted, stats.succeeded, stats.cancelled), (3, 1, 2));
+    balanced(&stats);
+}
+
+#[tokio::test(start_paused = true)]
 async fn rendezvous_accepts_only_when_a_worker_is_free() {
     let (probe, pool) = pool(2, 0);
     assert!(matches!(pool.try_submit(Request::ready(9)), Err(TrySubmitError::Full(_))));
@@ -361,6 +391,21 @@ async fn drain_hands_unstarted_requests_back_at_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_caller_who_goes_during_a_drain_is_not_one_whom_the_drain_stopped() {
+    let (probe, pool) = pool(1, 4);
+    let job = pool.try_submit(Request::wait(0)).unwrap();
+    settle().await;
+    let mut drain = task::spawn(pool.drain(Duration::from_secs(5)));
+    assert_pending!(drain.poll());
+    drop(job);
+    settle().await;
+    let drained = assert_ready!(drain.poll());
+    assert_eq!((drained.completed, drained.cancelled, probe.in_flight()), (0, 0, 0));
+    assert!(drained.is_complete());
+    assert_eq!(pool.stats().cancelled, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn closing_wakes_all_who_wait_for_a_place() {
     let (_probe, pool) = pool(1, 1);
     settle().await;
@@ -410,6 +455,24 @@ async fn dropping_the_last_handle_runs_what_is_queued_and_ends_the_workers() {
     assert_eq!((seen, probe.calls()), (3, 3));
     assert_eq!(handle.stats().workers, 0);
     assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_weak_handle_keeps_nothing_of_the_pool() {
+    let alive = Arc::new(());
+    let token = Arc::clone(&alive);
+    let service = service_fn(move |()| {
+        let _token = Arc::clone(&token);
+        async { Ok::<_, Refusal>(()) }
+    });
+    let pool = Pool::builder().workers(2).build(service);
+    let weak = pool.handle().downgrade();
+    pool.submit(()).await.unwrap().await.unwrap();
+    assert_eq!(weak.clone().upgrade().map(|handle| handle.stats().succeeded), Some(1));
+    drop(pool);
+    settle().await;
+    assert!(weak.upgrade().is_none());
+    assert_eq!(Arc::strong_count(&alive), 1);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::{
     collections::HashSet,
     convert::Infallible,
     env,
+    ops::ControlFlow,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex},
     time::Duration,
@@ -76,6 +77,16 @@ async fn call(pool: Busy, caller: u64, seed: u64, books: Arc<Books>) {
     let mut random = fastrand::Rng::with_seed(seed * 1_000 + caller);
     for n in 0..30 {
         let task = draw(&mut random, caller * 1_000 + n);
+        if random.u8(0..4) == 0 {
+            // Gives up whenever it takes too long: before there is a place, in the queue, or while it runs.
+            if let Ok(answer) = timeout(MS * random.u32(1..20), pool.invoke(task)).await {
+                assert!(books.answered.lock().unwrap().insert(task.id));
+                if answered(answer, task).is_break() {
+                    return;
+                }
+            }
+            continue;
+        }
         let job = if random.bool() {
             let Ok(job) = pool.try_submit(task) else {
                 yield_now().await;
@@ -96,15 +107,24 @@ async fn call(pool: Busy, caller: u64, seed: u64, books: Arc<Books>) {
         }
         let answer = job.await;
         assert!(books.answered.lock().unwrap().insert(task.id));
-        match answer {
-            Ok(id) => assert_eq!(id, task.id),
-            Err(error) => {
-                let reason = error.rejected().unwrap().reason();
-                let known = [Reason::Panicked, Reason::Cancelled, Reason::Closed, Reason::Shed];
-                assert!(known.contains(&reason), "{reason:?}");
+        let _ = answered(answer, task);
+    }
+}
+
+/// Checks an answer; breaks when the pool is closed.
+fn answered(answer: Result<u64, Refusal>, task: Task) -> ControlFlow<()> {
+    match answer {
+        Ok(id) => assert_eq!(id, task.id),
+        Err(error) => {
+            let reason = error.rejected().unwrap().reason();
+            let known = [Reason::Panicked, Reason::Cancelled, Reason::Closed, Reason::Shed];
+            assert!(known.contains(&reason), "{reason:?}");
+            if reason == Reason::Closed {
+                return ControlFlow::Break(());
             }
         }
     }
+    ControlFlow::Continue(())
 }
 
 async fn steer(pool: Busy, seed: u64) {

@@ -23,13 +23,14 @@ type Nested = Pool<Way, Result<u32, Reason>, Refusal>;
 enum Way {
     Leaf,
     Submit,
+    Invoke,
     TrySubmit,
     Call,
     Run,
     Group,
 }
 
-const WAYS: [Way; 5] = [Way::Submit, Way::TrySubmit, Way::Call, Way::Run, Way::Group];
+const WAYS: [Way; 6] = [Way::Submit, Way::Invoke, Way::TrySubmit, Way::Call, Way::Run, Way::Group];
 
 #[derive(Clone, Default)]
 struct Recursive(Arc<OnceLock<Nested>>);
@@ -49,6 +50,7 @@ impl Service<Way> for Recursive {
             let inner = match way {
                 Way::Leaf => return Ok(Ok(0)),
                 Way::Submit => pool.submit(Way::Leaf).await.unwrap().await,
+                Way::Invoke => pool.invoke(Way::Leaf).await,
                 Way::TrySubmit => match pool.try_submit(Way::Leaf) {
                     Ok(job) => job.await,
                     Err(_) => return Ok(Err(Reason::QueueFull)),
@@ -121,5 +123,47 @@ async fn a_full_rendezvous_pool_refuses_nested_jobs_too() {
         let job = pool.submit(way).await.unwrap();
         let ended = timeout(Duration::from_secs(60), job).await;
         assert_eq!(ended.expect("it hangs"), Ok(Err(Reason::QueueFull)), "{way:?}");
+    }
+}
+
+/// A job that submits another, and lets the worker that is to run it go before it has started.
+#[derive(Clone)]
+struct Shrinking(Arc<OnceLock<Pool<u32, u32, Refusal>>>, usize);
+
+impl Service<u32> for Shrinking {
+    type Response = u32;
+    type Error = Refusal;
+    type Future = Pin<Box<dyn Future<Output = Result<u32, Refusal>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, depth: u32) -> Self::Future {
+        let (pool, most) = (self.0.get().unwrap().clone(), self.1);
+        Box::pin(async move {
+            if depth == 0 {
+                return Ok(0);
+            }
+            let Ok(job) = pool.try_submit(depth - 1) else { return Ok(depth) };
+            pool.handle().resize(most);
+            job.await
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_nested_job_runs_although_resize_sends_its_worker_away() {
+    for (min, max, depth) in [(2, 2, 1), (3, 3, 2), (0, 3, 2)] {
+        let service = Shrinking(Arc::default(), 1);
+        let pool = Pool::builder().workers(min..=max).queue(4).build(service.clone());
+        assert!(service.0.set(pool.clone()).is_ok());
+        tokio::task::yield_now().await;
+        let ended = timeout(Duration::from_secs(60), pool.invoke(depth)).await;
+        let answer = ended.expect("it hangs").unwrap();
+        // Once the pool is smaller, a job further inside may find nobody free.
+        assert!(answer < depth, "{answer}");
+        tokio::task::yield_now().await;
+        assert_eq!(pool.stats().workers, 1, "then the worker goes");
     }
 }

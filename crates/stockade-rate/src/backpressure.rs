@@ -13,6 +13,7 @@ use tower_service::Service;
 
 use crate::{
     RateHandle, ResponseFuture,
+    future::Slow,
     gate::{Gate, Turn},
 };
 
@@ -178,7 +179,7 @@ where
         if gate.pass(now, None) {
             ResponseFuture::running(self.inner.call(request))
         } else {
-            ResponseFuture::refused(gate.turn_away(now))
+            ResponseFuture::slow(Slow::Refused(gate.turn_away(now)))
         }
     }
 }

@@ -67,7 +67,23 @@ impl Bucket {
     /// Takes a token, or says when there will be one.
     #[inline]
     pub(crate) fn take(&self, now: Nanos) -> Result<(), Nanos> {
-        let limiter = Limiter::new(self.quota, &self.full_at, Standing::default());
+        // Most periods are shorter than a second. Told so, the compiler need not count their nanoseconds together.
+        let period = self.quota.replenish_interval();
+        match period.as_secs() {
+            0 => self.take_each(Duration::from_nanos(period.subsec_nanos().into()), now),
+            _ => self.take_slowly(now),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn take_slowly(&self, now: Nanos) -> Result<(), Nanos> {
+        self.take_each(self.quota.replenish_interval(), now)
+    }
+
+    #[inline(always)]
+    fn take_each(&self, period: Duration, now: Nanos) -> Result<(), Nanos> {
+        let limiter = Limiter::new(quota(period, self.burst()), &self.full_at, Standing::default());
         limiter.clock().0.set(now);
         limiter.check().map_err(|not| not.earliest_possible())
     }

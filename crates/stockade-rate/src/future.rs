@@ -7,7 +7,7 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use stockade_core::{LayerError, Rejected};
+use stockade_core::{LayerError, Rare, Rejected};
 use tower_service::Service;
 
 use crate::waiter::Waiter;
@@ -50,15 +50,15 @@ pin_project! {
 }
 
 /// What most calls never are. They only ask whether they are, and carry no room for it about.
-enum Slow<S, Req> {
-    Waiting(Pin<Box<Waiting<S, Req>>>),
+pub(crate) enum Slow<S, Req> {
+    Waiting(Rare<Pin<Box<Waiting<S, Req>>>>),
     Refused(Rejected),
     Done,
 }
 
 pin_project! {
     /// A call that waits for its token, and then for the service inside.
-    struct Waiting<S, Req> {
+    pub(crate) struct Waiting<S, Req> {
         #[pin]
         waiter: Waiter,
         served: bool,
@@ -73,17 +73,19 @@ impl<S, Req> ResponseFuture<S, Req>
 where
     S: Service<Req>,
 {
+    #[inline(always)]
     pub(crate) fn running(future: S::Future) -> Self {
         Self { state: State::Running { future } }
     }
 
-    pub(crate) fn waiting(waiter: Waiter, service: S, request: Req) -> Self {
-        let waiting = Waiting { waiter, served: false, service, request: Some(request) };
-        Self { state: State::Slow { slow: Slow::Waiting(Box::pin(waiting)) } }
-    }
-
-    pub(crate) fn refused(rejected: Rejected) -> Self {
-        Self { state: State::Slow { slow: Slow::Refused(rejected) } }
+    #[inline(always)]
+    pub(crate) fn slow(slow: Slow<S, Req>) -> Self {
+        let slow = match slow {
+            Slow::Waiting(waiting) => Slow::Waiting(waiting),
+            Slow::Refused(rejected) => Slow::Refused(rejected.in_words()),
+            Slow::Done => Slow::Done,
+        };
+        Self { state: State::Slow { slow } }
     }
 }
 
@@ -106,6 +108,15 @@ where
                 }
             }
         }
+    }
+}
+
+// === impl Slow ===
+
+impl<S, Req> Slow<S, Req> {
+    pub(crate) fn waiting(waiter: Waiter, service: S, request: Req) -> Self {
+        let waiting = Waiting { waiter, served: false, service, request: Some(request) };
+        Self::Waiting(Rare::new(Box::pin(waiting)))
     }
 }
 

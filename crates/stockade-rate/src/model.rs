@@ -3,17 +3,9 @@
 //! Each thread makes calls: some pass, some wait, some of those leave before they are served, some give their token back, and a head
 //! that sleeps moves the time on to when its tokens are due. Now and then one changes the rate or
 //! imposes a penalty. A lost wake is a deadlock, which shuttle finds.
-//!
-//! `STOCKADE_SCHEDULES` says how many (20,000), `STOCKADE_SEED` which; both are printed. Of a schedule that
-//! fails the seed is printed: with it, and one schedule, it runs again. `cargo xtask check` does all that.
 
 use std::{
-    collections::hash_map::RandomState,
-    env,
-    fmt::Display,
-    hash::BuildHasher,
     num::NonZeroU32,
-    str::FromStr,
     sync::Arc,
     task::{Wake, Waker},
     time::Duration,
@@ -21,15 +13,14 @@ use std::{
 
 use governor::{Quota, nanos::Nanos};
 use shuttle::{
-    Config, Runner,
     rand::{Rng, thread_rng},
-    scheduler::RandomScheduler,
     sync::{
         Mutex,
         atomic::{AtomicU64, Ordering::SeqCst},
     },
     thread::{self, Thread},
 };
+use stockade_testkit::schedules;
 
 use crate::{
     bucket,
@@ -147,19 +138,9 @@ impl World {
     }
 }
 
-fn setting<T: FromStr<Err: Display>>(name: &str, default: T) -> T {
-    let Some(value) = env::var_os(name) else { return default };
-    let value = value.to_str().expect("a number");
-    value.parse().unwrap_or_else(|error| panic!("{name}={value}: {error}"))
-}
-
 fn explore(turns: bool) {
-    let seed = setting("STOCKADE_SEED", RandomState::new().hash_one(0));
-    let schedules = setting("STOCKADE_SCHEDULES", 20_000);
-    println!("STOCKADE_SEED={seed} STOCKADE_SCHEDULES={schedules}");
-    let scheduler = RandomScheduler::new_from_seed(seed, schedules);
     let clock = Clock::new();
-    let ran = Runner::new(scheduler, Config::default()).run(move || {
+    schedules(move || {
         let rules = Rules { burst: None, queue: 10, max_wait: None, name: None };
         let world = Arc::new(World {
             gate: Gate::new(quota(PERIOD), rules, clock.clone()),
@@ -176,7 +157,6 @@ fn explore(turns: bool) {
         }
         world.check();
     });
-    assert_eq!(ran, schedules);
 }
 
 #[test]

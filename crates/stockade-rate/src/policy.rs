@@ -100,7 +100,7 @@ impl Make for Single {
 impl<Req> Admit<Req> for Single {
     type Doubt = (Nanos, NonZeroU32);
 
-    #[inline]
+    #[inline(always)]
     fn pass(&self, _: &Req, cost: Option<NonZeroU32>) -> Result<(), Self::Doubt> {
         let now = self.gate.now();
         if self.gate.pass(now, cost) { Ok(()) } else { Err((now, cost.unwrap_or(NonZeroU32::MIN))) }

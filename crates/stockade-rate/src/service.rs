@@ -2,10 +2,12 @@
 
 use std::task::{Context, Poll};
 
-use stockade_core::LayerError;
+use stockade_core::{LayerError, Rejected};
 use tower_service::Service;
 
-use crate::{Policy, PolicyFor, ResponseFuture, Single, gate::Verdict};
+use crate::{
+    Policy, PolicyFor, ResponseFuture, Single, future::Slow, gate::Verdict, waiter::Waiter,
+};
 
 /// A service whose calls pass no faster than a rate.
 ///
@@ -68,24 +70,41 @@ impl<S, P: Policy> Rate<S, P> {
         self.policy.handle()
     }
 
+    /// There was no token at once. None: there is one after all.
     #[cold]
     #[inline(never)]
-    fn knock<Req>(&mut self, doubt: P::Doubt, request: Req) -> ResponseFuture<S, Req>
+    fn knock<Req>(&self, doubt: P::Doubt) -> Option<Outside>
     where
-        S: Service<Req> + Clone,
         P: PolicyFor<Req>,
     {
-        let verdict = self.policy.knock(doubt);
-        let future = match verdict {
-            Verdict::Pass => return ResponseFuture::running(self.inner.call(request)),
-            Verdict::Refuse(rejected) => ResponseFuture::refused(rejected),
-            Verdict::Wait(waiter) => ResponseFuture::waiting(waiter, self.inner.clone(), request),
+        match self.policy.knock(doubt) {
+            Verdict::Pass => None,
+            Verdict::Refuse(rejected) => Some(Outside::Refused(rejected)),
+            Verdict::Wait(waiter) => Some(Outside::Waiting(waiter)),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn stay<Req>(&mut self, outside: Outside, request: Req) -> Slow<S, Req>
+    where
+        S: Clone,
+    {
+        let slow = match outside {
+            Outside::Refused(rejected) => Slow::Refused(rejected),
+            Outside::Waiting(waiter) => Slow::waiting(waiter, self.inner.clone(), request),
         };
         // The instance that is ready holds a place in the service inside: it goes.
         let fresh = self.inner.clone();
         drop(std::mem::replace(&mut self.inner, fresh));
-        future
+        slow
     }
+}
+
+/// What becomes of a call that does not pass.
+enum Outside {
+    Waiting(Waiter),
+    Refused(Rejected),
 }
 
 impl<S, P, Req> Service<Req> for Rate<S, P>
@@ -106,9 +125,11 @@ where
     // Left to itself the compiler calls, and moves the future through memory.
     #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
-        match self.policy.pass(&request, None) {
-            Ok(()) => ResponseFuture::running(self.inner.call(request)),
-            Err(doubt) => self.knock(doubt, request),
+        // What comes back from a function that stays one lies in memory. So neither `knock` nor `stay` hands on a
+        // future, which would move all others through memory too; and there is one call of what is inside.
+        match self.policy.pass(&request, None).err().and_then(|doubt| self.knock::<Req>(doubt)) {
+            None => ResponseFuture::running(self.inner.call(request)),
+            Some(outside) => ResponseFuture::slow(self.stay(outside, request)),
         }
     }
 }

@@ -268,6 +268,33 @@ mod tests {
 
     proptest! {
         #[test]
+        fn at_the_cap_the_jitter_spreads_over_all_of_it_and_is_another_for_each_call(
+            base in 1_000_u64..1_000_000_000,
+            factor in 1_u32..1_000,
+            attempts in 40_u32..,
+            seed: u64,
+            decorrelated: bool,
+        ) {
+            let cap = Duration::from_nanos(base) * factor;
+            let backoff = Backoff::exponential(Duration::from_nanos(base), cap);
+            let backoff = if decorrelated { backoff.decorrelated() } else { backoff };
+            let draw = |seed: u64| {
+                let mut one_call = waits(seed);
+                (0..200).map(|n| backoff.wait(attempts.saturating_add(n), &mut one_call)).collect::<Vec<_>>()
+            };
+            let drawn = draw(seed);
+            prop_assert!(drawn.iter().all(|wait| *wait <= cap));
+            if !decorrelated {
+                prop_assert!(drawn.iter().any(|wait| *wait < cap / 4), "{drawn:?}");
+                prop_assert!(drawn.iter().any(|wait| *wait > cap / 4 * 3), "{drawn:?}");
+            }
+            // Decorrelated waits are from the base on, so there is nothing to draw if that is the cap.
+            if !decorrelated || factor > 1 {
+                prop_assert!(drawn != draw(seed.wrapping_add(1)));
+            }
+        }
+
+        #[test]
         fn a_wait_is_within_its_bounds(
             base in 1..=u64::MAX,
             more in 0..=u64::MAX,

@@ -24,6 +24,9 @@ use tokio::time::Instant;
 /// [isolated](crate::RetryLayer::isolated). The default is `Budget::new(0.2, 10.0)`. The idea is that of
 /// the retry budget in Twitter's Finagle.
 ///
+/// Each process has a budget of its own: of `per_second` a fleet has as many times more. Where many clients call one
+/// service, keep `per_second` times their number well below what that service can spare, or leave it to `ratio`.
+///
 /// A handle that is called often pays in for 32 calls at a time, or when one of its own calls asks for a
 /// token: what others paid in may arrive later, never more than they paid.
 ///
@@ -276,6 +279,26 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_taken_is_within_one_of_the_ratio(
+            ratio in 0_u32..=10_000,
+            steps in proptest::collection::vec((0_usize..50, 0_usize..9), 1..200),
+        ) {
+            let now = Instant::now();
+            let (budget, mut pool) = (Budget::new(f64::from(ratio) / 1e3, 0.0), Pool::new(now));
+            let (mut calls, mut taken) = (0, 0);
+            // In thousandths, which are whole numbers.
+            let exact = |calls: usize, taken: usize| ratio as usize * calls - 1_000 * taken;
+            for (more, most) in steps {
+                pool.deposit(more);
+                calls += more;
+                let now_taken = drain(&mut pool, &budget, now, most);
+                taken += now_taken;
+                prop_assert!(1_000 * taken <= ratio as usize * calls, "{taken} of {calls}");
+                prop_assert!(now_taken == most || exact(calls, taken) < 1_000, "{taken} of {calls}");
+            }
+        }
+
         #[test]
         fn retries_stay_within_ratio_floor_and_reserve(
             ratio in 0_u32..=10_000,

@@ -16,7 +16,7 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use stockade_core::{Class, Classify, LayerError, attempts, deadline};
+use stockade_core::{Class, Classify, LayerError, Rare, attempts, deadline};
 use tokio::{
     task::coop,
     time::{Instant, Sleep, sleep_until},
@@ -30,7 +30,8 @@ use crate::{
 pin_project! {
     /// The answer of a call through [`Retry`](crate::Retry).
     ///
-    /// Once it has been ready it holds nothing any more.
+    /// Once it has been ready it holds nothing any more, but an attempt that succeeded at once: that one ended, and
+    /// is dropped with it.
     ///
     /// # Panics
     ///
@@ -41,33 +42,39 @@ pin_project! {
     {
         #[pin]
         state: State<S, S::Future>,
-        // Given up when the call ends.
-        call: Option<Call<Req, S, S::Error, C, I, K>>,
+        call: Call<Req, S, S::Error, C, I, K>,
     }
 }
 
 pin_project! {
     #[project = StateProj]
     enum State<S, F> {
+        // Also when the call has ended at its first attempt.
         Calling { #[pin] attempt: F },
-        // Boxed, so that a call which is never repeated carries no room for it about.
-        Sleeping { sleep: Pin<Box<Sleep>> },
-        Readying { service: S },
-        Done,
+        // All that is rare, so that the common case has one branch to take.
+        Slow { slow: Slow<S> },
     }
+}
+
+/// What is between two attempts. Boxed, so that a call which is never repeated carries no room for it about.
+enum Slow<S> {
+    Sleeping(Rare<Pin<Box<Sleep>>>),
+    Readying(Rare<Box<S>>),
+    Done,
 }
 
 /// What a call keeps over its attempts.
 struct Call<Req, S, E, C, I, K> {
-    lease: Lease<Application<S, C, I, K>>,
+    /// Taken when the call ends.
+    lease: Rare<Lease<Application<S, C, I, K>>>,
     /// For the next attempt, if the request can be repeated.
-    request: Option<Req>,
+    request: Rare<Req>,
     /// How many there were, with the one that is under way.
     attempts: u32,
     /// When it is too late to begin another one.
     until: Option<Instant>,
     /// None until an attempt has failed: most calls carry no room for it about.
-    failed: Option<Box<Failed<E>>>,
+    failed: Option<Rare<Box<Failed<E>>>>,
 }
 
 /// What a call keeps once an attempt has failed.
@@ -87,6 +94,8 @@ enum Weight {
     /// The service failed.
     Failed,
 }
+
+const AFTER: &str = "a call is polled until it is ready, not after";
 
 /// An attempt that has ended: its class, its result, and whether the request was sent.
 type Ended<T, E> = (Class, Result<T, E>, bool);
@@ -113,8 +122,10 @@ where
         until: Option<Instant>,
         lease: Lease<Application<S, C, I, K>>,
     ) -> Self {
+        let lease = Rare::new(lease);
+        let request = request.map_or_else(Rare::none, Rare::new);
         let call = Call { lease, request, attempts: 1, until, failed: None };
-        Self { state: State::Calling { attempt }, call: Some(call) }
+        Self { state: State::Calling { attempt }, call }
     }
 }
 
@@ -132,21 +143,28 @@ where
     // Left to itself the compiler calls, moves the future through memory, and takes twice as long.
     #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.as_mut().project();
-        let call = this.call.as_mut().expect("a call is polled until it is ready, not after");
-        let StateProj::Calling { attempt } = this.state.as_mut().project() else {
+        let this = self.as_mut().project();
+        let StateProj::Calling { attempt } = this.state.project() else {
             return self.poll_further(cx, None);
         };
-        let result = ready!(attempt.poll(cx));
-        // What the attempt held is free before its result is looked at.
-        this.state.set(State::Done);
-        match call.classify(&result) {
-            Class::Success if call.attempts == 1 => {
-                *this.call = None;
-                Poll::Ready(result)
-            }
-            class => self.poll_further(cx, Some((class, result, true))),
-        }
+        let call = this.call;
+        assert!(!call.lease.is_taken(), "{AFTER}");
+        // Told apart here and in each layer, so that a success moves nothing but itself, and not all that an
+        // error has room for.
+        let ended = match attempt.poll(cx) {
+            Poll::Ready(Ok(response)) => match call.classify(Ok(&response)) {
+                Class::Success if call.attempts == 1 => {
+                    // The finished attempt itself goes with this future, because to take it apart now costs
+                    // more than all the rest.
+                    call.end();
+                    return Poll::Ready(Ok(response));
+                }
+                class => (class, Ok(response), true),
+            },
+            Poll::Ready(Err(error)) => (call.classify(Err(&error)), Err(error), true),
+            Poll::Pending => return Poll::Pending,
+        };
+        self.poll_further(cx, Some(ended))
     }
 }
 
@@ -159,39 +177,60 @@ where
     K: CloneRequest<Req>,
 {
     /// All other paths, which begin with an attempt that has ended, unless one is under way.
-    #[cold]
+    // What comes back from a function that stays one lies in memory, and so would the answer of the pass path,
+    // if this one did not come apart from it.
+    #[inline(always)]
     fn poll_further(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        mut ended: Option<Ended<S::Response, S::Error>>,
+        ended: Option<Ended<S::Response, S::Error>>,
     ) -> Poll<Result<S::Response, S::Error>> {
+        let mut answer = None;
+        ready!(self.poll_to_end(cx, ended, &mut answer));
+        Poll::Ready(answer.expect("a call that has ended has an answer"))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn poll_to_end(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut ended: Option<Ended<S::Response, S::Error>>,
+        answer: &mut Option<Result<S::Response, S::Error>>,
+    ) -> Poll<()> {
         let mut this = self.project();
-        let call = this.call.as_mut().expect("a call is polled until it is ready, not after");
+        let call = this.call;
+        assert!(!call.lease.is_taken(), "{AFTER}");
         loop {
             if let Some((class, result, sent)) = ended.take() {
+                // What the attempt held is free before anything else is done.
+                this.state.set(State::Slow { slow: Slow::Done });
                 match call.judge(class, result, sent) {
                     Next::Answer(result) => {
-                        *this.call = None;
-                        return Poll::Ready(result);
+                        *answer = Some(result);
+                        call.end();
+                        return Poll::Ready(());
                     }
                     Next::Wait(until) => {
-                        let sleep = Box::pin(sleep_until(until));
-                        this.state.set(State::Sleeping { sleep });
+                        this.state.set(State::Slow { slow: Slow::sleeping(until) });
                     }
-                    Next::Begin => this.state.set(State::Readying { service: call.begin() }),
+                    Next::Begin => this.state.set(State::Slow { slow: call.begin() }),
                 }
             }
-            match this.state.as_mut().project() {
+            let slow = match this.state.as_mut().project() {
                 StateProj::Calling { attempt } => {
                     let result = ready!(attempt.poll(cx));
-                    this.state.set(State::Done);
-                    ended = Some((call.classify(&result), result, true));
+                    ended = Some((call.classify(result.as_ref()), result, true));
+                    continue;
                 }
-                StateProj::Sleeping { sleep } => {
+                StateProj::Slow { slow } => slow,
+            };
+            match slow {
+                Slow::Sleeping(sleep) => {
                     ready!(sleep.as_mut().poll(cx));
-                    this.state.set(State::Readying { service: call.begin() });
+                    *slow = call.begin();
                 }
-                StateProj::Readying { service } => {
+                Slow::Readying(service) => {
                     // A service that is always ready and always fails must not keep the thread.
                     let progress = ready!(coop::poll_proceed(cx));
                     let readiness = ready!(service.poll_ready(cx));
@@ -201,14 +240,10 @@ where
                             let attempt = service.call(call.next_request());
                             this.state.set(State::Calling { attempt });
                         }
-                        Err(error) => {
-                            this.state.set(State::Done);
-                            let result = Err(error);
-                            ended = Some((call.classify(&result), result, false));
-                        }
+                        Err(error) => ended = Some((call.classify(Err(&error)), Err(error), false)),
                     }
                 }
-                StateProj::Done => unreachable!("a call that is under way has a state"),
+                Slow::Done => unreachable!("a call that is under way has a state"),
             }
         }
     }
@@ -220,15 +255,24 @@ where
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match self.state {
+            _ if self.call.lease.is_taken() => "done",
             State::Calling { .. } => "calling",
-            State::Sleeping { .. } => "sleeping",
-            State::Readying { .. } => "readying",
-            State::Done => "done",
+            State::Slow { slow: Slow::Sleeping(_) } => "sleeping",
+            State::Slow { slow: Slow::Readying(_) } => "readying",
+            State::Slow { slow: Slow::Done } => "done",
         };
         f.debug_struct("ResponseFuture")
             .field("state", &state)
-            .field("attempts", &self.call.as_ref().map(|call| call.attempts))
+            .field("attempts", &self.call.attempts)
             .finish_non_exhaustive()
+    }
+}
+
+// === impl Slow ===
+
+impl<S> Slow<S> {
+    fn sleeping(until: Instant) -> Self {
+        Self::Sleeping(Rare::new(Box::pin(sleep_until(until))))
     }
 }
 
@@ -249,11 +293,11 @@ where
     K: CloneRequest<Req>,
 {
     #[inline]
-    fn classify<T>(&self, result: &Result<T, E>) -> Class
+    fn classify<T>(&self, result: Result<&T, &E>) -> Class
     where
         C: Classify<T, E>,
     {
-        self.lease.policy.classify.classify(result.as_ref())
+        self.lease.policy.classify.classify(result)
     }
 
     fn judge<T>(&mut self, class: Class, result: Result<T, E>, sent: bool) -> Next<Result<T, E>> {
@@ -269,7 +313,7 @@ where
             }
             (Ok(next), Err(error)) => {
                 let error = self.weightier(error, sent);
-                self.failed.get_or_insert_with(Box::default).error = Some(error);
+                self.failed.get_or_insert_with(|| Rare::new(Box::default())).error = Some(error);
                 next
             }
             (Err(reason), result) => {
@@ -299,11 +343,11 @@ where
             return Err(GaveUp::Exhausted);
         }
         let harmless = !sent || matches!(class, Class::Unsent { .. });
-        match &self.request {
+        match self.request.get() {
             Some(request) if harmless || policy.idempotent.may_repeat(request) => {}
             _ => return Err(GaveUp::NotRepeatable),
         }
-        let failed = self.failed.get_or_insert_with(Box::default);
+        let failed = self.failed.get_or_insert_with(|| Rare::new(Box::default()));
         let waits =
             failed.waits.get_or_insert_with(|| Waits::new(self.lease.state().rng(policy.seed)));
         let wait = policy.backoff.wait(self.attempts, waits);
@@ -345,16 +389,26 @@ where
     /// The request for an attempt that begins, which leaves a copy for the one after it.
     fn next_request(&mut self) -> Req {
         let request = self.request.take().expect("another attempt is planned only with a request");
-        self.request = self.lease.policy.copy(self.attempts, &request);
+        let copy = self.lease.policy.copy(self.attempts, &request);
+        self.request = copy.map_or_else(Rare::none, Rare::new);
         request
+    }
+}
+
+impl<Req, S, E, C, I, K> Call<Req, S, E, C, I, K> {
+    /// Lets go of what it keeps, piece by piece: the whole would be moved through memory for that.
+    #[inline(always)]
+    fn end(&mut self) {
+        drop(self.request.take());
+        drop(self.lease.take());
     }
 }
 
 impl<Req, S: Clone, E, C, I, K> Call<Req, S, E, C, I, K> {
     /// Begins another attempt, with an instance that is still to become ready.
-    fn begin(&mut self) -> S {
+    fn begin(&mut self) -> Slow<S> {
         self.attempts += 1;
         attempts::record();
-        self.lease.instance()
+        Slow::Readying(Rare::new(Box::new(self.lease.instance())))
     }
 }

@@ -177,8 +177,9 @@ impl<C, I, K> RetryLayer<C, I, K> {
 
     /// No attempt begins later than this after the first one; what would is not waited for.
     ///
-    /// It does not end an attempt, nor a wait for the service to become ready: a timeout outside does.
-    /// With it, the clock is read on each call.
+    /// It does not end an attempt, nor a wait for the service to become ready: a timeout outside does. Under such a
+    /// one, what is left of it for a last attempt is best what an attempt may take: a probe of a breaker inside that
+    /// begins with no time left counts as a failure of the service. With it, the clock is read on each call.
     ///
     /// # Panics
     ///

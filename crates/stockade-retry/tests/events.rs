@@ -3,60 +3,18 @@
 #![cfg(feature = "tracing")]
 
 use std::{
-    fmt::{Debug, Write},
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use stockade_core::{Class, Error, lock};
 use stockade_retry::{Backoff, Budget, RetryLayer};
+use stockade_testkit::Events;
 use tower::{Layer, ServiceExt, service_fn};
-use tracing::{
-    Event, Metadata, Subscriber,
-    field::{Field, Visit},
-    span,
-};
-
-/// Keeps every event as a line.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<String>>>);
-
-struct Line(String);
-
-impl Visit for Line {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        let _ = write!(self.0, "{field}={value:?} ");
-    }
-}
-
-impl Subscriber for Lines {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == "stockade"
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-    fn event(&self, event: &Event<'_>) {
-        let mut line = Line(String::new());
-        event.record(&mut line);
-        lock(&self.0).push(line.0);
-    }
-
-    fn enter(&self, _: &span::Id) {}
-
-    fn exit(&self, _: &span::Id) {}
-}
 
 /// The events of one call, of which the first `fails` attempts fail.
 async fn events(layer: RetryLayer, fails: u32) -> Vec<String> {
-    let lines = Lines::default();
-    let _scope = tracing::subscriber::set_default(lines.clone());
+    let recorded = Events::of("stockade");
     let mut attempt = 0;
     let client = move |(): ()| {
         attempt += 1;
@@ -66,7 +24,7 @@ async fn events(layer: RetryLayer, fails: u32) -> Vec<String> {
     let client = Arc::new(Mutex::new(client));
     let service = service_fn(move |request| lock(&client)(request));
     let _ = layer.name("search").layer(service).oneshot(()).await;
-    std::mem::take(&mut *lock(&lines.0))
+    recorded.take()
 }
 
 fn retry(max_attempts: u32) -> RetryLayer {
@@ -108,14 +66,13 @@ async fn giving_up_is_one_event_that_says_after_how_many_attempts_and_why() {
 
 #[tokio::test(start_paused = true)]
 async fn what_would_fail_again_or_may_not_be_repeated_says_so() {
-    let lines = Lines::default();
-    let _scope = tracing::subscriber::set_default(lines.clone());
+    let recorded = Events::of("stockade");
     let fails = service_fn(async |()| Err::<(), _>(Error::Service("no")));
     let permanent = |_: Result<&(), &Error<&str>>| Class::Permanent;
     let named = || retry(3).name("search");
     let _ = named().classify(permanent).layer(fails).oneshot(()).await;
     let _ = named().idempotent(|(): &()| false).layer(fails).oneshot(()).await;
-    let events = std::mem::take(&mut *lock(&lines.0));
+    let events = recorded.take();
     assert_eq!(events.len(), 2, "{events:?}");
     has(&events[0], &["message=gave up", r#"reason="permanent""#, "class=Permanent"]);
     has(&events[1], &["message=gave up", r#"reason="not repeatable""#, "class=Transient"]);

@@ -7,6 +7,7 @@
 //!   what was seen.
 //! - [`Probe`]: a mock service for tests of one's own. A [`Request`] says how its call goes, and the
 //!   probe says what the layer did with it.
+//! - `Events`, with the feature `events`: records what is told through `tracing`, for tests of that.
 //! - `proxy`, behind the feature of that name: a TCP proxy that delays, stalls, cuts, garbles, throttles or refuses,
 //!   for tests of real clients against real servers.
 //! - `servers`, behind the feature of that name: a PostgreSQL or a Redis of one's own, to be killed and started
@@ -65,10 +66,14 @@
 //!
 //! The checks send few failures and panics, so that a circuit breaker with a usual minimum of calls stays
 //! closed; a rate limit has to be generous, and a retry may repeat what it likes.
+//!
+//! Which of `tower`'s own layers fail which of these is on record in `tests/tower.rs`.
 
 mod checks;
 mod contract;
 mod error;
+#[cfg(feature = "events")]
+mod events;
 mod flight;
 mod future;
 mod probe;
@@ -76,6 +81,8 @@ mod probe;
 pub mod proxy;
 mod report;
 mod request;
+#[cfg(shuttle)]
+mod schedules;
 #[cfg(all(unix, feature = "servers"))]
 pub mod servers;
 mod stage;
@@ -84,8 +91,12 @@ mod watchdog;
 
 pub use contract::{Contract, Subject, contract};
 pub use error::ContractError;
+#[cfg(feature = "events")]
+pub use events::Events;
 pub use future::ProbeFuture;
 pub use probe::Probe;
 pub use report::{Outcome, Report};
 pub use request::{Behaviour, Fault, Request, Response};
+#[cfg(shuttle)]
+pub use schedules::schedules;
 pub use state::{Readiness, Violation};

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use stockade_testkit::{Outcome, Probe, Report, contract};
 use support::{Breach, Front, Gate, Hurried, LateCounter, Masking};
-use tower::{buffer::Buffer, limit::ConcurrencyLimit, load_shed::LoadShed, timeout::Timeout};
 
 const LIMIT: usize = 2;
 const SECOND: Duration = Duration::from_secs(1);
@@ -129,33 +128,6 @@ each_fails_its_check! {
         gate(Breach::Poisons) => "panic_contained";
     rewriting_errors_fails:
         gate(Breach::RewritesErrors) => "error_lossless";
-}
-
-// === tower's own ===
-
-#[tokio::test(start_paused = true)]
-async fn towers_concurrency_limit_keeps_its_permit_in_a_finished_future() {
-    let report =
-        contract(|inner: Probe| ConcurrencyLimit::new(inner, LIMIT)).limit(LIMIT).run().await;
-    assert_fails(&report, &["release_on_ready"]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn towers_buffer_dies_of_one_panic() {
-    let report = contract(|inner: Probe| Buffer::new(inner, 16)).run().await;
-    assert_fails(&report, &["panic_contained"]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn towers_load_shed_over_a_buffer_reads_an_exhausted_budget_as_full() {
-    let report = contract(|inner: Probe| LoadShed::new(Buffer::new(inner, 16))).run().await;
-    assert_fails(&report, &["coop_neutral", "panic_contained"]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn towers_timeout_does_not_end_a_call_that_eats_the_budget() {
-    let report = contract(|inner: Probe| Timeout::new(inner, SECOND)).deadline(SECOND).run().await;
-    assert_fails(&report, &["deadline_under_busy_inner"]);
 }
 
 // === The runner ===

@@ -32,7 +32,7 @@ pin_project! {
 pin_project! {
     #[project = StateProj]
     enum State<F> {
-        // Enters from the start; leaves to Done with an answer, or when the time is up.
+        // Enters from the start; leaves to Done when the time is up.
         Running { #[pin] future: F, deadline: Deadline, settings: Settings, clock: Clock },
         Done,
     }
@@ -73,20 +73,22 @@ where
         let mut state = self.project().state;
         let StateProj::Running { future, deadline, settings, clock } = state.as_mut().project()
         else {
-            panic!("`ResponseFuture` polled after it was ready");
+            panic!("`ResponseFuture` polled after its time was up");
         };
         let starved = clock.is_running() && !coop::has_budget_remaining();
-        let result = match deadline.enter(|| future.poll(cx)) {
-            Poll::Ready(result) => result,
-            Poll::Pending => {
-                if clock.poll(deadline, settings, starved, cx).is_pending() {
-                    return Poll::Pending;
-                }
-                Err(settings.elapsed().into_error())
-            }
-        };
+        let polled = deadline.enter(|| future.poll(cx));
+        if polled.is_ready() {
+            // The finished call itself goes with this future, because to take it apart now costs more than all
+            // the rest.
+            clock.stop();
+            return polled;
+        }
+        if clock.poll(deadline, settings, starved, cx).is_pending() {
+            return Poll::Pending;
+        }
+        let elapsed = settings.elapsed();
         state.set(State::Done);
-        Poll::Ready(result)
+        Poll::Ready(Err(elapsed.into_error()))
     }
 }
 
@@ -107,12 +109,29 @@ impl<F> fmt::Debug for ResponseFuture<F> {
 
 // === impl Clock ===
 
+impl Drop for Clock {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
 impl Clock {
+    #[inline(always)]
     fn is_running(&self) -> bool {
         self.timer.is_some()
     }
 
+    /// The call has ended, and needs no timer any more.
+    #[inline(always)]
+    fn stop(&mut self) {
+        if let Some(timer) = self.timer.take() {
+            drop_apart(timer);
+        }
+    }
+
     /// Ready when the time is up.
+    #[inline(never)]
     fn poll(
         &mut self,
         deadline: &mut Deadline,
@@ -131,6 +150,12 @@ impl Clock {
         }
         Poll::Ready(())
     }
+}
+
+/// Apart, because most calls have none.
+#[inline(never)]
+fn drop_apart(timer: Timer) {
+    drop(timer);
 }
 
 /// When the call is to end: at its own deadline, or a moment after the one that is set outside, if that is

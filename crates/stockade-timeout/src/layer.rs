@@ -1,4 +1,8 @@
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use stockade_core::{
     Reason, Rejected,
@@ -20,7 +24,7 @@ use crate::{Fixed, Timeout};
 /// # Example
 ///
 /// ```
-/// use std::{fmt, time::Duration};
+/// use std::{fmt, sync::{Mutex, PoisonError}, time::Duration};
 /// use stockade_core::Error;
 /// use stockade_timeout::TimeoutLayer;
 /// use tower::{ServiceBuilder, ServiceExt};
@@ -42,8 +46,12 @@ pub struct TimeoutLayer<P = Fixed> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
     pub(crate) limit: Nanos,
-    pub(crate) name: Option<&'static str>,
+    /// Where it is kept, and not the name itself: every call carries it about.
+    name: Option<&'static &'static str>,
 }
+
+/// All names that timeouts were given, each once. They are never freed, nor are the names.
+static NAMES: Mutex<Vec<&'static &'static str>> = Mutex::new(Vec::new());
 
 // === impl TimeoutLayer ===
 
@@ -98,7 +106,7 @@ impl<P> TimeoutLayer<P> {
     /// A name for refusals and events.
     #[must_use]
     pub fn name(mut self, name: &'static str) -> Self {
-        self.settings.name = Some(name);
+        self.settings.name = Some(kept(name));
         self
     }
 }
@@ -116,7 +124,7 @@ impl<P> fmt::Debug for TimeoutLayer<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TimeoutLayer")
             .field("limit", &self.settings.limit.get())
-            .field("name", &self.settings.name)
+            .field("name", &self.settings.name())
             .finish_non_exhaustive()
     }
 }
@@ -124,7 +132,24 @@ impl<P> fmt::Debug for TimeoutLayer<P> {
 // === impl Settings ===
 
 impl Settings {
-    pub(crate) fn elapsed(&self) -> Rejected {
-        Rejected::new(&"timeout", Reason::Elapsed).with_name(self.name).with_limit(self.limit.get())
+    pub(crate) fn name(&self) -> Option<&'static str> {
+        self.name.copied()
     }
+
+    pub(crate) fn elapsed(&self) -> Rejected {
+        Rejected::new(&"timeout", Reason::Elapsed)
+            .with_name(self.name())
+            .with_limit(self.limit.get())
+    }
+}
+
+/// The place of `name` among all names.
+fn kept(name: &'static str) -> &'static &'static str {
+    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = names.iter().find(|known| **known == &name) {
+        return known;
+    }
+    let new: &'static &'static str = Box::leak(Box::new(name));
+    names.push(new);
+    new
 }

@@ -68,7 +68,7 @@ impl<S: fmt::Debug, P> fmt::Debug for Timeout<S, P> {
         f.debug_struct("Timeout")
             .field("inner", &self.inner)
             .field("limit", &self.settings.limit.get())
-            .field("name", &self.settings.name)
+            .field("name", &self.settings.name())
             .finish_non_exhaustive()
     }
 }

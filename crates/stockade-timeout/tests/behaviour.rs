@@ -201,8 +201,19 @@ async fn a_panic_where_the_limit_of_a_request_is_told_leaves_nothing() {
 
 #[test]
 fn a_fixed_limit_makes_the_service_no_larger() {
-    type Plain = (deadline::Nanos, Option<&'static str>);
+    // A limit, and where the name is kept.
+    type Plain = (deadline::Nanos, Option<&'static &'static str>);
     assert_eq!(size_of::<Timeout<()>>(), size_of::<Plain>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_timeout_says_its_own_name() {
+    let names: [&'static str; 3] = ["one", "two", String::from("one").leak()];
+    for name in names {
+        let svc = layer(20).name(name).layer(service_fn(|()| pending::<Result<(), Error<()>>>()));
+        let Error::Rejected(rejected) = svc.oneshot(()).await.unwrap_err() else { panic!() };
+        assert_eq!(rejected.name(), Some(name));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -26,7 +26,8 @@
 //! # }
 //! ```
 //!
-//! Each layer is a crate of its own, and a feature here; all six are on by default.
+//! Each layer is a crate of its own, and a feature here; all six are on by default. What the results of real
+//! clients mean to retry and breaker is in `stockade-clients`, which this crate does not bring.
 //!
 //! # The order of layers
 //!
@@ -39,6 +40,17 @@
 //! [`Rejected`] value, carried by the error type that your stack has anyway: [`Error<E>`](Error) through
 //! `.map_err(Error::Service)`, a `BoxError`, or an enum of your own that implements [`LayerError`]. So the
 //! order of the layers never changes the error type, and a `match` stays exhaustive.
+//!
+//! # Watching
+//!
+//! Every layer but the timeout has a handle, and so has the pool: it shows what there is to see and turns what there is
+//! to turn, and nothing is counted twice for it.
+//!
+//! - Feature `metrics`: the handles as Prometheus metrics, read when they are scraped.
+//! - Feature `tracing`: an event with the target `stockade` for each refusal, each retry and each call given up (debug),
+//!   each transition of a breaker (info), each service that a worker could not make (warn) and each panic in a pool
+//!   (error), with the fields `layer` and `name`, and none for a call that goes well. The span of who submits a job goes
+//!   with it to the pool's worker.
 //!
 //! # When it does not compile
 //!
@@ -66,6 +78,9 @@ pub use stockade_breaker::{self as breaker, BreakerLayer};
 #[cfg(feature = "limit")]
 #[doc(inline)]
 pub use stockade_limit::{self as limit, LimitLayer};
+#[cfg(feature = "metrics")]
+#[doc(inline)]
+pub use stockade_metrics as metrics;
 #[cfg(feature = "pool")]
 #[doc(inline)]
 pub use stockade_pool::{self as pool, Pool};

@@ -58,3 +58,14 @@
 //! meanwhile; its outcome knows nothing of the attempts before. Inside the pool a retry goes on where it is, and
 //! the job's outcome counts its attempts. Its price is that a worker sleeps with the retry. If that is too dear,
 //! this order is right for you after all.
+//!
+//! # What the right order leaves open
+//!
+//! **A last attempt with no time left.** A call that the open breaker refuses may come back when that is over, late
+//! under its total timeout. It is let through as a probe, runs into its own deadline, and the breaker takes that
+//! for a failure of the service: it opens again, for twice as long. Give `RetryLayer::max_elapsed` the total timeout
+//! less one attempt timeout, so that no attempt begins which could not end.
+//!
+//! **A budget for each of many processes.** The tokens that `Budget::new` pays in by the second are for each process. A
+//! thousand clients with the default 10 a second may send 10,000 retries a second, however many calls they make.
+//! In a fleet let the ratio do the work, and keep the share by the second small.

@@ -287,3 +287,27 @@ async fn with_the_pool_inside_of_retry_a_further_attempt_stands_at_the_end_of_th
     assert!(all.join_all().await.iter().all(Result::is_ok));
     assert_eq!(*right.lock().unwrap(), [1, 1, 2, 3]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn without_max_elapsed_a_probe_with_no_time_left_opens_the_breaker_again() {
+    let down_once = async |n| {
+        if n == 0 {
+            return DOWN;
+        }
+        sleep(MS * 300).await;
+        Ok(())
+    };
+    // It is open for 792 ms at least, whatever the jitter.
+    let breaker = || BreakerLayer::new().consecutive(1).open_for(MS * 990);
+
+    let late = total().layer(retry()).layer(breaker());
+    let late = late.service(client(down_once).0);
+    assert_eq!(refused(&late.clone().oneshot(()).await), Some(Reason::Elapsed));
+    assert_eq!(refused(&late.oneshot(()).await), Some(Reason::Open), "opened by the probe");
+
+    let in_time = total().layer(retry().max_elapsed(MS * 700)).layer(breaker());
+    let in_time = in_time.service(client(down_once).0);
+    assert_eq!(in_time.clone().oneshot(()).await, DOWN);
+    sleep(MS * 1_000).await;
+    assert_eq!(in_time.oneshot(()).await, Ok(()));
+}

@@ -134,7 +134,7 @@ impl Answer for reqwest::Response {
 mod tests {
     use std::io;
 
-    use stockade_core::{BoxError, Error, Reason, Rejected};
+    use stockade_core::{BoxError, Error, LayerError, Reason, Rejected};
 
     use super::*;
 
@@ -183,6 +183,45 @@ mod tests {
         assert_eq!(of_error(Error::Service(io::Error::other(refused()))), unsent);
         assert_eq!(of_error(BoxError::from(refused())), unsent);
         assert_eq!(of_error(BoxError::from(Error::Service(io::Error::other(refused())))), unsent);
+    }
+
+    #[test]
+    fn an_enum_of_ones_own_is_judged_by_the_cause_that_it_tells() {
+        enum AppError {
+            Refused(Rejected),
+            Client(io::Error),
+            NoSuchUser,
+        }
+
+        impl From<Rejected> for AppError {
+            fn from(rejected: Rejected) -> Self {
+                Self::Refused(rejected)
+            }
+        }
+
+        impl LayerError for AppError {
+            fn rejected(&self) -> Option<&Rejected> {
+                match self {
+                    Self::Refused(rejected) => Some(rejected),
+                    Self::Client(_) | Self::NoSuchUser => None,
+                }
+            }
+        }
+
+        impl Cause for AppError {
+            fn cause(&self) -> Option<&(dyn StdError + 'static)> {
+                match self {
+                    Self::Client(error) => Some(error),
+                    Self::Refused(_) | Self::NoSuchUser => None,
+                }
+            }
+        }
+
+        let unsent = Class::Unsent { after: None };
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+        assert_eq!(of_error(AppError::Client(refused)), unsent);
+        assert_eq!(of_error(AppError::from(Rejected::new(&"limit", Reason::QueueFull))), unsent);
+        assert_eq!(of_error(AppError::NoSuchUser), Class::Transient { after: None });
     }
 
     #[test]

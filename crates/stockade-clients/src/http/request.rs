@@ -1,6 +1,6 @@
 //! Whether a request may be repeated, and how to copy it.
 
-use http::{HeaderMap, Method, Request};
+use http::{HeaderMap, Method, Request, Uri, uri::Authority};
 use http_body::Body;
 
 /// Whether a request may be repeated although it may have had an effect, for `RetryLayer::idempotent`.
@@ -52,6 +52,20 @@ pub fn clone_request<B: Body + Default>(request: &Request<B>) -> Option<Request<
     Some(copy)
 }
 
+/// The request without user and password in its URI, for `ServiceBuilder::map_request` right above the client.
+///
+/// hyper does not log in with them, but its client's connection pool logs them.
+pub fn without_credentials<B>(mut request: Request<B>) -> Request<B> {
+    let authority = request.uri().authority().map(Authority::as_str);
+    if let Some((_, host)) = authority.and_then(|authority| authority.rsplit_once('@')) {
+        let mut parts = request.uri().clone().into_parts();
+        parts.authority = host.parse().ok();
+        // What is left may be no URI, and then it is not one to be sent to either.
+        *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+    }
+    request
+}
+
 /// By method (RFC 9110, section 9.2.2), or because the server can tell a repetition by its key.
 pub(crate) fn may_repeat(method: &Method, headers: &HeaderMap) -> bool {
     method.is_idempotent() || headers.contains_key("idempotency-key")
@@ -83,6 +97,20 @@ mod tests {
             assert_eq!(idempotent(&request().body(()).unwrap()), expected, "{method}");
             let with_key = request().header("Idempotency-Key", "1").body(()).unwrap();
             assert!(idempotent(&with_key), "{method}");
+        }
+    }
+
+    #[test]
+    fn a_request_without_credentials_is_otherwise_the_same() {
+        for (before, after) in [
+            ("http://me:pass@host:80/a?b=c@d", "http://host:80/a?b=c@d"),
+            ("http://me@[::1]/", "http://[::1]/"),
+            ("http://host:80/a@b", "http://host:80/a@b"),
+            ("/a@b?c", "/a@b?c"),
+        ] {
+            let request = without_credentials(Request::post(before).body(7).unwrap());
+            assert_eq!((request.uri(), request.body()), (&after.parse().unwrap(), &7));
+            assert_eq!(request.method(), Method::POST);
         }
     }
 

@@ -2,12 +2,7 @@
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 
-use std::{
-    error::Error,
-    fmt::Write as _,
-    net::SocketAddr,
-    sync::{Mutex, Once},
-};
+use std::{cell::RefCell, error::Error, fmt::Write as _, net::SocketAddr, sync::Once};
 
 use tokio::net::TcpSocket;
 
@@ -25,7 +20,10 @@ pub(crate) fn everything_said(error: &(dyn Error + 'static)) -> String {
     said
 }
 
-static LINES: Mutex<String> = Mutex::new(String::new());
+thread_local! {
+    /// What this thread has logged, and with it its runtime.
+    static LINES: RefCell<String> = const { RefCell::new(String::new()) };
+}
 
 struct Log;
 
@@ -35,20 +33,22 @@ impl log::Log for Log {
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        writeln!(LINES.lock().unwrap(), "{} {}", record.target(), record.args()).unwrap();
+        LINES.with_borrow_mut(|lines| {
+            writeln!(lines, "{} {}", record.target(), record.args()).unwrap();
+        });
     }
 
     fn flush(&self) {}
 }
 
-/// Has all that is logged from now on written down, whoever logs it; the answer reads it.
+/// Has all that this thread logs from now on written down; the answer reads it.
 pub(crate) fn logged() -> impl Fn() -> String {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         log::set_logger(&Log).unwrap();
         log::set_max_level(log::LevelFilter::Trace);
     });
-    || LINES.lock().unwrap().clone()
+    || LINES.with_borrow(Clone::clone)
 }
 
 /// An address at which nobody listens, for as long as the socket is kept.

@@ -2,8 +2,8 @@
 
 use std::{error::Error, fmt, io};
 
-/// Why a server could not be started, and what to do.
-#[derive(Debug)]
+/// Why a server could not be started, and what to do. For debugging it prints the same, because that is what a test
+/// shows that fails for it.
 #[non_exhaustive]
 pub enum ServerError {
     /// The program is not installed.
@@ -47,6 +47,12 @@ impl fmt::Display for ServerError {
             Self::Io { doing, source } => write!(f, "cannot {doing}: {source}"),
             Self::Failed { program, said } => write!(f, "`{program}` did not start: {said}"),
         }
+    }
+}
+
+impl fmt::Debug for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -1,0 +1,7 @@
+//! `cargo xtask bench`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    stockade_benches::suite::front::main()
+}

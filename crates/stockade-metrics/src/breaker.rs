@@ -1,0 +1,78 @@
+use stockade_breaker::{BreakerHandle, Snapshot, State};
+
+use crate::family::{
+    Family, Readable,
+    Sort::{Counter, Gauge, Seconds},
+    Values::{Each, One},
+};
+
+const STATES: [State; 4] = [State::Closed, State::Open, State::HalfOpen, State::Isolated];
+
+impl Readable for BreakerHandle {
+    type Snapshot = Snapshot;
+
+    const KIND: &'static str = "breaker";
+
+    const FAMILIES: &'static [Family<Snapshot>] = &[
+        Family {
+            name: "stockade_breaker_state",
+            help: "1 at the state that it is in, and 0 at all others.",
+            sort: Gauge,
+            values: Each("state", |breaker| {
+                STATES.map(|of| (of.as_str(), f64::from(breaker.state == of))).to_vec()
+            }),
+        },
+        Family {
+            name: "stockade_breaker_opened",
+            help: "How often it opened.",
+            sort: Counter,
+            values: One(|breaker| breaker.opened as f64),
+        },
+        Family {
+            name: "stockade_breaker_refused",
+            help: "Calls refused.",
+            sort: Counter,
+            values: One(|breaker| breaker.refused as f64),
+        },
+        Family {
+            name: "stockade_breaker_window_calls",
+            help: "Calls in the window.",
+            sort: Gauge,
+            values: One(|breaker| breaker.calls.into()),
+        },
+        Family {
+            name: "stockade_breaker_window_failures",
+            help: "Calls in the window that failed.",
+            sort: Gauge,
+            values: One(|breaker| breaker.failures.into()),
+        },
+        Family {
+            name: "stockade_breaker_window_slow",
+            help: "Calls in the window that were slow.",
+            sort: Gauge,
+            values: One(|breaker| breaker.slow.into()),
+        },
+        Family {
+            name: "stockade_breaker_consecutive_failures",
+            help: "Failures since the last success.",
+            sort: Gauge,
+            values: One(|breaker| breaker.consecutive.into()),
+        },
+        Family {
+            name: "stockade_breaker_probes",
+            help: "Probes that are out.",
+            sort: Gauge,
+            values: One(|breaker| breaker.probes as f64),
+        },
+        Family {
+            name: "stockade_breaker_open_remaining",
+            help: "How long it will be open yet, 0 if it is not.",
+            sort: Seconds,
+            values: One(|breaker| breaker.remaining.unwrap_or_default().as_secs_f64()),
+        },
+    ];
+
+    fn read(&self) -> Option<Snapshot> {
+        Some(self.snapshot())
+    }
+}

@@ -1,0 +1,40 @@
+use stockade_limit::LimitHandle;
+
+use crate::family::{Family, Readable, Sort::Gauge, Values::One};
+
+pub(crate) struct Limit {
+    in_flight: usize,
+    waiting: usize,
+    max: usize,
+}
+
+impl Readable for LimitHandle {
+    type Snapshot = Limit;
+
+    const KIND: &'static str = "limit";
+
+    const FAMILIES: &'static [Family<Limit>] = &[
+        Family {
+            name: "stockade_limit_in_flight",
+            help: "Calls in flight.",
+            sort: Gauge,
+            values: One(|limit| limit.in_flight as f64),
+        },
+        Family {
+            name: "stockade_limit_waiting",
+            help: "Calls that wait in the queue.",
+            sort: Gauge,
+            values: One(|limit| limit.waiting as f64),
+        },
+        Family {
+            name: "stockade_limit_max",
+            help: "Calls that may be in flight at once.",
+            sort: Gauge,
+            values: One(|limit| limit.max as f64),
+        },
+    ];
+
+    fn read(&self) -> Option<Limit> {
+        Some(Limit { in_flight: self.in_flight(), waiting: self.waiting(), max: self.max() })
+    }
+}

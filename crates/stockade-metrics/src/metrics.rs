@@ -1,0 +1,250 @@
+use std::{borrow::Cow, fmt, sync::Arc};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, text},
+    registry::Registry,
+};
+use stockade_core::{lock, sync::Mutex};
+
+use crate::family::{AnyGroup, Group, Readable};
+
+/// The content type of what [`Metrics::render`] returns.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The handles that are read when metrics are scraped, each with the name that tells it apart.
+///
+/// A clone is the same list. It is a [`Collector`] for a registry of `prometheus-client`, and
+/// [renders](Self::render) by itself where there is none.
+///
+/// A handle of a layer keeps the numbers of that layer alive (some hundred bytes, or the table of the keys) and no
+/// service; a breaker also works
+/// as long as there is a handle of it. It stays until it is [removed](Self::remove). Of a pool nothing is kept: what is
+/// told of it goes with the pool, so whoever wants to scrape its last numbers after a drain keeps a handle until then.
+///
+/// # Example
+///
+/// ```
+/// use stockade_metrics::{Metrics, prometheus_client::registry::Registry};
+/// use stockade_retry::RetryLayer;
+///
+/// # fn main() -> Result<(), stockade_metrics::NameTaken> {
+/// let metrics = Metrics::new();
+/// let retry = RetryLayer::new(3);
+/// metrics.retry("search", retry.handle())?;
+/// assert!(metrics.retry("search", retry.handle()).is_err());
+///
+/// let mut registry = Registry::default();
+/// registry.register_collector(Box::new(metrics.clone()));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Default)]
+pub struct Metrics {
+    groups: Arc<Mutex<Groups>>,
+}
+
+/// There is an instance of that kind and name, so the two could not be told apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameTaken {
+    kind: &'static str,
+    name: Cow<'static, str>,
+}
+
+#[derive(Default)]
+struct Groups {
+    #[cfg(feature = "limit")]
+    limits: Group<stockade_limit::LimitHandle>,
+    #[cfg(feature = "rate")]
+    rates: Group<stockade_rate::RateHandle>,
+    #[cfg(feature = "rate")]
+    keyed: Group<crate::rate::AnyKeyed>,
+    #[cfg(feature = "retry")]
+    retries: Group<stockade_retry::RetryHandle>,
+    #[cfg(feature = "breaker")]
+    breakers: Group<stockade_breaker::BreakerHandle>,
+    #[cfg(feature = "pool")]
+    pools: Group<crate::pool::AnyPool>,
+}
+
+// === impl Metrics ===
+
+impl Metrics {
+    /// An empty list.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a concurrency limit.
+    ///
+    /// # Errors
+    ///
+    /// [`NameTaken`] if there is one of this name, which stays.
+    #[cfg(feature = "limit")]
+    pub fn limit(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+        handle: stockade_limit::LimitHandle,
+    ) -> Result<(), NameTaken> {
+        self.add(name, handle, |groups| &mut groups.limits)
+    }
+
+    /// Adds a rate limit.
+    ///
+    /// # Errors
+    ///
+    /// [`NameTaken`] if there is one of this name, which stays.
+    #[cfg(feature = "rate")]
+    pub fn rate(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+        handle: stockade_rate::RateHandle,
+    ) -> Result<(), NameTaken> {
+        self.add(name, handle, |groups| &mut groups.rates)
+    }
+
+    /// Adds a rate limit with keys: how many of them it knows, and the bucket for those that found no place. There is
+    /// no series a key, because there may be any number of keys.
+    ///
+    /// # Errors
+    ///
+    /// [`NameTaken`] if there is one of this name, which stays.
+    #[cfg(feature = "rate")]
+    pub fn keyed_rate<K>(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+        handle: stockade_rate::KeyedHandle<K>,
+    ) -> Result<(), NameTaken>
+    where
+        K: std::hash::Hash + Eq + Clone + Send + 'static,
+    {
+        self.add(name, crate::rate::AnyKeyed::new(handle), |groups| &mut groups.keyed)
+    }
+
+    /// Adds a retry.
+    ///
+    /// # Errors
+    ///
+    /// [`NameTaken`] if there is one of this name, which stays.
+    #[cfg(feature = "retry")]
+    pub fn retry(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+        handle: stockade_retry::RetryHandle,
+    ) -> Result<(), NameTaken> {
+        self.add(name, handle, |groups| &mut groups.retries)
+    }
+
+    /// Adds a circuit breaker.
+    ///
+    /// # Errors
+    ///
+    /// [`NameTaken`] if there is one of this name, which stays.
+    #[cfg(feature = "breaker")]
+    pub fn breaker(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+        handle: stockade_breaker::BreakerHandle,
+    ) -> Result<(), NameTaken> {
+        self.add(name, handle, |groups| &mut groups.breakers)
+    }
+
+    /// Adds a pool, which this does not keep open, nor anything of it.
+    ///
+    /// # Errors
+    ///
+    /// [`NameTaken`] if there is one of this name, which stays.
+    #[cfg(feature = "pool")]
+    pub fn pool<Req, T, E>(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+        handle: &stockade_pool::PoolHandle<Req, T, E>,
+    ) -> Result<(), NameTaken>
+    where
+        Req: Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        let pool = crate::pool::AnyPool::new(handle.downgrade());
+        self.add(name, pool, |groups| &mut groups.pools)
+    }
+
+    /// Tells no more of whatever has this name, of any kind; false if nothing has.
+    pub fn remove(&self, name: &str) -> bool {
+        let mut groups = lock(&self.groups);
+        groups.all().into_iter().filter_map(|group| group.remove(name).then_some(())).count() > 0
+    }
+
+    /// The metrics as text in the OpenMetrics format, whose content type is [`CONTENT_TYPE`].
+    pub fn render(&self) -> String {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(self.clone()));
+        let mut text = String::new();
+        text::encode(&mut text, &registry).expect("a string takes everything");
+        text
+    }
+
+    #[allow(dead_code, reason = "without a kind there is nothing to add")]
+    fn add<H: Readable>(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+        handle: H,
+        group: fn(&mut Groups) -> &mut Group<H>,
+    ) -> Result<(), NameTaken> {
+        let name = name.into();
+        if group(&mut lock(&self.groups)).add(name.clone(), handle) {
+            Ok(())
+        } else {
+            Err(NameTaken { kind: H::KIND, name })
+        }
+    }
+}
+
+impl Collector for Metrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut groups = lock(&self.groups);
+        groups.all().into_iter().try_for_each(|group| group.encode(&mut encoder))
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut groups = lock(&self.groups);
+        f.debug_set().entries(groups.all().iter().flat_map(|group| group.names())).finish()
+    }
+}
+
+// === impl Groups ===
+
+impl Groups {
+    fn all(&mut self) -> Vec<&mut dyn AnyGroup> {
+        #[allow(dead_code, reason = "without a kind there is no group")]
+        fn any(group: &mut impl AnyGroup) -> &mut dyn AnyGroup {
+            group
+        }
+        Vec::from([
+            #[cfg(feature = "limit")]
+            any(&mut self.limits),
+            #[cfg(feature = "rate")]
+            any(&mut self.rates),
+            #[cfg(feature = "rate")]
+            any(&mut self.keyed),
+            #[cfg(feature = "retry")]
+            any(&mut self.retries),
+            #[cfg(feature = "breaker")]
+            any(&mut self.breakers),
+            #[cfg(feature = "pool")]
+            any(&mut self.pools),
+        ])
+    }
+}
+
+// === impl NameTaken ===
+
+impl fmt::Display for NameTaken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "there is a {} `{}` already", self.kind, self.name)
+    }
+}
+
+impl std::error::Error for NameTaken {}

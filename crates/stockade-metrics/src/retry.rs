@@ -1,0 +1,46 @@
+use stockade_retry::{RetryHandle, Stats};
+
+use crate::family::{
+    Family, Readable,
+    Sort::Counter,
+    Values::{Each, One},
+};
+
+impl Readable for RetryHandle {
+    type Snapshot = Stats;
+
+    const KIND: &'static str = "retry";
+
+    const FAMILIES: &'static [Family<Stats>] = &[
+        Family {
+            name: "stockade_retry_retries",
+            help: "Further attempts, the first one of each call not included.",
+            sort: Counter,
+            values: One(|retry| retry.retried as f64),
+        },
+        Family {
+            name: "stockade_retry_recovered",
+            help: "Calls that succeeded at a further attempt.",
+            sort: Counter,
+            values: One(|retry| retry.recovered as f64),
+        },
+        Family {
+            name: "stockade_retry_gave_up",
+            help: "Calls given up, by the reason.",
+            sort: Counter,
+            values: Each("reason", |retry| {
+                vec![
+                    ("exhausted", retry.exhausted as f64),
+                    ("over_budget", retry.over_budget as f64),
+                    ("too_late", retry.too_late as f64),
+                    ("not_repeatable", retry.not_repeatable as f64),
+                    ("permanent", retry.permanent as f64),
+                ]
+            }),
+        },
+    ];
+
+    fn read(&self) -> Option<Stats> {
+        Some(self.stats())
+    }
+}

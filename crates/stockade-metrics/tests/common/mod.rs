@@ -1,0 +1,53 @@
+//! One instance of each kind, and what a scrape says of them.
+
+use std::{collections::BTreeMap, convert::Infallible, time::Duration};
+
+use prometheus_parse::{Scrape, Value};
+use stockade_breaker::BreakerLayer;
+use stockade_core::Error;
+use stockade_limit::LimitLayer;
+use stockade_metrics::{Metrics, NameTaken};
+use stockade_pool::Pool;
+use stockade_rate::RateLayer;
+use stockade_retry::RetryLayer;
+use tower::service_fn;
+
+pub(crate) type Refusal = Error<Infallible>;
+
+/// What a scrape says: the value of each series, written as a query would select it.
+pub(crate) fn scrape(metrics: &Metrics) -> BTreeMap<String, f64> {
+    let text = metrics.render();
+    assert!(text.ends_with("# EOF\n"), "{text}");
+    let scrape = Scrape::parse(text.lines().map(|line| Ok(line.to_owned()))).unwrap();
+    scrape
+        .samples
+        .into_iter()
+        .map(|sample| {
+            let mut labels: Vec<_> =
+                sample.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            labels.sort();
+            let value = match sample.value {
+                Value::Counter(value) | Value::Gauge(value) | Value::Untyped(value) => value,
+                other => panic!("{other:?}"),
+            };
+            (format!("{}{{{}}}", sample.metric, labels.join(",")), value)
+        })
+        .collect()
+}
+
+/// One of each kind, all of one name, and the pool, which goes when it is dropped. Called inside a runtime.
+pub(crate) fn one_of_each(
+    name: &'static str,
+) -> Result<(Metrics, Pool<u32, u32, Refusal>), NameTaken> {
+    let pool = Pool::builder().workers(1..=2).queue(8).measure();
+    let pool = pool.build(service_fn(async |n: u32| Ok::<_, Refusal>(n)));
+    let metrics = Metrics::new();
+    metrics.limit(name, LimitLayer::new(64).handle())?;
+    metrics.rate(name, RateLayer::new(10, Duration::from_secs(1)).handle())?;
+    let keyed = RateLayer::new(10, Duration::from_secs(1)).keyed::<u32, _>(|n: &u32| *n, 100);
+    metrics.keyed_rate(name, keyed.handle())?;
+    metrics.retry(name, RetryLayer::new(3).handle())?;
+    metrics.breaker(name, BreakerLayer::new().handle())?;
+    metrics.pool(name, &pool.handle())?;
+    Ok((metrics, pool))
+}

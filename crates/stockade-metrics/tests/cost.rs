@@ -1,0 +1,42 @@
+//! Who is watched pays nothing for it: the scrape does.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::pin,
+    task::{Context, Poll, Waker},
+};
+
+use stockade_breaker::BreakerLayer;
+use stockade_core::Error;
+use stockade_limit::LimitLayer;
+use stockade_metrics::Metrics;
+use stockade_retry::RetryLayer;
+use tower::{Service, ServiceBuilder};
+
+type Refusal = Error<Infallible>;
+
+const CALLS: u32 = 1_000;
+
+#[tokio::test(start_paused = true)]
+async fn a_call_allocates_nothing_for_being_watched_and_a_scrape_does() {
+    let (retry, breaker, limit) = (RetryLayer::new(3), BreakerLayer::new(), LimitLayer::new(8));
+    let metrics = Metrics::new();
+    metrics.retry("it", retry.handle()).unwrap();
+    metrics.breaker("it", breaker.handle()).unwrap();
+    metrics.limit("it", limit.handle()).unwrap();
+    let layers = ServiceBuilder::new().layer(retry).layer(breaker).layer(limit);
+    let mut service = layers.service_fn(|n: u32| std::future::ready(Ok::<_, Refusal>(n)));
+    let mut context = Context::from_waker(Waker::noop());
+    let mut calls = |calls| {
+        for n in 0..calls {
+            assert!(service.poll_ready(&mut context).is_ready());
+            assert_eq!(pin!(service.call(n)).poll(&mut context), Poll::Ready(Ok(n)));
+        }
+    };
+    calls(16);
+    assert!(allocation_counter::measure(|| drop(metrics.render())).count_total > 0);
+    assert_eq!(allocation_counter::measure(|| calls(CALLS)).count_total, 0);
+    let text = metrics.render();
+    assert!(text.contains(r#"stockade_breaker_window_calls{name="it"} 100"#), "{text}");
+}

@@ -1,0 +1,83 @@
+//! What is exported is what the first page says, in the format that it says.
+
+#![expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use common::{one_of_each, scrape};
+use prometheus_client::encoding::prometheus_text;
+use stockade_metrics::prometheus_client;
+
+/// The rows of the table: name, type and the label beside `name`.
+fn documented() -> BTreeSet<[String; 3]> {
+    let page = include_str!("../src/lib.rs");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("//! | `stockade_"));
+    rows.map(|row| {
+        let cells: Vec<_> = row.split('|').map(|cell| cell.trim().trim_matches('`')).collect();
+        [format!("stockade_{}", cells[0]), cells[1].to_owned(), cells[2].to_owned()]
+    })
+    .collect()
+}
+
+/// The same of what is exported.
+fn exported() -> BTreeSet<[String; 3]> {
+    let (metrics, _pool) = one_of_each("it").unwrap();
+    let mut registry = prometheus_client::registry::Registry::default();
+    registry.register_collector(Box::new(metrics.clone()));
+    // In this format the type is told of the name that the values have.
+    let mut text = String::new();
+    prometheus_text::encode(&mut text, &registry).unwrap();
+    let types: BTreeMap<_, _> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE "))
+        .map(|line| line.split_once(' ').unwrap())
+        .collect();
+    let series = scrape(&metrics).into_keys();
+    series
+        .map(|series| {
+            let (name, labels) = series.trim_end_matches('}').split_once('{').unwrap();
+            let mut keys: Vec<_> =
+                labels.split(',').map(|label| label.split_once('=').unwrap().0).collect();
+            keys.retain(|key| *key != "name");
+            [name.to_owned(), types[name].to_owned(), keys.join(",")]
+        })
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_names_types_and_labels_are_those_of_the_documented_table() {
+    let (documented, exported) = (documented(), exported());
+    assert!(exported.len() > 20, "{exported:#?}");
+    assert_eq!(documented, exported);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_metric_is_told_of_once_with_help_and_type_whatever_the_number_of_instances() {
+    let (metrics, _pool) = one_of_each("a").unwrap();
+    let (_, other) = one_of_each("b").unwrap();
+    metrics.pool("b", &other.handle()).unwrap();
+    let text = metrics.render();
+    let of = |comment: &str| {
+        let lines = text.lines().filter_map(|line| line.strip_prefix(comment));
+        lines.map(|line| line.split_once(' ').unwrap().0.to_owned()).collect::<Vec<_>>()
+    };
+    let (helps, types) = (of("# HELP "), of("# TYPE "));
+    assert_eq!(helps, types);
+    assert_eq!(types.iter().collect::<BTreeSet<_>>().len(), types.len());
+    let units = text.matches("# UNIT ").count();
+    let seconds = types.iter().filter(|name| name.ends_with("_seconds")).count();
+    assert_eq!((units, seconds), (3, 3));
+    let mut comments = text.lines().filter(|line| line.starts_with("# HELP "));
+    assert!(comments.all(|line| line.ends_with('.')), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_of_any_letters_comes_out_as_it_went_in() {
+    let metrics = stockade_metrics::Metrics::new();
+    let handle = stockade_limit::LimitLayer::new(1).handle();
+    metrics.limit("a \"quoted\"\nname\\", handle).unwrap();
+    let text = metrics.render();
+    assert!(text.contains(r#"{name="a \"quoted\"\nname\\"} 1"#), "{text}");
+}

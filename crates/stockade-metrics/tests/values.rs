@@ -1,0 +1,313 @@
+//! The values follow the handles, and nothing is kept that should go.
+
+#![expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
+
+mod common;
+
+use std::{
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU32, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use common::{Refusal, one_of_each, scrape};
+use stockade_breaker::BreakerLayer;
+use stockade_core::Error;
+use stockade_limit::LimitLayer;
+use stockade_metrics::Metrics;
+use stockade_pool::Pool;
+use stockade_rate::RateLayer;
+use stockade_retry::{Backoff, RetryLayer};
+use stockade_testkit::{Behaviour, Fault, Probe, Readiness, Request, Response};
+use tokio::{
+    task::yield_now,
+    time::{advance, sleep},
+};
+use tower::{Layer, Service, ServiceExt, service_fn};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+async fn settle() {
+    for _ in 0..20 {
+        yield_now().await;
+    }
+}
+
+#[track_caller]
+fn tells(metrics: &Metrics, expected: &[(&str, f64)]) {
+    let seen = scrape(metrics);
+    for (series, value) in expected {
+        assert_eq!(seen.get(*series), Some(value), "{series} of {seen:#?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_tells_who_is_in_flight_and_who_waits() {
+    let (metrics, layer) = (Metrics::new(), LimitLayer::new(2));
+    metrics.limit("db", layer.handle()).unwrap();
+    let probe = Probe::new();
+    let service = layer.layer(probe.clone());
+    let calls = (0..5).map(|id| tokio::spawn(service.clone().oneshot(Request::wait(id))));
+    let calls: Vec<_> = calls.collect();
+    settle().await;
+    tells(
+        &metrics,
+        &[
+            ("stockade_limit_in_flight{name=db}", 2.0),
+            ("stockade_limit_waiting{name=db}", 3.0),
+            ("stockade_limit_max{name=db}", 2.0),
+        ],
+    );
+    layer.handle().set_max(9);
+    settle().await;
+    tells(&metrics, &[("stockade_limit_in_flight{name=db}", 5.0)]);
+    probe.release_all();
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+    tells(
+        &metrics,
+        &[("stockade_limit_in_flight{name=db}", 0.0), ("stockade_limit_max{name=db}", 9.0)],
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_tells_its_tokens_and_who_waits_for_one() {
+    let (metrics, layer) = (Metrics::new(), RateLayer::per_second(1).burst(3));
+    metrics.rate("geo", layer.handle()).unwrap();
+    tells(&metrics, &[("stockade_rate_available{name=geo}", 3.0)]);
+    let service = layer.layer(service_fn(async |()| Ok::<_, Refusal>(())));
+    let calls: Vec<_> = (0..5).map(|_| tokio::spawn(service.clone().oneshot(()))).collect();
+    settle().await;
+    tells(
+        &metrics,
+        &[("stockade_rate_available{name=geo}", 0.0), ("stockade_rate_waiting{name=geo}", 2.0)],
+    );
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+    tells(&metrics, &[("stockade_rate_waiting{name=geo}", 0.0)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_keyed_rate_tells_how_many_keys_it_knows_and_what_is_left_for_all_others() {
+    let layer = RateLayer::per_second(1).burst(3).queue(0).keyed(|user: &u32| *user, 2);
+    let metrics = Metrics::new();
+    metrics.keyed_rate("users", layer.handle()).unwrap();
+    let service = layer.layer(service_fn(async |_: u32| Ok::<_, Refusal>(())));
+    for user in 0..4 {
+        service.clone().oneshot(user).await.unwrap();
+    }
+    tells(
+        &metrics,
+        &[
+            ("stockade_rate_keys{name=users}", 2.0),
+            ("stockade_rate_overflow_available{name=users}", 1.0),
+            ("stockade_rate_overflow_waiting{name=users}", 0.0),
+        ],
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_tells_what_it_repeated_and_why_it_gave_up() {
+    let layer = RetryLayer::new(3).backoff(Backoff::constant(SECOND));
+    let metrics = Metrics::new();
+    metrics.retry("search", layer.handle()).unwrap();
+    let fails = service_fn(async |()| Err::<(), _>(Error::Service("no")));
+    layer.layer(fails).oneshot(()).await.unwrap_err();
+    let attempts = AtomicU32::new(0);
+    let second = |()| {
+        let first = attempts.fetch_add(1, SeqCst) == 0;
+        std::future::ready(if first { Err(Error::Service("no")) } else { Ok(()) })
+    };
+    layer.layer(service_fn(second)).oneshot(()).await.unwrap();
+    tells(
+        &metrics,
+        &[
+            ("stockade_retry_retries_total{name=search}", 3.0),
+            ("stockade_retry_recovered_total{name=search}", 1.0),
+            ("stockade_retry_gave_up_total{name=search,reason=exhausted}", 1.0),
+            ("stockade_retry_gave_up_total{name=search,reason=over_budget}", 0.0),
+            ("stockade_retry_gave_up_total{name=search,reason=permanent}", 0.0),
+        ],
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_breaker_is_in_one_state_and_counts_its_openings_and_refusals() {
+    let layer = BreakerLayer::new().consecutive(2).open_for(10 * SECOND);
+    let metrics = Metrics::new();
+    metrics.breaker("search", layer.handle()).unwrap();
+    let mut service =
+        layer.layer(service_fn(
+            async |fails: bool| {
+                if fails { Err(Error::Service("no")) } else { Ok(()) }
+            },
+        ));
+    let is_in = |state: &str| {
+        for of in ["closed", "open", "half-open", "isolated"] {
+            let series = format!("stockade_breaker_state{{name=search,state={of}}}");
+            tells(&metrics, &[(&series, f64::from(of == state))]);
+        }
+    };
+    service.ready().await.unwrap().call(false).await.unwrap();
+    service.ready().await.unwrap().call(true).await.unwrap_err();
+    is_in("closed");
+    tells(
+        &metrics,
+        &[
+            ("stockade_breaker_window_calls{name=search}", 2.0),
+            ("stockade_breaker_window_failures{name=search}", 1.0),
+            ("stockade_breaker_window_slow{name=search}", 0.0),
+            ("stockade_breaker_consecutive_failures{name=search}", 1.0),
+            ("stockade_breaker_open_remaining_seconds{name=search}", 0.0),
+        ],
+    );
+    for _ in 0..3 {
+        service.ready().await.unwrap().call(true).await.unwrap_err();
+    }
+    is_in("open");
+    tells(
+        &metrics,
+        &[
+            ("stockade_breaker_opened_total{name=search}", 1.0),
+            ("stockade_breaker_refused_total{name=search}", 2.0),
+        ],
+    );
+    let remaining = scrape(&metrics)["stockade_breaker_open_remaining_seconds{name=search}"];
+    assert!((8.0..=12.0).contains(&remaining), "{remaining}");
+    advance(12 * SECOND).await;
+    is_in("half-open");
+    let probe = service.ready().await.unwrap().call(false);
+    tells(&metrics, &[("stockade_breaker_probes{name=search}", 1.0)]);
+    drop(probe);
+    let _isolation = layer.handle().isolate();
+    is_in("isolated");
+}
+
+/// The statuses of the pool named `it`, in the order of the table.
+fn statuses(metrics: &Metrics) -> [f64; 8] {
+    let seen = scrape(metrics);
+    let statuses = [
+        "success",
+        "failed",
+        "timed_out",
+        "cancelled",
+        "panicked",
+        "expired",
+        "shed",
+        "handed_back",
+    ];
+    statuses.map(|of| seen[&format!("stockade_pool_jobs_total{{name=it,status={of}}}")])
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_tells_where_each_of_its_jobs_is_or_how_it_ended() {
+    let probe = Probe::new();
+    let pool: Pool<Request, Response, Error<Fault>> =
+        Pool::builder().workers(2).queue(8).measure().build(probe.clone());
+    let metrics = Metrics::new();
+    metrics.pool("it", &pool.handle()).unwrap();
+    settle().await;
+    tells(&metrics, &[("stockade_pool_workers_idle{name=it}", 2.0)]);
+
+    let mut jobs: Vec<_> = (0..5).map(|id| pool.try_submit(Request::wait(id)).unwrap()).collect();
+    settle().await;
+    sleep(SECOND).await;
+    tells(
+        &metrics,
+        &[
+            ("stockade_pool_accepted_total{name=it}", 5.0),
+            ("stockade_pool_queued{name=it}", 3.0),
+            ("stockade_pool_running{name=it}", 2.0),
+            ("stockade_pool_workers{name=it}", 2.0),
+            ("stockade_pool_workers_idle{name=it}", 0.0),
+        ],
+    );
+    drop(jobs.pop());
+    probe.release_all();
+    settle().await;
+    probe.release_all();
+    for job in jobs {
+        job.await.unwrap();
+    }
+    pool.try_submit(Request::fail(9)).unwrap().await.unwrap_err();
+    pool.try_submit(Request::new(10, Behaviour::PanicInFuture)).unwrap().await.unwrap_err();
+    settle().await;
+    assert_eq!(statuses(&metrics), [4.0, 1.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0]);
+    tells(
+        &metrics,
+        &[
+            ("stockade_pool_rebuilt_total{name=it}", 1.0),
+            ("stockade_pool_running_peak{name=it}", 2.0),
+            ("stockade_pool_workers_peak{name=it}", 2.0),
+        ],
+    );
+    let seen = scrape(&metrics);
+    assert!((3.0..=5.0).contains(&seen["stockade_pool_queued_peak{name=it}"]), "{seen:#?}");
+    let longest = |of: &str| seen[&format!("stockade_pool_{of}_seconds{{name=it,quantile=1}}")];
+    assert!((1.0..1.01).contains(&longest("queue_wait")), "{seen:#?}");
+    assert!((1.0..1.01).contains(&longest("run_time")), "{seen:#?}");
+
+    probe.set_ready(Readiness::Pending);
+    let job = pool.try_submit(Request::ready(11)).unwrap();
+    assert_eq!(pool.abort().len(), 1);
+    job.await.unwrap_err();
+    assert_eq!(statuses(&metrics)[7], 1.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_that_does_not_measure_tells_no_durations() {
+    let pool = Pool::builder().workers(1).build(service_fn(async |n: u32| Ok::<_, Refusal>(n)));
+    let metrics = Metrics::new();
+    metrics.pool("plain", &pool.handle()).unwrap();
+    assert!(!metrics.render().contains("seconds"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_is_taken_once_for_each_kind_and_free_again_when_it_is_removed() {
+    let (metrics, _pool) = one_of_each("it").unwrap();
+    let other = LimitLayer::new(7);
+    let error = metrics.limit("it", other.handle()).unwrap_err();
+    assert_eq!(error.to_string(), "there is a limit `it` already");
+    tells(&metrics, &[("stockade_limit_max{name=it}", 64.0)]);
+
+    metrics.limit("other", other.handle()).unwrap();
+    tells(
+        &metrics,
+        &[("stockade_limit_max{name=it}", 64.0), ("stockade_limit_max{name=other}", 7.0)],
+    );
+
+    assert!(metrics.remove("it") && !metrics.remove("it"));
+    assert_eq!(scrape(&metrics).len(), 3, "what is left is the other limit");
+    metrics.limit("it", other.handle()).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_pool_and_no_service_is_kept_alive() {
+    let alive = Arc::new(());
+    let count = || Weak::strong_count(&Arc::downgrade(&alive)) - 1;
+    let token = Arc::clone(&alive);
+    let service = service_fn(move |()| {
+        let _token = Arc::clone(&token);
+        async { Ok::<_, Refusal>(()) }
+    });
+    let (limit, metrics) = (LimitLayer::new(1), Metrics::new());
+    metrics.limit("it", limit.handle()).unwrap();
+    let pool = Pool::builder().workers(2).build(limit.layer(service));
+    metrics.pool("it", &pool.handle()).unwrap();
+    pool.submit(()).await.unwrap().await.unwrap();
+    assert!(count() > 0);
+
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    drop(pool);
+    settle().await;
+    assert_eq!((count(), tasks()), (0, 0), "the last handle of the pool was dropped");
+    let text = metrics.render();
+    assert!(!text.contains("stockade_pool") && text.contains("stockade_limit_max"), "{text}");
+
+    let successor = Pool::builder().build(service_fn(async |()| Ok::<_, Refusal>(())));
+    metrics.pool("it", &successor.handle()).unwrap();
+}
