@@ -12,14 +12,13 @@
 use std::{mem, sync::Arc, time::Duration};
 
 use redis::Script;
-use stockade_core::{Key, Queue, Reason, Rejected, lock, sync::Mutex};
-use tokio::{
-    sync::oneshot,
-    time::{Instant, sleep},
-};
+use stockade_core::{Key, Reason, Rejected, lock, sync::Mutex};
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    bucket::{self, Answer, Ask, Quota, Share},
+    bucket::{Answer, Ask, Quota, Share},
+    errand::Errand,
+    line::{Known, Line, Waiting},
     status::Status,
 };
 use crate::{Redis, RedisError};
@@ -66,50 +65,6 @@ pub(crate) struct Gate {
     line: Mutex<Line>,
 }
 
-/// What is under the lock.
-#[derive(Debug, Default)]
-struct Line {
-    queue: Queue<Waiting>,
-    /// What those in the queue cost.
-    owed: u64,
-    /// How many of them are judged: the first ones.
-    judged: usize,
-    /// Tokens of this node that nobody has used yet.
-    stock: u64,
-    /// Whether the task is there.
-    asking: bool,
-    known: Option<Known>,
-    /// What the Redis has said last.
-    told: Option<(Instant, u64)>,
-    share: Option<Share>,
-    /// Until when this node keeps to its share, too, although the Redis decides again; and the tokens that the share
-    /// has given for that.
-    until: Option<Instant>,
-    allowance: u64,
-    /// Tokens that were given alone, and that the bucket in Redis does not know of.
-    debt: u64,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    key: Option<Key>,
-    tell: oneshot::Sender<Verdict>,
-    cost: u32,
-    since: Instant,
-    deadline: Option<Instant>,
-    judged: bool,
-}
-
-/// What was known of the bucket at an instant.
-#[derive(Clone, Copy, Debug)]
-struct Known {
-    at: Instant,
-    quota: Quota,
-    ahead: u64,
-    /// The tokens that are taken already, and come later.
-    coming: u64,
-}
-
 /// What a call that waits is told in the end.
 pub(crate) type Verdict = Result<(), Rejected>;
 
@@ -121,7 +76,7 @@ pub(crate) enum Entry {
 }
 
 /// What the task does next.
-enum Next {
+pub(crate) enum Next {
     Ask(Ask, Duration),
     Sleep(Duration, u64),
     End,
@@ -130,6 +85,9 @@ enum Next {
 /// Those whose wait is over, to be told when the lock is free.
 #[derive(Default)]
 struct Told(Vec<(oneshot::Sender<Verdict>, Verdict)>);
+
+/// The shortest pause before the same thing is asked again.
+const BREATH: Duration = Duration::from_millis(1);
 
 /// The most calls that wait for the first answer of a Redis.
 const MAX_ASKING: usize = 65_536;
@@ -188,7 +146,7 @@ impl Gate {
         line.owed += u64::from(cost);
         self.office.status.enters();
         if !mem::replace(&mut line.asking, true) {
-            tokio::spawn(Errand { gate: Arc::clone(self), done: false }.run());
+            tokio::spawn(Errand::new(Arc::clone(self)).run());
         }
         Entry::Waits(key, told)
     }
@@ -216,6 +174,23 @@ impl Gate {
     pub(crate) fn is_idle(&self) -> bool {
         let line = lock(&self.line);
         line.queue.is_empty() && !line.asking && line.debt == 0
+    }
+
+    pub(crate) fn office(&self) -> &Office {
+        &self.office
+    }
+
+    pub(crate) fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// The task has ended with its runtime. Who waits in another one comes again.
+    pub(crate) fn abandon(&self) {
+        let mut line = lock(&self.line);
+        line.asking = false;
+        let gone = line.drain();
+        drop(line);
+        self.office.status.leaves(gone.len());
     }
 
     fn rules(&self) -> &Rules {
@@ -307,7 +282,7 @@ impl Gate {
     }
 
     /// What the task is to do, now that it has nothing on its hands.
-    fn next(&self, now: Instant) -> Next {
+    pub(crate) fn next(&self, now: Instant) -> Next {
         let mut line = lock(&self.line);
         let mut told = self.serve(&mut line);
         let next = if line.queue.is_empty() {
@@ -366,7 +341,7 @@ impl Gate {
     }
 
     /// Puts the answer to use, or does without.
-    fn heed(&self, asked: Ask, answer: Result<Answer, &RedisError>) -> Next {
+    pub(crate) fn heed(&self, asked: Ask, answer: Result<Answer, &RedisError>) -> Next {
         let now = Instant::now();
         let rules = self.rules();
         let mut line = lock(&self.line);
@@ -433,7 +408,7 @@ impl Gate {
     }
 
     /// The tokens that were taken beforehand are there.
-    fn arrive(&self, tokens: u64) {
+    pub(crate) fn arrive(&self, tokens: u64) {
         let mut line = lock(&self.line);
         line.stock += tokens;
         if let Some(known) = &mut line.known {
@@ -441,120 +416,5 @@ impl Gate {
         }
         let told = self.serve(&mut line);
         self.tell(line, told);
-    }
-}
-
-// === impl Line ===
-
-impl Line {
-    fn pop(&mut self) -> Option<Waiting> {
-        let head = self.queue.pop_front()?;
-        self.owed -= u64::from(head.cost);
-        self.judged -= usize::from(head.judged);
-        Some(head)
-    }
-
-    fn drain(&mut self) -> Vec<Waiting> {
-        std::iter::from_fn(|| self.pop()).collect()
-    }
-
-    /// Lets the share give its word, too, where there is one, and says how much may be asked for, or after what time it
-    /// is worth while to come back.
-    fn allow(&mut self, now: Instant, ask: Ask) -> Result<u64, Duration> {
-        let Some(share) = &mut self.share else { return Ok(ask.want) };
-        if self.allowance < u64::from(ask.need) {
-            let allowed = u32::try_from(self.allowance).unwrap_or(u32::MAX);
-            let (need, want) = (ask.need - allowed, ask.want.saturating_sub(self.allowance));
-            let answer = share.answer(now, Ask { need, want, debt: 0, ..ask });
-            let granted = u64::from(answer.granted);
-            self.allowance += granted;
-            if answer.wait > Duration::ZERO {
-                let (quota, ahead) = (share.quota(), answer.ahead);
-                self.known = Some(Known { at: now, quota, ahead, coming: granted });
-                // Who would not wait for it is told so now; then the next one is asked for.
-                return Err(if granted > 0 { answer.wait } else { Duration::ZERO });
-            }
-        }
-        Ok(ask.want.min(self.allowance))
-    }
-
-    /// After what time so many tokens, counted from the head on, are there, as far as is known and if nobody else
-    /// comes.
-    fn predicted(&self, now: Instant, tokens: u64) -> Option<Duration> {
-        let Known { at, quota, ahead, coming } = self.known?;
-        let here = self.stock;
-        if tokens <= here {
-            return Some(Duration::ZERO);
-        }
-        let further = (tokens - here).saturating_sub(coming);
-        let due = ahead.saturating_add(quota.period.saturating_mul(further));
-        let due = Duration::from_nanos(due.saturating_sub(quota.fill()));
-        Some(due.saturating_sub(now.saturating_duration_since(at)))
-    }
-}
-
-// === the task ===
-
-/// The shortest pause before the same thing is asked again.
-const BREATH: Duration = Duration::from_millis(1);
-
-/// The task that asks, for as long as somebody waits. It is gone when nobody does.
-struct Errand {
-    gate: Arc<Gate>,
-    done: bool,
-}
-
-impl Errand {
-    async fn run(mut self) {
-        loop {
-            let next = match self.gate.next(Instant::now()) {
-                Next::Ask(ask, within) => {
-                    let answer = self.ask(ask, within).await;
-                    self.gate.heed(ask, answer.as_ref().copied())
-                }
-                next => next,
-            };
-            match next {
-                Next::Sleep(wait, coming) => {
-                    if wait > Duration::ZERO {
-                        sleep(wait).await;
-                    }
-                    if coming > 0 {
-                        self.gate.arrive(coming);
-                    }
-                }
-                Next::Ask(..) => {}
-                Next::End => break,
-            }
-        }
-        self.done = true;
-    }
-
-    async fn ask(&self, ask: Ask, within: Duration) -> Result<Answer, RedisError> {
-        let Office { redis, script, rules, status } = &*self.gate.office;
-        status.asks();
-        let key = &self.gate.key;
-        let question = redis.ask(within, async |connection| {
-            bucket::ask(script, connection, key, rules.quota, ask).await
-        });
-        let answer = question.await.map_err(|error| error.with_key(key));
-        match &answer {
-            Ok(_) => status.shared(redis.place()),
-            Err(error) => status.alone(error),
-        }
-        answer
-    }
-}
-
-impl Drop for Errand {
-    fn drop(&mut self) {
-        if !self.done {
-            // The runtime ends. Who waits in another one comes again.
-            let mut line = lock(&self.gate.line);
-            line.asking = false;
-            let gone = line.drain();
-            drop(line);
-            self.gate.office.status.leaves(gone.len());
-        }
     }
 }

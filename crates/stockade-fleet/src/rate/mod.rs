@@ -1,11 +1,13 @@
 //! A rate limit that a fleet shares: the token bucket is in Redis.
 
 mod bucket;
+mod errand;
 mod future;
 mod gate;
 mod handle;
 mod keyed;
 mod layer;
+mod line;
 mod policy;
 mod service;
 mod status;
