@@ -2,7 +2,8 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use stockade_core::deadline;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{State, owner::Owner, state::Machine};
 
@@ -104,6 +105,21 @@ impl BreakerHandle {
     /// breaker stays isolated, and will be closed after that.
     pub fn reset(&self) {
         self.owner.gate().with(Machine::close);
+    }
+
+    /// Opens the breaker for `duration` from now on, for those who know from elsewhere that calls are of no use.
+    /// Calls that run already no longer count. One that is open for longer stays so; after it the probes come, as ever.
+    ///
+    /// It does nothing to a breaker that only observes, or is disabled.
+    pub fn open_for(&self, duration: Duration) {
+        let until = deadline::saturating_add(Instant::now(), duration);
+        self.owner.gate().with(|machine| machine.hold_open(until));
+    }
+
+    /// Lets the probes of an open breaker pass now, and not when its time is over. It does nothing to one that is not
+    /// open.
+    pub fn half_open(&self) {
+        self.owner.gate().with(Machine::half_open);
     }
 }
 

@@ -12,9 +12,9 @@
 //! With a ramp, (3) does not close at once: it is half-open yet, and a growing share of the calls passes. They
 //! count as in Closed. (7) When the ramp is over, it closes, and keeps what it knows; or it opens by (1).
 //!
-//! Two transitions come from outside: (5) `reset` closes from wherever it is. (6) While there are guards
+//! Some transitions come from outside: (5) `reset` closes from wherever it is. (6) While there are guards
 //! of `isolate`, it is Isolated, and when the last one goes, it is where it was before, with nothing
-//! remembered of the calls of that time.
+//! remembered of the calls of that time. (8) `open_for` opens from wherever it is, and (9) `half_open` goes on as (2).
 //!
 //! Nothing happens by itself: (2), (7), and a probe that takes too long, are noticed by [`Machine::tick`].
 //!
@@ -325,6 +325,25 @@ impl Machine {
         self.guards -= 1;
     }
 
+    /// (8) It is open until `until` at least, unless it is to stay closed whatever comes.
+    pub(crate) fn hold_open(&mut self, until: Instant) {
+        match &mut self.phase {
+            _ if self.settings.mode != Mode::Normal => {}
+            Phase::Open { until: known } => *known = until.max(*known),
+            Phase::Closed | Phase::HalfOpen { .. } | Phase::Ramping { .. } => {
+                self.opened += 1;
+                self.enter(Phase::Open { until });
+            }
+        }
+    }
+
+    /// (9) It is half-open before its time is over.
+    pub(crate) fn half_open(&mut self) {
+        if let Phase::Open { .. } = self.phase {
+            self.enter(Phase::probation());
+        }
+    }
+
     /// How long it will be open yet.
     pub(crate) fn remaining(&self, now: Instant) -> Option<Duration> {
         match self.phase {
@@ -438,6 +457,30 @@ mod tests {
         fn call(&mut self, outcome: Option<Outcome>) -> State {
             let stamp = self.admit().expect("it lets calls pass");
             self.settle(stamp, outcome)
+        }
+    }
+
+    #[test]
+    fn it_is_held_open_from_wherever_it_is_and_never_shorter_than_before() {
+        for mut driver in [Driver::new(Settings::default()), Driver::half_open()] {
+            driver.machine.hold_open(driver.now + 10 * SECOND);
+            assert_eq!(driver.machine.state(), State::Open);
+            driver.machine.hold_open(driver.now + SECOND);
+            assert_eq!(driver.machine.remaining(driver.now), Some(10 * SECOND));
+            driver.machine.half_open();
+            assert_eq!(driver.machine.state(), State::HalfOpen);
+            driver.machine.close();
+            driver.machine.half_open();
+            assert_eq!(driver.machine.state(), State::Closed);
+        }
+    }
+
+    #[test]
+    fn one_that_stays_closed_whatever_comes_is_not_held_open() {
+        for mode in [Mode::Observing, Mode::Disabled] {
+            let mut driver = Driver::new(Settings { mode, ..Settings::default() });
+            driver.machine.hold_open(driver.now + SECOND);
+            assert_eq!(driver.machine.state(), State::Closed);
         }
     }
 

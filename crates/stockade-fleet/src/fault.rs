@@ -1,0 +1,146 @@
+//! What is wrong with a Redis, said so that one knows what to do, and without a credential in it.
+
+use std::{error::Error, fmt, sync::Arc, time::Duration};
+
+use redis::{ErrorKind, ServerErrorKind};
+
+/// What is wrong with a Redis, and which one it is.
+///
+/// It never shows a user name or a password: the server is named by host, port and database alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisError {
+    place: Arc<str>,
+    fault: Fault,
+    said: String,
+}
+
+/// What can be wrong with a Redis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The URL is none, or none of a Redis.
+    Url,
+    /// Nobody listens there, or there is no way to it.
+    Unreachable,
+    /// It did not answer in time.
+    TimedOut,
+    /// It wants another password, or another user.
+    Login,
+    /// Something listens there that does not speak the protocol of Redis.
+    NotRedis,
+    /// It does not run scripts for this user.
+    NoScripts,
+    /// The key holds something that is not ours.
+    WrongType,
+    /// The connection broke.
+    Lost,
+    /// It says no for another reason: it loads its data, is a replica, or is out of memory.
+    Refused,
+}
+
+// === impl RedisError ===
+
+impl RedisError {
+    pub(crate) fn new(place: &Arc<str>, fault: Fault, said: impl Into<String>) -> Self {
+        Self { place: Arc::clone(place), fault, said: said.into() }
+    }
+
+    /// The error of a URL that could not be read. What is in it is not repeated, because a password may be.
+    pub(crate) fn url() -> Self {
+        let said = "expected redis://[[user]:password@]host[:port][/database]";
+        Self::new(&"the given URL".into(), Fault::Url, said)
+    }
+
+    pub(crate) fn timed_out(place: &Arc<str>, doing: &str, limit: Duration) -> Self {
+        Self::new(place, Fault::TimedOut, format!("{doing} took longer than {limit:?}"))
+    }
+
+    /// What the client says, sorted; `connecting` is whether there was no connection yet.
+    pub(crate) fn of(place: &Arc<str>, error: &redis::RedisError, connecting: bool) -> Self {
+        let said = error.to_string();
+        let fault = match error.kind() {
+            ErrorKind::AuthenticationFailed => Fault::Login,
+            ErrorKind::InvalidClientConfig => Fault::Url,
+            ErrorKind::Parse | ErrorKind::UnexpectedReturnType => Fault::NotRedis,
+            ErrorKind::Server(ServerErrorKind::NoPerm | ServerErrorKind::NoScript) => {
+                Fault::NoScripts
+            }
+            ErrorKind::Server(_) | ErrorKind::Extension => by_words(error.code(), &said),
+            _ if error.is_timeout() => Fault::TimedOut,
+            _ if error.is_connection_refusal() => Fault::Unreachable,
+            _ if error.is_connection_dropped() => Fault::Lost,
+            _ if connecting => Fault::Unreachable,
+            _ => Fault::Lost,
+        };
+        // The words of the server about a login are not needed, so they are not trusted with it either.
+        let said = if fault == Fault::Login { String::new() } else { said };
+        Self::new(place, fault, said)
+    }
+
+    /// What is wrong.
+    pub const fn fault(&self) -> Fault {
+        self.fault
+    }
+
+    /// Which Redis it is: host, port and database, as in `127.0.0.1:6379/0`.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// The same, with the key that it is about.
+    pub(crate) fn with_key(self, key: &str) -> Self {
+        if self.is_about_a_key() { Self { said: format!("`{key}`"), ..self } } else { self }
+    }
+
+    /// Whether it is about one key, and not about the Redis.
+    pub(crate) fn is_about_a_key(&self) -> bool {
+        self.fault == Fault::WrongType
+    }
+}
+
+fn by_words(code: Option<&str>, said: &str) -> Fault {
+    let is = |word: &str| code == Some(word) || said.contains(word);
+    if is("WRONGPASS") || is("NOAUTH") {
+        Fault::Login
+    } else if is("WRONGTYPE") {
+        Fault::WrongType
+    } else if is("NOPERM") || said.contains("unknown command") {
+        Fault::NoScripts
+    } else {
+        Fault::Refused
+    }
+}
+
+// === impl Fault ===
+
+impl Fault {
+    /// A few words that say what is wrong and what to look at, lower case, for messages and labels.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Url => "not the URL of a Redis",
+            Self::Unreachable => "cannot be reached",
+            Self::TimedOut => "did not answer in time",
+            Self::Login => "wrong user or password",
+            Self::NotRedis => "does not answer as a Redis does",
+            Self::NoScripts => "does not run scripts for this user",
+            Self::WrongType => "the key holds something else",
+            Self::Lost => "the connection broke",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for RedisError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "redis at {}: {}", self.place, self.fault)?;
+        if self.said.is_empty() { Ok(()) } else { write!(f, " ({})", self.said) }
+    }
+}
+
+impl Error for RedisError {}

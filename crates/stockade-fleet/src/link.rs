@@ -1,0 +1,389 @@
+//! The connection to Redis: one for a process, shared by all that need it, with nobody who waits for it when it
+//! is away.
+//!
+//! ```text
+//!          first use            answered                (2) broke, or late three times in a row
+//!    Idle ───────────> First ───────────> Up ─────────────────────────────> Away
+//!                        │                 ^                                │  ^
+//!                        │                 │      (3) a probe succeeds      │  │ a probe fails:
+//!                        │                 └────────────────────────────────┘  │ later next time
+//!                        └──────────────────────────────────────────────────────┘
+//!                            not answered
+//! ```
+//!
+//! Nothing happens by itself: a probe is begun by whoever needs the Redis after its time has come, one at a time and
+//! in the background, so those who need it go on without it meanwhile. The time between probes doubles and is
+//! jittered, so that a fleet does not come back at once.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo, aio::MultiplexedConnection};
+use stockade_core::config::{MAX_DURATION, MIN_DURATION, allow};
+use stockade_core::lock;
+use stockade_core::sync::Mutex;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout, timeout_at},
+};
+
+use crate::{Fault, RedisError};
+
+/// A Redis that the processes of a fleet share.
+///
+/// It is a handle: clones share one connection, over which all calls go at once. Making it connects nothing; the
+/// first call that needs it does, or [`check`](Self::check).
+///
+/// Nobody waits for it longer than its [`patience`](Self::patience), and while it is away nobody waits at all: what
+/// happens then is said by whoever uses it.
+///
+/// There is no TLS: put a tunnel in front where the network is not trusted.
+///
+/// # Example
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use stockade_fleet::Redis;
+///
+/// # async fn run() -> Result<(), stockade_fleet::RedisError> {
+/// let redis = Redis::new("redis://:secret@redis.internal:6379/0")?.patience(Duration::from_millis(20));
+/// redis.check().await?; // says at the start what is wrong, if anything is
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Redis {
+    link: Arc<Link>,
+}
+
+/// Whether a Redis is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Presence {
+    /// Nobody has needed it yet, or it has not answered for the first time.
+    Unknown,
+    /// It answers.
+    Here,
+    /// It does not answer: every process goes on alone.
+    Away,
+}
+
+struct Link {
+    client: Client,
+    place: Arc<str>,
+    connect_timeout: Duration,
+    patience: Duration,
+    state: Mutex<State>,
+    presence: watch::Sender<Presence>,
+}
+
+enum State {
+    Idle,
+    First,
+    Up { connection: MultiplexedConnection, life: u64, late: u32 },
+    Away(Away),
+}
+
+struct Away {
+    error: RedisError,
+    probing: bool,
+    probe_at: Instant,
+    failures: u32,
+}
+
+/// An attempt to connect, which leaves no state behind that waits for it, also when its runtime ends.
+struct Attempt {
+    link: Arc<Link>,
+    settled: bool,
+}
+
+/// How often in a row it may be late before it counts as away.
+const LATE: u32 = 3;
+
+const FIRST_PROBE: Duration = Duration::from_millis(50);
+const LAST_PROBE: Duration = Duration::from_millis(250);
+
+// === impl Redis ===
+
+impl Redis {
+    /// The Redis at `url`: `redis://[[user]:password@]host[:port][/database]`.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::Url`], if it is no such URL. What is in it is not repeated.
+    pub fn new(url: &str) -> Result<Self, RedisError> {
+        let info = url.into_connection_info().map_err(|_| RedisError::url())?;
+        let place = format!("{}/{}", info.addr(), info.redis_settings().db()).into();
+        let client = Client::open(info).map_err(|_| RedisError::url())?;
+        let link = Link {
+            client,
+            place,
+            connect_timeout: Duration::from_secs(1),
+            patience: Duration::from_millis(50),
+            state: Mutex::new(State::Idle),
+            presence: watch::Sender::new(Presence::Unknown),
+        };
+        Ok(Self { link: Arc::new(link) })
+    }
+
+    /// How long a call may be held by a Redis that does not answer: 50 ms by default. After that it is decided
+    /// without it. A setter makes a handle with a connection of its own, so clone it after the last one.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero or above ten years.
+    #[track_caller]
+    #[must_use]
+    pub fn patience(self, patience: Duration) -> Self {
+        let patience = allow("Redis::patience", patience, MIN_DURATION..=MAX_DURATION);
+        self.set(|link| link.patience = patience)
+    }
+
+    /// How long a connection may take, the login and the first answer included: 1 s by default.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero or above ten years.
+    #[track_caller]
+    #[must_use]
+    pub fn connect_timeout(self, limit: Duration) -> Self {
+        let limit = allow("Redis::connect_timeout", limit, MIN_DURATION..=MAX_DURATION);
+        self.set(|link| link.connect_timeout = limit)
+    }
+
+    /// Connects, and looks whether it is a Redis that lets us in and runs scripts.
+    ///
+    /// Layers need no such look, they connect when they need to and go on without it when they cannot. It is for
+    /// the start of a program, which may as well end when something is wrong.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, within the [time to connect](Self::connect_timeout).
+    pub async fn check(&self) -> Result<(), RedisError> {
+        let connection = self.link.connect().await?;
+        let is_needed = !matches!(*lock(&self.link.state), State::Up { .. });
+        if is_needed {
+            self.link.connected(Ok(connection));
+        }
+        Ok(())
+    }
+
+    /// Whether it is there, as far as is known.
+    pub fn presence(&self) -> Presence {
+        *self.link.presence.borrow()
+    }
+
+    /// Follows whether it is there.
+    pub fn watch(&self) -> watch::Receiver<Presence> {
+        self.link.presence.subscribe()
+    }
+
+    /// Which Redis it is: host, port and database.
+    pub fn place(&self) -> &str {
+        &self.link.place
+    }
+
+    fn set(self, setter: impl FnOnce(&mut Link)) -> Self {
+        let old = &self.link;
+        let mut link = Link {
+            client: old.client.clone(),
+            place: Arc::clone(&old.place),
+            connect_timeout: old.connect_timeout,
+            patience: old.patience,
+            state: Mutex::new(State::Idle),
+            presence: watch::Sender::new(Presence::Unknown),
+        };
+        setter(&mut link);
+        Self { link: Arc::new(link) }
+    }
+
+    pub(crate) fn budget(&self) -> Duration {
+        self.link.patience
+    }
+
+    /// How long after one process the last one finds that it is there again, if it needs it.
+    pub(crate) fn stagger(&self) -> Duration {
+        LAST_PROBE + self.link.connect_timeout
+    }
+
+    /// When it is worth while to come back, while it is away.
+    pub(crate) fn next_probe(&self) -> Duration {
+        match &*lock(&self.link.state) {
+            State::Away(away) => {
+                away.probe_at.saturating_duration_since(Instant::now()).max(FIRST_PROBE)
+            }
+            _ => FIRST_PROBE,
+        }
+    }
+
+    /// Asks it something, and waits no longer than `within`.
+    pub(crate) async fn ask<T>(
+        &self,
+        within: Duration,
+        question: impl AsyncFnOnce(&mut MultiplexedConnection) -> redis::RedisResult<T>,
+    ) -> Result<T, RedisError> {
+        let link = &self.link;
+        let until = Instant::now() + within.min(link.patience);
+        let found = timeout_at(until, link.connection()).await;
+        let (mut connection, life) = found.map_err(|_| link.timed_out())??;
+        match timeout_at(until, question(&mut connection)).await {
+            Ok(Ok(answer)) => {
+                link.settle(life, true);
+                Ok(answer)
+            }
+            Ok(Err(error)) => {
+                let error = RedisError::of(&link.place, &error, false);
+                if !error.is_about_a_key() {
+                    link.lose(life, &error);
+                }
+                Err(error)
+            }
+            Err(_) => {
+                let error = link.timed_out();
+                // What was cut short to keep the budget of an earlier wait says nothing about the Redis.
+                if within >= link.patience && link.settle(life, false) {
+                    link.lose(life, &error);
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Redis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Redis")
+            .field("place", &self.link.place)
+            .field("presence", &self.presence())
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl Link ===
+
+impl Link {
+    fn timed_out(&self) -> RedisError {
+        RedisError::timed_out(&self.place, "an answer", self.patience)
+    }
+
+    /// The connection, or why there is none. Waits only for the very first one.
+    async fn connection(self: &Arc<Self>) -> Result<(MultiplexedConnection, u64), RedisError> {
+        loop {
+            let mut presence = self.presence.subscribe();
+            {
+                let mut state = lock(&self.state);
+                match &mut *state {
+                    State::Up { connection, life, .. } => return Ok((connection.clone(), *life)),
+                    State::Idle => {
+                        *state = State::First;
+                        self.probe();
+                    }
+                    State::First => {}
+                    State::Away(away) => {
+                        if !away.probing && away.probe_at <= Instant::now() {
+                            away.probing = true;
+                            self.probe();
+                        }
+                        return Err(away.error.clone());
+                    }
+                }
+            }
+            // It fails only when the sender is gone, which is in `self`.
+            let _ = presence.wait_for(|presence| *presence != Presence::Unknown).await;
+        }
+    }
+
+    /// Connects in the background.
+    fn probe(self: &Arc<Self>) {
+        let mut attempt = Attempt { link: Arc::clone(self), settled: false };
+        tokio::spawn(async move {
+            let connected = attempt.link.connect().await;
+            attempt.settled = true;
+            attempt.link.connected(connected);
+        });
+    }
+
+    async fn connect(&self) -> Result<MultiplexedConnection, RedisError> {
+        let config =
+            AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+        let connecting = async {
+            let mut connection =
+                self.client.get_multiplexed_async_connection_with_config(&config).await?;
+            let said: String = redis::cmd("PING").query_async(&mut connection).await?;
+            let mut script = redis::cmd("EVAL");
+            let ran: i64 = script.arg("return 7").arg(0).query_async(&mut connection).await?;
+            Ok::<_, redis::RedisError>((said == "PONG" && ran == 7).then_some(connection))
+        };
+        match timeout(self.connect_timeout, connecting).await {
+            Ok(Ok(Some(connection))) => Ok(connection),
+            Ok(Ok(None)) => Err(RedisError::new(&self.place, Fault::NotRedis, "")),
+            Ok(Err(error)) => Err(RedisError::of(&self.place, &error, true)),
+            Err(_) => {
+                let doing = "connecting";
+                Err(RedisError::timed_out(&self.place, doing, self.connect_timeout))
+            }
+        }
+    }
+
+    fn connected(&self, connected: Result<MultiplexedConnection, RedisError>) {
+        let mut state = lock(&self.state);
+        let presence = match connected {
+            Ok(connection) => {
+                *state = State::Up { connection, life: fastrand::u64(..), late: 0 };
+                Presence::Here
+            }
+            Err(error) => {
+                let failures = match &*state {
+                    State::Away(away) => away.failures.saturating_add(1),
+                    _ => 0,
+                };
+                *state = State::Away(Away::new(error, failures));
+                Presence::Away
+            }
+        };
+        drop(state);
+        self.presence.send_replace(presence);
+    }
+
+    /// Counts an answer that came in time, or did not: true says that it was late too often.
+    fn settle(&self, asked: u64, in_time: bool) -> bool {
+        match &mut *lock(&self.state) {
+            State::Up { life, late, .. } if *life == asked => {
+                *late = if in_time { 0 } else { *late + 1 };
+                *late >= LATE
+            }
+            _ => false,
+        }
+    }
+
+    /// The connection of that life is of no use any more.
+    fn lose(&self, lost: u64, error: &RedisError) {
+        let mut state = lock(&self.state);
+        if !matches!(&*state, State::Up { life, .. } if *life == lost) {
+            return;
+        }
+        *state = State::Away(Away::new(error.clone(), 0));
+        drop(state);
+        self.presence.send_replace(Presence::Away);
+    }
+}
+
+// === impl Away ===
+
+impl Away {
+    fn new(error: RedisError, failures: u32) -> Self {
+        let wait = FIRST_PROBE.saturating_mul(2_u32.saturating_pow(failures)).min(LAST_PROBE);
+        let wait = wait.mul_f64(0.5 + 0.5 * fastrand::f64());
+        Self { error, probing: false, probe_at: Instant::now() + wait, failures }
+    }
+}
+
+// === impl Attempt ===
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if !self.settled {
+            let place = &self.link.place;
+            let error = RedisError::new(place, Fault::Lost, "the runtime ended");
+            self.link.connected(Err(error));
+        }
+    }
+}

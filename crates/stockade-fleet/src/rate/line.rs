@@ -1,0 +1,104 @@
+//! Those who wait at a gate, and what is known of its bucket: what is under its lock.
+
+use std::time::Duration;
+
+use stockade_core::{Key, Queue};
+use tokio::{sync::oneshot, time::Instant};
+
+use super::{
+    bucket::{Ask, Quota, Share},
+    gate::Verdict,
+};
+
+/// What is under the lock.
+#[derive(Debug, Default)]
+pub(crate) struct Line {
+    pub(crate) queue: Queue<Waiting>,
+    /// What those in the queue cost.
+    pub(crate) owed: u64,
+    /// How many of them are judged: the first ones.
+    pub(crate) judged: usize,
+    /// Tokens of this node that nobody has used yet.
+    pub(crate) stock: u64,
+    /// Whether the task is there.
+    pub(crate) asking: bool,
+    pub(crate) known: Option<Known>,
+    /// What the Redis has said last.
+    pub(crate) told: Option<(Instant, u64)>,
+    pub(crate) share: Option<Share>,
+    /// Until when this node keeps to its share, too, although the Redis decides again; and the tokens that the share
+    /// has given for that.
+    pub(crate) until: Option<Instant>,
+    pub(crate) allowance: u64,
+    /// Tokens that were given alone, and that the bucket in Redis does not know of.
+    pub(crate) debt: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) key: Option<Key>,
+    pub(crate) tell: oneshot::Sender<Verdict>,
+    pub(crate) cost: u32,
+    pub(crate) since: Instant,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) judged: bool,
+}
+
+/// What was known of the bucket at an instant.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known {
+    pub(crate) at: Instant,
+    pub(crate) quota: Quota,
+    pub(crate) ahead: u64,
+    /// The tokens that are taken already, and come later.
+    pub(crate) coming: u64,
+}
+
+// === impl Line ===
+
+impl Line {
+    pub(crate) fn pop(&mut self) -> Option<Waiting> {
+        let head = self.queue.pop_front()?;
+        self.owed -= u64::from(head.cost);
+        self.judged -= usize::from(head.judged);
+        Some(head)
+    }
+
+    pub(crate) fn drain(&mut self) -> Vec<Waiting> {
+        std::iter::from_fn(|| self.pop()).collect()
+    }
+
+    /// Lets the share give its word, too, where there is one, and says how much may be asked for, or after what time it
+    /// is worth while to come back.
+    pub(crate) fn allow(&mut self, now: Instant, ask: Ask) -> Result<u64, Duration> {
+        let Some(share) = &mut self.share else { return Ok(ask.want) };
+        if self.allowance < u64::from(ask.need) {
+            let allowed = u32::try_from(self.allowance).unwrap_or(u32::MAX);
+            let (need, want) = (ask.need - allowed, ask.want.saturating_sub(self.allowance));
+            let answer = share.answer(now, Ask { need, want, debt: 0, ..ask });
+            let granted = u64::from(answer.granted);
+            self.allowance += granted;
+            if answer.wait > Duration::ZERO {
+                let (quota, ahead) = (share.quota(), answer.ahead);
+                self.known = Some(Known { at: now, quota, ahead, coming: granted });
+                // Who would not wait for it is told so now; then the next one is asked for.
+                return Err(if granted > 0 { answer.wait } else { Duration::ZERO });
+            }
+        }
+        Ok(ask.want.min(self.allowance))
+    }
+
+    /// After what time so many tokens, counted from the head on, are there, as far as is known and if nobody else
+    /// comes.
+    pub(crate) fn predicted(&self, now: Instant, tokens: u64) -> Option<Duration> {
+        let Known { at, quota, ahead, coming } = self.known?;
+        let here = self.stock;
+        if tokens <= here {
+            return Some(Duration::ZERO);
+        }
+        let further = (tokens - here).saturating_sub(coming);
+        let due = ahead.saturating_add(quota.period.saturating_mul(further));
+        let due = Duration::from_nanos(due.saturating_sub(quota.fill()));
+        Some(due.saturating_sub(now.saturating_duration_since(at)))
+    }
+}

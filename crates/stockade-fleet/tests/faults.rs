@@ -1,0 +1,188 @@
+//! What is wrong with a Redis is said in time, by name, and without a credential.
+#![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
+#![cfg(feature = "redis")]
+
+mod common;
+
+use std::{fmt::Debug, time::Duration};
+
+use common::{command, passes, refusal};
+use stockade_core::Reason;
+use stockade_fleet::{
+    Fault, Redis, RedisError,
+    rate::{Away, RateLayer},
+};
+use stockade_testkit::servers;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+    time::{Instant, sleep},
+};
+
+const LIMIT: Duration = Duration::from_millis(300);
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// Looks at the Redis at `url`, and expects an error in time that says nothing secret.
+async fn error(url: &str) -> RedisError {
+    let begin = Instant::now();
+    let redis = Redis::new(url).unwrap().connect_timeout(LIMIT);
+    let error = redis.check().await.unwrap_err();
+    assert!(begin.elapsed() < LIMIT + Duration::from_millis(200), "{:?}", begin.elapsed());
+    secretive(&redis);
+    secretive(&error);
+    assert!(!error.to_string().contains("secret"), "{error}");
+    error
+}
+
+fn secretive(value: &impl Debug) {
+    let text = format!("{value:?}");
+    assert!(!text.contains("secret") && !text.contains("somebody"), "{text}");
+}
+
+#[test]
+fn a_url_that_is_none_is_refused_and_not_repeated() {
+    for url in [
+        "",
+        "127.0.0.1",
+        "http://somebody:secret@host/",
+        "redis://:secret@host:port",
+        "redis://:secret@/x",
+    ] {
+        let error = Redis::new(url).unwrap_err();
+        assert_eq!(error.fault(), Fault::Url, "{url}");
+        assert!(error.to_string().contains("redis://"), "{error}");
+        assert!(!error.to_string().contains("secret@"), "{error}");
+        secretive(&error);
+    }
+}
+
+#[tokio::test]
+async fn a_port_where_nobody_listens_is_named() {
+    let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let error = error(&format!("redis://somebody:secret@127.0.0.1:{port}/3")).await;
+    assert_eq!(error.fault(), Fault::Unreachable);
+    assert_eq!(error.place(), format!("127.0.0.1:{port}/3"));
+    assert!(
+        error.to_string().starts_with(&format!("redis at 127.0.0.1:{port}/3: cannot be reached"))
+    );
+}
+
+#[tokio::test]
+async fn a_wrong_password_and_none_at_all_are_told_as_such() {
+    let server = servers::Redis::new().password("right").start().await.unwrap();
+    for login in [":secret@", "somebody:secret@", ""] {
+        let error = error(&format!("redis://{login}{}", server.address())).await;
+        assert_eq!(error.fault(), Fault::Login, "{login}: {error}");
+        assert_eq!(
+            error.to_string(),
+            format!("redis at {}/0: wrong user or password", server.address())
+        );
+    }
+    Redis::new(&server.url()).unwrap().check().await.unwrap();
+}
+
+/// A server that answers to the first bytes, if it does.
+async fn stranger(answer: Option<&'static [u8]>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("redis://:secret@{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut bytes = [0; 512];
+                let _ = stream.read(&mut bytes).await;
+                if let Some(answer) = answer {
+                    let _ = stream.write_all(answer).await;
+                } else {
+                    std::future::pending::<()>().await;
+                }
+            });
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn a_server_that_is_no_redis_is_told_as_such() {
+    let http = stranger(Some(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")).await;
+    assert_eq!(error(&http).await.fault(), Fault::NotRedis);
+    let silent = stranger(None).await;
+    assert_eq!(error(&silent).await.fault(), Fault::TimedOut);
+    let rude = stranger(Some(b"")).await;
+    assert!(matches!(error(&rude).await.fault(), Fault::Lost | Fault::NotRedis));
+}
+
+#[tokio::test]
+async fn a_redis_that_runs_no_scripts_is_told_as_such() {
+    let server = servers::Redis::new().start().await.unwrap();
+    let user = ["ACL", "SETUSER", "somebody", "on", ">secret", "~*", "+@all", "-@scripting"];
+    command(&server, &user).await.unwrap();
+    let url = format!("redis://somebody:secret@{}", server.address());
+    let error = error(&url).await;
+    assert_eq!(error.fault(), Fault::NoScripts, "{error}");
+
+    let redis = Redis::new(&url).unwrap().patience(Duration::from_secs(2));
+    let layer = RateLayer::new(&redis, "key", 1, HOUR).queue(0).away(Away::Share(1)).burst(1);
+    assert!(!passes(&layer).await, "the share begins empty");
+    let snapshot = layer.handle().snapshot();
+    assert_eq!(snapshot.fault.unwrap().fault(), Fault::NoScripts);
+}
+
+#[tokio::test]
+async fn a_key_that_holds_something_else_stays_as_it_is_and_the_others_go_on() {
+    let (server, redis) = common::server().await;
+    command(&server, &["RPUSH", "users:list", "a", "b"]).await.unwrap();
+    command(&server, &["SET", "users:text", "hello"]).await.unwrap();
+    let layer = RateLayer::new(&redis, "users", 1, HOUR).queue(0).away(Away::Closed);
+    let names = ["list", "text", "free"];
+    let layer = layer.keyed(move |n: &u32| names[*n as usize], 10);
+    let call = async |n| {
+        use tower::{Layer, ServiceExt, service_fn};
+        layer.layer(service_fn(common::echo)).oneshot(n).await
+    };
+
+    for (n, name) in ["list", "text"].into_iter().enumerate() {
+        assert!(call(n as u32).await.is_err());
+        let fault = layer.handle().snapshot().fault.unwrap();
+        assert_eq!(fault.fault(), Fault::WrongType);
+        assert_eq!(fault.place(), format!("{}/0", server.address()));
+        let said = format!(
+            "redis at {}/0: the key holds something else (`users:{name}`)",
+            server.address()
+        );
+        assert_eq!(fault.to_string(), said);
+    }
+    assert!(call(2).await.is_ok(), "another key is not concerned");
+    assert_eq!(redis.presence(), stockade_fleet::Presence::Here, "nor is the connection");
+    let list = command(&server, &["LRANGE", "users:list", "0", "-1"]).await.unwrap();
+    assert_eq!(redis::from_redis_value::<Vec<String>>(list).unwrap(), ["a", "b"]);
+    let text = command(&server, &["GET", "users:text"]).await.unwrap();
+    assert_eq!(redis::from_redis_value::<String>(text).unwrap(), "hello");
+}
+
+#[tokio::test]
+async fn a_server_whose_clock_was_hours_ahead_stops_nobody_for_hours() {
+    let (server, redis) = common::server().await;
+    let layer = RateLayer::new(&redis, "skew", 10, Duration::from_millis(200)).queue(0);
+    let micros: u64 = {
+        let time: Vec<u64> =
+            redis::from_redis_value(command(&server, &["TIME"]).await.unwrap()).unwrap();
+        time[0] + 10 * 3_600
+    };
+    command(&server, &["SET", "skew", &format!("{micros}:0")]).await.unwrap();
+
+    let no = refusal(&layer).await;
+    assert_eq!(no.reason(), Reason::RateLimited);
+    let after = no.retry_after().unwrap();
+    assert!(after < Duration::from_secs(2), "three fillings and a second at most: {after:?}");
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_reset_by_hand_is_told_by_who_knows_it() {
+    let (server, redis) = common::server().await;
+    let layer = RateLayer::new(&redis, "lost", 1, HOUR).queue(0);
+    assert!(passes(&layer).await);
+    command(&server, &["FLUSHALL"]).await.unwrap();
+    sleep(Duration::from_millis(10)).await;
+    assert!(!passes(&layer).await);
+}
