@@ -42,7 +42,7 @@ pub enum Command {
     /// Lists the stacks
     List,
 
-    /// Measures, prints a summary, and draws the report [default]
+    /// Measures, prints a summary, and draws the report (default)
     Run,
 
     /// Measures the layers and the pool beside all their peers: tower, tower-resilience, tokio, flume, async-channel, rayon
