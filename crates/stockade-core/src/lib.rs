@@ -43,15 +43,20 @@
 
 mod agenda;
 pub mod attempts;
+mod berth;
 mod class;
 pub mod config;
 pub mod deadline;
 mod error;
+mod list;
 mod macros;
+#[cfg(all(test, shuttle))]
+mod model;
 mod queue;
 mod rare;
 mod recycler;
 mod rejected;
+mod standby;
 pub mod sync;
 mod timer;
 
