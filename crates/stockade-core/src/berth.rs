@@ -22,9 +22,10 @@ use tokio::{task, time::Instant};
 use crate::{
     Recycler,
     agenda::Place,
-    deadline::saturating_add,
+    deadline::{Nanos, saturating_add},
     list::{List, Locked, Task},
     lock,
+    recent::Window,
     standby::Standby,
     sync::Mutex,
 };
@@ -39,11 +40,16 @@ pub(crate) struct Berth {
     moored: Mutex<Option<(&'static List, Place)>>,
 }
 
-/// What a thread knows of its berth.
+/// What a thread knows of its berth, and of the calls that it made last.
 struct Home {
     berth: Cell<Option<&'static Berth>>,
     /// The task that the waker is of.
     task: Cell<Option<task::Id>>,
+    window: Cell<Option<Window>>,
+    /// When calls with this limit are due that begin in the window.
+    limit: Cell<Option<Nanos>>,
+    at: Cell<Option<Instant>>,
+    due: Cell<u64>,
 }
 
 /// Gives the thread's berth back when the thread ends.
@@ -56,6 +62,10 @@ thread_local! {
         Home {
             berth: Cell::new(None),
             task: Cell::new(None),
+            window: Cell::new(None),
+            limit: Cell::new(None),
+            at: Cell::new(None),
+            due: Cell::new(0),
         }
     };
     static GIVE_BACK: GiveBack = const { GiveBack };
@@ -161,6 +171,52 @@ impl Home {
         self.berth.set(Some(berth));
         Some(berth)
     }
+
+    /// Keeps when calls with this limit are due that begin in the window.
+    fn keep(&self, limit: Nanos, window: Option<Window>) {
+        let at = window.map(|window| saturating_add(window.end, limit.get()));
+        let due = at.and_then(nanos);
+        self.window.set(window);
+        self.limit.set(due.map(|_| limit));
+        self.at.set(at);
+        self.due.set(due.unwrap_or(0));
+    }
+}
+
+/// Takes the berth of this thread for a call that begins now and may take `limit`, if the last call was one of the
+/// same task with the same limit, and just now.
+#[inline]
+pub(crate) fn take_again(limit: Nanos, waker: &Waker) -> Option<(&'static Berth, Instant)> {
+    HOME.with(|home| {
+        let berth = home.berth.get()?;
+        let again = home.limit.get() == Some(limit)
+            && berth.is_for(waker)
+            && berth.standby.is_free()
+            && home.task.get() == task::try_id()
+            && home.window.get().is_some_and(|window| window.holds());
+        if !again {
+            return None;
+        }
+        let at = home.at.get()?;
+        if berth.standby.take(home.due.get()) {
+            return Some((berth, at));
+        }
+        berth.standby.free();
+        None
+    })
+}
+
+/// When a call ends that begins now, may take `limit`, and gets the berth of this thread. Whoever does not has to look at
+/// the clock, lest the deadlines of two threads that end their windows at different times come out of order.
+pub(crate) fn end(limit: Nanos) -> Instant {
+    HOME.with(|home| {
+        let (begin, window) = match home.window.get().filter(Window::holds) {
+            Some(window) => (window.end, Some(window)),
+            None => Window::open(),
+        };
+        home.keep(limit, window);
+        saturating_add(begin, limit.get())
+    })
 }
 
 /// The berth of this thread, and whether it is for the task that runs now, and for `waker`. There is none if a call

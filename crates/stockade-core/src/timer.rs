@@ -12,8 +12,8 @@
 //! runtime is shut down, whoever still waits in its list is woken, and starts a task on its own.
 //!
 //! To enter and to leave is to take a lock twice, and to count a reference to the task up and down. So a thread keeps
-//! one place in the list for the task that called last, see `berth.rs`: the next call of that task takes it without a
-//! lock.
+//! one place in the list for the task that called last, see `berth.rs`, and what time it was, see `recent.rs`: the
+//! next call of that task takes the place without a lock, and looks at no clock.
 //!
 //! The lists belong to the process and not to a layer, so a call needs nothing from its layer to get at one,
 //! and a call that never waits counts no reference up and down for a timer that it does not need. A list that
@@ -36,6 +36,7 @@ use tokio::{
 use crate::{
     agenda::Place,
     berth::{self, Berth},
+    deadline::Deadline,
     list::{List, Locked, Task},
 };
 
@@ -65,6 +66,33 @@ thread_local! {
 // === impl Timer ===
 
 impl Timer {
+    /// Registers `deadline` for the task of `cx`; it is fixed now if it was not.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime, or in one without time.
+    #[inline]
+    pub fn start(deadline: &mut Deadline, cx: &mut Context<'_>) -> Self {
+        if let Deadline::After(limit) = *deadline
+            && let Some((berth, at)) = berth::take_again(limit, cx.waker())
+        {
+            *deadline = Deadline::At(at);
+            return Self(Kind::Moored(berth));
+        }
+        Self::start_anew(deadline, cx)
+    }
+
+    #[inline(never)]
+    fn start_anew(deadline: &mut Deadline, cx: &mut Context<'_>) -> Self {
+        let berth = berth::mine(cx.waker());
+        let at = match *deadline {
+            Deadline::After(limit) if berth.is_some() => berth::end(limit),
+            _ => deadline.fix(),
+        };
+        *deadline = Deadline::At(at);
+        Self::enter(at, berth, cx.waker())
+    }
+
     /// Registers a deadline at `at` for the task of `cx`.
     ///
     /// # Panics
@@ -422,6 +450,26 @@ mod tests {
                 .await;
                 let took = wait(after).await;
                 assert!(took >= after && took <= after + 2 * MS, "{took:?} for {after:?}");
+            }
+        };
+        tokio::spawn(calls).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn deadlines_that_look_at_no_clock_are_never_early_and_hardly_late() {
+        crate::recent::calibrate();
+        let calls = async {
+            let limit = 5 * MS;
+            for n in 0..50_000 {
+                let mut deadline = Deadline::after(limit);
+                let before = Instant::now();
+                let mut timer = poll_fn(|cx| Poll::Ready(Timer::start(&mut deadline, cx))).await;
+                let at = deadline.fixed().unwrap();
+                assert!(at >= before + limit && at <= Instant::now() + limit + MS / 5);
+                if n % 10_000 == 0 {
+                    poll_fn(|cx| timer.poll(cx)).await;
+                    assert!(Instant::now() >= at);
+                }
             }
         };
         tokio::spawn(calls).await.unwrap();

@@ -10,7 +10,7 @@ use stockade_core::{
     LayerError, Timer,
     deadline::{self, Deadline, Nanos},
 };
-use tokio::{task::coop, time::Instant};
+use tokio::task::coop;
 
 use crate::layer::Settings;
 
@@ -140,7 +140,7 @@ impl Clock {
         cx: &mut Context<'_>,
     ) -> Poll<()> {
         let Some(timer) = &mut self.timer else {
-            self.timer = Some(Timer::register(end(deadline, &mut settings.limit), cx));
+            self.timer = Some(start(deadline, &mut settings.limit, cx));
             return Poll::Pending;
         };
         ready!(timer.poll(cx));
@@ -158,20 +158,23 @@ fn drop_apart(timer: Timer) {
     drop(timer);
 }
 
-/// When the call is to end: at its own deadline, or a moment after the one that is set outside, if that is
-/// earlier; then `limit` becomes what the call was left.
-fn end(deadline: &mut Deadline, limit: &mut Nanos) -> Instant {
-    if !deadline::is_set() {
-        return deadline.fix();
-    }
+/// Starts the timer of a call, which is to end at its own deadline, or a moment after the one that is set outside, if
+/// that is earlier; then `limit` becomes what the call was left.
+#[inline]
+fn start(deadline: &mut Deadline, limit: &mut Nanos, cx: &mut Context<'_>) -> Timer {
+    if deadline::is_set() { start_inside(deadline, limit, cx) } else { Timer::start(deadline, cx) }
+}
+
+#[inline(never)]
+fn start_inside(deadline: &mut Deadline, limit: &mut Nanos, cx: &mut Context<'_>) -> Timer {
     // Asked within, so that one look at the clock fixes all that counts from now, here and outside.
     let earliest = deadline.enter(deadline::current);
     let own = deadline.fix();
     match earliest.map(|earliest| deadline::saturating_add(earliest, GRACE)) {
         Some(outer) if outer < own => {
             *limit = Nanos::new(limit.get().saturating_sub(own - outer));
-            outer
+            Timer::register(outer, cx)
         }
-        _ => own,
+        _ => Timer::register(own, cx),
     }
 }
