@@ -7,7 +7,7 @@ use std::{
 
 use pin_project_lite::pin_project;
 use stockade_core::{
-    LayerError, Timer,
+    LayerError, Rare, Timer,
     deadline::{self, Deadline, Nanos},
 };
 use tokio::task::coop;
@@ -41,7 +41,7 @@ pin_project! {
 /// The call's timer.
 struct Clock {
     /// Registered at the first pending poll.
-    timer: Option<Timer>,
+    timer: Rare<Timer>,
     /// The task had used up its cooperative budget when the time was up, so the call inside may have been
     /// pending for want of it. It is polled once more in the task's next turn, and then no more.
     last_turn: bool,
@@ -56,7 +56,7 @@ const GRACE: Duration = Duration::from_millis(2);
 impl<F> ResponseFuture<F> {
     #[inline(always)]
     pub(crate) fn new(future: F, deadline: Deadline, settings: Settings) -> Self {
-        let clock = Clock { timer: None, last_turn: false };
+        let clock = Clock { timer: Rare::none(), last_turn: false };
         Self { state: State::Running { future, deadline, settings, clock } }
     }
 }
@@ -109,25 +109,16 @@ impl<F> fmt::Debug for ResponseFuture<F> {
 
 // === impl Clock ===
 
-impl Drop for Clock {
-    #[inline(always)]
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
 impl Clock {
     #[inline(always)]
     fn is_running(&self) -> bool {
-        self.timer.is_some()
+        !self.timer.is_taken()
     }
 
     /// The call has ended, and needs no timer any more.
     #[inline(always)]
     fn stop(&mut self) {
-        if let Some(timer) = self.timer.take() {
-            drop_apart(timer);
-        }
+        self.timer = Rare::none();
     }
 
     /// Ready when the time is up.
@@ -139,8 +130,8 @@ impl Clock {
         starved: bool,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
-        let Some(timer) = &mut self.timer else {
-            self.timer = Some(start(deadline, &mut settings.limit, cx));
+        let Some(timer) = self.timer.get_mut() else {
+            self.timer = Rare::new(start(deadline, &mut settings.limit, cx));
             return Poll::Pending;
         };
         ready!(timer.poll(cx));
@@ -150,12 +141,6 @@ impl Clock {
         }
         Poll::Ready(())
     }
-}
-
-/// Apart, because most calls have none.
-#[inline(never)]
-fn drop_apart(timer: Timer) {
-    drop(timer);
 }
 
 /// Starts the timer of a call, which is to end at its own deadline, or a moment after the one that is set outside, if
