@@ -8,7 +8,10 @@
 //! first pending poll. A call that is answered at once reads no clock for it. All deadlines that are
 //! entered when one of them is fixed are fixed at the same instant.
 
-use std::{cell::Cell, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -17,10 +20,20 @@ use tokio::time::Instant;
 thread_local! {
     /// The shortest of the limits that are not fixed yet, in nanoseconds.
     static LIMIT: Cell<u64> = const { Cell::new(NONE) };
-    /// The earliest of the deadlines that are fixed.
+    /// The earliest of the deadlines that were fixed when they were entered.
     static AT: Cell<Option<Instant>> = const { Cell::new(None) };
-    /// When the limits that are entered were fixed, of those that were; used only on the way out of their scopes.
-    static SINCE: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// What was fixed meanwhile.
+    static FIXED: Cell<Option<Fixed>> = const { Cell::new(None) };
+    /// What was fixed before that, for each time that limits were fixed whose scopes have not all been left.
+    static BEFORE: RefCell<Vec<Option<Fixed>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Limits that were entered, and then fixed.
+#[derive(Clone, Copy)]
+struct Fixed {
+    since: Instant,
+    /// The earliest, of those before too.
+    at: Instant,
 }
 
 /// No limit. A real one is below.
@@ -31,31 +44,40 @@ const NONE: u64 = u64::MAX;
 /// The first question fixes a deadline that counts from now; without any deadline no clock is read.
 #[inline]
 pub fn current() -> Option<Instant> {
-    if LIMIT.get() == NONE { AT.get() } else { fix() }
+    if LIMIT.get() != NONE {
+        fix();
+    }
+    let fixed = FIXED.get().map(|fixed| fixed.at);
+    fixed.map_or(AT.get(), |fixed| Some(earliest(AT.get(), fixed)))
 }
 
 /// Fixes the limits that are entered, as of now.
 #[cold]
-fn fix() -> Option<Instant> {
-    let now = Instant::now();
-    let at = earliest(AT.get(), add(now, LIMIT.replace(NONE)));
-    SINCE.set(Some(now));
-    AT.set(at);
-    at
+fn fix() {
+    let since = Instant::now();
+    let before = FIXED.get();
+    let at = earliest(before.map(|before| before.at), add(since, LIMIT.replace(NONE)));
+    with_before(|all| all.push(before));
+    FIXED.set(Some(Fixed { since, at }));
+}
+
+/// Where a thread ends there is nothing before any more.
+fn with_before<R>(f: impl FnOnce(&mut Vec<Option<Fixed>>) -> R) -> Option<R> {
+    BEFORE.try_with(|all| f(&mut all.borrow_mut())).ok()
 }
 
 fn add(since: Instant, limit: u64) -> Instant {
     saturating_add(since, Duration::from_nanos(limit))
 }
 
-fn earliest(one: Option<Instant>, other: Instant) -> Option<Instant> {
-    Some(one.map_or(other, |one| one.min(other)))
+fn earliest(one: Option<Instant>, other: Instant) -> Instant {
+    one.map_or(other, |one| one.min(other))
 }
 
 /// Whether there is a deadline at all. Fixes nothing and reads no clock.
 #[inline]
 pub fn is_set() -> bool {
-    LIMIT.get() != NONE || AT.get().is_some()
+    LIMIT.get() != NONE || AT.get().is_some() || FIXED.get().is_some()
 }
 
 /// Whether what ends at `instant` would end after the deadline.
@@ -119,19 +141,14 @@ impl Deadline {
                 let outer = LIMIT.get();
                 let inner = limit.min(outer);
                 LIMIT.set(inner);
-                let (at, since) = (AT.get(), SINCE.get());
-                let scope = AfterScope { deadline: self, limit, inner, outer, at, since };
-                let result = f();
-                drop(scope);
-                result
+                let _scope = AfterScope { deadline: self, limit, inner, outer };
+                f()
             }
             Self::At(own) => {
                 let at = AT.get();
-                let scope = AtScope { limit: LIMIT.get(), at };
-                AT.set(earliest(at, own));
-                let result = f();
-                drop(scope);
-                result
+                let _scope = AtScope(at);
+                AT.set(Some(earliest(at, own)));
+                f()
             }
         }
     }
@@ -181,14 +198,9 @@ struct AfterScope<'a> {
     limit: u64,
     inner: u64,
     outer: u64,
-    at: Option<Instant>,
-    since: Option<Instant>,
 }
 
-struct AtScope {
-    limit: u64,
-    at: Option<Instant>,
-}
+struct AtScope(Option<Instant>);
 
 impl Drop for AfterScope<'_> {
     #[inline(always)]
@@ -203,42 +215,31 @@ impl AfterScope<'_> {
     /// Somebody inside has asked.
     #[cold]
     fn fixed(&mut self) {
-        if let Some(since) = SINCE.get() {
-            *self.deadline = Deadline::At(add(since, self.limit));
-        }
-        leave_fixed(self.outer, self.at);
+        let Some(Fixed { since, .. }) = FIXED.get() else { return };
+        *self.deadline = Deadline::At(add(since, self.limit));
         if self.outer == NONE {
-            // What is fixed outside was so before.
-            SINCE.set(self.since);
+            // It is the outermost of those that were fixed together.
+            FIXED.set(with_before(Vec::pop).flatten().flatten());
+            return;
         }
+        let before = with_before(|all| all.last().copied()).flatten().flatten();
+        let at = earliest(before.map(|before| before.at), add(since, self.outer));
+        LIMIT.set(NONE);
+        FIXED.set(Some(Fixed { since, at }));
     }
 }
 
 impl Drop for AtScope {
     #[inline]
     fn drop(&mut self) {
-        if LIMIT.get() == self.limit {
-            AT.set(self.at);
-        } else {
-            leave_fixed(self.limit, self.at);
-        }
-    }
-}
-
-/// Puts back what was ambient outside, where a limit, if there is one, has been fixed meanwhile too.
-#[cold]
-fn leave_fixed(limit: u64, at: Option<Instant>) {
-    match SINCE.get() {
-        Some(since) if limit != NONE => {
-            LIMIT.set(NONE);
-            AT.set(earliest(at, add(since, limit)));
-        }
-        _ => AT.set(at),
+        AT.set(self.0);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -316,6 +317,65 @@ mod tests {
         let (mut outer, start) = (Deadline::after(SECOND * 5), Instant::now());
         assert_eq!(fixed_at(&mut outer, Some(start + SECOND)), Some(start + SECOND * 5));
         assert!(!is_set());
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Enter(Deadline),
+        EnterAt(u64),
+        Leave,
+        Ask,
+        Pass(u64),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            3 => (1..20_u64).prop_map(|n| Step::Enter(Deadline::after(SECOND * n as u32))),
+            1 => (1..20_u64).prop_map(Step::EnterAt),
+            3 => Just(Step::Leave),
+            2 => Just(Step::Ask),
+            1 => (1..4_u64).prop_map(Step::Pass),
+        ];
+        prop::collection::vec(step, 0..60)
+    }
+
+    /// Plays the steps up to where what is entered is left, beside a list of all that is entered.
+    fn play(steps: &mut impl Iterator<Item = Step>, entered: &mut Vec<Deadline>) {
+        while let Some(step) = steps.next() {
+            let now = Instant::now();
+            let mut deadline = match step {
+                Step::Enter(deadline) => deadline,
+                Step::EnterAt(after) => Deadline::At(now + Duration::from_secs(after)),
+                Step::Leave if entered.is_empty() => continue,
+                Step::Leave => return,
+                Step::Ask => {
+                    assert_eq!(is_set(), !entered.is_empty());
+                    let all = entered.iter_mut().map(Deadline::fix);
+                    assert_eq!(current(), all.min());
+                    continue;
+                }
+                Step::Pass(time) => {
+                    let time = Duration::from_secs(time);
+                    tokio_test::task::spawn(tokio::time::advance(time)).poll().is_ready();
+                    continue;
+                }
+            };
+            entered.push(deadline);
+            deadline.enter(|| play(steps, entered));
+            assert_eq!(Some(deadline), entered.pop());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn behaves_like_a_list_of_all_that_is_entered(steps in steps()) {
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+            let _inside = runtime.enter();
+            play(&mut steps.into_iter(), &mut Vec::new());
+            prop_assert!(!is_set());
+            prop_assert!(BEFORE.with_borrow(Vec::is_empty));
+        }
     }
 
     #[test]

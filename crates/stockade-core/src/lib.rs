@@ -12,6 +12,12 @@
 //!
 //! It does not know any layer, and it starts nothing unless a timer is registered.
 //!
+//! # Features
+//!
+//! - `test-util`: deadlines never count from what the processor's counter says, which does not know of a clock that has
+//!   just been paused. A clock that is paused from the start is followed in any case.
+//! - `tracing`: an event for each refusal.
+//!
 //! # Example
 //!
 //! An error type of your own takes refusals in a few lines:
@@ -43,15 +49,21 @@
 
 mod agenda;
 pub mod attempts;
+mod berth;
 mod class;
 pub mod config;
 pub mod deadline;
 mod error;
+mod list;
 mod macros;
+#[cfg(all(test, shuttle))]
+mod model;
 mod queue;
 mod rare;
+mod recent;
 mod recycler;
 mod rejected;
+mod standby;
 pub mod sync;
 mod timer;
 

@@ -11,6 +11,10 @@
 //! There is one list per runtime, so that a runtime which stalls delays nobody else's timers. When a
 //! runtime is shut down, whoever still waits in its list is woken, and starts a task on its own.
 //!
+//! To enter and to leave is to take a lock twice, and to count a reference to the task up and down. So a thread keeps
+//! one place in the list for the task that called last, see `berth.rs`, and what time it was, see `recent.rs`: the
+//! next call of that task takes the place without a lock, and looks at no clock.
+//!
 //! The lists belong to the process and not to a layer, so a call needs nothing from its layer to get at one,
 //! and a call that never waits counts no reference up and down for a timer that it does not need. A list that
 //! is no longer used goes to the next runtime that needs one, so there are never more of them than there were
@@ -20,9 +24,8 @@ use std::{
     cell::Cell,
     future::poll_fn,
     pin::pin,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, PoisonError},
     task::{Context, Poll, Waker},
-    time::Duration,
 };
 
 use tokio::{
@@ -30,36 +33,25 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use crate::agenda::{Agenda, Place};
+use crate::{
+    agenda::Place,
+    berth::{self, Berth},
+    deadline::Deadline,
+    list::{List, Locked, Task},
+};
 
 /// One call's deadline on the coarse timer that all calls of a runtime share; dropping it gives its place back.
 ///
 /// It fires up to about a millisecond late, never early. It is polled after what it limits, takes no part in
 /// tokio's cooperative budget, and so fires although the call eats the budget up.
 #[derive(Debug)]
-pub struct Timer {
-    list: &'static List,
-    place: Place,
-}
+pub struct Timer(Kind);
 
-/// The deadlines of one runtime.
-#[derive(Debug)]
-struct List(Mutex<Inner>);
-
-#[derive(Debug)]
-struct Inner {
-    /// The runtime that the driver runs on, or ran on last.
-    runtime: runtime::Id,
-    entries: Agenda<Waker>,
-    driver: Driver,
-}
-
-/// The task that sleeps for a list.
-#[derive(Debug, Default)]
-struct Driver {
-    running: bool,
-    /// Until when it sleeps, and how to wake it for an earlier deadline.
-    asleep: Option<(Instant, Waker)>,
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    /// Has the berth of the thread that it was registered on.
+    Moored(&'static Berth),
+    Listed(&'static List, Place),
 }
 
 static LISTS: Mutex<Vec<&'static List>> = Mutex::new(Vec::new());
@@ -67,149 +59,158 @@ static LISTS: Mutex<Vec<&'static List>> = Mutex::new(Vec::new());
 thread_local! {
     /// The list that was last used on this thread, and for whom. A task stays with its runtime, so for the same
     /// task the runtime need not be looked at again, which counts a reference to it up and down.
-    static LAST: Cell<Option<(task::Id, runtime::Id, &'static List)>> = const { Cell::new(None) };
+    static LAST: Cell<Option<(Option<task::Id>, runtime::Id, &'static List)>> =
+        const { Cell::new(None) };
 }
-
-/// A deadline that comes earlier than the driver wakes by less than this waits for it.
-const RESOLUTION: Duration = Duration::from_millis(1);
 
 // === impl Timer ===
 
 impl Timer {
+    /// Registers `deadline` for the task of `cx`; it is fixed now if it was not.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime, or in one without time.
+    #[inline]
+    pub fn start(deadline: &mut Deadline, cx: &mut Context<'_>) -> Self {
+        if let Deadline::After(limit) = *deadline
+            && let Some((berth, at)) = berth::take_again(limit, cx.waker())
+        {
+            *deadline = Deadline::At(at);
+            return Self(Kind::Moored(berth));
+        }
+        Self::start_anew(deadline, cx)
+    }
+
+    #[inline(never)]
+    fn start_anew(deadline: &mut Deadline, cx: &mut Context<'_>) -> Self {
+        let berth = berth::mine(cx.waker());
+        let at = match *deadline {
+            Deadline::After(limit) if berth.is_some() => berth::end(limit),
+            _ => deadline.fix(),
+        };
+        *deadline = Deadline::At(at);
+        Self::enter(at, berth, cx.waker())
+    }
+
     /// Registers a deadline at `at` for the task of `cx`.
     ///
     /// # Panics
     ///
     /// Outside a tokio runtime, or in one without time.
     pub fn register(at: Instant, cx: &mut Context<'_>) -> Self {
-        let waker = cx.waker().clone();
-        let (list, mut inner) = List::current();
-        let place = inner.entries.enter(at, waker);
-        let driver = &mut inner.driver;
-        let wanted = if driver.running {
-            driver.asleep.take_if(|(until, _)| at + RESOLUTION < *until)
-        } else {
-            None
-        };
-        let start = !std::mem::replace(&mut driver.running, true);
-        drop(inner);
-        if let Some((_, driver)) = wanted {
-            driver.wake();
+        Self::enter(at, berth::mine(cx.waker()), cx.waker())
+    }
+
+    fn enter(at: Instant, berth: Option<(&'static Berth, bool)>, waker: &Waker) -> Self {
+        if let Some((berth, same)) = berth
+            && let Some(due) = berth::nanos(at)
+        {
+            // Made before it is taken, so that a panic frees it.
+            let timer = Self(Kind::Moored(berth));
+            tend(berth.take((at, due), same, waker, current));
+            return timer;
         }
-        if start {
-            list.start_driver(at);
-        }
-        Self { list, place }
+        let waker = waker.clone();
+        let locked = current();
+        let list = locked.0;
+        let (place, task) = List::enter(locked, at, waker);
+        let timer = Self(Kind::Listed(list, place));
+        tend(task);
+        timer
     }
 
     /// Ready when the deadline has passed; keeps the waker of `cx` until then.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut inner = self.list.lock();
-        let Some(entry) = inner.entries.get_mut(self.place) else { return Poll::Ready(()) };
-        entry.value.clone_from(cx.waker());
-        let at = entry.at;
-        if !std::mem::replace(&mut inner.driver.running, true) {
-            drop(inner);
-            // The runtime that the timer was registered on is gone.
-            self.list.start_driver(at);
-        }
+        let task = match self.0 {
+            Kind::Moored(berth) => berth.renew(cx.waker()),
+            Kind::Listed(list, place) => list.renew(place, cx.waker()),
+        };
+        let Some(task) = task else { return Poll::Ready(()) };
+        tend(task);
         Poll::Pending
     }
 }
 
 impl Drop for Timer {
+    #[inline]
     fn drop(&mut self) {
-        let waker = self.list.lock().entries.remove(self.place);
-        // It may run code of its own, so it is dropped after the lock.
-        drop(waker);
+        match self.0 {
+            Kind::Moored(berth) => berth.free(),
+            Kind::Listed(list, place) => list.leave(place),
+        }
     }
 }
 
-// === impl List ===
-
-impl List {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+/// Does what is to be done that a deadline is kept.
+#[inline]
+fn tend(task: Task) {
+    match task {
+        Task::Nothing => {}
+        Task::Wake(driver) => driver.wake(),
+        Task::Start(list, at) => start_driver(list, at),
     }
+}
 
-    /// The list of the current runtime, locked.
-    #[inline]
-    fn current() -> (&'static Self, MutexGuard<'static, Inner>) {
-        if let Some((task, runtime, list)) = LAST.get()
-            && task::try_id() == Some(task)
-        {
-            let inner = list.lock();
-            // Another runtime may have got it since.
-            if inner.runtime == runtime {
-                return (list, inner);
-            }
+// === the lists ===
+
+/// The list of the current runtime, locked.
+#[inline]
+fn current() -> Locked {
+    let last = LAST.get();
+    let task = task::try_id();
+    let same = last.filter(|(last, ..)| task.is_some() && *last == task);
+    if let Some(locked) = same.and_then(|(_, runtime, list)| list_of(runtime, list)) {
+        return locked;
+    }
+    let runtime = here().id();
+    let known = last.filter(|(_, last, _)| *last == runtime);
+    let known = known.and_then(|(_, runtime, list)| list_of(runtime, list));
+    let (list, inner) = known.unwrap_or_else(|| find(runtime));
+    LAST.set(Some((task, runtime, list)));
+    (list, inner)
+}
+
+/// `list`, locked, if it is that of `runtime`: another one may have got it since.
+#[inline]
+fn list_of(runtime: runtime::Id, list: &'static List) -> Option<Locked> {
+    let inner = list.lock();
+    (inner.runtime == runtime).then_some((list, inner))
+}
+
+/// The list of `runtime`, locked: the one it has, one that nobody uses any more, or a new one. The entries of an
+/// old list are kept, because they know the keys that have been given out.
+#[cold]
+fn find(runtime: runtime::Id) -> Locked {
+    // Dropped after the locks.
+    let mut gone = Vec::new();
+    let mut lists = LISTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let locked = |list: &&'static List| (*list, list.lock());
+    if let Some(found) = lists.iter().map(locked).find(|(_, inner)| inner.runtime == runtime) {
+        return found;
+    }
+    let unused = lists.iter().map(locked).find_map(|(list, mut inner)| {
+        if inner.is_driven() {
+            return None;
         }
-        let runtime = here().id();
-        let list = Self::find(runtime);
-        LAST.set(task::try_id().map(|task| (task, runtime, list)));
-        (list, list.lock())
+        gone.extend(inner.lose_berths());
+        inner.is_empty().then_some((list, inner))
+    });
+    if let Some((list, mut inner)) = unused {
+        inner.runtime = runtime;
+        return (list, inner);
     }
+    let list: &'static List = Box::leak(Box::new(List::new(runtime)));
+    lists.push(list);
+    (list, list.lock())
+}
 
-    /// The list of `runtime`: the one it has, one that nobody uses any more, or a new one. The entries of an old
-    /// list are kept, because they know the keys that have been given out.
-    #[cold]
-    fn find(runtime: runtime::Id) -> &'static Self {
-        let mut lists = LISTS.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(list) = lists.iter().find(|list| list.lock().runtime == runtime) {
-            return list;
-        }
-        let unused = lists.iter().find(|list| {
-            let mut inner = list.lock();
-            let unused = inner.entries.is_empty() && !inner.driver.running;
-            if unused {
-                inner.runtime = runtime;
-            }
-            unused
-        });
-        if let Some(list) = unused {
-            return list;
-        }
-        let (entries, driver) = (Agenda::new(), Driver::default());
-        let list: &'static Self =
-            Box::leak(Box::new(Self(Mutex::new(Inner { runtime, entries, driver }))));
-        lists.push(list);
-        list
-    }
-
-    #[cold]
-    fn start_driver(&'static self, at: Instant) {
-        // Made here, so that a runtime without time panics at the call and not in the task.
-        let sleep = sleep_until(at);
-        here().spawn(drive(Lost(Some(self)), sleep));
-    }
-
-    /// Wakes whoever is due; says when the next one is, or that the driver ends. `due` is room for them, which is
-    /// kept so that a waiter that fires allocates nothing.
-    fn fire(&self, driver: &Waker, due: &mut Vec<Waker>) -> Option<Instant> {
-        let now = Instant::now();
-        let mut inner = self.lock();
-        while let Some(waker) = inner.entries.pop_due(now) {
-            due.push(waker);
-        }
-        let next = inner.entries.next();
-        inner.driver = match next {
-            Some(at) => Driver { running: true, asleep: Some((at, driver.clone())) },
-            None => Driver::default(),
-        };
-        drop(inner);
-        due.drain(..).for_each(Waker::wake);
-        due.shrink_to(ROOM);
-        next
-    }
-
-    /// The driver was lost with its runtime: whoever still waits is woken, and starts another.
-    fn driver_lost(&self) {
-        let mut inner = self.lock();
-        inner.driver = Driver::default();
-        let left: Vec<Waker> = inner.entries.iter().cloned().collect();
-        drop(inner);
-        left.into_iter().for_each(Waker::wake);
-    }
+#[cold]
+fn start_driver(list: &'static List, at: Instant) {
+    let lost = Lost(Some(list));
+    // Made here, so that a runtime without time panics at the call and not in the task.
+    let sleep = sleep_until(at);
+    here().spawn(drive(lost, sleep));
 }
 
 /// The current runtime.
@@ -233,9 +234,12 @@ async fn drive(mut lost: Lost, sleep: Sleep) {
     let (mut sleep, mut due) = (pin!(sleep), Vec::new());
     poll_fn(|cx| {
         loop {
-            let Some(next) = lost.0.and_then(|list| list.fire(cx.waker(), &mut due)) else {
-                return Poll::Ready(());
-            };
+            let Some(list) = lost.0 else { return Poll::Ready(()) };
+            let next = list.fire(Instant::now(), cx.waker(), &mut due);
+            due.drain(..).for_each(Waker::wake);
+            // The room is kept, so that a waiter that fires allocates nothing.
+            due.shrink_to(ROOM);
+            let Some(next) = next else { return Poll::Ready(()) };
             if sleep.deadline() != next {
                 sleep.as_mut().reset(next);
             }
@@ -259,11 +263,21 @@ impl Drop for Lost {
 
 #[cfg(test)]
 mod tests {
-    use std::{future::Future, sync::Arc};
+    use std::{
+        future::Future,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering::SeqCst},
+        },
+        task::Wake,
+        thread,
+        time::Duration,
+    };
 
     use tokio_test::{assert_pending, assert_ready, task as polled};
 
     use super::*;
+    use crate::{list::Inner, sync::MutexGuard};
 
     /// A future around a timer that registers itself at its first poll.
     async fn wait(after: Duration) -> Duration {
@@ -279,7 +293,7 @@ mod tests {
 
     /// The list of the test's own runtime.
     fn mine() -> MutexGuard<'static, Inner> {
-        List::find(runtime::Handle::current().id()).lock()
+        find(runtime::Handle::current().id()).1
     }
 
     const MS: Duration = Duration::from_millis(1);
@@ -329,7 +343,7 @@ mod tests {
         list.sort_unstable();
         // Those given up before they were registered may have fired at once.
         assert!(list.iter().all(|after| fired.contains(after)));
-        assert!(mine().entries.is_empty());
+        assert!(mine().is_empty());
         assert_eq!(runtime::Handle::current().metrics().num_alive_tasks(), 0);
     }
 
@@ -338,9 +352,9 @@ mod tests {
         let mut waiting = polled::spawn(wait(5 * MS));
         assert_pending!(waiting.poll());
         drop(waiting);
-        assert!(mine().entries.is_empty());
+        assert!(mine().is_empty());
         tokio::time::sleep(10 * MS).await;
-        assert!(!mine().driver.running);
+        assert!(!mine().is_driven());
         assert_eq!(runtime::Handle::current().metrics().num_alive_tasks(), 0);
         // And the next one starts a driver again.
         assert!(wait(MS).await >= MS);
@@ -356,7 +370,7 @@ mod tests {
             });
             let id = runtime.handle().id();
             drop(runtime);
-            assert!(!List::find(id).lock().driver.running);
+            assert!(!find(id).1.is_driven());
             LISTS.lock().unwrap().len()
         };
         let most = (0..50).map(|_| lists()).max();
@@ -377,6 +391,163 @@ mod tests {
         assert!(waiting.is_woken());
         let second = build();
         assert!(second.block_on(waiting.into_inner()) >= 20 * MS);
+    }
+
+    /// Counts its wakes, and with its references who keeps it.
+    #[derive(Default)]
+    struct Counted(AtomicUsize);
+
+    impl Wake for Counted {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+
+    /// Registers a timer in a task of this runtime, for a waker of its own.
+    async fn register(after: Duration, waker: &Arc<Counted>) -> Timer {
+        let waker = Waker::from(Arc::clone(waker));
+        let register = async move {
+            Timer::register(Instant::now() + after, &mut Context::from_waker(&waker))
+        };
+        tokio::spawn(register).await.unwrap()
+    }
+
+    fn poll(timer: &mut Timer, waker: &Arc<Counted>) -> Poll<()> {
+        timer.poll(&mut Context::from_waker(&Waker::from(Arc::clone(waker))))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_keeps_one_place_however_often_it_calls_and_leaves_nothing() {
+        let calls = async {
+            for _ in 0..10_000 {
+                let mut waiting = pin!(wait(1_000_000 * MS));
+                poll_fn(|cx| {
+                    assert_pending!(waiting.as_mut().poll(cx));
+                    Poll::Ready(())
+                })
+                .await;
+            }
+            wait(50 * MS).await
+        };
+        let calls = tokio::spawn(calls);
+        task::yield_now().await;
+        assert_eq!(mine().len(), 1);
+        let took = calls.await.unwrap();
+        assert!(took >= 50 * MS && took <= 52 * MS, "{took:?}");
+        tokio::time::sleep(1_000_000 * MS).await;
+        assert!(mine().is_empty() && !mine().is_driven());
+        assert_eq!(runtime::Handle::current().metrics().num_alive_tasks(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_short_call_after_a_long_one_and_the_other_way_round_end_in_time() {
+        let calls = async {
+            for after in [10_000, 10, 20_000, 30, 20, 1].map(|millis| MS * millis) {
+                poll_fn(|cx| {
+                    drop(Timer::register(Instant::now() + 500_000 * MS, cx));
+                    Poll::Ready(())
+                })
+                .await;
+                let took = wait(after).await;
+                assert!(took >= after && took <= after + 2 * MS, "{took:?} for {after:?}");
+            }
+        };
+        tokio::spawn(calls).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn deadlines_that_look_at_no_clock_are_never_early_and_hardly_late() {
+        crate::recent::calibrate();
+        let calls = async {
+            let limit = 5 * MS;
+            for n in 0..50_000 {
+                let mut deadline = Deadline::after(limit);
+                let before = Instant::now();
+                let mut timer = poll_fn(|cx| Poll::Ready(Timer::start(&mut deadline, cx))).await;
+                let at = deadline.fixed().unwrap();
+                assert!(at >= before + limit && at <= Instant::now() + limit + MS / 5);
+                if n % 10_000 == 0 {
+                    poll_fn(|cx| timer.poll(cx)).await;
+                    assert!(Instant::now() >= at);
+                }
+            }
+        };
+        tokio::spawn(calls).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_than_the_last_waker_of_a_thread_is_kept_and_not_for_longer_than_its_call() {
+        let (first, second) = (Arc::default(), Arc::default());
+        drop(register(20 * MS, &first).await);
+        assert_eq!(Arc::strong_count(&first), 2);
+        drop(register(20 * MS, &second).await);
+        assert_eq!((Arc::strong_count(&first), Arc::strong_count(&second)), (1, 2));
+        tokio::time::sleep(30 * MS).await;
+        assert_eq!(Arc::strong_count(&second), 1);
+        assert_eq!(first.0.load(SeqCst) + second.0.load(SeqCst), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_timer_goes_with_its_call_to_another_task() {
+        let (first, second) = (Arc::default(), Arc::default());
+        let mut timer = register(20 * MS, &first).await;
+        assert_pending!(poll(&mut timer, &second));
+        assert_eq!(Arc::strong_count(&first), 1);
+        // Others of its thread do without its place meanwhile.
+        let third = Arc::default();
+        let mut other = register(10 * MS, &third).await;
+        tokio::time::sleep(12 * MS).await;
+        assert_eq!((second.0.load(SeqCst), third.0.load(SeqCst)), (0, 1));
+        assert_ready!(poll(&mut other, &third));
+        tokio::time::sleep(12 * MS).await;
+        assert_eq!(second.0.load(SeqCst), 1);
+        assert_ready!(poll(&mut timer, &second));
+    }
+
+    #[test]
+    fn calls_of_a_task_outlive_its_runtime_and_those_that_ended_are_forgotten_with_it() {
+        let build = || runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let (waits, ended) = (Arc::default(), Arc::default());
+        let (first, second) = (build(), build());
+        let start = Instant::now();
+        let mut timer = first.block_on(register(20 * MS, &waits));
+        thread::scope(|scope| {
+            scope.spawn(|| drop(first.block_on(register(1_000_000 * MS, &ended))));
+        });
+        assert_eq!(Arc::strong_count(&ended), 2);
+        drop(first);
+        assert_eq!((waits.0.load(SeqCst), Arc::strong_count(&ended)), (1, 1));
+        second.block_on(async {
+            while poll(&mut timer, &waits).is_pending() {
+                tokio::time::sleep(MS).await;
+            }
+        });
+        assert!(start.elapsed() >= 20 * MS);
+        assert_eq!(waits.0.load(SeqCst), 2);
+    }
+
+    #[test]
+    fn one_thread_serves_two_runtimes_and_each_wakes_its_own() {
+        let build = || runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let (first, second) = (build(), build());
+        let waker = Arc::default();
+        for runtime in [&first, &second, &first] {
+            drop(runtime.block_on(register(10_000 * MS, &waker)));
+            assert_eq!(Arc::strong_count(&waker), 2);
+            runtime.block_on(async {
+                assert!(tokio::spawn(wait(5 * MS)).await.unwrap() >= 5 * MS);
+            });
+        }
+    }
+
+    #[test]
+    fn a_runtime_without_time_says_so_each_time() {
+        let runtime = runtime::Builder::new_current_thread().build().unwrap();
+        for _ in 0..2 {
+            assert!(
+                runtime.block_on(async { tokio::spawn(wait(MS)).await.unwrap_err().is_panic() })
+            );
+        }
     }
 
     #[test]

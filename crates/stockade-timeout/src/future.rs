@@ -7,10 +7,10 @@ use std::{
 
 use pin_project_lite::pin_project;
 use stockade_core::{
-    LayerError, Timer,
+    LayerError, Rare, Timer,
     deadline::{self, Deadline, Nanos},
 };
-use tokio::{task::coop, time::Instant};
+use tokio::task::coop;
 
 use crate::layer::Settings;
 
@@ -41,7 +41,7 @@ pin_project! {
 /// The call's timer.
 struct Clock {
     /// Registered at the first pending poll.
-    timer: Option<Timer>,
+    timer: Rare<Timer>,
     /// The task had used up its cooperative budget when the time was up, so the call inside may have been
     /// pending for want of it. It is polled once more in the task's next turn, and then no more.
     last_turn: bool,
@@ -56,7 +56,7 @@ const GRACE: Duration = Duration::from_millis(2);
 impl<F> ResponseFuture<F> {
     #[inline(always)]
     pub(crate) fn new(future: F, deadline: Deadline, settings: Settings) -> Self {
-        let clock = Clock { timer: None, last_turn: false };
+        let clock = Clock { timer: Rare::none(), last_turn: false };
         Self { state: State::Running { future, deadline, settings, clock } }
     }
 }
@@ -109,25 +109,16 @@ impl<F> fmt::Debug for ResponseFuture<F> {
 
 // === impl Clock ===
 
-impl Drop for Clock {
-    #[inline(always)]
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
 impl Clock {
     #[inline(always)]
     fn is_running(&self) -> bool {
-        self.timer.is_some()
+        !self.timer.is_taken()
     }
 
     /// The call has ended, and needs no timer any more.
     #[inline(always)]
     fn stop(&mut self) {
-        if let Some(timer) = self.timer.take() {
-            drop_apart(timer);
-        }
+        self.timer = Rare::none();
     }
 
     /// Ready when the time is up.
@@ -139,8 +130,8 @@ impl Clock {
         starved: bool,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
-        let Some(timer) = &mut self.timer else {
-            self.timer = Some(Timer::register(end(deadline, &mut settings.limit), cx));
+        let Some(timer) = self.timer.get_mut() else {
+            self.timer = Rare::new(start(deadline, &mut settings.limit, cx));
             return Poll::Pending;
         };
         ready!(timer.poll(cx));
@@ -152,26 +143,23 @@ impl Clock {
     }
 }
 
-/// Apart, because most calls have none.
-#[inline(never)]
-fn drop_apart(timer: Timer) {
-    drop(timer);
+/// Starts the timer of a call, which is to end at its own deadline, or a moment after the one that is set outside, if
+/// that is earlier; then `limit` becomes what the call was left.
+#[inline]
+fn start(deadline: &mut Deadline, limit: &mut Nanos, cx: &mut Context<'_>) -> Timer {
+    if deadline::is_set() { start_inside(deadline, limit, cx) } else { Timer::start(deadline, cx) }
 }
 
-/// When the call is to end: at its own deadline, or a moment after the one that is set outside, if that is
-/// earlier; then `limit` becomes what the call was left.
-fn end(deadline: &mut Deadline, limit: &mut Nanos) -> Instant {
-    if !deadline::is_set() {
-        return deadline.fix();
-    }
+#[inline(never)]
+fn start_inside(deadline: &mut Deadline, limit: &mut Nanos, cx: &mut Context<'_>) -> Timer {
     // Asked within, so that one look at the clock fixes all that counts from now, here and outside.
     let earliest = deadline.enter(deadline::current);
     let own = deadline.fix();
     match earliest.map(|earliest| deadline::saturating_add(earliest, GRACE)) {
         Some(outer) if outer < own => {
             *limit = Nanos::new(limit.get().saturating_sub(own - outer));
-            outer
+            Timer::register(outer, cx)
         }
-        _ => own,
+        _ => Timer::register(own, cx),
     }
 }
