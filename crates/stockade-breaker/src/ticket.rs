@@ -1,12 +1,12 @@
 //! What an admitted call holds: its place, which it settles or gives back.
 
-use std::mem;
+use std::{mem, sync::OnceLock, time::Duration};
 
 use stockade_core::{Class, Classify, LayerError, Reason, deadline};
 use tokio::time::Instant;
 
 use crate::{
-    gate::{Gate, Verdict},
+    gate::{Gate, Pass, Verdict},
     state::Stamp,
 };
 
@@ -16,10 +16,21 @@ use crate::{
 pub(crate) struct Ticket<C> {
     /// None of a call that was not admitted, or is settled.
     gate: Option<&'static Gate>,
-    stamp: Stamp,
+    admitted: Admitted,
     deadline: Ambient,
     classify: C,
 }
+
+/// A [`Stamp`] in two words, because most calls write down nothing else.
+#[derive(Clone, Copy)]
+pub(crate) struct Admitted {
+    pass: Pass,
+    started: Moment,
+}
+
+/// An instant, or none, in one word: nanoseconds before or after [`Moment::zero`].
+#[derive(Clone, Copy)]
+struct Moment(i64);
 
 /// The deadline of a call, as far as it is known.
 #[derive(Clone, Copy)]
@@ -33,14 +44,14 @@ enum Ambient {
 
 impl<C> Ticket<C> {
     #[inline]
-    pub(crate) const fn new(gate: &'static Gate, stamp: Stamp, classify: C) -> Self {
-        Self { gate: Some(gate), stamp, deadline: Ambient::Unasked, classify }
+    pub(crate) const fn new(gate: &'static Gate, admitted: Admitted, classify: C) -> Self {
+        Self { gate: Some(gate), admitted, deadline: Ambient::Unasked, classify }
     }
 
     /// That of a call that was not admitted.
     pub(crate) const fn none(classify: C) -> Self {
-        let stamp = Stamp { epoch: 0, started: None };
-        Self { gate: None, stamp, deadline: Ambient::Unasked, classify }
+        let admitted = Admitted::at_once(Pass::of(0));
+        Self { gate: None, admitted, deadline: Ambient::Unasked, classify }
     }
 
     /// Settles the call by its result. A classifier that panics gives the place back.
@@ -91,9 +102,9 @@ impl<C> Ticket<C> {
     #[inline(always)]
     fn settle(&mut self, verdict: Verdict) {
         if let Some(gate) = self.gate.take()
-            && !(verdict == Verdict::Success && gate.ignores_successes_of(self.stamp.epoch))
+            && !(verdict == Verdict::Success && gate.ignores_successes_of(self.admitted.pass))
         {
-            gate.settle(self.stamp, verdict);
+            settle(gate, self.admitted, verdict);
         }
     }
 
@@ -103,6 +114,62 @@ impl<C> Ticket<C> {
             Ambient::Is(Some(deadline)) if deadline <= Instant::now() => Verdict::Failure,
             Ambient::Is(_) | Ambient::Unasked => Verdict::Ignored,
         });
+    }
+}
+
+/// Apart, because most calls need not be settled.
+#[inline(never)]
+fn settle(gate: &Gate, admitted: Admitted, verdict: Verdict) {
+    gate.settle(admitted.stamp(), verdict);
+}
+
+// === impl Admitted ===
+
+impl Admitted {
+    /// By a look at the word alone.
+    pub(crate) const fn at_once(pass: Pass) -> Self {
+        Self { pass, started: Moment::NONE }
+    }
+
+    fn stamp(self) -> Stamp {
+        Stamp { epoch: self.pass.epoch(), started: self.started.get() }
+    }
+}
+
+impl From<Stamp> for Admitted {
+    fn from(Stamp { epoch, started }: Stamp) -> Self {
+        let started = started.map_or(Moment::NONE, Moment::of);
+        Self { pass: Pass::of(epoch), started }
+    }
+}
+
+// === impl Moment ===
+
+impl Moment {
+    const NONE: Self = Self(i64::MIN);
+
+    /// Whatever it is, it is less than 292 years away from any other.
+    fn zero() -> Instant {
+        static ZERO: OnceLock<Instant> = OnceLock::new();
+        *ZERO.get_or_init(Instant::now)
+    }
+
+    fn of(instant: Instant) -> Self {
+        let nanos = |time: Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
+        let zero = Self::zero();
+        Self(match instant.checked_duration_since(zero) {
+            Some(after) => nanos(after),
+            None => -nanos(zero.duration_since(instant)),
+        })
+    }
+
+    fn get(self) -> Option<Instant> {
+        let time = Duration::from_nanos(self.0.unsigned_abs());
+        match self.0 {
+            i64::MIN => None,
+            0.. => Self::zero().checked_add(time),
+            _ => Self::zero().checked_sub(time),
+        }
     }
 }
 
@@ -142,7 +209,7 @@ impl<C> Drop for Panicked<'_, C> {
 /// is borrowed at that time would keep the future from being made where it stays.
 pub(crate) struct CallPanicked {
     pub(crate) gate: &'static Gate,
-    pub(crate) stamp: Stamp,
+    pub(crate) admitted: Admitted,
     pub(crate) verdict: Verdict,
 }
 
@@ -155,8 +222,37 @@ impl CallPanicked {
 }
 
 impl Drop for CallPanicked {
-    #[cold]
+    // It hands over values, so that it need not lie in memory itself.
+    #[inline(always)]
     fn drop(&mut self) {
-        self.gate.settle(self.stamp, self.verdict);
+        settle(self.gate, self.admitted, self.verdict);
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(shuttle))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_the_instant_that_it_was_made_of() {
+        assert_eq!(Moment::NONE.get(), None);
+        let zero = Moment::zero();
+        for nanos in [0, 1, 999_999_999, 1_000_000_000, 86_400 * 365 * 1_000_000_000] {
+            let away = Duration::from_nanos(nanos);
+            assert_eq!(Moment::of(zero + away).get(), Some(zero + away));
+            // There may be no instant so early.
+            if let Some(before) = zero.checked_sub(away) {
+                assert_eq!(Moment::of(before).get(), Some(before));
+            }
+        }
+    }
+
+    #[test]
+    fn an_admitted_call_keeps_its_stamp() {
+        for started in [None, Some(Instant::now())] {
+            let stamp = Stamp { epoch: 77, started };
+            assert_eq!(Admitted::from(stamp).stamp(), stamp);
+        }
     }
 }
