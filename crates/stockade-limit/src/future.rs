@@ -1,16 +1,18 @@
 use std::{
     fmt, mem,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use pin_project_lite::pin_project;
-use stockade_core::{LayerError, Rare, Rejected};
+use stockade_core::{LayerError, Rare, Reason};
 use tower_service::Service;
 
 use crate::{
     meter::{Fixed, Measure, Meter},
     permit::{Permit, Place, Ticket},
+    state::State as Shared,
 };
 
 pin_project! {
@@ -45,7 +47,9 @@ pin_project! {
 pub(crate) enum Slow<S, Req, A: Meter> {
     /// Leaves to Running when its turn has come; to Done when it has not, or with an error of readiness.
     Queued(Rare<Box<Waiting<S, Req, A>>>),
-    Refused(Rejected),
+    /// The refusals: of each what says the rest, which is one word, and in a register on its way.
+    Full(Rare<Arc<Shared<A>>>),
+    Expired(Rare<Arc<Shared<A>>>),
     Done,
 }
 
@@ -69,11 +73,6 @@ impl<S: Service<Req>, Req, A: Meter> ResponseFuture<S, Req, A> {
 
     #[inline(always)]
     pub(crate) fn slow(slow: Slow<S, Req, A>) -> Self {
-        let slow = match slow {
-            Slow::Queued(waiting) => Slow::Queued(waiting),
-            Slow::Refused(rejected) => Slow::Refused(rejected.in_words()),
-            Slow::Done => Slow::Done,
-        };
         Self { state: State::Slow { slow } }
     }
 }
@@ -125,7 +124,7 @@ impl<S: Service<Req>, Req, A: Meter> fmt::Debug for ResponseFuture<S, Req, A> {
             State::Running { permit, .. } if permit.is_left() => "done",
             State::Running { .. } => "running",
             State::Slow { slow: Slow::Queued(_) } => "queued",
-            State::Slow { slow: Slow::Refused(_) } => "refused",
+            State::Slow { slow: Slow::Full(_) | Slow::Expired(_) } => "refused",
             State::Slow { slow: Slow::Done } => "done",
         };
         f.debug_tuple("ResponseFuture").field(&state).finish()
@@ -153,7 +152,8 @@ where
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Ready<S, Req, A>, S::Error>> {
         let ready = match self {
             Self::Queued(waiting) => ready!(waiting.poll(cx)),
-            Self::Refused(rejected) => Err(rejected.into_error()),
+            Self::Full(state) => Err(state.rejected(Reason::QueueFull).into_error()),
+            Self::Expired(state) => Err(state.rejected(Reason::Expired).into_error()),
             Self::Done => panic!("`ResponseFuture` polled after it was ready"),
         };
         let slow = mem::replace(self, Self::Done);

@@ -115,15 +115,16 @@ impl<A: Meter> Drop for Permit<A> {
 // === impl Place ===
 
 impl<A: Meter> Place<A> {
-    /// Enters, or joins the queue, if there is room for one more than `capacity` allows.
-    pub(crate) fn join(state: Arc<State<A>>, capacity: u32) -> Result<Self, Rejected> {
+    /// Enters, or joins the queue, if there is room for one more than `capacity` allows; otherwise gives the state
+    /// back.
+    pub(crate) fn join(state: Arc<State<A>>, capacity: u32) -> Result<Self, Arc<State<A>>> {
         let stamp = state.meter.stamp();
         match state.gate.enter_or_queue(capacity) {
             Turn::Entered => Ok(Self::Entered(Permit::new(&state, stamp))),
             Turn::Waits(key) => {
                 Ok(Self::Queued(Ticket { state, key: Some(key), until: None, timer: None }))
             }
-            Turn::Full => Err(state.rejected(Reason::QueueFull)),
+            Turn::Full => Err(state),
         }
     }
 

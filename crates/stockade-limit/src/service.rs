@@ -4,7 +4,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use stockade_core::{LayerError, Reason, Rejected, deadline};
+use stockade_core::{LayerError, Rare, deadline};
 use tower_service::Service;
 
 use crate::{
@@ -48,13 +48,13 @@ impl<S, A: Meter> Limit<S, A> {
     fn join(&self) -> Result<Permit<A>, Outside<A>> {
         let state = Arc::clone(&self.state);
         if deadline::has_passed() {
-            return Err(Outside::Refused(state.rejected(Reason::Expired)));
+            return Err(Outside::Expired(state));
         }
         let capacity = state.queue;
         match Place::join(state, capacity) {
             Ok(Place::Entered(permit)) => Ok(permit),
             Ok(Place::Queued(ticket)) => Err(Outside::Queued(ticket)),
-            Err(rejected) => Err(Outside::Refused(rejected)),
+            Err(full) => Err(Outside::Full(full)),
         }
     }
 
@@ -73,7 +73,8 @@ impl<S, A: Meter> Limit<S, A> {
                 drop(mem::replace(&mut self.inner, fresh));
                 Slow::waiting(self.inner.clone(), request, ticket)
             }
-            Outside::Refused(rejected) => Slow::Refused(rejected),
+            Outside::Full(state) => Slow::Full(Rare::new(state)),
+            Outside::Expired(state) => Slow::Expired(Rare::new(state)),
         }
     }
 }
@@ -81,7 +82,8 @@ impl<S, A: Meter> Limit<S, A> {
 /// What becomes of a call that does not get in.
 enum Outside<A: Meter> {
     Queued(Ticket<A>),
-    Refused(Rejected),
+    Full(Arc<State<A>>),
+    Expired(Arc<State<A>>),
 }
 
 impl<S: Clone, A> Clone for Limit<S, A> {
