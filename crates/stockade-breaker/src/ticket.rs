@@ -1,8 +1,8 @@
 //! What an admitted call holds: its place, which it settles or gives back.
 
-use std::{mem, sync::OnceLock, time::Duration};
+use std::mem;
 
-use stockade_core::{Class, Classify, LayerError, Reason, deadline};
+use stockade_core::{Class, Classify, LayerError, Moment, Reason, deadline};
 use tokio::time::Instant;
 
 use crate::{
@@ -27,10 +27,6 @@ pub(crate) struct Admitted {
     pass: Pass,
     started: Moment,
 }
-
-/// An instant, or none, in one word: nanoseconds before or after [`Moment::zero`].
-#[derive(Clone, Copy)]
-struct Moment(i64);
 
 /// The deadline of a call, as far as it is known.
 #[derive(Clone, Copy)]
@@ -138,38 +134,7 @@ impl Admitted {
 
 impl From<Stamp> for Admitted {
     fn from(Stamp { epoch, started }: Stamp) -> Self {
-        let started = started.map_or(Moment::NONE, Moment::of);
-        Self { pass: Pass::of(epoch), started }
-    }
-}
-
-// === impl Moment ===
-
-impl Moment {
-    const NONE: Self = Self(i64::MIN);
-
-    /// Whatever it is, it is less than 292 years away from any other.
-    fn zero() -> Instant {
-        static ZERO: OnceLock<Instant> = OnceLock::new();
-        *ZERO.get_or_init(Instant::now)
-    }
-
-    fn of(instant: Instant) -> Self {
-        let nanos = |time: Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
-        let zero = Self::zero();
-        Self(match instant.checked_duration_since(zero) {
-            Some(after) => nanos(after),
-            None => -nanos(zero.duration_since(instant)),
-        })
-    }
-
-    fn get(self) -> Option<Instant> {
-        let time = Duration::from_nanos(self.0.unsigned_abs());
-        match self.0 {
-            i64::MIN => None,
-            0.. => Self::zero().checked_add(time),
-            _ => Self::zero().checked_sub(time),
-        }
+        Self { pass: Pass::of(epoch), started: started.into() }
     }
 }
 
@@ -233,20 +198,6 @@ impl Drop for CallPanicked {
 #[cfg(not(shuttle))]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_moment_is_the_instant_that_it_was_made_of() {
-        assert_eq!(Moment::NONE.get(), None);
-        let zero = Moment::zero();
-        for nanos in [0, 1, 999_999_999, 1_000_000_000, 86_400 * 365 * 1_000_000_000] {
-            let away = Duration::from_nanos(nanos);
-            assert_eq!(Moment::of(zero + away).get(), Some(zero + away));
-            // There may be no instant so early.
-            if let Some(before) = zero.checked_sub(away) {
-                assert_eq!(Moment::of(before).get(), Some(before));
-            }
-        }
-    }
 
     #[test]
     fn an_admitted_call_keeps_its_stamp() {

@@ -11,12 +11,13 @@
 
 use std::{
     fmt,
+    mem::{self, ManuallyDrop},
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use pin_project_lite::pin_project;
-use stockade_core::{Class, Classify, LayerError, Rare, attempts, deadline};
+use stockade_core::{Class, Classify, LayerError, Moment, Rare, attempts, deadline};
 use tokio::{
     task::coop,
     time::{Instant, Sleep, sleep_until},
@@ -63,22 +64,25 @@ enum Slow<S> {
     Done,
 }
 
-/// What a call keeps over its attempts.
-struct Call<Req, S, E, C, I, K> {
+/// What a call keeps over its attempts. It is dropped out of line unless the call has ended, as with [`Rare`], all of it
+/// by one question.
+struct Call<Req, S, E, C, I, K>(ManuallyDrop<Kept<Req, S, E, C, I, K>>);
+
+struct Kept<Req, S, E, C, I, K> {
     /// Taken when the call ends.
-    lease: Rare<Lease<Application<S, C, I, K>>>,
+    lease: Option<Lease<Application<S, C, I, K>>>,
     /// For the next attempt, if the request can be repeated.
-    request: Rare<Req>,
-    /// How many there were, with the one that is under way.
-    attempts: u32,
+    request: Option<Req>,
     /// When it is too late to begin another one.
-    until: Option<Instant>,
+    until: Moment,
     /// None until an attempt has failed: most calls carry no room for it about.
-    failed: Option<Rare<Box<Failed<E>>>>,
+    failed: Option<Box<Failed<E>>>,
 }
 
 /// What a call keeps once an attempt has failed.
 struct Failed<E> {
+    /// How many attempts there were, with the one that is under way.
+    attempts: u32,
     waits: Option<Waits>,
     /// The error to give up with, so far.
     error: Option<(Weight, E)>,
@@ -119,13 +123,11 @@ where
     pub(crate) fn new(
         attempt: S::Future,
         request: Option<Req>,
-        until: Option<Instant>,
+        until: Moment,
         lease: Lease<Application<S, C, I, K>>,
     ) -> Self {
-        let lease = Rare::new(lease);
-        let request = request.map_or_else(Rare::none, Rare::new);
-        let call = Call { lease, request, attempts: 1, until, failed: None };
-        Self { state: State::Calling { attempt }, call }
+        let kept = Kept { lease: Some(lease), request, until, failed: None };
+        Self { state: State::Calling { attempt }, call: Call(ManuallyDrop::new(kept)) }
     }
 }
 
@@ -148,12 +150,12 @@ where
             return self.poll_further(cx, None);
         };
         let call = this.call;
-        assert!(!call.lease.is_taken(), "{AFTER}");
+        assert!(!call.is_over(), "{AFTER}");
         // Told apart here and in each layer, so that a success moves nothing but itself, and not all that an
         // error has room for.
         let ended = match attempt.poll(cx) {
             Poll::Ready(Ok(response)) => match call.classify(Ok(&response)) {
-                Class::Success if call.attempts == 1 => {
+                Class::Success if call.0.failed.is_none() => {
                     // The finished attempt itself goes with this future, because to take it apart now costs
                     // more than all the rest.
                     call.end();
@@ -200,7 +202,7 @@ where
     ) -> Poll<()> {
         let mut this = self.project();
         let call = this.call;
-        assert!(!call.lease.is_taken(), "{AFTER}");
+        assert!(!call.is_over(), "{AFTER}");
         loop {
             if let Some((class, result, sent)) = ended.take() {
                 // What the attempt held is free before anything else is done.
@@ -208,7 +210,7 @@ where
                 match call.judge(class, result, sent) {
                     Next::Answer(result) => {
                         *answer = Some(result);
-                        call.end();
+                        drop_apart(call);
                         return Poll::Ready(());
                     }
                     Next::Wait(until) => {
@@ -255,7 +257,7 @@ where
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match self.state {
-            _ if self.call.lease.is_taken() => "done",
+            _ if self.call.is_over() => "done",
             State::Calling { .. } => "calling",
             State::Slow { slow: Slow::Sleeping(_) } => "sleeping",
             State::Slow { slow: Slow::Readying(_) } => "readying",
@@ -263,7 +265,7 @@ where
         };
         f.debug_struct("ResponseFuture")
             .field("state", &state)
-            .field("attempts", &self.call.attempts)
+            .field("attempts", &self.call.attempts())
             .finish_non_exhaustive()
     }
 }
@@ -280,7 +282,7 @@ impl<S> Slow<S> {
 
 impl<E> Default for Failed<E> {
     fn default() -> Self {
-        Self { waits: None, error: None }
+        Self { attempts: 1, waits: None, error: None }
     }
 }
 
@@ -297,12 +299,12 @@ where
     where
         C: Classify<T, E>,
     {
-        self.lease.policy.classify.classify(result)
+        self.lease().policy.classify.classify(result)
     }
 
     fn judge<T>(&mut self, class: Class, result: Result<T, E>, sent: bool) -> Next<Result<T, E>> {
         if class == Class::Success {
-            self.lease.state().recovered();
+            self.lease().state().recovered();
             return Next::Answer(result);
         }
         match (self.plan(class, sent), result) {
@@ -313,18 +315,18 @@ where
             }
             (Ok(next), Err(error)) => {
                 let error = self.weightier(error, sent);
-                self.failed.get_or_insert_with(|| Rare::new(Box::default())).error = Some(error);
+                self.0.failed.get_or_insert_default().error = Some(error);
                 next
             }
             (Err(reason), result) => {
-                self.lease.state().gave_up(reason);
+                self.lease().state().gave_up(reason);
                 #[cfg(feature = "tracing")]
                 tracing::debug!(
                     target: "stockade",
                     layer = "retry",
-                    name = self.lease.policy.name,
+                    name = self.lease().policy.name,
                     reason = reason.as_str(),
-                    attempts = self.attempts,
+                    attempts = self.attempts(),
                     class = ?class,
                     "gave up"
                 );
@@ -335,29 +337,31 @@ where
 
     /// Whether there is another attempt, and when. What costs others something comes last: the token.
     fn plan<T>(&mut self, class: Class, sent: bool) -> Result<Next<T>, GaveUp> {
-        let policy = &self.lease.policy;
+        let attempts = self.attempts();
+        let Kept { lease, request, until, failed } = &mut *self.0;
+        let lease = lease.as_ref().expect(AFTER);
+        let policy = &lease.policy;
         if class == Class::Permanent {
             return Err(GaveUp::Permanent);
         }
-        if self.attempts >= policy.max_attempts {
+        if attempts >= policy.max_attempts {
             return Err(GaveUp::Exhausted);
         }
         let harmless = !sent || matches!(class, Class::Unsent { .. });
-        match self.request.get() {
+        match request {
             Some(request) if harmless || policy.idempotent.may_repeat(request) => {}
             _ => return Err(GaveUp::NotRepeatable),
         }
-        let failed = self.failed.get_or_insert_with(|| Rare::new(Box::default()));
-        let waits =
-            failed.waits.get_or_insert_with(|| Waits::new(self.lease.state().rng(policy.seed)));
-        let wait = policy.backoff.wait(self.attempts, waits);
+        let waits = &mut failed.get_or_insert_default().waits;
+        let waits = waits.get_or_insert_with(|| Waits::new(lease.state().rng(policy.seed)));
+        let wait = policy.backoff.wait(attempts, waits);
         let wait = wait.max(class.after().unwrap_or_default());
         let now = Instant::now();
         let then = deadline::saturating_add(now, wait);
-        if self.until.is_some_and(|until| until < then) || deadline::is_before(then) {
+        if until.get().is_some_and(|until| until < then) || deadline::is_before(then) {
             return Err(GaveUp::TooLate);
         }
-        if !self.lease.retry(&policy.budget, now) {
+        if !lease.retry(&policy.budget, now) {
             return Err(GaveUp::OverBudget);
         }
         #[cfg(feature = "tracing")]
@@ -365,7 +369,7 @@ where
             target: "stockade",
             layer = "retry",
             name = policy.name,
-            attempt = self.attempts + 1,
+            attempt = attempts + 1,
             wait = ?wait,
             class = ?class,
             "retrying"
@@ -380,7 +384,7 @@ where
             _ if !sent => Weight::Unready,
             _ => Weight::Failed,
         };
-        match self.failed.as_mut().and_then(|failed| failed.error.take()) {
+        match self.0.failed.as_mut().and_then(|failed| failed.error.take()) {
             Some(before) if before.0 > weight => before,
             _ => (weight, error),
         }
@@ -388,27 +392,59 @@ where
 
     /// The request for an attempt that begins, which leaves a copy for the one after it.
     fn next_request(&mut self) -> Req {
-        let request = self.request.take().expect("another attempt is planned only with a request");
-        let copy = self.lease.policy.copy(self.attempts, &request);
-        self.request = copy.map_or_else(Rare::none, Rare::new);
+        let request =
+            self.0.request.take().expect("another attempt is planned only with a request");
+        self.0.request = self.lease().policy.copy(self.attempts(), &request);
         request
     }
 }
 
 impl<Req, S, E, C, I, K> Call<Req, S, E, C, I, K> {
-    /// Lets go of what it keeps, piece by piece: the whole would be moved through memory for that.
+    fn lease(&self) -> &Lease<Application<S, C, I, K>> {
+        self.0.lease.as_ref().expect(AFTER)
+    }
+
+    fn is_over(&self) -> bool {
+        self.0.lease.is_none()
+    }
+
+    /// How many attempts there were, with the one that is under way.
+    fn attempts(&self) -> u32 {
+        self.0.failed.as_ref().map_or(1, |failed| failed.attempts)
+    }
+
+    /// Lets go of what a call keeps at its first attempt. It is over when the lease is gone, so that goes last.
     #[inline(always)]
     fn end(&mut self) {
-        drop(self.request.take());
-        drop(self.lease.take());
+        if mem::needs_drop::<Req>() {
+            drop(self.0.request.take());
+        }
+        drop(self.0.lease.take());
     }
+}
+
+impl<Req, S, E, C, I, K> Drop for Call<Req, S, E, C, I, K> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if !self.is_over() {
+            drop_apart(self);
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn drop_apart<Req, S, E, C, I, K>(call: &mut Call<Req, S, E, C, I, K>) {
+    let Kept { lease, request, failed, .. } = &mut *call.0;
+    // Together, so that one that panics takes none of the others with it.
+    drop((failed.take(), request.take(), lease.take()));
 }
 
 impl<Req, S: Clone, E, C, I, K> Call<Req, S, E, C, I, K> {
     /// Begins another attempt, with an instance that is still to become ready.
     fn begin(&mut self) -> Slow<S> {
-        self.attempts += 1;
+        self.0.failed.get_or_insert_default().attempts += 1;
         attempts::record();
-        Slow::Readying(Rare::new(Box::new(self.lease.instance())))
+        Slow::Readying(Rare::new(Box::new(self.lease().instance())))
     }
 }
