@@ -47,7 +47,7 @@ impl<A: Meter> Permit<A> {
 
     /// Takes over a place that has been entered.
     #[inline]
-    fn new(state: &State<A>, stamp: A::Stamp) -> Self {
+    pub(crate) fn new(state: &State<A>, stamp: A::Stamp) -> Self {
         Self { gate: Some(state.gate), meter: A::hold(&state.meter), stamp }
     }
 
@@ -121,9 +121,7 @@ impl<A: Meter> Place<A> {
         let stamp = state.meter.stamp();
         match state.gate.enter_or_queue(capacity) {
             Turn::Entered => Ok(Self::Entered(Permit::new(&state, stamp))),
-            Turn::Waits(key) => {
-                Ok(Self::Queued(Ticket { state, key: Some(key), until: None, timer: None }))
-            }
+            Turn::Waits(key) => Ok(Self::Queued(Ticket::new(state, key))),
             Turn::Full => Err(state),
         }
     }
@@ -151,6 +149,10 @@ impl<A: Meter> Place<A> {
 // === impl Ticket ===
 
 impl<A: Meter> Ticket<A> {
+    pub(crate) fn new(state: Arc<State<A>>, key: Key) -> Self {
+        Self { state, key: Some(key), until: None, timer: None }
+    }
+
     /// The wait counts from now, if it may not take for ever.
     pub(crate) fn start(&mut self) {
         self.until = self.state.max_wait.map(|wait| {
