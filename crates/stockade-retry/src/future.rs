@@ -17,7 +17,7 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use stockade_core::{Class, Classify, LayerError, Moment, Rare, attempts, deadline};
+use stockade_core::{Class, Classify, LayerError, Moment, attempts, deadline};
 use tokio::{
     task::coop,
     time::{Instant, Sleep, sleep_until},
@@ -41,30 +41,20 @@ pin_project! {
     where
         S: Service<Req>,
     {
+        // Under way; or it was the first and only one, and has ended.
         #[pin]
-        state: State<S, S::Future>,
+        attempt: Option<S::Future>,
         call: Call<Req, S, S::Error, C, I, K>,
     }
 }
 
-pin_project! {
-    #[project = StateProj]
-    enum State<S, F> {
-        // Also when the call has ended at its first attempt.
-        Calling { #[pin] attempt: F },
-        // All that is rare, so that the common case has one branch to take.
-        Slow { slow: Slow<S> },
-    }
+/// What is between two attempts.
+enum Between<S> {
+    Sleeping(Pin<Box<Sleep>>),
+    Readying(Box<S>),
 }
 
-/// What is between two attempts. Boxed, so that a call which is never repeated carries no room for it about.
-enum Slow<S> {
-    Sleeping(Rare<Pin<Box<Sleep>>>),
-    Readying(Rare<Box<S>>),
-    Done,
-}
-
-/// What a call keeps over its attempts. It is dropped out of line unless the call has ended, as with [`Rare`], all of it
+/// What a call keeps over its attempts. It is dropped out of line unless the call has ended, as with [`Rare`](stockade_core::Rare), all of it
 /// by one question.
 struct Call<Req, S, E, C, I, K>(ManuallyDrop<Kept<Req, S, E, C, I, K>>);
 
@@ -76,16 +66,18 @@ struct Kept<Req, S, E, C, I, K> {
     /// When it is too late to begin another one.
     until: Moment,
     /// None until an attempt has failed: most calls carry no room for it about.
-    failed: Option<Box<Failed<E>>>,
+    failed: Option<Box<Failed<S, E>>>,
 }
 
 /// What a call keeps once an attempt has failed.
-struct Failed<E> {
+struct Failed<S, E> {
     /// How many attempts there were, with the one that is under way.
     attempts: u32,
     waits: Option<Waits>,
     /// The error to give up with, so far.
     error: Option<(Weight, E)>,
+    /// While no attempt is under way.
+    between: Option<Between<S>>,
 }
 
 /// Whose error it is. On giving up the last one of the greatest weight is the answer.
@@ -100,6 +92,7 @@ enum Weight {
 }
 
 const AFTER: &str = "a call is polled until it is ready, not after";
+const FAILED: &str = "without an attempt, one has failed, and there will be another";
 
 /// An attempt that has ended: its class, its result, and whether the request was sent.
 type Ended<T, E> = (Class, Result<T, E>, bool);
@@ -127,7 +120,7 @@ where
         lease: Lease<Application<S, C, I, K>>,
     ) -> Self {
         let kept = Kept { lease: Some(lease), request, until, failed: None };
-        Self { state: State::Calling { attempt }, call: Call(ManuallyDrop::new(kept)) }
+        Self { attempt: Some(attempt), call: Call(ManuallyDrop::new(kept)) }
     }
 }
 
@@ -146,7 +139,7 @@ where
     #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.as_mut().project();
-        let StateProj::Calling { attempt } = this.state.project() else {
+        let Some(attempt) = this.attempt.as_pin_mut() else {
             return self.poll_further(cx, None);
         };
         let call = this.call;
@@ -206,46 +199,46 @@ where
         loop {
             if let Some((class, result, sent)) = ended.take() {
                 // What the attempt held is free before anything else is done.
-                this.state.set(State::Slow { slow: Slow::Done });
+                this.attempt.set(None);
+                if let Some(failed) = &mut call.0.failed {
+                    failed.between = None;
+                }
                 match call.judge(class, result, sent) {
                     Next::Answer(result) => {
                         *answer = Some(result);
                         drop_apart(call);
                         return Poll::Ready(());
                     }
-                    Next::Wait(until) => {
-                        this.state.set(State::Slow { slow: Slow::sleeping(until) });
-                    }
-                    Next::Begin => this.state.set(State::Slow { slow: call.begin() }),
+                    Next::Wait(until) => call.sleep(until),
+                    Next::Begin => call.begin(),
                 }
             }
-            let slow = match this.state.as_mut().project() {
-                StateProj::Calling { attempt } => {
-                    let result = ready!(attempt.poll(cx));
-                    ended = Some((call.classify(result.as_ref()), result, true));
-                    continue;
-                }
-                StateProj::Slow { slow } => slow,
-            };
-            match slow {
-                Slow::Sleeping(sleep) => {
+            if let Some(attempt) = this.attempt.as_mut().as_pin_mut() {
+                let result = ready!(attempt.poll(cx));
+                ended = Some((call.classify(result.as_ref()), result, true));
+                continue;
+            }
+            let between = &mut call.0.failed.as_mut().expect(FAILED).between;
+            match between.as_mut().expect(FAILED) {
+                Between::Sleeping(sleep) => {
                     ready!(sleep.as_mut().poll(cx));
-                    *slow = call.begin();
+                    call.begin();
                 }
-                Slow::Readying(service) => {
+                Between::Readying(service) => {
                     // A service that is always ready and always fails must not keep the thread.
                     let progress = ready!(coop::poll_proceed(cx));
                     let readiness = ready!(service.poll_ready(cx));
                     progress.made_progress();
                     match readiness {
                         Ok(()) => {
-                            let attempt = service.call(call.next_request());
-                            this.state.set(State::Calling { attempt });
+                            let Some(Between::Readying(mut service)) = between.take() else {
+                                unreachable!("it was ready")
+                            };
+                            this.attempt.set(Some(service.call(call.next_request())));
                         }
                         Err(error) => ended = Some((call.classify(Err(&error)), Err(error), false)),
                     }
                 }
-                Slow::Done => unreachable!("a call that is under way has a state"),
             }
         }
     }
@@ -256,12 +249,12 @@ where
     S: Service<Req>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = match self.state {
+        let between = self.call.0.failed.as_ref().and_then(|failed| failed.between.as_ref());
+        let state = match between {
             _ if self.call.is_over() => "done",
-            State::Calling { .. } => "calling",
-            State::Slow { slow: Slow::Sleeping(_) } => "sleeping",
-            State::Slow { slow: Slow::Readying(_) } => "readying",
-            State::Slow { slow: Slow::Done } => "done",
+            None => "calling",
+            Some(Between::Sleeping(_)) => "sleeping",
+            Some(Between::Readying(_)) => "readying",
         };
         f.debug_struct("ResponseFuture")
             .field("state", &state)
@@ -270,19 +263,11 @@ where
     }
 }
 
-// === impl Slow ===
-
-impl<S> Slow<S> {
-    fn sleeping(until: Instant) -> Self {
-        Self::Sleeping(Rare::new(Box::pin(sleep_until(until))))
-    }
-}
-
 // === impl Failed ===
 
-impl<E> Default for Failed<E> {
+impl<S, E> Default for Failed<S, E> {
     fn default() -> Self {
-        Self { attempts: 1, waits: None, error: None }
+        Self { attempts: 1, waits: None, error: None, between: None }
     }
 }
 
@@ -442,9 +427,16 @@ fn drop_apart<Req, S, E, C, I, K>(call: &mut Call<Req, S, E, C, I, K>) {
 
 impl<Req, S: Clone, E, C, I, K> Call<Req, S, E, C, I, K> {
     /// Begins another attempt, with an instance that is still to become ready.
-    fn begin(&mut self) -> Slow<S> {
-        self.0.failed.get_or_insert_default().attempts += 1;
+    fn begin(&mut self) {
+        let instance = Box::new(self.lease().instance());
+        let failed = self.0.failed.get_or_insert_default();
+        failed.attempts += 1;
+        failed.between = Some(Between::Readying(instance));
         attempts::record();
-        Slow::Readying(Rare::new(Box::new(self.lease().instance())))
+    }
+
+    fn sleep(&mut self, until: Instant) {
+        let sleeping = Between::Sleeping(Box::pin(sleep_until(until)));
+        self.0.failed.get_or_insert_default().between = Some(sleeping);
     }
 }

@@ -24,7 +24,7 @@ pub(crate) struct Shared<T> {
     lease: Lease<T>,
     /// Above zero: how many calls there are yet until those that were made are told, the one that tells them included.
     /// Else it is a guest's, and counts its calls downwards. So a call has one question.
-    left: i8,
+    left: i32,
 }
 
 /// Keeps what is shared alive for one call.
@@ -43,10 +43,10 @@ struct Tally {
 }
 
 /// The call at which a handle stops being a guest.
-const SETTLED: i8 = 4;
+const SETTLED: i32 = 4;
 
 /// How many calls are told at once.
-const BATCH: i8 = 32;
+const BATCH: i32 = 32;
 
 // === impl Shared ===
 
@@ -58,10 +58,11 @@ impl<T> Shared<T> {
     /// A lease for one call, which is counted.
     #[inline]
     pub(crate) fn lease(&mut self) -> Lease<T> {
-        self.left -= 1;
-        if self.left > 0 {
+        let left = self.left - 1;
+        self.left = left;
+        if left > 0 {
             self.lease.0.tally.count_own();
-        } else if self.left < 0 && self.left > -SETTLED {
+        } else if left < 0 && left > -SETTLED {
             self.lease.0.tally.count_guest();
         } else {
             self.turn();
@@ -80,7 +81,7 @@ impl<T> Shared<T> {
         }
         let tally = &self.lease.0.tally;
         tally.count_own();
-        self.left = BATCH - i8::from(!tells);
+        self.left = BATCH - i32::from(!tells);
         if tells {
             tally.settle();
         }
