@@ -132,7 +132,7 @@ where
         let permit = self.permit.take().or_else(|| Permit::try_new(&self.state));
         match permit {
             Some(permit) => ResponseFuture::running(permit, || self.inner.call(request)),
-            None => ResponseFuture::slow(Slow::Full(Rare::new(Arc::clone(&self.state)))),
+            None => ResponseFuture::slow(Rare::new(Slow::Full(Arc::clone(&self.state)))),
         }
     }
 }

@@ -1,5 +1,5 @@
 use std::{
-    fmt, mem,
+    fmt,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -39,18 +39,18 @@ pin_project! {
         // Enters from the start, or from Slow. The permit is left once the call has ended.
         Running { #[pin] future: F, permit: Permit<A> },
         // Enters from the start; leaves to Running.
-        Slow { slow: Slow<S, Req, A> },
+        // Taken when it has ended.
+        Slow { slow: Rare<Slow<S, Req, A>> },
     }
 }
 
 /// What most calls never are. They only ask whether they are, and carry no room for it about.
 pub(crate) enum Slow<S, Req, A: Meter> {
-    /// Leaves to Running when its turn has come; to Done when it has not, or with an error of readiness.
-    Queued(Rare<Box<Waiting<S, Req, A>>>),
+    /// Leaves to Running when its turn has come; ends when it has not, or with an error of readiness.
+    Queued(Box<Waiting<S, Req, A>>),
     /// The refusals: of each what says the rest, which is one word, and in a register on its way.
-    Full(Rare<Arc<Shared<A>>>),
-    Expired(Rare<Arc<Shared<A>>>),
-    Done,
+    Full(Arc<Shared<A>>),
+    Expired(Arc<Shared<A>>),
 }
 
 /// A call that is in, and its service is ready.
@@ -72,7 +72,7 @@ impl<S: Service<Req>, Req, A: Meter> ResponseFuture<S, Req, A> {
     }
 
     #[inline(always)]
-    pub(crate) fn slow(slow: Slow<S, Req, A>) -> Self {
+    pub(crate) fn slow(slow: Rare<Slow<S, Req, A>>) -> Self {
         Self { state: State::Slow { slow } }
     }
 }
@@ -105,7 +105,7 @@ where
                         Poll::Pending => Poll::Pending,
                     };
                 }
-                StateProj::Slow { slow } => match ready!(slow.poll(cx)) {
+                StateProj::Slow { slow } => match ready!(Slow::poll(slow, cx)) {
                     Err(error) => return Poll::Ready(Err(error)),
                     Ok((mut service, request, mut permit)) => {
                         permit.begin();
@@ -123,9 +123,11 @@ impl<S: Service<Req>, Req, A: Meter> fmt::Debug for ResponseFuture<S, Req, A> {
         let state = match &self.state {
             State::Running { permit, .. } if permit.is_left() => "done",
             State::Running { .. } => "running",
-            State::Slow { slow: Slow::Queued(_) } => "queued",
-            State::Slow { slow: Slow::Full(_) | Slow::Expired(_) } => "refused",
-            State::Slow { slow: Slow::Done } => "done",
+            State::Slow { slow } => match slow.get() {
+                Some(Slow::Queued(_)) => "queued",
+                Some(Slow::Full(_) | Slow::Expired(_)) => "refused",
+                None => "done",
+            },
         };
         f.debug_tuple("ResponseFuture").field(&state).finish()
     }
@@ -136,7 +138,7 @@ impl<S: Service<Req>, Req, A: Meter> fmt::Debug for ResponseFuture<S, Req, A> {
 impl<S, Req, A: Meter> Slow<S, Req, A> {
     pub(crate) fn waiting(service: S, request: Req, ticket: Ticket<A>) -> Self {
         let waiting = Waiting { service, request, place: Place::Queued(ticket) };
-        Self::Queued(Rare::new(Box::new(waiting)))
+        Self::Queued(Box::new(waiting))
     }
 }
 
@@ -149,17 +151,19 @@ where
     /// Ready when the call is in, and its service is ready; or with what ends it.
     #[cold]
     #[inline(never)]
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Ready<S, Req, A>, S::Error>> {
-        let ready = match self {
-            Self::Queued(waiting) => ready!(waiting.poll(cx)),
-            Self::Full(state) => Err(state.rejected(Reason::QueueFull).into_error()),
-            Self::Expired(state) => Err(state.rejected(Reason::Expired).into_error()),
-            Self::Done => panic!("`ResponseFuture` polled after it was ready"),
+    fn poll(
+        slow: &mut Rare<Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Ready<S, Req, A>, S::Error>> {
+        let ready = match slow.get_mut() {
+            Some(Self::Queued(waiting)) => ready!(waiting.poll(cx)),
+            Some(Self::Full(state)) => Err(state.rejected(Reason::QueueFull).into_error()),
+            Some(Self::Expired(state)) => Err(state.rejected(Reason::Expired).into_error()),
+            None => panic!("`ResponseFuture` polled after it was ready"),
         };
-        let slow = mem::replace(self, Self::Done);
+        let slow = slow.take();
         ready?;
-        let Self::Queued(mut waiting) = slow else { unreachable!("it was queued") };
-        let waiting = waiting.take().expect("nobody else takes it");
+        let Some(Self::Queued(waiting)) = slow else { unreachable!("it was queued") };
         let Waiting { service, request, place } = *waiting;
         let permit = place.entered().expect("it has entered");
         Poll::Ready(Ok((service, request, permit)))

@@ -61,11 +61,11 @@ impl<S, A: Meter> Limit<S, A> {
 
     #[cold]
     #[inline(never)]
-    fn stay<Req>(&mut self, outside: Outside<A>, request: Req) -> Slow<S, Req, A>
+    fn stay<Req>(&mut self, outside: Outside<A>, request: Req) -> Rare<Slow<S, Req, A>>
     where
         S: Clone,
     {
-        match outside {
+        Rare::new(match outside {
             Outside::Queued(mut ticket) => {
                 ticket.start();
                 // Whoever waits here must not keep a place inside meanwhile: the instance that holds one
@@ -74,9 +74,9 @@ impl<S, A: Meter> Limit<S, A> {
                 drop(mem::replace(&mut self.inner, fresh));
                 Slow::waiting(self.inner.clone(), request, ticket)
             }
-            Outside::Full(state) => Slow::Full(Rare::new(state)),
-            Outside::Expired(state) => Slow::Expired(Rare::new(state)),
-        }
+            Outside::Full(state) => Slow::Full(state),
+            Outside::Expired(state) => Slow::Expired(state),
+        })
     }
 }
 
