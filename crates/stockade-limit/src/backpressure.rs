@@ -4,7 +4,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use stockade_core::{LayerError, Rare, Reason, Rejected};
+use stockade_core::{LayerError, Reason, Rejected};
 use tower_service::Service;
 
 use crate::{
@@ -132,7 +132,7 @@ where
         let permit = self.permit.take().or_else(|| Permit::try_new(&self.state));
         match permit {
             Some(permit) => ResponseFuture::running(permit, || self.inner.call(request)),
-            None => ResponseFuture::slow(Rare::new(Slow::Full(Arc::clone(&self.state)))),
+            None => ResponseFuture::slow(Slow::Full(Arc::clone(&self.state))),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use stockade_core::{LayerError, Rare, deadline};
+use stockade_core::{LayerError, deadline};
 use tower_service::Service;
 
 use crate::{
@@ -61,11 +61,11 @@ impl<S, A: Meter> Limit<S, A> {
 
     #[cold]
     #[inline(never)]
-    fn stay<Req>(&mut self, outside: Outside<A>, request: Req) -> Rare<Slow<S, Req, A>>
+    fn stay<Req>(&mut self, outside: Outside<A>, request: Req) -> Slow<S, Req, A>
     where
         S: Clone,
     {
-        Rare::new(match outside {
+        match outside {
             Outside::Queued(mut ticket) => {
                 ticket.start();
                 // Whoever waits here must not keep a place inside meanwhile: the instance that holds one
@@ -76,7 +76,7 @@ impl<S, A: Meter> Limit<S, A> {
             }
             Outside::Full(state) => Slow::Full(state),
             Outside::Expired(state) => Slow::Expired(state),
-        })
+        }
     }
 }
 
