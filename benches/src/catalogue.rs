@@ -5,6 +5,8 @@ use std::sync::Arc;
 use stockade::Pool;
 use tokio::sync::Semaphore;
 
+#[cfg(feature = "peers")]
+use crate::suite::peers::elsewhere;
 use crate::{
     drive::{
         self, ByInvoke, ByReady, BySpawn, BySubmit, Timed, clone_each, each_thread, one_handle,
@@ -39,11 +41,17 @@ pub mod names {
 }
 
 /// The layers, each alone, as cases are called.
-pub const LAYERS: [&str; 5] = ["limit", "rate", "timeout", "retry", "breaker"];
+pub const LAYERS: [&str; 5] = ["limit", "rate", "timeout", "retry", BREAKER];
 /// The five layers together, called through one handle.
 pub const FIVE: &str = "five";
 /// The five layers together, called through a clone for each call.
 pub const FIVE_CLONED: &str = "five, clone each";
+/// The five layers of tower-resilience together, with the feature `peers`.
+pub const RESILIENCE_FIVE: &str = "tower-resilience five";
+/// The breaker alone.
+pub const BREAKER: &str = "breaker";
+/// That of tower-resilience, with the feature `peers`.
+pub const RESILIENCE_BREAKER: &str = "tower-resilience breaker";
 /// A pool's job.
 pub const POOL_JOB: &str = "pool job";
 /// tokio in the place of a pool.
@@ -133,6 +141,14 @@ pub fn pass_path() -> Vec<Group> {
             cases: slow_among_fast(),
         });
     }
+    #[cfg(feature = "peers")]
+    for group in &mut groups {
+        match group.name.as_str() {
+            names::READY => group.cases.extend(elsewhere_over(Ready)),
+            names::SHARED => group.cases.extend(elsewhere_shared_over(Ready)),
+            _ => {}
+        }
+    }
     groups.push(Group {
         name: names::BUSY.to_owned(),
         about: "Jobs that keep a processor busy for 10 us, on two threads.".to_owned(),
@@ -155,7 +171,7 @@ fn pass_path_over(inner: impl Inner + Copy) -> Vec<Case> {
         Case::new("tower timeout", move |rt| one_handle(rt, stacks::tower_timeout(inner))),
         Case::new("retry", move |rt| one_handle(rt, stacks::retry(inner))).against("tower retry"),
         Case::new("tower retry", move |rt| one_handle(rt, stacks::tower_retry(inner))),
-        Case::new("breaker", move |rt| one_handle(rt, stacks::breaker(inner))),
+        Case::new(BREAKER, move |rt| one_handle(rt, stacks::breaker(inner))),
         Case::new(FIVE, move |rt| one_handle(rt, stacks::five(inner))).against("tower five"),
         Case::new("tower five", move |rt| one_handle(rt, stacks::tower_five(inner))),
         Case::new(FIVE_CLONED, move |rt| clone_each(rt, stacks::five(inner)))
@@ -171,12 +187,28 @@ fn shared_over(inner: impl Inner + Copy) -> Vec<Case> {
         Case::new(BARE, move |rt| each_thread(rt, inner)),
         Case::new("limit", move |rt| each_thread(rt, stacks::limit(inner))).against("tower limit"),
         Case::new("tower limit", move |rt| each_thread(rt, stacks::tower_limit(inner))),
-        Case::new("breaker", move |rt| each_thread(rt, stacks::breaker(inner))),
+        Case::new(BREAKER, move |rt| each_thread(rt, stacks::breaker(inner))),
         Case::new(FIVE, move |rt| each_thread(rt, stacks::five(inner)))
             .against("tower five + buffer"),
         Case::new("tower five + buffer", move |rt| {
             each_thread(rt, stacks::tower_five_shared(inner))
         }),
+    ]
+}
+
+#[cfg(feature = "peers")]
+fn elsewhere_over(inner: Ready) -> [Case; 2] {
+    [
+        Case::new(RESILIENCE_BREAKER, move |rt| one_handle(rt, elsewhere::breaker(inner))),
+        Case::new(RESILIENCE_FIVE, move |rt| one_handle(rt, elsewhere::five(inner))),
+    ]
+}
+
+#[cfg(feature = "peers")]
+fn elsewhere_shared_over(inner: Ready) -> [Case; 2] {
+    [
+        Case::new(RESILIENCE_BREAKER, move |rt| each_thread(rt, elsewhere::breaker(inner))),
+        Case::new(RESILIENCE_FIVE, move |rt| each_thread(rt, elsewhere::five(inner))),
     ]
 }
 

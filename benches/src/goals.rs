@@ -2,9 +2,11 @@
 
 use crate::{
     catalogue::{
-        BUSY, FAST, FIVE, FIVE_CLONED, LAYERS, PIPELINE, POOL_JOB, RUN, TOWER_POOL, names,
+        BREAKER, BUSY, FAST, FIVE, FIVE_CLONED, LAYERS, PIPELINE, POOL_JOB, RESILIENCE_BREAKER,
+        RESILIENCE_FIVE, RUN, TOWER_POOL, names,
     },
     measure::{Measured, Spread},
+    suite::peers,
 };
 
 /// A promise, and whether it is kept.
@@ -27,6 +29,13 @@ const FIVE_AGAINST_TOWER: [(&str, f64); 4] = [
     (names::SHARED, 0.25),
 ];
 
+/// What part of tower-resilience's time may be taken, where it was built with the feature `peers`: one in so many.
+const AGAINST_RESILIENCE: [(&str, &str, &str, f64); 3] = [
+    (names::READY, FIVE, RESILIENCE_FIVE, 18.0),
+    (names::SHARED, FIVE, RESILIENCE_FIVE, 10.0),
+    (names::SHARED, BREAKER, RESILIENCE_BREAKER, 20.0),
+];
+
 /// All goals of `pass_path`, as far as they were measured.
 pub fn pass_path(all: &[Measured]) -> Vec<Goal> {
     let mut goals = vec![no_allocation(all)];
@@ -42,6 +51,12 @@ pub fn pass_path(all: &[Measured]) -> Vec<Goal> {
         let timeout = group(all, name).and_then(|group| group.ratio_of_adds(group.row("timeout")?));
         let text = format!("{name}: what timeout adds against what tower's adds");
         goals.push(Goal::at_most(text, timeout, most));
+    }
+    for (name, ours, theirs, times) in AGAINST_RESILIENCE.into_iter().filter(|_| peers::ALL) {
+        let found =
+            group(all, name).and_then(|group| group.ratio_to(group.row(ours)?, group.row(theirs)?));
+        let text = format!("{name}: {ours} against {theirs}, 1/{times}");
+        goals.push(Goal::at_most_to(3, text, found, 1.0 / times));
     }
     let cloned = group(all, names::READY)
         .and_then(|group| group.ratio_to(group.row(FIVE_CLONED)?, group.row(FIVE)?));
@@ -135,9 +150,14 @@ fn no_allocation(all: &[Measured]) -> Goal {
 
 impl Goal {
     fn at_most(text: String, found: Option<Spread>, most: f64) -> Self {
+        Self::at_most_to(2, text, found, most)
+    }
+
+    /// To so many places.
+    fn at_most_to(places: usize, text: String, found: Option<Spread>, most: f64) -> Self {
         Self {
-            text: format!("{text}: at most {most:.2}"),
-            found: found.map_or_else(String::new, |found| format!("{:.2}", found.median)),
+            text: format!("{text}: at most {most:.places$}"),
+            found: found.map_or_else(String::new, |found| format!("{:.places$}", found.median)),
             met: found.map(|found| found.median <= most),
         }
     }

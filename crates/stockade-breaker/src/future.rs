@@ -39,14 +39,14 @@ pin_project! {
         // Also when the call has ended: then the ticket is settled.
         Running { #[pin] future: F },
         // All that is rare, so that the common case has one branch to take.
-        Slow { slow: Slow<S, Req> },
+        // Taken when it has ended.
+        Slow { slow: Rare<Slow<S, Req>> },
     }
 }
 
 pub(crate) enum Slow<S, Req> {
-    Waiting(Rare<Box<Waiting<S, Req>>>),
+    Waiting(Box<Waiting<S, Req>>),
     Refused(Rejected),
-    Done,
 }
 
 /// A call that passed while the service inside was not ready.
@@ -71,9 +71,8 @@ where
         let slow = match slow {
             Slow::Waiting(waiting) => Slow::Waiting(waiting),
             Slow::Refused(rejected) => Slow::Refused(rejected.in_words()),
-            Slow::Done => Slow::Done,
         };
-        Self { state: State::Slow { slow }, ticket }
+        Self { state: State::Slow { slow: Rare::new(slow) }, ticket }
     }
 }
 
@@ -81,7 +80,7 @@ where
 
 impl<S, Req> Slow<S, Req> {
     pub(crate) fn waiting(service: S, request: Req) -> Self {
-        Self::Waiting(Rare::new(Box::new(Waiting { service, request: Some(request) })))
+        Self::Waiting(Box::new(Waiting { service, request: Some(request) }))
     }
 }
 
@@ -93,13 +92,13 @@ where
     /// Waits for the service inside, and calls it then; or tells what ends the call.
     #[cold]
     fn poll<C>(
-        &mut self,
+        slow: &mut Rare<Self>,
         ticket: &mut Ticket<C>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<S::Future, S::Error>> {
-        let ended = match self {
-            Self::Waiting(waiting) => {
-                let Waiting { service, request } = &mut ***waiting;
+        let ended = match slow.get_mut() {
+            Some(Self::Waiting(waiting)) => {
+                let Waiting { service, request } = &mut **waiting;
                 let panicked = ticket.guard();
                 let readied = service.poll_ready(cx);
                 panicked.disarm();
@@ -114,10 +113,10 @@ where
                     future
                 })
             }
-            Self::Refused(rejected) => Err(rejected.into_error()),
-            Self::Done => panic!("polled after completion"),
+            Some(Self::Refused(rejected)) => Err(rejected.into_error()),
+            None => panic!("polled after completion"),
         };
-        *self = Self::Done;
+        drop(slow.take());
         Poll::Ready(ended)
     }
 }
@@ -158,7 +157,7 @@ where
                         }
                     };
                 }
-                StateProj::Slow { slow } => match ready!(slow.poll(this.ticket, cx)) {
+                StateProj::Slow { slow } => match ready!(Slow::poll(slow, this.ticket, cx)) {
                     Ok(future) => this.state.set(State::Running { future }),
                     Err(error) => {
                         // Not of one that was refused.
@@ -178,12 +177,14 @@ where
     S: Service<Req>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = match self.state {
+        let state = match &self.state {
             State::Running { .. } if self.ticket.is_settled() => "done",
             State::Running { .. } => "running",
-            State::Slow { slow: Slow::Waiting(_) } => "waiting",
-            State::Slow { slow: Slow::Refused(_) } => "refused",
-            State::Slow { slow: Slow::Done } => "done",
+            State::Slow { slow } => match slow.get() {
+                Some(Slow::Waiting(_)) => "waiting",
+                Some(Slow::Refused(_)) => "refused",
+                None => "done",
+            },
         };
         f.debug_tuple("ResponseFuture").field(&state).finish()
     }

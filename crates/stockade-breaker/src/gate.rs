@@ -56,6 +56,11 @@ struct Life {
     watch: watch::Sender<State>,
 }
 
+/// What a call that was admitted remembers of the word: its epoch, and what the word has to be for a success of
+/// this call to change nothing. So that is one comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Pass(u64);
+
 /// Why a call is refused, and for how long yet, if that is known.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Refusal {
@@ -91,6 +96,18 @@ impl Word {
     }
 }
 
+// === impl Pass ===
+
+impl Pass {
+    pub(crate) const fn of(epoch: u64) -> Self {
+        Self(epoch << EPOCH_SHIFT | CLEAN | State::Closed as u64)
+    }
+
+    pub(crate) const fn epoch(self) -> u64 {
+        Word(self.0).epoch()
+    }
+}
+
 // === impl Life ===
 
 impl Life {
@@ -123,11 +140,11 @@ impl Gate {
         self.word().state() == State::Closed
     }
 
-    /// Lets a call pass in the common case: closed, and nobody wants to know the time. Gives the epoch.
+    /// Lets a call pass in the common case: closed, and nobody wants to know the time.
     #[inline]
-    pub(crate) fn pass(&self) -> Option<u64> {
+    pub(crate) fn pass(&self) -> Option<Pass> {
         let word = self.word();
-        (word.0 & (STATE | TIMED) == State::Closed as u64).then_some(word.epoch())
+        (word.0 & (STATE | TIMED) == State::Closed as u64).then_some(Pass(word.0 | CLEAN))
     }
 
     /// Lets a call pass, or refuses it.
@@ -154,10 +171,10 @@ impl Gate {
         })
     }
 
-    /// Whether a success of `epoch` would change nothing: then it needs not be settled.
+    /// Whether a success of this call would change nothing: then it needs not be settled.
     #[inline]
-    pub(crate) fn ignores_successes_of(&self, epoch: u64) -> bool {
-        self.word().0 == epoch << EPOCH_SHIFT | CLEAN | State::Closed as u64
+    pub(crate) fn ignores_successes_of(&self, pass: Pass) -> bool {
+        self.word().0 == pass.0
     }
 
     /// Takes back an admitted call, maybe one of a former life.
@@ -317,7 +334,7 @@ mod tests {
             let first = gate.pass();
             assert!(first > last);
             trip(&gate);
-            last = Some(gate.admit().unwrap().epoch);
+            last = Some(Pass::of(gate.admit().unwrap().epoch));
             assert!(last > first);
         }
     }

@@ -16,7 +16,7 @@ use stockade_testkit::schedules;
 use tokio::time::advance;
 
 use crate::{
-    gate::{Gate, Verdict},
+    gate::{Gate, Pass, Verdict},
     settings::Settings,
     state::{Machine, Stamp, State},
     window::Window,
@@ -64,13 +64,13 @@ impl World {
     }
 
     fn admit(&self) -> Option<Stamp> {
-        let passed = self.gate.pass().map(|epoch| Stamp { epoch, started: None });
+        let passed = self.gate.pass().map(|pass| Stamp { epoch: pass.epoch(), started: None });
         passed.or_else(|| self.gate.admit().ok())
     }
 
     /// As a ticket does.
     fn settle(&self, stamp: Stamp, verdict: Verdict) {
-        if verdict != Verdict::Success || !self.gate.ignores_successes_of(stamp.epoch) {
+        if verdict != Verdict::Success || !self.gate.ignores_successes_of(Pass::of(stamp.epoch)) {
             self.gate.settle(stamp, verdict);
         }
         if verdict != Verdict::Ignored {

@@ -14,8 +14,7 @@ use crate::{
     future::Slow,
     gate::{Gate, Verdict},
     owner::Owner,
-    state::Stamp,
-    ticket::{CallPanicked, Ticket},
+    ticket::{Admitted, CallPanicked, Ticket},
 };
 
 /// Stops calling the service inside while that fails. Made by a [`BreakerLayer`](crate::BreakerLayer),
@@ -111,20 +110,21 @@ where
         // hands on a future, which would move all others through memory too; and there is one call of what
         // is inside.
         let admitted = match self.gate.pass() {
-            Some(epoch) => Ok(Stamp { epoch, started: None }),
-            None => self.owner.admit(),
+            Some(pass) => Ok(Admitted::at_once(pass)),
+            None => self.owner.admit().map(Admitted::from),
         };
         match admitted {
-            Ok(stamp) if self.readied => {
+            Ok(admitted) if self.readied => {
                 self.readied = false;
-                let panicked = CallPanicked { gate: self.gate, stamp, verdict: Verdict::Failure };
+                let panicked =
+                    CallPanicked { gate: self.gate, admitted, verdict: Verdict::Failure };
                 let future = self.inner.call(request);
                 panicked.disarm();
-                ResponseFuture::running(future, Ticket::new(self.gate, stamp, classify))
+                ResponseFuture::running(future, Ticket::new(self.gate, admitted, classify))
             }
-            Ok(stamp) => {
-                let slow = self.wait(stamp, request);
-                ResponseFuture::slow(slow, Ticket::new(self.gate, stamp, classify))
+            Ok(admitted) => {
+                let slow = self.wait(admitted, request);
+                ResponseFuture::slow(slow, Ticket::new(self.gate, admitted, classify))
             }
             Err(rejected) => {
                 self.let_go();
@@ -138,8 +138,8 @@ impl<S: Clone, C> Breaker<S, C> {
     /// The future takes the instance that was polled, which may have come some way.
     #[cold]
     #[inline(never)]
-    fn wait<Req>(&mut self, stamp: Stamp, request: Req) -> Slow<S, Req> {
-        let panicked = CallPanicked { gate: self.gate, stamp, verdict: Verdict::Ignored };
+    fn wait<Req>(&mut self, admitted: Admitted, request: Req) -> Slow<S, Req> {
+        let panicked = CallPanicked { gate: self.gate, admitted, verdict: Verdict::Ignored };
         let clone = self.inner.clone();
         panicked.disarm();
         Slow::waiting(mem::replace(&mut self.inner, clone), request)

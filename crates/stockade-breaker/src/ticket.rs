@@ -2,11 +2,11 @@
 
 use std::mem;
 
-use stockade_core::{Class, Classify, LayerError, Reason, deadline};
+use stockade_core::{Class, Classify, LayerError, Moment, Reason, deadline};
 use tokio::time::Instant;
 
 use crate::{
-    gate::{Gate, Verdict},
+    gate::{Gate, Pass, Verdict},
     state::Stamp,
 };
 
@@ -16,9 +16,16 @@ use crate::{
 pub(crate) struct Ticket<C> {
     /// None of a call that was not admitted, or is settled.
     gate: Option<&'static Gate>,
-    stamp: Stamp,
+    admitted: Admitted,
     deadline: Ambient,
     classify: C,
+}
+
+/// A [`Stamp`] in two words, because most calls write down nothing else.
+#[derive(Clone, Copy)]
+pub(crate) struct Admitted {
+    pass: Pass,
+    started: Moment,
 }
 
 /// The deadline of a call, as far as it is known.
@@ -33,14 +40,14 @@ enum Ambient {
 
 impl<C> Ticket<C> {
     #[inline]
-    pub(crate) const fn new(gate: &'static Gate, stamp: Stamp, classify: C) -> Self {
-        Self { gate: Some(gate), stamp, deadline: Ambient::Unasked, classify }
+    pub(crate) const fn new(gate: &'static Gate, admitted: Admitted, classify: C) -> Self {
+        Self { gate: Some(gate), admitted, deadline: Ambient::Unasked, classify }
     }
 
     /// That of a call that was not admitted.
     pub(crate) const fn none(classify: C) -> Self {
-        let stamp = Stamp { epoch: 0, started: None };
-        Self { gate: None, stamp, deadline: Ambient::Unasked, classify }
+        let admitted = Admitted::at_once(Pass::of(0));
+        Self { gate: None, admitted, deadline: Ambient::Unasked, classify }
     }
 
     /// Settles the call by its result. A classifier that panics gives the place back.
@@ -91,9 +98,9 @@ impl<C> Ticket<C> {
     #[inline(always)]
     fn settle(&mut self, verdict: Verdict) {
         if let Some(gate) = self.gate.take()
-            && !(verdict == Verdict::Success && gate.ignores_successes_of(self.stamp.epoch))
+            && !(verdict == Verdict::Success && gate.ignores_successes_of(self.admitted.pass))
         {
-            gate.settle(self.stamp, verdict);
+            settle(gate, self.admitted, verdict);
         }
     }
 
@@ -103,6 +110,31 @@ impl<C> Ticket<C> {
             Ambient::Is(Some(deadline)) if deadline <= Instant::now() => Verdict::Failure,
             Ambient::Is(_) | Ambient::Unasked => Verdict::Ignored,
         });
+    }
+}
+
+/// Apart, because most calls need not be settled.
+#[inline(never)]
+fn settle(gate: &Gate, admitted: Admitted, verdict: Verdict) {
+    gate.settle(admitted.stamp(), verdict);
+}
+
+// === impl Admitted ===
+
+impl Admitted {
+    /// By a look at the word alone.
+    pub(crate) const fn at_once(pass: Pass) -> Self {
+        Self { pass, started: Moment::NONE }
+    }
+
+    fn stamp(self) -> Stamp {
+        Stamp { epoch: self.pass.epoch(), started: self.started.get() }
+    }
+}
+
+impl From<Stamp> for Admitted {
+    fn from(Stamp { epoch, started }: Stamp) -> Self {
+        Self { pass: Pass::of(epoch), started: started.into() }
     }
 }
 
@@ -142,7 +174,7 @@ impl<C> Drop for Panicked<'_, C> {
 /// is borrowed at that time would keep the future from being made where it stays.
 pub(crate) struct CallPanicked {
     pub(crate) gate: &'static Gate,
-    pub(crate) stamp: Stamp,
+    pub(crate) admitted: Admitted,
     pub(crate) verdict: Verdict,
 }
 
@@ -155,8 +187,23 @@ impl CallPanicked {
 }
 
 impl Drop for CallPanicked {
-    #[cold]
+    // It hands over values, so that it need not lie in memory itself.
+    #[inline(always)]
     fn drop(&mut self) {
-        self.gate.settle(self.stamp, self.verdict);
+        settle(self.gate, self.admitted, self.verdict);
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(shuttle))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_admitted_call_keeps_its_stamp() {
+        for started in [None, Some(Instant::now())] {
+            let stamp = Stamp { epoch: 77, started };
+            assert_eq!(Admitted::from(stamp).stamp(), stamp);
+        }
     }
 }

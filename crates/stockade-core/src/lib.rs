@@ -8,7 +8,7 @@
 //! - [`Class`] and [`Classify`]: the one way to judge a result, for retry and breaker alike.
 //! - [`deadline`]: the ambient deadline, by which a call must have ended.
 //! - [`attempts`]: how often the call at hand has been tried.
-//! - [`Timer`], [`Queue`], [`Recycler`], [`config`] and [`sync`]: what layers are built from.
+//! - [`Timer`], [`Queue`], [`Recycler`], [`Moment`], [`config`] and [`sync`]: what layers are built from.
 //!
 //! It does not know any layer, and it starts nothing unless a timer is registered.
 //!
@@ -58,6 +58,7 @@ mod list;
 mod macros;
 #[cfg(all(test, shuttle))]
 mod model;
+mod moment;
 mod queue;
 mod rare;
 mod recent;
@@ -69,6 +70,7 @@ mod timer;
 
 pub use class::{Class, Classify, DefaultClassify};
 pub use error::{BoxError, Error, LayerError};
+pub use moment::Moment;
 pub use queue::{Key, Queue};
 pub use rare::Rare;
 pub use recycler::Recycler;

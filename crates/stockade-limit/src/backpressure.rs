@@ -94,7 +94,8 @@ impl<S, A: Meter> Backpressure<S, A> {
                 if self.permit.is_some() {
                     return Poll::Ready(Ok(()));
                 }
-                none.insert(Box::new(Place::join(Arc::clone(&self.state), u32::MAX)?))
+                let place = Place::join(Arc::clone(&self.state), u32::MAX);
+                none.insert(Box::new(place.map_err(|full| full.rejected(Reason::QueueFull))?))
             }
         };
         ready!(waiting.poll(cx))?;
@@ -131,7 +132,7 @@ where
         let permit = self.permit.take().or_else(|| Permit::try_new(&self.state));
         match permit {
             Some(permit) => ResponseFuture::running(permit, || self.inner.call(request)),
-            None => ResponseFuture::slow(Slow::Refused(self.state.rejected(Reason::QueueFull))),
+            None => ResponseFuture::slow(Slow::Full(Arc::clone(&self.state))),
         }
     }
 }

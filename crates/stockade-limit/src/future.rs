@@ -1,16 +1,19 @@
 use std::{
-    fmt, mem,
+    fmt,
+    mem::{self, ManuallyDrop},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use pin_project_lite::pin_project;
-use stockade_core::{LayerError, Rare, Rejected};
+use stockade_core::{LayerError, Reason};
 use tower_service::Service;
 
 use crate::{
     meter::{Fixed, Measure, Meter},
     permit::{Permit, Place, Ticket},
+    state::State as Shared,
 };
 
 pin_project! {
@@ -27,27 +30,41 @@ pin_project! {
         A: Meter,
     {
         #[pin]
-        state: State<S, S::Future, Req, A>,
+        state: State<S::Future>,
+        held: Held<S, Req, A>,
     }
 }
 
 pin_project! {
     #[project = StateProj]
-    enum State<S, F, Req, A: Meter> {
-        // Enters from the start, or from Slow. The permit is left once the call has ended.
-        Running { #[pin] future: F, permit: Permit<A> },
+    enum State<F> {
+        // Enters from the start, or from Waiting. The place is left once the call has ended.
+        Running { #[pin] future: F },
         // Enters from the start; leaves to Running.
-        Slow { slow: Slow<S, Req, A> },
+        Waiting,
     }
 }
 
-/// What most calls never are. They only ask whether they are, and carry no room for it about.
-pub(crate) enum Slow<S, Req, A: Meter> {
-    /// Leaves to Running when its turn has come; to Done when it has not, or with an error of readiness.
-    Queued(Rare<Box<Waiting<S, Req, A>>>),
-    Refused(Rejected),
-    Done,
+/// What a call holds that has not ended. It is dropped out of line, as with [`Rare`](stockade_core::Rare), all of it by
+/// one question.
+struct Held<S, Req, A: Meter>(ManuallyDrop<Holds<S, Req, A>>);
+
+enum Holds<S, Req, A: Meter> {
+    Nothing,
+    Place(Permit<A>),
+    Slow(Slow<S, Req, A>),
 }
+
+/// What most calls never are.
+pub(crate) enum Slow<S, Req, A: Meter> {
+    /// Leaves to Running when its turn has come; ends when it has not, or with an error of readiness.
+    Queued(Box<Waiting<S, Req, A>>),
+    /// The refusals: of each what says the rest, which is one word, and in a register on its way.
+    Full(Arc<Shared<A>>),
+    Expired(Arc<Shared<A>>),
+}
+
+const AFTER: &str = "`ResponseFuture` polled after it was ready";
 
 /// A call that is in, and its service is ready.
 type Ready<S, Req, A> = (S, Req, Permit<A>);
@@ -64,17 +81,12 @@ impl<S: Service<Req>, Req, A: Meter> ResponseFuture<S, Req, A> {
     #[inline(always)]
     pub(crate) fn running(mut permit: Permit<A>, call: impl FnOnce() -> S::Future) -> Self {
         permit.begin();
-        Self { state: State::Running { future: call(), permit } }
+        Self { state: State::Running { future: call() }, held: Held::new(Holds::Place(permit)) }
     }
 
     #[inline(always)]
     pub(crate) fn slow(slow: Slow<S, Req, A>) -> Self {
-        let slow = match slow {
-            Slow::Queued(waiting) => Slow::Queued(waiting),
-            Slow::Refused(rejected) => Slow::Refused(rejected.in_words()),
-            Slow::Done => Slow::Done,
-        };
-        Self { state: State::Slow { slow } }
+        Self { state: State::Waiting, held: Held::new(Holds::Slow(slow)) }
     }
 }
 
@@ -88,32 +100,31 @@ where
 
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = self.project().state;
+        let mut this = self.project();
         loop {
-            match state.as_mut().project() {
-                StateProj::Running { future, permit } => {
+            match this.state.as_mut().project() {
+                StateProj::Running { future } => {
                     // Told apart here and in each layer, so that a success moves nothing but itself, and not
                     // all that an error has room for.
                     return match future.poll(cx) {
                         Poll::Ready(Ok(response)) => {
-                            permit.end(Ok(&response));
+                            this.held.end(Ok(&response));
                             Poll::Ready(Ok(response))
                         }
                         Poll::Ready(Err(error)) => {
-                            permit.end(Err(&error));
+                            this.held.end(Err(&error));
                             Poll::Ready(Err(error))
                         }
                         Poll::Pending => Poll::Pending,
                     };
                 }
-                StateProj::Slow { slow } => match ready!(slow.poll(cx)) {
-                    Err(error) => return Poll::Ready(Err(error)),
-                    Ok((mut service, request, mut permit)) => {
-                        permit.begin();
-                        let future = service.call(request);
-                        state.set(State::Running { future, permit });
-                    }
-                },
+                StateProj::Waiting => {
+                    let (mut service, request, mut permit) = ready!(this.held.poll(cx))?;
+                    permit.begin();
+                    let future = service.call(request);
+                    *this.held.0 = Holds::Place(permit);
+                    this.state.set(State::Running { future });
+                }
             }
         }
     }
@@ -121,15 +132,70 @@ where
 
 impl<S: Service<Req>, Req, A: Meter> fmt::Debug for ResponseFuture<S, Req, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = match &self.state {
-            State::Running { permit, .. } if permit.is_left() => "done",
-            State::Running { .. } => "running",
-            State::Slow { slow: Slow::Queued(_) } => "queued",
-            State::Slow { slow: Slow::Refused(_) } => "refused",
-            State::Slow { slow: Slow::Done } => "done",
+        let state = match &*self.held.0 {
+            Holds::Nothing => "done",
+            Holds::Place(_) => "running",
+            Holds::Slow(Slow::Queued(_)) => "queued",
+            Holds::Slow(Slow::Full(_) | Slow::Expired(_)) => "refused",
         };
         f.debug_tuple("ResponseFuture").field(&state).finish()
     }
+}
+
+// === impl Held ===
+
+impl<S, Req, A: Meter> Held<S, Req, A> {
+    const fn new(holds: Holds<S, Req, A>) -> Self {
+        Self(ManuallyDrop::new(holds))
+    }
+
+    /// The call has ended: its place is free.
+    #[inline(always)]
+    fn end<T, E>(&mut self, result: Result<&T, &E>)
+    where
+        A: Measure<T, E>,
+    {
+        let Holds::Place(permit) = &mut *self.0 else { panic!("{AFTER}") };
+        permit.end(result);
+        *self.0 = Holds::Nothing;
+    }
+
+    /// Ready when the call is in, and its service is ready; or with what ends it.
+    #[cold]
+    #[inline(never)]
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Ready<S, Req, A>, S::Error>>
+    where
+        S: Service<Req>,
+        S::Error: LayerError,
+    {
+        let ready = match &mut *self.0 {
+            Holds::Slow(Slow::Queued(waiting)) => ready!(waiting.poll(cx)),
+            Holds::Slow(Slow::Full(state)) => Err(state.rejected(Reason::QueueFull).into_error()),
+            Holds::Slow(Slow::Expired(state)) => Err(state.rejected(Reason::Expired).into_error()),
+            Holds::Place(_) | Holds::Nothing => panic!("{AFTER}"),
+        };
+        let holds = mem::replace(&mut *self.0, Holds::Nothing);
+        ready?;
+        let Holds::Slow(Slow::Queued(waiting)) = holds else { unreachable!("it was queued") };
+        let Waiting { service, request, place } = *waiting;
+        let permit = place.entered().expect("it has entered");
+        Poll::Ready(Ok((service, request, permit)))
+    }
+}
+
+impl<S, Req, A: Meter> Drop for Held<S, Req, A> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if !matches!(*self.0, Holds::Nothing) {
+            drop_apart(self);
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn drop_apart<S, Req, A: Meter>(held: &mut Held<S, Req, A>) {
+    *held.0 = Holds::Nothing;
 }
 
 // === impl Slow ===
@@ -137,32 +203,7 @@ impl<S: Service<Req>, Req, A: Meter> fmt::Debug for ResponseFuture<S, Req, A> {
 impl<S, Req, A: Meter> Slow<S, Req, A> {
     pub(crate) fn waiting(service: S, request: Req, ticket: Ticket<A>) -> Self {
         let waiting = Waiting { service, request, place: Place::Queued(ticket) };
-        Self::Queued(Rare::new(Box::new(waiting)))
-    }
-}
-
-impl<S, Req, A> Slow<S, Req, A>
-where
-    S: Service<Req>,
-    S::Error: LayerError,
-    A: Meter,
-{
-    /// Ready when the call is in, and its service is ready; or with what ends it.
-    #[cold]
-    #[inline(never)]
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Ready<S, Req, A>, S::Error>> {
-        let ready = match self {
-            Self::Queued(waiting) => ready!(waiting.poll(cx)),
-            Self::Refused(rejected) => Err(rejected.into_error()),
-            Self::Done => panic!("`ResponseFuture` polled after it was ready"),
-        };
-        let slow = mem::replace(self, Self::Done);
-        ready?;
-        let Self::Queued(mut waiting) = slow else { unreachable!("it was queued") };
-        let waiting = waiting.take().expect("nobody else takes it");
-        let Waiting { service, request, place } = *waiting;
-        let permit = place.entered().expect("it has entered");
-        Poll::Ready(Ok((service, request, permit)))
+        Self::Queued(Box::new(waiting))
     }
 }
 

@@ -1,9 +1,9 @@
 //! Who may be in flight: a counter of the places that are free, and a FIFO queue for those who wait.
 //!
 //! One word holds both numbers: how many places are free, and how many calls wait. While nobody waits, a call
-//! enters and leaves with one compare-and-swap on that word. As soon as somebody waits, everybody goes
-//! through the lock of the queue: a call that leaves hands its place to the first who waits, without the
-//! place ever being free, so nobody who comes later can slip in between.
+//! enters with one compare-and-swap on that word, and leaves with one addition. As soon as somebody waits, all who
+//! come go through the lock of the queue, and whoever leaves hands a free place over to the first who waits, under
+//! that lock. So nobody who comes later can slip in between.
 //!
 //! It is the free places that are counted, and not those taken, so that a change of the maximum is a change
 //! of the same word: whoever has looked at it before has to look again. After the maximum was lowered fewer
@@ -15,26 +15,24 @@ use stockade_core::{
     Key, Queue, Recycler,
     sync::{
         Mutex,
-        atomic::{AtomicU32, AtomicU64, Ordering::*},
+        atomic::{AtomicI64, AtomicU32, Ordering::*},
         lock,
     },
 };
 
 #[derive(Debug)]
 pub(crate) struct Gate {
-    /// The free places in the low half, from [`NONE_FREE`] on, so that no carry leaves it; waiting in the high
-    /// half. The waiting half changes only under the lock of the queue, so under that lock "nobody waits"
+    /// The free places, less [`WAITING`] for each who waits: above zero if there is a free place and nobody
+    /// waits for it. Who waits is counted under the lock of the queue, so under that lock "nobody waits"
     /// and "somebody waits" hold still.
-    word: AtomicU64,
+    word: AtomicI64,
     /// Changes under the lock of the queue, together with the word; otherwise only to be shown.
     max: AtomicU32,
     waiters: Mutex<Queue<Option<Waker>>>,
 }
 
-const FREE: u64 = 1;
-/// With it "nobody waits and there is a free place" is one question: whether the word's bit 31 is the highest.
-const NONE_FREE: u32 = (1 << 31) - 1;
-const WAITING: u64 = 1 << 32;
+/// As many as free places cannot be.
+const WAITING: i64 = 1 << 32;
 
 /// The most that a gate can let in: as many can be missing after the maximum was lowered.
 pub(crate) const MAX: usize = i32::MAX as usize;
@@ -53,17 +51,17 @@ pub(crate) enum Turn {
 #[must_use]
 pub(crate) struct Entered(Vec<Option<Waker>>);
 
-fn has_free(word: u64) -> bool {
-    word as u32 > NONE_FREE
-}
-
 /// Whether there is a free place, and nobody waits for it.
-fn is_open(word: u64) -> bool {
-    word >> 31 == 1
+fn is_open(word: i64) -> bool {
+    word > 0
 }
 
-fn waiting(word: u64) -> u32 {
-    (word >> 32) as u32
+fn free(word: i64) -> i32 {
+    word as i32
+}
+
+fn waiting(word: i64) -> u32 {
+    ((i64::from(free(word)) - word) / WAITING) as u32
 }
 
 static GATES: Recycler<Gate> = Recycler::new();
@@ -73,7 +71,7 @@ static GATES: Recycler<Gate> = Recycler::new();
 impl Gate {
     pub(crate) fn new(max: u32) -> Self {
         Self {
-            word: AtomicU64::new(u64::from(NONE_FREE + max)),
+            word: AtomicI64::new(i64::from(max)),
             max: AtomicU32::new(max),
             waiters: Mutex::new(Queue::new()),
         }
@@ -83,7 +81,7 @@ impl Gate {
     pub(crate) fn take(max: u32) -> &'static Self {
         let gate = GATES.take_if(Self::is_idle, || Self::new(max));
         gate.max.store(max, Relaxed);
-        gate.word.store(u64::from(NONE_FREE + max), Relaxed);
+        gate.word.store(i64::from(max), Relaxed);
         gate
     }
 
@@ -93,7 +91,7 @@ impl Gate {
 
     fn is_idle(&self) -> bool {
         // Acquire pairs with the Release of the last who left.
-        self.word.load(Acquire) == u64::from(NONE_FREE + self.max())
+        self.word.load(Acquire) == i64::from(self.max())
     }
 
     pub(crate) fn max(&self) -> u32 {
@@ -102,7 +100,8 @@ impl Gate {
 
     /// How many are in flight. It may be off by the difference while the maximum changes.
     pub(crate) fn in_flight(&self) -> u32 {
-        (NONE_FREE + self.max()).saturating_sub(self.word.load(Relaxed) as u32)
+        let taken = i64::from(self.max()) - i64::from(free(self.word.load(Relaxed)));
+        u32::try_from(taken).unwrap_or(0)
     }
 
     pub(crate) fn waiting(&self) -> u32 {
@@ -112,15 +111,19 @@ impl Gate {
     /// Enters, if there is room and nobody waits. Whoever enters owes a [`leave`](Self::leave).
     #[inline]
     pub(crate) fn try_enter(&self) -> bool {
-        let mut word = self.word.load(Relaxed);
-        while is_open(word) {
-            // Acquire pairs with the Release of `leave`: what the call before did is seen.
-            match self.word.compare_exchange_weak(word, word - FREE, Acquire, Relaxed) {
-                Ok(_) => return true,
-                Err(now) => word = now,
-            }
-        }
-        false
+        let word = self.word.load(Relaxed);
+        // Acquire pairs with the Release of `leave`: what the call before did is seen.
+        is_open(word)
+            && (self.word.compare_exchange_weak(word, word - 1, Acquire, Relaxed).is_ok()
+                || self.try_again())
+    }
+
+    /// Apart, so that most calls come past without a loop.
+    #[cold]
+    #[inline(never)]
+    fn try_again(&self) -> bool {
+        let enter = |word| is_open(word).then(|| word - 1);
+        self.word.fetch_update(Acquire, Relaxed, enter).is_ok()
     }
 
     /// Enters, or joins the queue, if fewer than `capacity` wait.
@@ -139,37 +142,41 @@ impl Gate {
             if waiting(word) >= capacity {
                 return Turn::Full;
             }
-            if self.word.compare_exchange(word, word + WAITING, Relaxed, Relaxed).is_ok() {
+            if self.word.compare_exchange(word, word - WAITING, Relaxed, Relaxed).is_ok() {
                 return Turn::Waits(waiters.push_back(None));
             }
         }
     }
 
-    /// Leaves: the place goes to the first who waits, or is free.
+    /// Leaves: the place is free, and goes to the first who waits.
     #[inline]
     pub(crate) fn leave(&self) {
-        let mut word = self.word.load(Relaxed);
-        while waiting(word) == 0 {
-            match self.word.compare_exchange_weak(word, word + FREE, Release, Relaxed) {
-                Ok(_) => return,
-                Err(now) => word = now,
-            }
+        // Below zero somebody waits, or the maximum was lowered.
+        if self.word.fetch_add(1, Release) < 0 {
+            self.hand_over();
         }
-        self.hand_over();
     }
 
+    /// Each who leaves hands over one place, so in the end as many as are free, although it need not be its own.
     #[cold]
+    #[inline(never)]
     fn hand_over(&self) {
         let mut waiters = lock(&self.waiters);
-        // Above the maximum, after it was lowered, the place is given up and not handed over.
-        let missing = (self.word.load(Relaxed) as u32) < NONE_FREE;
-        let next = if missing { None } else { waiters.pop_front() };
-        match next {
-            Some(_) => self.word.fetch_sub(WAITING, AcqRel),
-            None => self.word.fetch_add(FREE, AcqRel),
-        };
+        let next = self.let_in(&mut waiters);
         drop(waiters);
-        wake(next);
+        if let Some(Some(waker)) = next {
+            waker.wake();
+        }
+    }
+
+    /// Lets in the first who waits, if there is room.
+    fn let_in(&self, waiters: &mut Queue<Option<Waker>>) -> Option<Option<Waker>> {
+        // While somebody waits nobody else takes a free place. Acquire is for the one who is let in.
+        let next = if free(self.word.load(Acquire)) > 0 { waiters.pop_front() } else { None };
+        if next.is_some() {
+            self.word.fetch_add(WAITING - 1, Relaxed);
+        }
+        next
     }
 
     /// Whether the turn of the one at `key` has come; if so it is in, and owes a `leave`.
@@ -193,7 +200,7 @@ impl Gate {
         let mut waiters = lock(&self.waiters);
         let waited = waiters.remove(key);
         if waited.is_some() {
-            self.word.fetch_sub(WAITING, Relaxed);
+            self.word.fetch_add(WAITING, Relaxed);
         }
         drop(waiters);
         if waited.is_none() {
@@ -206,14 +213,9 @@ impl Gate {
     pub(crate) fn set_max(&self, max: u32) -> Entered {
         let mut waiters = lock(&self.waiters);
         let old = self.max.swap(max, Relaxed);
-        let more = i64::from(max) - i64::from(old);
-        let mut word = self.word.fetch_add(more as u64, AcqRel).wrapping_add(more as u64);
+        self.word.fetch_add(i64::from(max) - i64::from(old), Relaxed);
         let mut entered = Vec::new();
-        while has_free(word)
-            && let Some(next) = waiters.pop_front()
-        {
-            // While somebody waits nobody else moves the word, and the last one is counted in here.
-            word = self.word.fetch_sub(FREE + WAITING, AcqRel) - FREE - WAITING;
+        while let Some(next) = self.let_in(&mut waiters) {
             entered.push(next);
         }
         Entered(entered)
@@ -233,12 +235,6 @@ impl Gate {
     /// Whether the turn of the one at `key` is still to come.
     pub(crate) fn waits(&self, key: Key) -> bool {
         lock(&self.waiters).get_mut(key).is_some()
-    }
-}
-
-fn wake(next: Option<Option<Waker>>) {
-    if let Some(Some(waker)) = next {
-        waker.wake();
     }
 }
 

@@ -13,10 +13,9 @@ use crate::{
     state::State,
 };
 
-/// A place in flight, until it is left.
+/// A place in flight; dropping it leaves.
 pub(crate) struct Permit<A: Meter> {
-    /// None once it is left.
-    gate: Option<&'static Gate>,
+    gate: &'static Gate,
     meter: A::Hold,
     stamp: A::Stamp,
 }
@@ -47,46 +46,35 @@ impl<A: Meter> Permit<A> {
 
     /// Takes over a place that has been entered.
     #[inline]
-    fn new(state: &State<A>, stamp: A::Stamp) -> Self {
-        Self { gate: Some(state.gate), meter: A::hold(&state.meter), stamp }
+    pub(crate) fn new(state: &State<A>, stamp: A::Stamp) -> Self {
+        Self { gate: state.gate, meter: A::hold(&state.meter), stamp }
     }
 
     #[inline]
     pub(crate) fn begin(&mut self) {
         let Self { gate, meter, stamp } = self;
-        A::held(meter).begin(stamp, || gate.map_or(0, Gate::in_flight));
+        A::held(meter).begin(stamp, || gate.in_flight());
     }
 
-    /// The call has ended: the place is free.
+    /// The call has ended, and its place is about to be left.
     #[inline]
     pub(crate) fn end<T, E>(&mut self, result: Result<&T, &E>)
     where
         A: Measure<T, E>,
     {
         let Self { gate, meter, stamp } = self;
-        if let Some(gate) = gate {
-            let entered = A::held(meter).ended(stamp, result, |max| gate.set_max(max));
-            if let Some(entered) = entered {
-                entered.wake();
-            }
-        }
-        // Last, so that a panic up to here leaves too.
-        if let Some(gate) = self.gate.take() {
-            gate.leave();
+        if let Some(entered) = A::held(meter).ended(stamp, result, |max| gate.set_max(max)) {
+            entered.wake();
         }
     }
+}
 
-    pub(crate) const fn is_left(&self) -> bool {
-        self.gate.is_none()
-    }
-
-    /// The call was dropped, or panicked.
-    #[cold]
-    #[inline(never)]
-    fn abandon(&mut self) {
+impl<A: Meter> Drop for Permit<A> {
+    #[inline(always)]
+    fn drop(&mut self) {
         let Self { gate, meter, stamp } = self;
-        let Some(gate) = gate.take() else { return };
         let leave = Leave(gate);
+        // Unless it has ended, the call was dropped, or panicked.
         if let Some(entered) = A::held(meter).abandoned(stamp, |max| gate.set_max(max)) {
             entered.wake();
         }
@@ -95,35 +83,26 @@ impl<A: Meter> Permit<A> {
 }
 
 /// Leaves, also when a policy panics.
-struct Leave(&'static Gate);
+struct Leave<'a>(&'a Gate);
 
-impl Drop for Leave {
-    fn drop(&mut self) {
-        self.0.leave();
-    }
-}
-
-impl<A: Meter> Drop for Permit<A> {
+impl Drop for Leave<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        if !self.is_left() {
-            self.abandon();
-        }
+        self.0.leave();
     }
 }
 
 // === impl Place ===
 
 impl<A: Meter> Place<A> {
-    /// Enters, or joins the queue, if there is room for one more than `capacity` allows.
-    pub(crate) fn join(state: Arc<State<A>>, capacity: u32) -> Result<Self, Rejected> {
+    /// Enters, or joins the queue, if there is room for one more than `capacity` allows; otherwise gives the state
+    /// back.
+    pub(crate) fn join(state: Arc<State<A>>, capacity: u32) -> Result<Self, Arc<State<A>>> {
         let stamp = state.meter.stamp();
         match state.gate.enter_or_queue(capacity) {
             Turn::Entered => Ok(Self::Entered(Permit::new(&state, stamp))),
-            Turn::Waits(key) => {
-                Ok(Self::Queued(Ticket { state, key: Some(key), until: None, timer: None }))
-            }
-            Turn::Full => Err(state.rejected(Reason::QueueFull)),
+            Turn::Waits(key) => Ok(Self::Queued(Ticket::new(state, key))),
+            Turn::Full => Err(state),
         }
     }
 
@@ -150,6 +129,10 @@ impl<A: Meter> Place<A> {
 // === impl Ticket ===
 
 impl<A: Meter> Ticket<A> {
+    pub(crate) fn new(state: Arc<State<A>>, key: Key) -> Self {
+        Self { state, key: Some(key), until: None, timer: None }
+    }
+
     /// The wait counts from now, if it may not take for ever.
     pub(crate) fn start(&mut self) {
         self.until = self.state.max_wait.map(|wait| {

@@ -4,14 +4,15 @@ use std::{
     task::{Context, Poll},
 };
 
-use stockade_core::{LayerError, Reason, Rejected, deadline};
+use stockade_core::{LayerError, deadline};
 use tower_service::Service;
 
 use crate::{
     LimitHandle, ResponseFuture,
     future::Slow,
+    gate::Turn,
     meter::{Fixed, Measure, Meter},
-    permit::{Permit, Place, Ticket},
+    permit::{Permit, Ticket},
     state::State,
 };
 
@@ -42,19 +43,19 @@ impl<S, A: Meter> Limit<S, A> {
         LimitHandle::new(Arc::clone(&self.state) as _)
     }
 
-    /// There was no room at once.
+    /// There was no room at once. Who gets in after all is to have a permit.
     #[cold]
     #[inline(never)]
-    fn join(&self) -> Result<Permit<A>, Outside<A>> {
+    fn join(&self) -> Result<A::Stamp, Outside<A>> {
         let state = Arc::clone(&self.state);
         if deadline::has_passed() {
-            return Err(Outside::Refused(state.rejected(Reason::Expired)));
+            return Err(Outside::Expired(state));
         }
-        let capacity = state.queue;
-        match Place::join(state, capacity) {
-            Ok(Place::Entered(permit)) => Ok(permit),
-            Ok(Place::Queued(ticket)) => Err(Outside::Queued(ticket)),
-            Err(rejected) => Err(Outside::Refused(rejected)),
+        let stamp = state.meter.stamp();
+        match state.gate.enter_or_queue(state.queue) {
+            Turn::Entered => Ok(stamp),
+            Turn::Waits(key) => Err(Outside::Queued(Ticket::new(state, key))),
+            Turn::Full => Err(Outside::Full(state)),
         }
     }
 
@@ -73,7 +74,8 @@ impl<S, A: Meter> Limit<S, A> {
                 drop(mem::replace(&mut self.inner, fresh));
                 Slow::waiting(self.inner.clone(), request, ticket)
             }
-            Outside::Refused(rejected) => Slow::Refused(rejected),
+            Outside::Full(state) => Slow::Full(state),
+            Outside::Expired(state) => Slow::Expired(state),
         }
     }
 }
@@ -81,7 +83,8 @@ impl<S, A: Meter> Limit<S, A> {
 /// What becomes of a call that does not get in.
 enum Outside<A: Meter> {
     Queued(Ticket<A>),
-    Refused(Rejected),
+    Full(Arc<State<A>>),
+    Expired(Arc<State<A>>),
 }
 
 impl<S: Clone, A> Clone for Limit<S, A> {
@@ -108,11 +111,14 @@ where
     #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
         // What comes back from a function that stays one lies in memory. So neither `join` nor `stay` hands on a
-        // future, which would move all others through memory too; and there is one call of what is inside.
-        let entered = Permit::try_new(&self.state).map_or_else(|| self.join(), Ok);
-        match entered {
-            Ok(permit) => ResponseFuture::running(permit, || self.inner.call(request)),
-            Err(outside) => ResponseFuture::slow(self.stay(outside, request)),
-        }
+        // permit or a future, which would move all others through memory too; and there is one call of what is inside.
+        let permit = match Permit::try_new(&self.state) {
+            Some(permit) => permit,
+            None => match self.join() {
+                Ok(stamp) => Permit::new(&self.state, stamp),
+                Err(outside) => return ResponseFuture::slow(self.stay(outside, request)),
+            },
+        };
+        ResponseFuture::running(permit, || self.inner.call(request))
     }
 }

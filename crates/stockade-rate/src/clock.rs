@@ -16,6 +16,7 @@ use governor::nanos::Nanos;
 pub(crate) struct Clock {
     source: quanta::Clock,
     start: u64,
+    scale: Scale,
 }
 
 /// A monotonic clock that starts at zero, as its clones do, and follows tokio's, also when that is paused.
@@ -25,20 +26,29 @@ pub(crate) struct Clock {
     start: tokio::time::Instant,
 }
 
+/// How many nanoseconds 2 to the [`SHIFT`] ticks of a source are.
+#[cfg(any(test, not(feature = "test-util")))]
+#[derive(Clone, Copy, Debug)]
+struct Scale(u64);
+
+/// So many bits that the scale is off by less than a nanosecond in three minutes, and never too large.
+#[cfg(any(test, not(feature = "test-util")))]
+const SHIFT: u32 = 40;
+
 // === impl Clock ===
 
 #[cfg(not(feature = "test-util"))]
 impl Clock {
     pub(crate) fn new() -> Self {
         let source = quanta::Clock::new();
-        let start = source.raw();
-        Self { source, start }
+        let (start, scale) = (source.raw(), Scale::of(&source));
+        Self { source, start, scale }
     }
 
     #[inline]
     pub(crate) fn now(&self) -> Nanos {
-        let now = self.source.raw();
-        self.source.delta_as_nanos(self.start, now).into()
+        // A source may be a little behind on another core.
+        self.scale.nanos(self.source.raw().saturating_sub(self.start)).into()
     }
 }
 
@@ -50,5 +60,36 @@ impl Clock {
 
     pub(crate) fn now(&self) -> Nanos {
         u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX / 2).into()
+    }
+}
+
+// === impl Scale ===
+
+#[cfg(any(test, not(feature = "test-util")))]
+impl Scale {
+    fn of(source: &quanta::Clock) -> Self {
+        Self(source.delta_as_nanos(0, 1 << SHIFT))
+    }
+
+    /// As `delta_as_nanos` does it, but the number of bits is known when this is compiled, and what kind of source it
+    /// is was asked before.
+    #[inline]
+    fn nanos(self, ticks: u64) -> u64 {
+        ((u128::from(ticks) * u128::from(self.0)) >> SHIFT) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_as_long_as_their_source_says() {
+        let source = quanta::Clock::new();
+        let scale = Scale::of(&source);
+        for ticks in [0, 1, 1_000, 1 << 32, 1 << 45, 1 << 56] {
+            let (exact, scaled) = (source.delta_as_nanos(0, ticks), scale.nanos(ticks));
+            assert!(exact.abs_diff(scaled) <= 1 + exact / 100_000_000_000, "{exact} {scaled}");
+        }
     }
 }

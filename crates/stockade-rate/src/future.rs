@@ -45,15 +45,15 @@ pin_project! {
         // The call has passed.
         Running { #[pin] future: F },
         // The call has not passed yet. Then: Running.
-        Slow { slow: Slow<S, Req> },
+        // Taken when it has ended.
+        Slow { slow: Rare<Slow<S, Req>> },
     }
 }
 
 /// What most calls never are. They only ask whether they are, and carry no room for it about.
 pub(crate) enum Slow<S, Req> {
-    Waiting(Rare<Pin<Box<Waiting<S, Req>>>>),
+    Waiting(Pin<Box<Waiting<S, Req>>>),
     Refused(Rejected),
-    Done,
 }
 
 pin_project! {
@@ -83,9 +83,8 @@ where
         let slow = match slow {
             Slow::Waiting(waiting) => Slow::Waiting(waiting),
             Slow::Refused(rejected) => Slow::Refused(rejected.in_words()),
-            Slow::Done => Slow::Done,
         };
-        Self { state: State::Slow { slow } }
+        Self { state: State::Slow { slow: Rare::new(slow) } }
     }
 }
 
@@ -103,7 +102,7 @@ where
             match state.as_mut().project() {
                 StateProj::Running { future } => return future.poll(cx),
                 StateProj::Slow { slow } => {
-                    let future = ready!(slow.poll(cx))?;
+                    let future = ready!(Slow::poll(slow, cx))?;
                     state.set(State::Running { future });
                 }
             }
@@ -116,7 +115,7 @@ where
 impl<S, Req> Slow<S, Req> {
     pub(crate) fn waiting(waiter: Waiter, service: S, request: Req) -> Self {
         let waiting = Waiting { waiter, served: false, service, request: Some(request) };
-        Self::Waiting(Rare::new(Box::pin(waiting)))
+        Self::Waiting(Box::pin(waiting))
     }
 }
 
@@ -128,13 +127,13 @@ where
     /// Ready when the call has passed, with its future; or with what ends it.
     #[cold]
     #[inline(never)]
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<S::Future, S::Error>> {
-        let passed = match self {
-            Self::Waiting(waiting) => ready!(waiting.as_mut().poll(cx)),
-            Self::Refused(rejected) => Err(rejected.into_error()),
-            Self::Done => panic!("`ResponseFuture` polled after it was ready"),
+    fn poll(slow: &mut Rare<Self>, cx: &mut Context<'_>) -> Poll<Result<S::Future, S::Error>> {
+        let passed = match slow.get_mut() {
+            Some(Self::Waiting(waiting)) => ready!(waiting.as_mut().poll(cx)),
+            Some(Self::Refused(rejected)) => Err(rejected.into_error()),
+            None => panic!("`ResponseFuture` polled after it was ready"),
         };
-        *self = Self::Done;
+        drop(slow.take());
         Poll::Ready(passed)
     }
 }
@@ -165,9 +164,11 @@ where
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {
             State::Running { .. } => "running",
-            State::Slow { slow: Slow::Waiting(_) } => "waiting",
-            State::Slow { slow: Slow::Refused(_) } => "refused",
-            State::Slow { slow: Slow::Done } => "done",
+            State::Slow { slow } => match slow.get() {
+                Some(Slow::Waiting(_)) => "waiting",
+                Some(Slow::Refused(_)) => "refused",
+                None => "done",
+            },
         };
         f.debug_struct("ResponseFuture").field("state", &state).finish_non_exhaustive()
     }

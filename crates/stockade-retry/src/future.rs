@@ -11,12 +11,13 @@
 
 use std::{
     fmt,
+    mem::{self, ManuallyDrop},
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use pin_project_lite::pin_project;
-use stockade_core::{Class, Classify, LayerError, Rare, attempts, deadline};
+use stockade_core::{Class, Classify, LayerError, Moment, attempts, deadline};
 use tokio::{
     task::coop,
     time::{Instant, Sleep, sleep_until},
@@ -40,48 +41,43 @@ pin_project! {
     where
         S: Service<Req>,
     {
+        // Under way; or it was the first and only one, and has ended.
         #[pin]
-        state: State<S, S::Future>,
+        attempt: Option<S::Future>,
         call: Call<Req, S, S::Error, C, I, K>,
     }
 }
 
-pin_project! {
-    #[project = StateProj]
-    enum State<S, F> {
-        // Also when the call has ended at its first attempt.
-        Calling { #[pin] attempt: F },
-        // All that is rare, so that the common case has one branch to take.
-        Slow { slow: Slow<S> },
-    }
+/// What is between two attempts.
+enum Between<S> {
+    Sleeping(Pin<Box<Sleep>>),
+    Readying(Box<S>),
 }
 
-/// What is between two attempts. Boxed, so that a call which is never repeated carries no room for it about.
-enum Slow<S> {
-    Sleeping(Rare<Pin<Box<Sleep>>>),
-    Readying(Rare<Box<S>>),
-    Done,
-}
+/// What a call keeps over its attempts. It is dropped out of line unless the call has ended, as with [`Rare`](stockade_core::Rare), all of it
+/// by one question.
+struct Call<Req, S, E, C, I, K>(ManuallyDrop<Kept<Req, S, E, C, I, K>>);
 
-/// What a call keeps over its attempts.
-struct Call<Req, S, E, C, I, K> {
+struct Kept<Req, S, E, C, I, K> {
     /// Taken when the call ends.
-    lease: Rare<Lease<Application<S, C, I, K>>>,
+    lease: Option<Lease<Application<S, C, I, K>>>,
     /// For the next attempt, if the request can be repeated.
-    request: Rare<Req>,
-    /// How many there were, with the one that is under way.
-    attempts: u32,
+    request: Option<Req>,
     /// When it is too late to begin another one.
-    until: Option<Instant>,
+    until: Moment,
     /// None until an attempt has failed: most calls carry no room for it about.
-    failed: Option<Rare<Box<Failed<E>>>>,
+    failed: Option<Box<Failed<S, E>>>,
 }
 
 /// What a call keeps once an attempt has failed.
-struct Failed<E> {
+struct Failed<S, E> {
+    /// How many attempts there were, with the one that is under way.
+    attempts: u32,
     waits: Option<Waits>,
     /// The error to give up with, so far.
     error: Option<(Weight, E)>,
+    /// While no attempt is under way.
+    between: Option<Between<S>>,
 }
 
 /// Whose error it is. On giving up the last one of the greatest weight is the answer.
@@ -96,6 +92,7 @@ enum Weight {
 }
 
 const AFTER: &str = "a call is polled until it is ready, not after";
+const FAILED: &str = "without an attempt, one has failed, and there will be another";
 
 /// An attempt that has ended: its class, its result, and whether the request was sent.
 type Ended<T, E> = (Class, Result<T, E>, bool);
@@ -119,13 +116,11 @@ where
     pub(crate) fn new(
         attempt: S::Future,
         request: Option<Req>,
-        until: Option<Instant>,
+        until: Moment,
         lease: Lease<Application<S, C, I, K>>,
     ) -> Self {
-        let lease = Rare::new(lease);
-        let request = request.map_or_else(Rare::none, Rare::new);
-        let call = Call { lease, request, attempts: 1, until, failed: None };
-        Self { state: State::Calling { attempt }, call }
+        let kept = Kept { lease: Some(lease), request, until, failed: None };
+        Self { attempt: Some(attempt), call: Call(ManuallyDrop::new(kept)) }
     }
 }
 
@@ -144,16 +139,16 @@ where
     #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.as_mut().project();
-        let StateProj::Calling { attempt } = this.state.project() else {
+        let Some(attempt) = this.attempt.as_pin_mut() else {
             return self.poll_further(cx, None);
         };
         let call = this.call;
-        assert!(!call.lease.is_taken(), "{AFTER}");
+        assert!(!call.is_over(), "{AFTER}");
         // Told apart here and in each layer, so that a success moves nothing but itself, and not all that an
         // error has room for.
         let ended = match attempt.poll(cx) {
             Poll::Ready(Ok(response)) => match call.classify(Ok(&response)) {
-                Class::Success if call.attempts == 1 => {
+                Class::Success if call.0.failed.is_none() => {
                     // The finished attempt itself goes with this future, because to take it apart now costs
                     // more than all the rest.
                     call.end();
@@ -200,50 +195,50 @@ where
     ) -> Poll<()> {
         let mut this = self.project();
         let call = this.call;
-        assert!(!call.lease.is_taken(), "{AFTER}");
+        assert!(!call.is_over(), "{AFTER}");
         loop {
             if let Some((class, result, sent)) = ended.take() {
                 // What the attempt held is free before anything else is done.
-                this.state.set(State::Slow { slow: Slow::Done });
+                this.attempt.set(None);
+                if let Some(failed) = &mut call.0.failed {
+                    failed.between = None;
+                }
                 match call.judge(class, result, sent) {
                     Next::Answer(result) => {
                         *answer = Some(result);
-                        call.end();
+                        drop_apart(call);
                         return Poll::Ready(());
                     }
-                    Next::Wait(until) => {
-                        this.state.set(State::Slow { slow: Slow::sleeping(until) });
-                    }
-                    Next::Begin => this.state.set(State::Slow { slow: call.begin() }),
+                    Next::Wait(until) => call.sleep(until),
+                    Next::Begin => call.begin(),
                 }
             }
-            let slow = match this.state.as_mut().project() {
-                StateProj::Calling { attempt } => {
-                    let result = ready!(attempt.poll(cx));
-                    ended = Some((call.classify(result.as_ref()), result, true));
-                    continue;
-                }
-                StateProj::Slow { slow } => slow,
-            };
-            match slow {
-                Slow::Sleeping(sleep) => {
+            if let Some(attempt) = this.attempt.as_mut().as_pin_mut() {
+                let result = ready!(attempt.poll(cx));
+                ended = Some((call.classify(result.as_ref()), result, true));
+                continue;
+            }
+            let between = &mut call.0.failed.as_mut().expect(FAILED).between;
+            match between.as_mut().expect(FAILED) {
+                Between::Sleeping(sleep) => {
                     ready!(sleep.as_mut().poll(cx));
-                    *slow = call.begin();
+                    call.begin();
                 }
-                Slow::Readying(service) => {
+                Between::Readying(service) => {
                     // A service that is always ready and always fails must not keep the thread.
                     let progress = ready!(coop::poll_proceed(cx));
                     let readiness = ready!(service.poll_ready(cx));
                     progress.made_progress();
                     match readiness {
                         Ok(()) => {
-                            let attempt = service.call(call.next_request());
-                            this.state.set(State::Calling { attempt });
+                            let Some(Between::Readying(mut service)) = between.take() else {
+                                unreachable!("it was ready")
+                            };
+                            this.attempt.set(Some(service.call(call.next_request())));
                         }
                         Err(error) => ended = Some((call.classify(Err(&error)), Err(error), false)),
                     }
                 }
-                Slow::Done => unreachable!("a call that is under way has a state"),
             }
         }
     }
@@ -254,33 +249,25 @@ where
     S: Service<Req>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = match self.state {
-            _ if self.call.lease.is_taken() => "done",
-            State::Calling { .. } => "calling",
-            State::Slow { slow: Slow::Sleeping(_) } => "sleeping",
-            State::Slow { slow: Slow::Readying(_) } => "readying",
-            State::Slow { slow: Slow::Done } => "done",
+        let between = self.call.0.failed.as_ref().and_then(|failed| failed.between.as_ref());
+        let state = match between {
+            _ if self.call.is_over() => "done",
+            None => "calling",
+            Some(Between::Sleeping(_)) => "sleeping",
+            Some(Between::Readying(_)) => "readying",
         };
         f.debug_struct("ResponseFuture")
             .field("state", &state)
-            .field("attempts", &self.call.attempts)
+            .field("attempts", &self.call.attempts())
             .finish_non_exhaustive()
-    }
-}
-
-// === impl Slow ===
-
-impl<S> Slow<S> {
-    fn sleeping(until: Instant) -> Self {
-        Self::Sleeping(Rare::new(Box::pin(sleep_until(until))))
     }
 }
 
 // === impl Failed ===
 
-impl<E> Default for Failed<E> {
+impl<S, E> Default for Failed<S, E> {
     fn default() -> Self {
-        Self { waits: None, error: None }
+        Self { attempts: 1, waits: None, error: None, between: None }
     }
 }
 
@@ -297,12 +284,12 @@ where
     where
         C: Classify<T, E>,
     {
-        self.lease.policy.classify.classify(result)
+        self.lease().policy.classify.classify(result)
     }
 
     fn judge<T>(&mut self, class: Class, result: Result<T, E>, sent: bool) -> Next<Result<T, E>> {
         if class == Class::Success {
-            self.lease.state().recovered();
+            self.lease().state().recovered();
             return Next::Answer(result);
         }
         match (self.plan(class, sent), result) {
@@ -313,18 +300,18 @@ where
             }
             (Ok(next), Err(error)) => {
                 let error = self.weightier(error, sent);
-                self.failed.get_or_insert_with(|| Rare::new(Box::default())).error = Some(error);
+                self.0.failed.get_or_insert_default().error = Some(error);
                 next
             }
             (Err(reason), result) => {
-                self.lease.state().gave_up(reason);
+                self.lease().state().gave_up(reason);
                 #[cfg(feature = "tracing")]
                 tracing::debug!(
                     target: "stockade",
                     layer = "retry",
-                    name = self.lease.policy.name,
+                    name = self.lease().policy.name,
                     reason = reason.as_str(),
-                    attempts = self.attempts,
+                    attempts = self.attempts(),
                     class = ?class,
                     "gave up"
                 );
@@ -335,29 +322,31 @@ where
 
     /// Whether there is another attempt, and when. What costs others something comes last: the token.
     fn plan<T>(&mut self, class: Class, sent: bool) -> Result<Next<T>, GaveUp> {
-        let policy = &self.lease.policy;
+        let attempts = self.attempts();
+        let Kept { lease, request, until, failed } = &mut *self.0;
+        let lease = lease.as_ref().expect(AFTER);
+        let policy = &lease.policy;
         if class == Class::Permanent {
             return Err(GaveUp::Permanent);
         }
-        if self.attempts >= policy.max_attempts {
+        if attempts >= policy.max_attempts {
             return Err(GaveUp::Exhausted);
         }
         let harmless = !sent || matches!(class, Class::Unsent { .. });
-        match self.request.get() {
+        match request {
             Some(request) if harmless || policy.idempotent.may_repeat(request) => {}
             _ => return Err(GaveUp::NotRepeatable),
         }
-        let failed = self.failed.get_or_insert_with(|| Rare::new(Box::default()));
-        let waits =
-            failed.waits.get_or_insert_with(|| Waits::new(self.lease.state().rng(policy.seed)));
-        let wait = policy.backoff.wait(self.attempts, waits);
+        let waits = &mut failed.get_or_insert_default().waits;
+        let waits = waits.get_or_insert_with(|| Waits::new(lease.state().rng(policy.seed)));
+        let wait = policy.backoff.wait(attempts, waits);
         let wait = wait.max(class.after().unwrap_or_default());
         let now = Instant::now();
         let then = deadline::saturating_add(now, wait);
-        if self.until.is_some_and(|until| until < then) || deadline::is_before(then) {
+        if until.get().is_some_and(|until| until < then) || deadline::is_before(then) {
             return Err(GaveUp::TooLate);
         }
-        if !self.lease.retry(&policy.budget, now) {
+        if !lease.retry(&policy.budget, now) {
             return Err(GaveUp::OverBudget);
         }
         #[cfg(feature = "tracing")]
@@ -365,7 +354,7 @@ where
             target: "stockade",
             layer = "retry",
             name = policy.name,
-            attempt = self.attempts + 1,
+            attempt = attempts + 1,
             wait = ?wait,
             class = ?class,
             "retrying"
@@ -380,7 +369,7 @@ where
             _ if !sent => Weight::Unready,
             _ => Weight::Failed,
         };
-        match self.failed.as_mut().and_then(|failed| failed.error.take()) {
+        match self.0.failed.as_mut().and_then(|failed| failed.error.take()) {
             Some(before) if before.0 > weight => before,
             _ => (weight, error),
         }
@@ -388,27 +377,66 @@ where
 
     /// The request for an attempt that begins, which leaves a copy for the one after it.
     fn next_request(&mut self) -> Req {
-        let request = self.request.take().expect("another attempt is planned only with a request");
-        let copy = self.lease.policy.copy(self.attempts, &request);
-        self.request = copy.map_or_else(Rare::none, Rare::new);
+        let request =
+            self.0.request.take().expect("another attempt is planned only with a request");
+        self.0.request = self.lease().policy.copy(self.attempts(), &request);
         request
     }
 }
 
 impl<Req, S, E, C, I, K> Call<Req, S, E, C, I, K> {
-    /// Lets go of what it keeps, piece by piece: the whole would be moved through memory for that.
+    fn lease(&self) -> &Lease<Application<S, C, I, K>> {
+        self.0.lease.as_ref().expect(AFTER)
+    }
+
+    fn is_over(&self) -> bool {
+        self.0.lease.is_none()
+    }
+
+    /// How many attempts there were, with the one that is under way.
+    fn attempts(&self) -> u32 {
+        self.0.failed.as_ref().map_or(1, |failed| failed.attempts)
+    }
+
+    /// Lets go of what a call keeps at its first attempt. It is over when the lease is gone, so that goes last.
     #[inline(always)]
     fn end(&mut self) {
-        drop(self.request.take());
-        drop(self.lease.take());
+        if mem::needs_drop::<Req>() {
+            drop(self.0.request.take());
+        }
+        drop(self.0.lease.take());
     }
+}
+
+impl<Req, S, E, C, I, K> Drop for Call<Req, S, E, C, I, K> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if !self.is_over() {
+            drop_apart(self);
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn drop_apart<Req, S, E, C, I, K>(call: &mut Call<Req, S, E, C, I, K>) {
+    let Kept { lease, request, failed, .. } = &mut *call.0;
+    // Together, so that one that panics takes none of the others with it.
+    drop((failed.take(), request.take(), lease.take()));
 }
 
 impl<Req, S: Clone, E, C, I, K> Call<Req, S, E, C, I, K> {
     /// Begins another attempt, with an instance that is still to become ready.
-    fn begin(&mut self) -> Slow<S> {
-        self.attempts += 1;
+    fn begin(&mut self) {
+        let instance = Box::new(self.lease().instance());
+        let failed = self.0.failed.get_or_insert_default();
+        failed.attempts += 1;
+        failed.between = Some(Between::Readying(instance));
         attempts::record();
-        Slow::Readying(Rare::new(Box::new(self.lease.instance())))
+    }
+
+    fn sleep(&mut self, until: Instant) {
+        let sleeping = Between::Sleeping(Box::pin(sleep_until(until)));
+        self.0.failed.get_or_insert_default().between = Some(sleeping);
     }
 }

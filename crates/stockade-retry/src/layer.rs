@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use stockade_core::{
-    DefaultClassify,
+    DefaultClassify, Moment,
     config::{MAX_DURATION, MIN_DURATION, allow},
     deadline,
 };
@@ -267,8 +267,8 @@ impl<C, I, K> Policy<C, I, K> {
 
     /// When it is too late to begin another attempt of a call that begins now.
     #[inline]
-    pub(crate) fn until(&self) -> Option<Instant> {
-        self.max_elapsed.map(after)
+    pub(crate) fn until(&self) -> Moment {
+        self.max_elapsed.map_or(Moment::NONE, after)
     }
 }
 
@@ -288,6 +288,6 @@ impl<C, I, K> fmt::Debug for Policy<C, I, K> {
 
 /// Apart, because most calls have no use for it.
 #[cold]
-fn after(limit: Duration) -> Instant {
-    deadline::saturating_add(Instant::now(), limit)
+fn after(limit: Duration) -> Moment {
+    Moment::of(deadline::saturating_add(Instant::now(), limit))
 }

@@ -22,7 +22,9 @@ use crate::{
 /// A handle to what is shared, as a service keeps it; every call takes a [`Lease`].
 pub(crate) struct Shared<T> {
     lease: Lease<T>,
-    calls: u8,
+    /// Above zero: how many calls there are yet until those that were made are told, the one that tells them included.
+    /// Else it is a guest's, and counts its calls downwards. So a call has one question.
+    left: i32,
 }
 
 /// Keeps what is shared alive for one call.
@@ -41,37 +43,48 @@ struct Tally {
 }
 
 /// The call at which a handle stops being a guest.
-const SETTLED: u8 = 4;
+const SETTLED: i32 = 4;
 
 /// How many calls are told at once.
-const BATCH: usize = 32;
+const BATCH: i32 = 32;
 
 // === impl Shared ===
 
 impl<T> Shared<T> {
     pub(crate) fn new(common: T, state: Arc<State>) -> Self {
-        Self { lease: Lease::new(Arc::new(common), state), calls: 0 }
+        Self { lease: Lease::new(Arc::new(common), state), left: 0 }
     }
 
     /// A lease for one call, which is counted.
     #[inline]
     pub(crate) fn lease(&mut self) -> Lease<T> {
-        if self.calls < SETTLED {
-            self.calls += 1;
-            if self.calls < SETTLED {
-                self.lease.0.tally.count_guest();
-                return Lease(Arc::clone(&self.lease.0));
-            }
-            self.settle();
+        let left = self.left - 1;
+        self.left = left;
+        if left > 0 {
+            self.lease.0.tally.count_own();
+        } else if left < 0 && left > -SETTLED {
+            self.lease.0.tally.count_guest();
+        } else {
+            self.turn();
         }
-        self.lease.0.tally.count_own();
         Lease(Arc::clone(&self.lease.0))
     }
 
+    /// A handle tells what it has counted, or begins to.
     #[cold]
-    fn settle(&mut self) {
-        let Own { common, tally } = &*self.lease.0;
-        self.lease = Lease::new(Arc::clone(common), Arc::clone(&tally.state));
+    #[inline(never)]
+    fn turn(&mut self) {
+        let tells = self.left == 0;
+        if !tells {
+            let Own { common, tally } = &*self.lease.0;
+            self.lease = Lease::new(Arc::clone(common), Arc::clone(&tally.state));
+        }
+        let tally = &self.lease.0.tally;
+        tally.count_own();
+        self.left = BATCH - i32::from(!tells);
+        if tells {
+            tally.settle();
+        }
     }
 
     pub(crate) fn state(&self) -> &Arc<State> {
@@ -81,7 +94,7 @@ impl<T> Shared<T> {
 
 impl<T> Clone for Shared<T> {
     fn clone(&self) -> Self {
-        Self { lease: Lease(Arc::clone(&self.lease.0)), calls: 0 }
+        Self { lease: Lease(Arc::clone(&self.lease.0)), left: 0 }
     }
 }
 
@@ -129,16 +142,13 @@ impl Tally {
     /// Called by the one handle that owns the tally, through `&mut`: so there is one writer.
     #[inline]
     fn count_own(&self) {
-        let calls = self.own.load(Relaxed).wrapping_add(1);
-        self.own.store(calls, Relaxed);
-        if calls.is_multiple_of(BATCH) {
-            self.settle();
-        }
+        self.own.store(self.own.load(Relaxed).wrapping_add(1), Relaxed);
     }
 
     #[inline]
     fn count_guest(&self) {
-        if self.guests.fetch_add(1, Relaxed) % BATCH == BATCH - 1 {
+        const LAST: usize = BATCH as usize - 1;
+        if self.guests.fetch_add(1, Relaxed) % BATCH as usize == LAST {
             self.settle();
         }
     }

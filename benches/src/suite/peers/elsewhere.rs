@@ -46,9 +46,7 @@ pub fn layers<I: Inner + Stack<u64> + Copy>(service: I) -> [Entry; 7] {
             let retry = RetryLayer::<u64, u64, Failure>::builder().max_attempts(3).build();
             one_handle(rt, ServiceBuilder::new().layer(retry).service(service))
         }),
-        Entry::new(NAME, move |rt| {
-            one_handle(rt, ServiceBuilder::new().layer(circuit_breaker()).service(service))
-        }),
+        Entry::new(NAME, move |rt| one_handle(rt, breaker(service))),
         Entry::new(NAME, move |rt| one_handle(rt, five(service))),
         Entry::new(NAME, move |rt| clone_each(rt, five(service))),
     ]
@@ -64,6 +62,11 @@ pub fn five<I: Inner + Stack<u64>>(service: I) -> impl Client + Clone {
         .layer(bulkhead(MAX))
         .layer(time_limiter())
         .service(service)
+}
+
+/// The breaker of tower-resilience.
+pub fn breaker<I: Inner + Stack<u64>>(service: I) -> impl Client + Clone {
+    ServiceBuilder::new().layer(circuit_breaker()).service(service)
 }
 
 fn bulkhead(max: usize) -> BulkheadLayer {
