@@ -18,11 +18,10 @@ pub use shuttle::sync::{Mutex, MutexGuard, atomic};
 /// Locks `mutex`, also after a panic under it: what it guards is kept consistent at every line, so a
 /// panic (of a waker, of a user's `Drop`) costs one call its answer and the others go on.
 ///
-/// One who finds it locked stands back for a moment, and longer each time, without looking. A lock that is held for
-/// some tens of nanoseconds is not slow because one has to wait for it, but because it and all it guards go from one
-/// processor to the other at each visit: whoever has them at hand had better make a few visits in a row. (The
-/// exponential backoff of T. E. Anderson, "The Performance of Spin Lock Alternatives for Shared-Memory
-/// Multiprocessors", 1990.)
+/// Whoever finds it locked stands back for a moment, without looking. A lock that is held for some tens of nanoseconds
+/// is slow not because one has to wait for it, but because it and all that it guards go from one processor to the
+/// other at each visit: whoever has them at hand had better make a few visits in a row. (A backoff as in T. E.
+/// Anderson, "The Performance of Spin Lock Alternatives for Shared-Memory Multiprocessors", 1990.)
 #[inline]
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     #[cfg(not(shuttle))]
@@ -41,13 +40,14 @@ fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     }
 }
 
-/// Some microseconds at most; whoever has no luck until then sleeps, because the holder may have lost his processor.
+/// A microsecond or two at a time (a pause is some 5 to 50 ns, by processor). Whoever has no luck with that sleeps,
+/// because the holder may have lost his processor.
 #[cfg(not(shuttle))]
 #[cold]
 #[inline(never)]
 fn stand_back<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    for pauses in [16, 32, 64, 64, 64, 64] {
-        (0..pauses).for_each(|_| spin_loop());
+    for _ in 0..4 {
+        (0..64).for_each(|_| spin_loop());
         if let Some(guard) = try_lock(mutex) {
             return guard;
         }

@@ -39,6 +39,7 @@ struct Slot<Req, T, E> {
     span: Span,
     owner: Owner,
     generation: u32,
+    /// Means nothing in the slot at the head.
     prev: u32,
     next: u32,
 }
@@ -180,11 +181,9 @@ impl<Req, T, E> Board<Req, T, E> {
         let slot = self.slots.get_mut(index as usize)?;
         let entry = slot.start(worker)?;
         let given = give(Key::new(index, slot.generation), entry);
-        let next = slot.next;
-        self.head = next;
-        match self.slots.get_mut(next as usize) {
-            Some(slot) => slot.prev = NONE,
-            None => self.tail = NONE,
+        self.head = slot.next;
+        if self.head == NONE {
+            self.tail = NONE;
         }
         self.queued -= 1;
         Some(given)
@@ -302,7 +301,8 @@ impl<Req, T, E> Board<Req, T, E> {
     fn unlink(&mut self, index: u32, worker: usize) -> Option<Entry<Req>> {
         let slot = &mut self.slots[index as usize];
         let entry = slot.start(worker)?;
-        let (prev, next) = (slot.prev, slot.next);
+        let prev = if index == self.head { NONE } else { slot.prev };
+        let next = slot.next;
         match self.slots.get_mut(prev as usize) {
             Some(slot) => slot.next = next,
             None => self.head = next,

@@ -291,7 +291,9 @@ impl<Req, T, E> Core<Req, T, E> {
     pub(crate) fn enqueue(&mut self, entry: Entry<Req>, owner: Owner) -> JobKey {
         let key = self.jobs.push(entry, owner);
         self.counts.accepted += 1;
-        self.counts.max_queued = self.counts.max_queued.max(self.jobs.len());
+        if self.jobs.len() > self.counts.max_queued {
+            self.counts.max_queued = self.jobs.len();
+        }
         key
     }
 

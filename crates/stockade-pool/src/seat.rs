@@ -91,7 +91,9 @@ impl<Req, T, E: LayerError> Seat<Req, T, E> {
             }
             standing.set_idle(&mut core, false);
             core.counts.running += 1;
-            core.counts.max_running = core.counts.max_running.max(core.counts.running);
+            if core.counts.running > core.counts.max_running {
+                core.counts.max_running = core.counts.running;
+            }
             if cancelled.load(Relaxed) {
                 cancelled.store(false, Relaxed);
             }
