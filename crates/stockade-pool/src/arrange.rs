@@ -1,6 +1,7 @@
 //! The queue of jobs, and which of them is next.
 
 use stockade_core::Key as RunKey;
+use tokio::time::Instant;
 
 use crate::{
     affinity::{Bound, Lanes},
@@ -59,9 +60,9 @@ impl<Req, T, E> Jobs<Req, T, E> {
         self.nested > 0
     }
 
-    /// The job that was queued first.
-    pub(crate) fn oldest(&self) -> Option<&Entry<Req>> {
-        self.board.front()
+    /// When the job that was queued first was queued, as far as known.
+    pub(crate) fn oldest(&self) -> Option<Instant> {
+        self.board.oldest()
     }
 
     /// How many jobs could be taken at once, by as many workers.
@@ -101,8 +102,8 @@ impl<Req, T, E> Jobs<Req, T, E> {
             Arranged::Order(order) => {
                 self.serial += 1;
                 let ticket = Ticket { serial: self.serial, key };
-                if let Some(entry) = self.board.get(key)
-                    && let Err(panic) = guard(|| order.push(&entry.request, ticket))
+                if let Some(request) = self.board.get(key)
+                    && let Err(panic) = guard(|| order.push(request, ticket))
                 {
                     discard(panic);
                 }

@@ -29,10 +29,17 @@ pub(crate) struct Board<Req, T, E> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key(u64);
 
+/// One job. What it consists of is written and read field by field: to make a whole of it first, and to copy that,
+/// takes longer than the lock.
 struct Slot<Req, T, E> {
     state: State<Req, T, E>,
+    deadline: Option<Instant>,
+    since: Option<Instant>,
+    tag: Tag,
+    span: Span,
     owner: Owner,
     generation: u32,
+    /// Means nothing in the slot at the head.
     prev: u32,
     next: u32,
 }
@@ -43,7 +50,8 @@ struct Slot<Req, T, E> {
 /// whose answer nobody will read skips `Ended`.
 enum State<Req, T, E> {
     Free,
-    Queued(Entry<Req>),
+    /// With the request.
+    Queued(Req),
     /// With the number of the worker.
     Running(usize),
     Ended(Result<T, E>),
@@ -98,56 +106,65 @@ impl<Req, T, E> Board<Req, T, E> {
     }
 
     /// Queues a job as the last.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(&mut self, entry: Entry<Req>, owner: Owner) -> Key {
-        let prev = self.tail;
-        let index = match self.slots.get_mut(self.free as usize) {
-            Some(slot) => {
-                let index = self.free;
-                self.free = slot.next;
-                (slot.state, slot.owner) = (State::Queued(entry), owner);
-                (slot.prev, slot.next) = (prev, NONE);
-                index
-            }
-            None => self.grow(entry, owner, prev),
-        };
+        if self.free == NONE {
+            self.grow();
+        }
+        let (index, prev) = (self.free, self.tail);
+        let slot = &mut self.slots[index as usize];
+        self.free = slot.next;
+        let Entry { request, deadline, since, tag, span } = entry;
+        slot.state = State::Queued(request);
+        (slot.deadline, slot.since) = (deadline, since);
+        (slot.tag, slot.span) = (tag, span);
+        slot.owner = owner;
+        (slot.prev, slot.next) = (prev, NONE);
+        let key = Key::new(index, slot.generation);
         match self.slots.get_mut(prev as usize) {
             Some(slot) => slot.next = index,
             None => self.head = index,
         }
         self.tail = index;
         self.queued += 1;
-        Key::new(index, self.slots[index as usize].generation)
+        key
     }
 
+    /// Makes a free slot.
     #[cold]
-    fn grow(&mut self, entry: Entry<Req>, owner: Owner, prev: u32) -> u32 {
-        let index = u32::try_from(self.slots.len()).ok().filter(|&index| index != NONE);
-        let index = index.expect("a pool holds fewer than u32::MAX jobs");
+    fn grow(&mut self) {
         let len = self.slots.len();
+        let index = u32::try_from(len).ok().filter(|&index| index != NONE);
+        let index = index.expect("a pool holds fewer than u32::MAX jobs");
         if len == self.slots.capacity() {
             // In few and large steps up to the most, because jobs are moved for each. Beyond are answers that nobody
             // has read yet.
             let missing = if len < self.most { self.most - len } else { len };
             self.slots.reserve_exact(missing.min(7 * len).max(64));
         }
-        let state = State::Queued(entry);
-        self.slots.push(Slot { state, owner, generation: 0, prev, next: NONE });
-        index
+        self.slots.push(Slot {
+            state: State::Free,
+            deadline: None,
+            since: None,
+            tag: Tag::default(),
+            span: Span::NONE,
+            owner: Owner::Nobody,
+            generation: 0,
+            prev: NONE,
+            next: NONE,
+        });
+        self.free = index;
     }
 
-    /// The job at the head of the queue.
-    pub(crate) fn front(&self) -> Option<&Entry<Req>> {
-        match &self.slots.get(self.head as usize)?.state {
-            State::Queued(entry) => Some(entry),
-            _ => None,
-        }
+    /// When the job at the head of the queue was queued, as far as known.
+    pub(crate) fn oldest(&self) -> Option<Instant> {
+        self.slots.get(self.head as usize)?.since
     }
 
-    /// A queued job.
-    pub(crate) fn get(&self, key: Key) -> Option<&Entry<Req>> {
+    /// The request of a queued job.
+    pub(crate) fn get(&self, key: Key) -> Option<&Req> {
         match &self.slot(key)?.state {
-            State::Queued(entry) => Some(entry),
+            State::Queued(request) => Some(request),
             _ => None,
         }
     }
@@ -162,16 +179,11 @@ impl<Req, T, E> Board<Req, T, E> {
     ) -> Option<R> {
         let index = self.head;
         let slot = self.slots.get_mut(index as usize)?;
-        let State::Queued(entry) = std::mem::replace(&mut slot.state, State::Running(worker))
-        else {
-            return None;
-        };
+        let entry = slot.start(worker)?;
         let given = give(Key::new(index, slot.generation), entry);
-        let next = slot.next;
-        self.head = next;
-        match self.slots.get_mut(next as usize) {
-            Some(slot) => slot.prev = NONE,
-            None => self.tail = NONE,
+        self.head = slot.next;
+        if self.head == NONE {
+            self.tail = NONE;
         }
         self.queued -= 1;
         Some(given)
@@ -185,7 +197,7 @@ impl<Req, T, E> Board<Req, T, E> {
         give: impl FnOnce(Key, Entry<Req>) -> R,
     ) -> Option<R> {
         self.get(key)?;
-        self.unlink(key.index(), State::Running(worker)).map(|entry| give(key, entry))
+        self.unlink(key.index(), worker).map(|entry| give(key, entry))
     }
 
     /// A worker has ended the job: whom it was for. An answer for a caller is left for him to read.
@@ -230,7 +242,7 @@ impl<Req, T, E> Board<Req, T, E> {
         let owner = std::mem::replace(&mut slot.owner, Owner::Nobody);
         let left = match &slot.state {
             State::Queued(_) if stay => None,
-            State::Queued(_) => self.remove(key).map(Left::Queued),
+            State::Queued(_) => self.remove(key.index()).map(Left::Queued),
             State::Running(worker) => Some(Left::Running(*worker)),
             State::Ended(_) => match std::mem::replace(&mut slot.state, State::Free) {
                 State::Ended(result) => {
@@ -254,8 +266,7 @@ impl<Req, T, E> Board<Req, T, E> {
             }
             match &slot.state {
                 State::Queued(_) => {
-                    entries.extend(self.unlink(index, State::Free));
-                    self.release(index);
+                    entries.extend(self.remove(index));
                 }
                 State::Running(worker) => {
                     workers.push(*worker);
@@ -268,9 +279,10 @@ impl<Req, T, E> Board<Req, T, E> {
     }
 
     /// Takes this job out of the queue.
-    fn remove(&mut self, key: Key) -> Option<Entry<Req>> {
-        let entry = self.unlink(key.index(), State::Free);
-        self.release(key.index());
+    fn remove(&mut self, index: u32) -> Option<Entry<Req>> {
+        let entry = self.unlink(index, NO_WORKER);
+        self.slots[index as usize].state = State::Free;
+        self.release(index);
         entry
     }
 
@@ -286,10 +298,11 @@ impl<Req, T, E> Board<Req, T, E> {
 
     /// Takes a queued job out of the queue.
     #[inline]
-    fn unlink(&mut self, index: u32, then: State<Req, T, E>) -> Option<Entry<Req>> {
+    fn unlink(&mut self, index: u32, worker: usize) -> Option<Entry<Req>> {
         let slot = &mut self.slots[index as usize];
-        let State::Queued(entry) = std::mem::replace(&mut slot.state, then) else { return None };
-        let (prev, next) = (slot.prev, slot.next);
+        let entry = slot.start(worker)?;
+        let prev = if index == self.head { NONE } else { slot.prev };
+        let next = slot.next;
         match self.slots.get_mut(prev as usize) {
             Some(slot) => slot.next = next,
             None => self.head = next,
@@ -334,6 +347,20 @@ impl Key {
 // === impl Slot ===
 
 impl<Req, T, E> Slot<Req, T, E> {
+    /// The job that is queued here, which runs from now on.
+    #[inline(always)]
+    fn start(&mut self, worker: usize) -> Option<Entry<Req>> {
+        if !matches!(self.state, State::Queued(_)) {
+            return None;
+        }
+        let running = State::Running(worker);
+        let State::Queued(request) = std::mem::replace(&mut self.state, running) else {
+            return None;
+        };
+        let span = std::mem::replace(&mut self.span, Span::NONE);
+        Some(Entry { request, deadline: self.deadline, since: self.since, tag: self.tag, span })
+    }
+
     #[cold]
     fn keep(&mut self, waker: &Waker) {
         match &mut self.owner {
@@ -505,7 +532,11 @@ mod tests {
                 let queued: Vec<&Job> =
                     jobs.iter().filter(|job| job.state == Stage::Queued).collect();
                 prop_assert_eq!(board.queued(), queued.len());
-                let first = board.front().map(|entry| entry.request);
+                let head = board.slots.get(board.head as usize).map(|slot| &slot.state);
+                let first = head.map(|state| match state {
+                    State::Queued(request) => *request,
+                    _ => unreachable!("what is at the head is queued"),
+                });
                 prop_assert_eq!(first, queued.first().map(|job| job.request));
                 prop_assert!(gone.iter().all(|key| board.get(*key).is_none()));
             }

@@ -17,6 +17,7 @@ use tower_service::Service;
 
 use crate::{
     Any, Of, Order, Pool, PoolLayer, Rules, Scale, Workers,
+    places::NO_BUDGET,
     scale::{MOST, Size},
     shared::{Settings, Shared, Start},
     sizing::{Sizing, cores},
@@ -60,7 +61,7 @@ impl Default for PoolBuilder {
             clock: false,
             detach: false,
             codel: None,
-            budget: u64::MAX,
+            budget: NO_BUDGET,
             name: None,
         };
         Self { rules: Any, settings, scale: None, threads: false }
@@ -163,7 +164,7 @@ impl<R> PoolBuilder<R> {
     {
         let budget = allow("PoolBuilder::weigh", budget, 1..=usize::MAX);
         let mut builder = self.typed();
-        builder.settings.budget = (budget as u64).min(u64::MAX - 1);
+        builder.settings.budget = (budget as u64).min(NO_BUDGET - 1);
         builder.rules.weigh = Some(Arc::new(weight));
         builder
     }

@@ -42,6 +42,9 @@ pub(crate) struct Caller {
     weight: u64,
 }
 
+/// The budget of a pool that does not weigh its jobs.
+pub(crate) const NO_BUDGET: u64 = u64::MAX;
+
 impl<Req, T, E> Shared<Req, T, E> {
     /// A job as it is queued; made where it is used, and not moved there.
     #[inline(always)]
@@ -123,41 +126,75 @@ impl<Req, T, E> Shared<Req, T, E> {
     /// # Errors
     ///
     /// Gives the job back with the reason: the pool is closed, or there is no room.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(
         self: &Arc<Self>,
+        entry: Entry<Req>,
+        owner: Owner,
+        place: &mut Place,
+    ) -> Result<Queued, (Entry<Req>, Reason)> {
+        let mut core = self.lock();
+        let accepted = !core.closed
+            && !self.is_inside()
+            && match place {
+                Place::Held(weight) => {
+                    core.unreserve(*weight);
+                    *place = Place::None;
+                    true
+                }
+                Place::None => core.has_place(self.settings.capacity, entry.tag.weight),
+                Place::Waiting(..) => false,
+            };
+        if accepted {
+            Ok(self.queue(core, entry, owner))
+        } else {
+            self.push_otherwise(core, entry, owner, place)
+        }
+    }
+
+    /// The pool is closed, or there is no room, or the caller is inside a job of the pool.
+    #[cold]
+    fn push_otherwise(
+        self: &Arc<Self>,
+        mut core: MutexGuard<'_, Core<Req, T, E>>,
         mut entry: Entry<Req>,
         owner: Owner,
         place: &mut Place,
     ) -> Result<Queued, (Entry<Req>, Reason)> {
-        let inside = self.is_inside();
-        let capacity = if inside { 0 } else { self.settings.capacity };
-        let mut core = self.lock();
-        if core.closed {
-            drop(core);
-            self.leave_place(place);
-            return Err((entry, Reason::Closed));
-        }
+        let (closed, inside) = (core.closed, self.is_inside());
         let behind = inside && core.jobs.is_behind(&entry);
         match place {
-            Place::Held(weight) if !inside || (core.room_for_held() && !behind) => {
+            _ if closed || !inside => {}
+            Place::Held(weight) if core.room_for_held() && !behind => {
                 core.unreserve(*weight);
                 *place = Place::None;
+                entry.tag.nested = true;
+                return Ok(self.queue(core, entry, owner));
             }
-            Place::None if !behind && core.has_place(capacity, entry.tag.weight) => {}
-            place => {
-                drop(core);
-                if inside {
-                    self.leave_place(place);
-                }
-                return Err((entry, Reason::QueueFull));
+            Place::None if !behind && core.has_place(0, entry.tag.weight) => {
+                entry.tag.nested = true;
+                return Ok(self.queue(core, entry, owner));
             }
+            _ => {}
         }
-        entry.tag.nested = inside;
+        drop(core);
+        if closed || inside {
+            self.leave_place(place);
+        }
+        Err((entry, if closed { Reason::Closed } else { Reason::QueueFull }))
+    }
+
+    #[inline(always)]
+    fn queue(
+        self: &Arc<Self>,
+        mut core: MutexGuard<'_, Core<Req, T, E>>,
+        entry: Entry<Req>,
+        owner: Owner,
+    ) -> Queued {
         let key = core.enqueue(entry, owner);
         let answered = self.answered();
         self.see_to(core);
-        Ok(Queued { key, answered })
+        Queued { key, answered }
     }
 
     /// Sees to it that somebody takes the jobs that were queued.
@@ -165,13 +202,20 @@ impl<Req, T, E> Shared<Req, T, E> {
     pub(crate) fn see_to(self: &Arc<Self>, mut core: MutexGuard<'_, Core<Req, T, E>>) {
         let worker = core.wake_one();
         let missing = core.missing();
-        let hired = (missing > 0).then(|| self.hire(&mut core, missing));
-        drop(core);
-        wake(worker);
-        if let Some(hired) = hired {
-            self.start(hired);
+        if missing > 0 {
+            self.hire_and_start(core, missing);
+        } else {
+            drop(core);
         }
+        wake(worker);
         self.rescale();
+    }
+
+    #[cold]
+    fn hire_and_start(self: &Arc<Self>, mut core: MutexGuard<'_, Core<Req, T, E>>, missing: usize) {
+        let hired = self.hire(&mut core, missing);
+        drop(core);
+        self.start(hired);
     }
 
     /// The answer to a job; its caller is woken when there is one.
@@ -243,11 +287,13 @@ impl<Req, T, E: LayerError> Shared<Req, T, E> {
 
 impl<Req, T, E> Core<Req, T, E> {
     /// Queues a job that there is room for.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn enqueue(&mut self, entry: Entry<Req>, owner: Owner) -> JobKey {
         let key = self.jobs.push(entry, owner);
         self.counts.accepted += 1;
-        self.counts.max_queued = self.counts.max_queued.max(self.jobs.len());
+        if self.jobs.len() > self.counts.max_queued {
+            self.counts.max_queued = self.jobs.len();
+        }
         key
     }
 
@@ -272,7 +318,10 @@ impl<Req, T, E> Core<Req, T, E> {
     /// Whether there is a free place for a job of this weight, and nobody waits for it.
     #[inline]
     fn has_place(&self, capacity: usize, weight: u64) -> bool {
-        self.callers.is_empty() && self.room(capacity) > 0 && self.fits(weight)
+        self.callers.is_empty()
+            // The workers make room for more only where the queue is full.
+            && (self.jobs.len() + self.reserved < capacity || self.room(capacity) > 0)
+            && (self.budget == NO_BUDGET || self.fits(weight))
     }
 
     /// Whether a job of this weight fits into the budget; one that never does is let in alone.
@@ -293,7 +342,12 @@ impl<Req, T, E> Core<Req, T, E> {
     }
 
     /// Hands a free place to the first caller who waits.
+    #[inline]
     pub(crate) fn grant(&mut self, capacity: usize) -> Wake {
+        if self.callers.is_empty() { None } else { self.grant_first(capacity) }
+    }
+
+    fn grant_first(&mut self, capacity: usize) -> Wake {
         let weight = self.callers.front()?.weight;
         if self.closed || self.room(capacity) == 0 || !self.fits(weight) {
             return None;
@@ -314,6 +368,6 @@ impl<Req, T, E> Core<Req, T, E> {
     /// Where jobs are weighed, one that leaves may make room for many.
     #[inline]
     pub(crate) fn grant_light(&mut self, capacity: usize) -> Option<Vec<Wake>> {
-        (self.budget != u64::MAX).then(|| self.grant_all(capacity))
+        (self.budget != NO_BUDGET).then(|| self.grant_all(capacity))
     }
 }

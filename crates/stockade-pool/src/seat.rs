@@ -6,7 +6,7 @@ use std::{
 };
 
 use stockade_core::{
-    Key, LayerError,
+    LayerError,
     sync::atomic::{AtomicBool, Ordering::*},
 };
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -16,7 +16,6 @@ use crate::{
     scale::Badge,
     shared::{Chair, Core, Shared, wake},
     slot::Slot,
-    worker::discard,
 };
 
 /// A worker's standing; dropping it takes the worker off the books.
@@ -34,7 +33,7 @@ pub(crate) struct Seat<Req, T, E: LayerError> {
 /// Where a worker is on the books.
 #[derive(Debug, Default)]
 struct Standing {
-    sleeping: Option<Key>,
+    sleeping: bool,
     idle: bool,
     /// It has asked for a job before.
     arrived: bool,
@@ -73,13 +72,8 @@ impl<Req, T, E: LayerError> Seat<Req, T, E> {
         let capacity = shared.settings.capacity;
         let mut core = shared.lock();
         let ended = slot.has_ended();
-        let (mut answered, mut unread) = (None, None);
-        if ended {
-            answered = shared.record(&mut core, slot, badge.id);
-            // An answer that nobody reads is dropped without the lock.
-            unread = slot.unread();
-        }
-        standing.arrive(&mut core);
+        let answered = if ended { shared.record(&mut core, slot, badge.id) } else { None };
+        standing.arrive(&mut core, badge.id);
         core.jobs.finish(&mut standing.bound);
         let mut worker = None;
         // A nested job was accepted because a worker is free, and its caller keeps another one from leaving or from
@@ -97,7 +91,9 @@ impl<Req, T, E: LayerError> Seat<Req, T, E> {
             }
             standing.set_idle(&mut core, false);
             core.counts.running += 1;
-            core.counts.max_running = core.counts.max_running.max(core.counts.running);
+            if core.counts.running > core.counts.max_running {
+                core.counts.max_running = core.counts.running;
+            }
             if cancelled.load(Relaxed) {
                 cancelled.store(false, Relaxed);
             }
@@ -113,13 +109,13 @@ impl<Req, T, E: LayerError> Seat<Req, T, E> {
             drop(core);
             wake(answered);
             wake(worker);
-            unread.into_iter().for_each(discard);
+            slot.discard();
             slot.clear();
             return Poll::Ready(Next::Leave);
         } else {
             standing.set_idle(&mut core, true);
             standing.spare = core.counts.workers > core.crew.size.min;
-            standing.sleeping = Some(core.sleepers.push_back(cx.waker().clone()));
+            standing.sleep(&mut core, badge.id, cx.waker());
             core.grant(capacity)
         };
         let callers = core.grant_light(capacity);
@@ -130,8 +126,8 @@ impl<Req, T, E: LayerError> Seat<Req, T, E> {
             callers.into_iter().for_each(wake);
         }
         wake(worker);
-        if let Some(unread) = unread {
-            discard(unread);
+        if ended {
+            slot.discard();
         }
         if !taken {
             slot.clear();
@@ -180,14 +176,14 @@ impl<Req, T, E: LayerError> Seat<Req, T, E> {
         let Self { shared, standing, badge, .. } = self;
         let wanted = shared.wanted();
         let mut core = shared.lock();
-        let Some(key) = standing.sleeping else { return false };
-        if core.counts.workers <= wanted.max(core.crew.size.min)
-            || core.sleepers.get_mut(key).is_none()
+        if !standing.sleeping
+            || core.counts.workers <= wanted.max(core.crew.size.min)
+            || core.desks[badge.id].sleeping.is_none()
             || core.has_work()
         {
             return false;
         }
-        standing.arrive(&mut core);
+        standing.arrive(&mut core, badge.id);
         standing.set_idle(&mut core, false);
         standing.leave(&mut core, *badge);
         true
@@ -203,7 +199,7 @@ impl<Req, T, E: LayerError> Seat<Req, T, E> {
 impl<Req, T, E: LayerError> Drop for Seat<Req, T, E> {
     fn drop(&mut self) {
         let mut core = self.shared.lock();
-        self.standing.arrive(&mut core);
+        self.standing.arrive(&mut core, self.badge.id);
         self.standing.set_idle(&mut core, false);
         core.jobs.finish(&mut self.standing.bound);
         let left = std::mem::replace(&mut self.standing.left, true);
@@ -229,16 +225,24 @@ impl<Req, T, E: LayerError> Drop for Seat<Req, T, E> {
 
 impl Standing {
     /// Takes the worker off the list of sleepers, or notes that it was woken from it.
-    fn arrive<Req, T, E>(&mut self, core: &mut Core<Req, T, E>) {
-        if let Some(key) = self.sleeping.take() {
-            self.spare = false;
-            if core.sleepers.remove(key).is_none() {
+    #[inline]
+    fn arrive<Req, T, E>(&mut self, core: &mut Core<Req, T, E>, worker: usize) {
+        if self.sleeping {
+            (self.sleeping, self.spare) = (false, false);
+            if !core.rise(worker) {
                 core.waking = false;
             }
         } else if !self.arrived {
             self.arrived = true;
             core.crew.coming -= 1;
         }
+    }
+
+    #[inline]
+    fn sleep<Req, T, E>(&mut self, core: &mut Core<Req, T, E>, worker: usize, waker: &Waker) {
+        self.sleeping = true;
+        core.desks[worker].sleeping = Some(waker.clone());
+        core.sleepers.push(worker);
     }
 
     fn set_idle<Req, T, E>(&mut self, core: &mut Core<Req, T, E>, idle: bool) {

@@ -29,7 +29,6 @@ use crate::{
     scale::{Badge, Crew, Size, Stop},
     slot::Slot,
     stats::Measured,
-    worker::discard,
 };
 
 /// What callers and workers share.
@@ -88,12 +87,15 @@ pub(crate) struct Desk {
     pub(crate) cancelled: Arc<AtomicBool>,
     /// Of the worker, once it had a job that was pending.
     pub(crate) waker: Option<Waker>,
+    /// Of the worker while it sleeps and has not been woken.
+    pub(crate) sleeping: Option<Waker>,
 }
 
 pub(crate) struct Core<Req, T, E> {
     pub(crate) jobs: Jobs<Req, T, E>,
     pub(crate) callers: Queue<Caller>,
-    pub(crate) sleepers: Queue<Waker>,
+    /// The workers that sleep, the last to fall asleep at the end.
+    pub(crate) sleepers: Vec<usize>,
     /// By number of the worker.
     pub(crate) desks: Vec<Desk>,
     pub(crate) runs: Queue<Run<T, E>>,
@@ -134,7 +136,7 @@ impl<Req, T, E> Shared<Req, T, E> {
         let core = Core {
             jobs: Jobs::new(&rules, settings.capacity.saturating_add(settings.workers.max)),
             callers: Queue::new(),
-            sleepers: Queue::new(),
+            sleepers: Vec::new(),
             desks: Vec::new(),
             runs: Queue::new(),
             waking: false,
@@ -190,7 +192,7 @@ impl<Req, T, E> Shared<Req, T, E> {
         core.paused = false;
         let mut woken: Vec<Wake> =
             core.callers.iter().map(|caller| Some(caller.waker.clone())).collect();
-        woken.extend(core.sleepers.iter().cloned().map(Some));
+        woken.extend(core.sleeping().map(Some));
         drop(core);
         self.tasks.close();
         woken.into_iter().for_each(wake);
@@ -271,7 +273,7 @@ impl<Req, T, E> Shared<Req, T, E> {
         if slot.has_ended() {
             let caller = self.record(&mut self.lock(), slot, worker);
             wake(caller);
-            slot.unread().into_iter().for_each(discard);
+            slot.discard();
             slot.clear();
         }
     }
@@ -294,13 +296,29 @@ impl<Req, T, E> Core<Req, T, E> {
     }
 
     /// Picks a sleeper to wake, unless one is on the way. The last to fall asleep has the warmest cache.
+    #[inline]
     pub(crate) fn wake_one(&mut self) -> Wake {
-        if self.waking || !self.has_work() {
+        if self.waking || self.sleepers.is_empty() || !self.has_work() {
             return None;
         }
-        let worker = self.sleepers.pop_back();
-        self.waking = worker.is_some();
-        worker
+        let worker = self.sleepers.pop()?;
+        self.waking = true;
+        self.desks[worker].sleeping.take()
+    }
+
+    /// The wakers of all who sleep.
+    pub(crate) fn sleeping(&self) -> impl Iterator<Item = Waker> {
+        self.sleepers.iter().filter_map(|&worker| self.desks[worker].sleeping.clone())
+    }
+
+    /// Takes the worker off the list of sleepers; false if it has been woken from it.
+    pub(crate) fn rise(&mut self, worker: usize) -> bool {
+        let sleeping = self.desks[worker].sleeping.take().is_some();
+        if sleeping {
+            // Rare, as it was woken by something else than a job.
+            self.sleepers.retain(|&sleeper| sleeper != worker);
+        }
+        sleeping
     }
 
     /// Tells the worker that the caller of its job has gone.

@@ -9,6 +9,7 @@ use crate::{
     Outcome, Status,
     board::{Entry, Key},
     span::Span,
+    worker::discard,
 };
 
 /// The job that a worker has in hand, from when it is taken until its caller is answered. It is filled and
@@ -25,7 +26,7 @@ pub(crate) struct Slot<Req, T, E> {
     status: Option<Status>,
     /// Its answer, until that is handed over.
     result: Option<Result<T, E>>,
-    deadline: Option<Deadline>,
+    deadline: Option<Instant>,
     counter: Counter,
     since: Option<Instant>,
     started: Option<Instant>,
@@ -74,17 +75,27 @@ impl<Req, T, E> Slot<Req, T, E> {
         let Entry { request, deadline, since, span, tag: _ } = entry;
         self.request = Some(request);
         (self.key, self.status) = (Some(key), None);
-        self.deadline = deadline.map(Deadline::At);
+        self.deadline = deadline;
         self.counter = Counter::default();
         self.since = since;
         self.span = span;
         (self.skipped, self.shed) = (false, false);
     }
 
-    /// The job has been taken at `now`.
+    /// The job has been taken at `now`, in a pool that reads clocks.
     #[inline]
     pub(crate) fn start_clock(&mut self, now: Option<Instant>) {
-        (self.started, self.ended) = (now, None);
+        if now.is_some() {
+            (self.started, self.ended) = (now, None);
+        }
+    }
+
+    /// The job has ended at `now`, in a pool that reads clocks.
+    #[inline]
+    fn stop_clock(&mut self, now: Option<Instant>) {
+        if now.is_some() {
+            self.ended = now;
+        }
     }
 
     pub(crate) fn since(&self) -> Option<Instant> {
@@ -129,10 +140,7 @@ impl<Req, T, E> Slot<Req, T, E> {
     }
 
     pub(crate) fn is_expired(&self) -> bool {
-        match &self.deadline {
-            Some(Deadline::At(at)) => *at <= Instant::now(),
-            _ => false,
-        }
+        self.deadline.is_some_and(|at| at <= Instant::now())
     }
 
     /// Runs a stretch of the call under its deadline, and counts its attempts. `run` returns whether the call was
@@ -150,7 +158,7 @@ impl<Req, T, E> Slot<Req, T, E> {
         };
         match deadline {
             None => counter.enter(run),
-            Some(deadline) => deadline.enter(|| counter.enter(run)),
+            Some(at) => Deadline::At(*at).enter(|| counter.enter(run)),
         }
     }
 
@@ -161,7 +169,7 @@ impl<Req, T, E> Slot<Req, T, E> {
         E: LayerError,
     {
         self.status = self.result.as_ref().map(Status::of);
-        self.ended = now;
+        self.stop_clock(now);
         self.span = Span::NONE;
     }
 
@@ -169,14 +177,16 @@ impl<Req, T, E> Slot<Req, T, E> {
     pub(crate) fn end(&mut self, status: Status, result: Result<T, E>, now: Option<Instant>) {
         self.status = Some(status);
         self.result = Some(result);
-        self.ended = now;
+        self.stop_clock(now);
         self.span = Span::NONE;
     }
 
-    /// An answer that was not handed over, because nobody reads it.
+    /// Drops the answer if it was not handed over, because nobody reads it. Done without the lock.
     #[inline]
-    pub(crate) fn unread(&mut self) -> Option<Result<T, E>> {
-        self.result.take()
+    pub(crate) fn discard(&mut self) {
+        if let Some(unread) = self.result.take() {
+            discard(unread);
+        }
     }
 
     pub(crate) fn status(&self) -> Status {

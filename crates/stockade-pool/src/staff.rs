@@ -20,7 +20,7 @@ impl<Req, T, E> Shared<Req, T, E> {
         let chair = |_| {
             let badge = core.crew.hire();
             let cancelled = Arc::new(AtomicBool::new(false));
-            let desk = Desk { cancelled: Arc::clone(&cancelled), waker: None };
+            let desk = Desk { cancelled: Arc::clone(&cancelled), waker: None, sleeping: None };
             match core.desks.get_mut(badge.id) {
                 Some(old) => *old = desk,
                 None => core.desks.push(desk),
@@ -108,7 +108,7 @@ impl<Req, T, E> Shared<Req, T, E> {
         let missing = core.missing();
         hired.extend(self.hire(&mut core, missing));
         // All look whether they are too many, and those who are not whether they could be spared.
-        let sleepers: Vec<Waker> = core.sleepers.iter().cloned().collect();
+        let sleepers: Vec<Waker> = core.sleeping().collect();
         let callers = core.grant_all(self.settings.capacity);
         drop(core);
         sleepers.into_iter().for_each(Waker::wake);
@@ -144,7 +144,7 @@ impl<Req, T, E> Core<Req, T, E> {
     }
 
     fn load(&self, now: Option<Instant>) -> Load {
-        let oldest = self.jobs.oldest().and_then(|entry| entry.since).zip(now);
+        let oldest = self.jobs.oldest().zip(now);
         Load {
             queued: self.jobs.len(),
             oldest: oldest

@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use pin_project_lite::pin_project;
 use stockade_core::{LayerError, Reason};
 use tokio::{task::yield_now, time::sleep};
 use tower_service::Service;
@@ -333,14 +334,29 @@ pub(crate) fn discard<T>(value: T) {
 }
 
 /// Polls what is the user's; a panic is returned.
-async fn contain<F: Future>(future: F) -> Result<F::Output, Panic> {
-    let mut future = pin!(future);
-    poll_fn(|cx| match guard(|| future.as_mut().poll(cx)) {
-        Ok(Poll::Pending) => Poll::Pending,
-        Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
-        Err(panic) => Poll::Ready(Err(panic)),
-    })
-    .await
+fn contain<F: Future>(future: F) -> Contain<F> {
+    Contain { future }
+}
+
+pin_project! {
+    /// No `async fn`, because a worker goes through it each time it is woken.
+    struct Contain<F> {
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F: Future> Future for Contain<F> {
+    type Output = Result<F::Output, Panic>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let future = self.project().future;
+        match guard(|| future.poll(cx)) {
+            Ok(polled) => polled.map(Ok),
+            Err(panic) => Poll::Ready(Err(panic)),
+        }
+    }
 }
 
 /// The panic hook has printed it; an event says which worker it was.
