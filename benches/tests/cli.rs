@@ -5,9 +5,10 @@
 use std::{
     fs,
     path::Path,
-    process::{Command, Output, Stdio},
-    thread,
+    process::{Command, Output},
 };
+#[cfg(feature = "virtual-time")]
+use std::{process::Stdio, thread};
 
 use tempfile::TempDir;
 
