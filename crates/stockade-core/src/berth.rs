@@ -86,6 +86,13 @@ impl Berth {
             && self.waker.1.load(Relaxed) == ptr::from_ref(waker.vtable()).addr()
     }
 
+    /// Whether its owner can take it for `waker`. Asked in this order: a call that has it, on another thread perhaps, may
+    /// put another waker in line until it frees it.
+    #[inline]
+    pub(crate) fn is_free_for(&self, waker: &Waker) -> bool {
+        self.standby.is_free() && self.is_for(waker)
+    }
+
     /// `waker` is now kept in line.
     pub(crate) fn keeps(&self, waker: &Waker) {
         self.waker.0.store(waker.data().addr(), Relaxed);
@@ -190,8 +197,7 @@ pub(crate) fn take_again(limit: Nanos, waker: &Waker) -> Option<(&'static Berth,
     HOME.with(|home| {
         let berth = home.berth.get()?;
         let again = home.limit.get() == Some(limit)
-            && berth.is_for(waker)
-            && berth.standby.is_free()
+            && berth.is_free_for(waker)
             && home.task.get() == task::try_id()
             && home.window.get().is_some_and(|window| window.holds());
         if !again {
