@@ -29,7 +29,7 @@ use std::{
 };
 
 use tokio::{
-    runtime, task,
+    runtime,
     time::{Instant, Sleep, sleep_until},
 };
 
@@ -44,6 +44,9 @@ use crate::{
 ///
 /// It fires up to about a millisecond late, never early. It is polled after what it limits, takes no part in
 /// tokio's cooperative budget, and so fires although the call eats the budget up.
+///
+/// A task is taken to stay with its runtime. One of a `LocalSet` that is run on one runtime after the other, or one that
+/// blocks on the handles of several, may find its timers still with the first: there they wait while it does not run.
 #[derive(Debug)]
 pub struct Timer(Kind);
 
@@ -57,10 +60,8 @@ enum Kind {
 static LISTS: Mutex<Vec<&'static List>> = Mutex::new(Vec::new());
 
 thread_local! {
-    /// The list that was last used on this thread, and for whom. A task stays with its runtime, so for the same
-    /// task the runtime need not be looked at again, which counts a reference to it up and down.
-    static LAST: Cell<Option<(Option<task::Id>, runtime::Id, &'static List)>> =
-        const { Cell::new(None) };
+    /// The list that was last used on this thread, and whose it is.
+    static LAST: Cell<Option<(runtime::Id, &'static List)>> = const { Cell::new(None) };
 }
 
 // === impl Timer ===
@@ -154,20 +155,15 @@ fn tend(task: Task) {
 
 // === the lists ===
 
-/// The list of the current runtime, locked.
+/// The list of the current runtime, locked. The runtime is looked at each time: one that is entered within a task
+/// (`block_on` in a blocking one) does not show in the task's id.
 #[inline]
 fn current() -> Locked {
-    let last = LAST.get();
-    let task = task::try_id();
-    let same = last.filter(|(last, ..)| task.is_some() && *last == task);
-    if let Some(locked) = same.and_then(|(_, runtime, list)| list_of(runtime, list)) {
-        return locked;
-    }
     let runtime = here().id();
-    let known = last.filter(|(_, last, _)| *last == runtime);
-    let known = known.and_then(|(_, runtime, list)| list_of(runtime, list));
+    let known = LAST.get().filter(|(last, _)| *last == runtime);
+    let known = known.and_then(|(_, list)| list_of(runtime, list));
     let (list, inner) = known.unwrap_or_else(|| find(runtime));
-    LAST.set(Some((task, runtime, list)));
+    LAST.set(Some((runtime, list)));
     (list, inner)
 }
 
@@ -274,6 +270,7 @@ mod tests {
         time::Duration,
     };
 
+    use tokio::task;
     use tokio_test::{assert_pending, assert_ready, task as polled};
 
     use super::*;
@@ -538,6 +535,26 @@ mod tests {
                 assert!(tokio::spawn(wait(5 * MS)).await.unwrap() >= 5 * MS);
             });
         }
+    }
+
+    #[test]
+    fn one_task_serves_two_runtimes_and_each_wakes_its_own() {
+        let build = || runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let (outer, first, second) = (build(), build(), build());
+        let calls = move || {
+            // Its driver sleeps on for long, and its runtime does not run any more.
+            let ended = poll_fn(|cx| {
+                drop(Timer::register(Instant::now() + 600_000 * MS, cx));
+                Poll::Ready(())
+            });
+            first.block_on(ended);
+            let took =
+                second.block_on(async { tokio::time::timeout(1_000 * MS, wait(5 * MS)).await });
+            drop(first);
+            took
+        };
+        let took = outer.block_on(async { task::spawn_blocking(calls).await.unwrap() });
+        assert!(took.is_ok_and(|took| took >= 5 * MS));
     }
 
     #[test]
