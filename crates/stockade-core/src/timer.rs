@@ -37,7 +37,7 @@ use crate::{
     agenda::Place,
     berth::{self, Berth},
     deadline::Deadline,
-    list::{List, Locked, Task},
+    list::{List, Locked, Task, Waiter},
 };
 
 /// One call's deadline on the coarse timer that all calls of a runtime share; dropping it gives its place back.
@@ -174,31 +174,45 @@ fn list_of(runtime: runtime::Id, list: &'static List) -> Option<Locked> {
     (inner.runtime == runtime).then_some((list, inner))
 }
 
-/// The list of `runtime`, locked: the one it has, one that nobody uses any more, or a new one. The entries of an
-/// old list are kept, because they know the keys that have been given out.
+/// The list of `runtime`, locked.
 #[cold]
 fn find(runtime: runtime::Id) -> Locked {
-    // Dropped after the locks.
+    loop {
+        let (list, gone) = assign(runtime);
+        // Under no lock.
+        drop(gone);
+        if let Some(locked) = list_of(runtime, list) {
+            return locked;
+        }
+    }
+}
+
+/// The list of `runtime`: the one it has, one that nobody uses any more, or a new one. The entries of an old list are
+/// kept, because they know the keys that have been given out. Returns also who was only kept in line.
+fn assign(runtime: runtime::Id) -> (&'static List, Vec<Waiter>) {
     let mut gone = Vec::new();
     let mut lists = LISTS.lock().unwrap_or_else(PoisonError::into_inner);
-    let locked = |list: &&'static List| (*list, list.lock());
-    if let Some(found) = lists.iter().map(locked).find(|(_, inner)| inner.runtime == runtime) {
-        return found;
+    if let Some(found) = lists.iter().find(|list| list.lock().runtime == runtime) {
+        return (found, gone);
     }
-    let unused = lists.iter().map(locked).find_map(|(list, mut inner)| {
+    let unused = lists.iter().find(|list| {
+        let mut inner = list.lock();
         if inner.is_driven() {
-            return None;
+            return false;
         }
         gone.extend(inner.lose_berths());
-        inner.is_empty().then_some((list, inner))
+        let unused = inner.is_empty();
+        if unused {
+            inner.runtime = runtime;
+        }
+        unused
     });
-    if let Some((list, mut inner)) = unused {
-        inner.runtime = runtime;
-        return (list, inner);
-    }
-    let list: &'static List = Box::leak(Box::new(List::new(runtime)));
-    lists.push(list);
-    (list, list.lock())
+    let list = unused.copied().unwrap_or_else(|| {
+        let list: &'static List = Box::leak(Box::new(List::new(runtime)));
+        lists.push(list);
+        list
+    });
+    (list, gone)
 }
 
 #[cold]
@@ -264,6 +278,7 @@ mod tests {
         sync::{
             Arc,
             atomic::{AtomicUsize, Ordering::SeqCst},
+            mpsc,
         },
         task::Wake,
         thread,
@@ -555,6 +570,74 @@ mod tests {
         };
         let took = outer.block_on(async { task::spawn_blocking(calls).await.unwrap() });
         assert!(took.is_ok_and(|took| took >= 5 * MS));
+    }
+
+    /// Says when it is dropped whether the list is locked then.
+    struct Probe(&'static List, mpsc::Sender<bool>);
+
+    impl Wake for Probe {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    impl Drop for Probe {
+        fn drop(&mut self) {
+            let (sender, locked) = mpsc::channel();
+            let list = self.0;
+            thread::spawn(move || {
+                drop(list.lock());
+                sender.send(()).unwrap();
+            });
+            self.1.send(locked.recv_timeout(500 * MS).is_err()).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_waker_is_dropped_when_the_list_is_not_locked() {
+        let build = || runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let first = build();
+        let list = find(first.handle().id()).0;
+        let (sender, locked) = mpsc::channel();
+        let waker = || Waker::from(Arc::new(Probe(list, sender.clone())));
+        let probed = |after| {
+            let waker = waker();
+            let register = async move {
+                Timer::register(Instant::now() + after, &mut Context::from_waker(&waker))
+            };
+            first.block_on(async { tokio::spawn(register).await.unwrap() })
+        };
+        let (mut moored, mut listed) = (probed(600_000 * MS), probed(600_000 * MS));
+        assert!(matches!((&moored.0, &listed.0), (Kind::Moored(_), Kind::Listed(..))));
+        for timer in [&mut moored, &mut listed] {
+            assert_pending!(timer.poll(&mut Context::from_waker(Waker::noop())));
+            assert_eq!(locked.try_recv(), Ok(false));
+            let waker = waker();
+            assert_pending!(timer.poll(&mut Context::from_waker(&waker)));
+        }
+        drop(listed);
+        assert_eq!(locked.try_recv(), Ok(false));
+
+        // The call ends just when the driver is lost, and another runtime gets the list.
+        drop(first);
+        assert!(locked.try_recv().is_err());
+        let Kind::Moored(berth) = moored.0 else { unreachable!() };
+        berth.standby.free();
+        std::mem::forget(moored);
+        // Lists that other tests have left may come first.
+        let mut others = Vec::new();
+        let locked = loop {
+            let other = build();
+            // On a thread of its own, because this one would put its place in order itself.
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    drop(other.block_on(register(600_000 * MS, &Arc::default())));
+                });
+            });
+            others.push(other);
+            if let Ok(locked) = locked.try_recv() {
+                break locked;
+            }
+        };
+        assert!(!locked);
     }
 
     #[test]
