@@ -99,6 +99,13 @@ impl Berth {
         self.waker.1.store(ptr::from_ref(waker.vtable()).addr(), Relaxed);
     }
 
+    /// The waker that is kept in line is not to be recognized.
+    fn waker_is_strange(&self) {
+        self.waker.0.store(0, Relaxed);
+        // No waker has its functions there.
+        self.waker.1.store(0, Relaxed);
+    }
+
     /// Takes it, while it is free, for a call that is due at `at`, which is `due` as a number. `same` says that the task
     /// is the one that had it last, and so on the runtime of the list; otherwise it goes to the list that is `current`.
     #[inline]
@@ -236,8 +243,11 @@ pub(crate) fn mine(waker: &Waker) -> Option<(&'static Berth, bool)> {
             None => home.settle()?,
         };
         let task = task::try_id()?;
-        let same = home.task.replace(Some(task)) == Some(task) && berth.is_for(waker);
-        Some((berth, same))
+        if home.task.replace(Some(task)) != Some(task) {
+            // Whatever becomes of this call, the waker in line is not of this task, though it may have one like it.
+            berth.waker_is_strange();
+        }
+        Some((berth, berth.is_for(waker)))
     })
 }
 

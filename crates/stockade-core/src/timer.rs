@@ -572,6 +572,25 @@ mod tests {
         assert!(took.is_ok_and(|took| took >= 5 * MS));
     }
 
+    #[test]
+    fn a_waker_that_goes_from_task_to_task_is_woken_by_the_runtime_of_each() {
+        let build = || runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let (first, second) = (build(), build());
+        let waker = Arc::<Counted>::default();
+        first.block_on(async { drop(register(600_000 * MS, &waker).await) });
+        let kept = Arc::clone(&waker);
+        let calls = async move {
+            let waker = Waker::from(kept);
+            let mut cx = Context::from_waker(&waker);
+            let start = Instant::now();
+            // Too far away for the place of the thread.
+            drop(Timer::register(start + Duration::from_secs(600 * 365 * 86_400), &mut cx));
+            let _timer = Timer::register(start + 700_000 * MS, &mut cx);
+            mine().len()
+        };
+        assert_eq!(second.block_on(async { tokio::spawn(calls).await.unwrap() }), 1);
+    }
+
     /// Says when it is dropped whether the list is locked then.
     struct Probe(&'static List, mpsc::Sender<bool>);
 
