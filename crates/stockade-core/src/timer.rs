@@ -23,6 +23,7 @@
 use std::{
     cell::Cell,
     future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::{Mutex, PoisonError},
     task::{Context, Poll, Waker},
@@ -246,7 +247,10 @@ async fn drive(mut lost: Lost, sleep: Sleep) {
         loop {
             let Some(list) = lost.0 else { return Poll::Ready(()) };
             let next = list.fire(Instant::now(), cx.waker(), &mut due);
-            due.drain(..).for_each(Waker::wake);
+            for waker in due.drain(..) {
+                // One that panics, which the panic's hook has told, does not keep the others from being woken.
+                let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+            }
             // The room is kept, so that a waiter that fires allocates nothing.
             due.shrink_to(ROOM);
             let Some(next) = next else { return Poll::Ready(()) };
@@ -589,6 +593,30 @@ mod tests {
             mine().len()
         };
         assert_eq!(second.block_on(async { tokio::spawn(calls).await.unwrap() }), 1);
+    }
+
+    struct Panics;
+
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("this waker panics");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_waker_that_panics_keeps_no_other_from_being_woken() {
+        let at = Instant::now() + 5 * MS;
+        let bad = Waker::from(Arc::new(Panics));
+        let first = Timer::register(at, &mut Context::from_waker(&bad));
+        let mut second = polled::spawn(async {
+            let mut timer = poll_fn(|cx| Poll::Ready(Timer::register(at, cx))).await;
+            poll_fn(|cx| timer.poll(cx)).await;
+        });
+        assert_pending!(second.poll());
+        tokio::time::sleep(10 * MS).await;
+        assert!(second.is_woken());
+        assert_ready!(second.poll());
+        drop(first);
     }
 
     /// Says when it is dropped whether the list is locked then.
