@@ -86,10 +86,24 @@ impl Berth {
             && self.waker.1.load(Relaxed) == ptr::from_ref(waker.vtable()).addr()
     }
 
+    /// Whether its owner can take it for `waker`. Asked in this order: a call that has it, on another thread perhaps, may
+    /// put another waker in line until it frees it.
+    #[inline]
+    pub(crate) fn is_free_for(&self, waker: &Waker) -> bool {
+        self.standby.is_free() && self.is_for(waker)
+    }
+
     /// `waker` is now kept in line.
     pub(crate) fn keeps(&self, waker: &Waker) {
         self.waker.0.store(waker.data().addr(), Relaxed);
         self.waker.1.store(ptr::from_ref(waker.vtable()).addr(), Relaxed);
+    }
+
+    /// The waker that is kept in line is not to be recognized.
+    fn waker_is_strange(&self) {
+        self.waker.0.store(0, Relaxed);
+        // No waker has its functions there.
+        self.waker.1.store(0, Relaxed);
     }
 
     /// Takes it, while it is free, for a call that is due at `at`, which is `due` as a number. `same` says that the task
@@ -190,8 +204,7 @@ pub(crate) fn take_again(limit: Nanos, waker: &Waker) -> Option<(&'static Berth,
     HOME.with(|home| {
         let berth = home.berth.get()?;
         let again = home.limit.get() == Some(limit)
-            && berth.is_for(waker)
-            && berth.standby.is_free()
+            && berth.is_free_for(waker)
             && home.task.get() == task::try_id()
             && home.window.get().is_some_and(|window| window.holds());
         if !again {
@@ -230,8 +243,11 @@ pub(crate) fn mine(waker: &Waker) -> Option<(&'static Berth, bool)> {
             None => home.settle()?,
         };
         let task = task::try_id()?;
-        let same = home.task.replace(Some(task)) == Some(task) && berth.is_for(waker);
-        Some((berth, same))
+        if home.task.replace(Some(task)) != Some(task) {
+            // Whatever becomes of this call, the waker in line is not of this task, though it may have one like it.
+            berth.waker_is_strange();
+        }
+        Some((berth, berth.is_for(waker)))
     })
 }
 

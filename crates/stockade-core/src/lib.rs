@@ -10,12 +10,15 @@
 //! - [`attempts`]: how often the call at hand has been tried.
 //! - [`Timer`], [`Queue`], [`Recycler`], [`Moment`], [`config`] and [`sync`]: what layers are built from.
 //!
-//! It does not know any layer, and it starts nothing unless a timer is registered.
+//! It does not know any layer, and it starts nothing unless a timer is registered: then a task on each runtime that has
+//! timers, and once in the life of a process, when a thread starts more than 20,000 a second, a thread
+//! (`stockade-clock`) that finds out how fast the processor's counter counts, for up to a quarter of a second.
 //!
 //! # Features
 //!
 //! - `test-util`: deadlines never count from what the processor's counter says, which does not know of a clock that has
-//!   just been paused. A clock that is paused from the start is followed in any case.
+//!   just been paused, and that thread is not started. A clock that is paused from the start is followed in any case,
+//!   unless its thread has just come from a runtime whose clock was not.
 //! - `tracing`: an event for each refusal.
 //!
 //! # Example

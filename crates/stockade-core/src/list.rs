@@ -89,9 +89,12 @@ impl List {
     pub(crate) fn renew(&'static self, place: Place, waker: &Waker) -> Option<Task> {
         let mut inner = self.lock();
         let entry = inner.entries.get_mut(place)?;
-        entry.value.waker.clone_from(waker);
+        let old = entry.value.renew(waker);
         let at = entry.at;
-        Some(inner.task(self, at))
+        let task = inner.task(self, at);
+        drop(inner);
+        drop(old);
+        Some(task)
     }
 
     /// Puts a berth in line for a call that has taken it, and is due at `at`. It is in no other list.
@@ -116,11 +119,15 @@ impl List {
     ) -> Option<Task> {
         let mut inner = self.lock();
         let entry = inner.entries.get_mut(berth.place()?)?;
-        entry.value.waker.clone_from(waker);
-        berth.keeps(waker);
+        let old = entry.value.renew(waker);
+        // The clone, which need not look like what it was cloned from.
+        berth.keeps(&entry.value.waker);
         let at = entry.at;
         berth.standby.put(nanos_of(at));
-        Some(inner.task(self, at))
+        let task = inner.task(self, at);
+        drop(inner);
+        drop(old);
+        Some(task)
     }
 
     /// Takes a berth out of the line.
@@ -160,6 +167,15 @@ impl List {
         drop(inner);
         drop(gone);
         left.into_iter().for_each(Waker::wake);
+    }
+}
+
+// === impl Waiter ===
+
+impl Waiter {
+    /// Keeps `waker`. Returns the one before, if it was another.
+    fn renew(&mut self, waker: &Waker) -> Option<Waker> {
+        (!self.waker.will_wake(waker)).then(|| std::mem::replace(&mut self.waker, waker.clone()))
     }
 }
 

@@ -6,7 +6,7 @@
 //! less than a [`WINDOW`], a call begins at the end of the window at the latest, and is given that. So a
 //! deadline may come up to a ninth of a millisecond late, never early.
 //!
-//! The counter has to be calibrated first, for up to 200 ms. No call waits for that, nor does a program which makes
+//! The counter has to be calibrated first, for up to 210 ms. No call waits for that, nor does a program which makes
 //! few: a thread does it when calls come [fast](BUSY), and ends. Until then, and where the processor has no counter
 //! to be trusted, each call looks at the clock. So it does where tokio's clock is paused, or was: that shows
 //! when the clock is looked at, for it then says another time than the system's. With the feature `test-util` the
@@ -47,6 +47,9 @@ const WINDOW: Duration = Duration::from_micros(100);
 
 /// What the counter may have drifted in a window, and be apart from one processor to another.
 const DRIFT: Duration = Duration::from_micros(12);
+
+/// How long the counter is watched for how fast it counts.
+const SAMPLE: Duration = Duration::from_millis(10);
 
 /// So many looks at the clock by one thread in so much time, and the counter is calibrated.
 const BUSY: (u32, Duration) = (1_024, Duration::from_millis(50));
@@ -118,14 +121,26 @@ fn calibrate_when_busy(now: Instant) {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "tokio's clock may be paused")]
 pub(crate) fn calibrate() {
     let clock = quanta::Clock::new();
     // The clock only tells the length of what was counted, so many counts are taken, and divided.
     const MANY: u64 = 1 << 30;
-    let window =
-        u128::from(MANY) * WINDOW.as_nanos() / u128::from(clock.delta_as_nanos(0, MANY).max(1));
-    let window = u64::try_from(window).unwrap_or(0);
-    let _ = COUNTER.set(Counter { clock, window });
+    let told = per_window(MANY, Duration::from_nanos(clock.delta_as_nanos(0, MANY)));
+    // It is wrong if its thread lost the processor between two looks that belong together. Here, counts are only missed
+    // by that, and windows that are too short are not wrong.
+    let start = std::time::Instant::now();
+    let first = clock.raw();
+    thread::sleep(SAMPLE);
+    let counted = clock.raw().saturating_sub(first);
+    let seen = per_window(counted, start.elapsed());
+    let _ = COUNTER.set(Counter { clock, window: told.min(seen) });
+}
+
+/// How far that counts in a window which counts so far in `took`.
+fn per_window(counted: u64, took: Duration) -> u64 {
+    let window = u128::from(counted) * WINDOW.as_nanos() / took.as_nanos().max(1);
+    u64::try_from(window).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -23,13 +23,14 @@
 use std::{
     cell::Cell,
     future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::{Mutex, PoisonError},
     task::{Context, Poll, Waker},
 };
 
 use tokio::{
-    runtime, task,
+    runtime,
     time::{Instant, Sleep, sleep_until},
 };
 
@@ -37,13 +38,16 @@ use crate::{
     agenda::Place,
     berth::{self, Berth},
     deadline::Deadline,
-    list::{List, Locked, Task},
+    list::{List, Locked, Task, Waiter},
 };
 
 /// One call's deadline on the coarse timer that all calls of a runtime share; dropping it gives its place back.
 ///
 /// It fires up to about a millisecond late, never early. It is polled after what it limits, takes no part in
 /// tokio's cooperative budget, and so fires although the call eats the budget up.
+///
+/// A task is taken to stay with its runtime. One of a `LocalSet` that is run on one runtime after the other, or one that
+/// blocks on the handles of several, may find its timers still with the first: there they wait while it does not run.
 #[derive(Debug)]
 pub struct Timer(Kind);
 
@@ -57,10 +61,8 @@ enum Kind {
 static LISTS: Mutex<Vec<&'static List>> = Mutex::new(Vec::new());
 
 thread_local! {
-    /// The list that was last used on this thread, and for whom. A task stays with its runtime, so for the same
-    /// task the runtime need not be looked at again, which counts a reference to it up and down.
-    static LAST: Cell<Option<(Option<task::Id>, runtime::Id, &'static List)>> =
-        const { Cell::new(None) };
+    /// The list that was last used on this thread, and whose it is.
+    static LAST: Cell<Option<(runtime::Id, &'static List)>> = const { Cell::new(None) };
 }
 
 // === impl Timer ===
@@ -154,20 +156,15 @@ fn tend(task: Task) {
 
 // === the lists ===
 
-/// The list of the current runtime, locked.
+/// The list of the current runtime, locked. The runtime is looked at each time: one that is entered within a task
+/// (`block_on` in a blocking one) does not show in the task's id.
 #[inline]
 fn current() -> Locked {
-    let last = LAST.get();
-    let task = task::try_id();
-    let same = last.filter(|(last, ..)| task.is_some() && *last == task);
-    if let Some(locked) = same.and_then(|(_, runtime, list)| list_of(runtime, list)) {
-        return locked;
-    }
     let runtime = here().id();
-    let known = last.filter(|(_, last, _)| *last == runtime);
-    let known = known.and_then(|(_, runtime, list)| list_of(runtime, list));
+    let known = LAST.get().filter(|(last, _)| *last == runtime);
+    let known = known.and_then(|(_, list)| list_of(runtime, list));
     let (list, inner) = known.unwrap_or_else(|| find(runtime));
-    LAST.set(Some((task, runtime, list)));
+    LAST.set(Some((runtime, list)));
     (list, inner)
 }
 
@@ -178,31 +175,45 @@ fn list_of(runtime: runtime::Id, list: &'static List) -> Option<Locked> {
     (inner.runtime == runtime).then_some((list, inner))
 }
 
-/// The list of `runtime`, locked: the one it has, one that nobody uses any more, or a new one. The entries of an
-/// old list are kept, because they know the keys that have been given out.
+/// The list of `runtime`, locked.
 #[cold]
 fn find(runtime: runtime::Id) -> Locked {
-    // Dropped after the locks.
+    loop {
+        let (list, gone) = assign(runtime);
+        // Under no lock.
+        drop(gone);
+        if let Some(locked) = list_of(runtime, list) {
+            return locked;
+        }
+    }
+}
+
+/// The list of `runtime`: the one it has, one that nobody uses any more, or a new one. The entries of an old list are
+/// kept, because they know the keys that have been given out. Returns also who was only kept in line.
+fn assign(runtime: runtime::Id) -> (&'static List, Vec<Waiter>) {
     let mut gone = Vec::new();
     let mut lists = LISTS.lock().unwrap_or_else(PoisonError::into_inner);
-    let locked = |list: &&'static List| (*list, list.lock());
-    if let Some(found) = lists.iter().map(locked).find(|(_, inner)| inner.runtime == runtime) {
-        return found;
+    if let Some(found) = lists.iter().find(|list| list.lock().runtime == runtime) {
+        return (found, gone);
     }
-    let unused = lists.iter().map(locked).find_map(|(list, mut inner)| {
+    let unused = lists.iter().find(|list| {
+        let mut inner = list.lock();
         if inner.is_driven() {
-            return None;
+            return false;
         }
         gone.extend(inner.lose_berths());
-        inner.is_empty().then_some((list, inner))
+        let unused = inner.is_empty();
+        if unused {
+            inner.runtime = runtime;
+        }
+        unused
     });
-    if let Some((list, mut inner)) = unused {
-        inner.runtime = runtime;
-        return (list, inner);
-    }
-    let list: &'static List = Box::leak(Box::new(List::new(runtime)));
-    lists.push(list);
-    (list, list.lock())
+    let list = unused.copied().unwrap_or_else(|| {
+        let list: &'static List = Box::leak(Box::new(List::new(runtime)));
+        lists.push(list);
+        list
+    });
+    (list, gone)
 }
 
 #[cold]
@@ -236,7 +247,10 @@ async fn drive(mut lost: Lost, sleep: Sleep) {
         loop {
             let Some(list) = lost.0 else { return Poll::Ready(()) };
             let next = list.fire(Instant::now(), cx.waker(), &mut due);
-            due.drain(..).for_each(Waker::wake);
+            for waker in due.drain(..) {
+                // One that panics, which the panic's hook has told, does not keep the others from being woken.
+                let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+            }
             // The room is kept, so that a waiter that fires allocates nothing.
             due.shrink_to(ROOM);
             let Some(next) = next else { return Poll::Ready(()) };
@@ -268,12 +282,14 @@ mod tests {
         sync::{
             Arc,
             atomic::{AtomicUsize, Ordering::SeqCst},
+            mpsc,
         },
         task::Wake,
         thread,
         time::Duration,
     };
 
+    use tokio::task;
     use tokio_test::{assert_pending, assert_ready, task as polled};
 
     use super::*;
@@ -538,6 +554,137 @@ mod tests {
                 assert!(tokio::spawn(wait(5 * MS)).await.unwrap() >= 5 * MS);
             });
         }
+    }
+
+    #[test]
+    fn one_task_serves_two_runtimes_and_each_wakes_its_own() {
+        let build = || runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let (outer, first, second) = (build(), build(), build());
+        let calls = move || {
+            // Its driver sleeps on for long, and its runtime does not run any more.
+            let ended = poll_fn(|cx| {
+                drop(Timer::register(Instant::now() + 600_000 * MS, cx));
+                Poll::Ready(())
+            });
+            first.block_on(ended);
+            let took =
+                second.block_on(async { tokio::time::timeout(1_000 * MS, wait(5 * MS)).await });
+            drop(first);
+            took
+        };
+        let took = outer.block_on(async { task::spawn_blocking(calls).await.unwrap() });
+        assert!(took.is_ok_and(|took| took >= 5 * MS));
+    }
+
+    #[test]
+    fn a_waker_that_goes_from_task_to_task_is_woken_by_the_runtime_of_each() {
+        let build = || runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let (first, second) = (build(), build());
+        let waker = Arc::<Counted>::default();
+        first.block_on(async { drop(register(600_000 * MS, &waker).await) });
+        let kept = Arc::clone(&waker);
+        let calls = async move {
+            let waker = Waker::from(kept);
+            let mut cx = Context::from_waker(&waker);
+            let start = Instant::now();
+            // Too far away for the place of the thread.
+            drop(Timer::register(start + Duration::from_secs(600 * 365 * 86_400), &mut cx));
+            let _timer = Timer::register(start + 700_000 * MS, &mut cx);
+            mine().len()
+        };
+        assert_eq!(second.block_on(async { tokio::spawn(calls).await.unwrap() }), 1);
+    }
+
+    struct Panics;
+
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("this waker panics");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_waker_that_panics_keeps_no_other_from_being_woken() {
+        let at = Instant::now() + 5 * MS;
+        let bad = Waker::from(Arc::new(Panics));
+        let first = Timer::register(at, &mut Context::from_waker(&bad));
+        let mut second = polled::spawn(async {
+            let mut timer = poll_fn(|cx| Poll::Ready(Timer::register(at, cx))).await;
+            poll_fn(|cx| timer.poll(cx)).await;
+        });
+        assert_pending!(second.poll());
+        tokio::time::sleep(10 * MS).await;
+        assert!(second.is_woken());
+        assert_ready!(second.poll());
+        drop(first);
+    }
+
+    /// Says when it is dropped whether the list is locked then.
+    struct Probe(&'static List, mpsc::Sender<bool>);
+
+    impl Wake for Probe {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    impl Drop for Probe {
+        fn drop(&mut self) {
+            let (sender, locked) = mpsc::channel();
+            let list = self.0;
+            thread::spawn(move || {
+                drop(list.lock());
+                sender.send(()).unwrap();
+            });
+            self.1.send(locked.recv_timeout(500 * MS).is_err()).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_waker_is_dropped_when_the_list_is_not_locked() {
+        let build = || runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let first = build();
+        let list = find(first.handle().id()).0;
+        let (sender, locked) = mpsc::channel();
+        let waker = || Waker::from(Arc::new(Probe(list, sender.clone())));
+        let probed = |after| {
+            let waker = waker();
+            let register = async move {
+                Timer::register(Instant::now() + after, &mut Context::from_waker(&waker))
+            };
+            first.block_on(async { tokio::spawn(register).await.unwrap() })
+        };
+        let (mut moored, mut listed) = (probed(600_000 * MS), probed(600_000 * MS));
+        assert!(matches!((&moored.0, &listed.0), (Kind::Moored(_), Kind::Listed(..))));
+        for timer in [&mut moored, &mut listed] {
+            assert_pending!(timer.poll(&mut Context::from_waker(Waker::noop())));
+            assert_eq!(locked.try_recv(), Ok(false));
+            let waker = waker();
+            assert_pending!(timer.poll(&mut Context::from_waker(&waker)));
+        }
+        drop(listed);
+        assert_eq!(locked.try_recv(), Ok(false));
+
+        // The call ends just when the driver is lost, and another runtime gets the list.
+        drop(first);
+        assert!(locked.try_recv().is_err());
+        let Kind::Moored(berth) = moored.0 else { unreachable!() };
+        berth.standby.free();
+        std::mem::forget(moored);
+        // Lists that other tests have left may come first.
+        let mut others = Vec::new();
+        let locked = loop {
+            let other = build();
+            // On a thread of its own, because this one would put its place in order itself.
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    drop(other.block_on(register(600_000 * MS, &Arc::default())));
+                });
+            });
+            others.push(other);
+            if let Ok(locked) = locked.try_recv() {
+                break locked;
+            }
+        };
+        assert!(!locked);
     }
 
     #[test]
