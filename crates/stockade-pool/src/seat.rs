@@ -155,14 +155,18 @@ impl<Req, T, E: LayerError> Seat<Req, T, E> {
         if self.is_cancelled() { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Lets others run what belongs to the key of the job that has ended, because it takes no job for now.
+    /// Lets others run what it was woken for, and what belongs to the key of the job that has ended, because it takes
+    /// no job for now.
     pub(crate) fn unbind(&mut self) {
-        if self.standing.bound.lane.is_some() {
-            let mut core = self.shared.lock();
-            core.jobs.finish(&mut self.standing.bound);
-            let worker = core.wake_one();
-            drop(core);
-            wake(worker);
+        let Self { shared, standing, badge, .. } = self;
+        if standing.sleeping || standing.bound.lane.is_some() {
+            let mut core = shared.lock();
+            if standing.sleeping {
+                standing.arrive(&mut core, badge.id);
+                standing.set_idle(&mut core, false);
+            }
+            core.jobs.finish(&mut standing.bound);
+            shared.see_to(core);
         }
     }
 
