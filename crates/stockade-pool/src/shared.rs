@@ -272,9 +272,9 @@ impl<Req, T, E> Shared<Req, T, E> {
     pub(crate) fn settle(&self, slot: &mut Slot<Req, T, E>, worker: usize) {
         if slot.has_ended() {
             let caller = self.record(&mut self.lock(), slot, worker);
+            slot.clear();
             wake(caller);
             slot.discard();
-            slot.clear();
         }
     }
 }

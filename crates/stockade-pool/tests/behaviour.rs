@@ -7,7 +7,7 @@ use std::{
         Arc, Mutex, OnceLock,
         atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
 
@@ -370,6 +370,28 @@ async fn a_worker_whose_service_breaks_while_it_sleeps_leaves_the_job_to_another
         assert!(start.elapsed() < 10 * MS);
         assert_eq!(pool.stats().idle, 1, "it could not take a job now");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waker_that_panics_puts_no_job_on_the_books_twice() {
+    struct Bomb;
+    impl Wake for Bomb {
+        fn wake(self: Arc<Self>) {
+            std::panic::resume_unwind(Box::new("woken"));
+        }
+    }
+    let (probe, pool) = pool(1, 4);
+    let mut job = std::pin::pin!(pool.try_submit(Request::wait(0)).unwrap());
+    let bomb = Waker::from(Arc::new(Bomb));
+    assert_pending!(job.as_mut().poll(&mut Context::from_waker(&bomb)));
+    settle().await;
+    probe.release_all();
+    settle().await;
+    let stats = pool.stats();
+    assert_eq!((stats.running, stats.succeeded, stats.idle), (0, 1, 1));
+    balanced(&stats);
+    job.await.unwrap();
+    pool.submit(Request::ready(1)).await.unwrap().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
