@@ -321,6 +321,25 @@ async fn a_pool_that_is_paused_starts_nothing_until_it_is_resumed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pool_that_is_resumed_grows_for_the_jobs_that_were_queued_meanwhile() {
+    let (probe, pool) = pool(1, 3, 8);
+    settle().await;
+    pool.handle().pause();
+    let jobs: Vec<_> = (0..4).map(|id| pool.try_submit(Request::wait(id)).unwrap()).collect();
+    settle().await;
+    assert_eq!((pool.stats().workers, pool.stats().queued), (1, 4));
+    pool.handle().resume();
+    settle().await;
+    assert_eq!((pool.stats().workers, pool.stats().running), (3, 3));
+    probe.release_all();
+    settle().await;
+    probe.release_all();
+    for job in join_all(jobs).await {
+        job.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn abort_hands_back_what_is_queued_and_cancels_what_runs() {
     let before = Handle::current().metrics().num_alive_tasks();
     let (_probe, pool) = pool(1, 1, 8);
