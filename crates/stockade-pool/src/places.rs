@@ -203,18 +203,25 @@ impl<Req, T, E> Shared<Req, T, E> {
         let worker = core.wake_one();
         let missing = core.missing();
         if missing > 0 {
-            self.hire_and_start(core, missing);
+            self.hire_and_start(core, missing, worker);
         } else {
             drop(core);
+            wake(worker);
         }
-        wake(worker);
         self.rescale();
     }
 
     #[cold]
-    fn hire_and_start(self: &Arc<Self>, mut core: MutexGuard<'_, Core<Req, T, E>>, missing: usize) {
+    fn hire_and_start(
+        self: &Arc<Self>,
+        mut core: MutexGuard<'_, Core<Req, T, E>>,
+        missing: usize,
+        worker: Wake,
+    ) {
         let hired = self.hire(&mut core, missing);
         drop(core);
+        // First, because to start a worker clones what is the user's, which may panic.
+        wake(worker);
         self.start(hired);
     }
 

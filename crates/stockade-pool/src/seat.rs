@@ -106,16 +106,18 @@ impl<Req, T, E: LayerError> Seat<Req, T, E> {
                 // The wake that it got, if any, is the next one's.
                 worker = core.wake_one();
             }
+            // Before anybody is woken, here and below: a waker that panics must not put the job on the books twice.
+            slot.clear();
             drop(core);
             wake(answered);
             wake(worker);
             slot.discard();
-            slot.clear();
             return Poll::Ready(Next::Leave);
         } else {
             standing.set_idle(&mut core, true);
             standing.spare = core.counts.workers > core.crew.size.min;
             standing.sleep(&mut core, badge.id, cx.waker());
+            slot.clear();
             core.grant(capacity)
         };
         let callers = core.grant_light(capacity);
@@ -130,7 +132,6 @@ impl<Req, T, E: LayerError> Seat<Req, T, E> {
             slot.discard();
         }
         if !taken {
-            slot.clear();
             return Poll::Pending;
         }
         slot.start_clock(shared.clock());
@@ -155,14 +156,18 @@ impl<Req, T, E: LayerError> Seat<Req, T, E> {
         if self.is_cancelled() { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Lets others run what belongs to the key of the job that has ended, because it takes no job for now.
+    /// Lets others run what it was woken for, and what belongs to the key of the job that has ended, because it takes
+    /// no job for now.
     pub(crate) fn unbind(&mut self) {
-        if self.standing.bound.lane.is_some() {
-            let mut core = self.shared.lock();
-            core.jobs.finish(&mut self.standing.bound);
-            let worker = core.wake_one();
-            drop(core);
-            wake(worker);
+        let Self { shared, standing, badge, .. } = self;
+        if standing.sleeping || standing.bound.lane.is_some() {
+            let mut core = shared.lock();
+            if standing.sleeping {
+                standing.arrive(&mut core, badge.id);
+                standing.set_idle(&mut core, false);
+            }
+            core.jobs.finish(&mut standing.bound);
+            shared.see_to(core);
         }
     }
 

@@ -220,14 +220,14 @@ impl<Req, T, E> Shared<Req, T, E> {
         core.paused = !core.closed;
     }
 
-    pub(crate) fn resume(&self) {
+    pub(crate) fn resume(self: &Arc<Self>) {
         let mut core = self.lock();
         core.paused = false;
-        let worker = core.wake_one();
         let callers = core.grant_all(self.settings.capacity);
         drop(core);
-        wake(worker);
         callers.into_iter().for_each(wake);
+        // More jobs may have been queued meanwhile than there are workers.
+        self.see_to(self.lock());
     }
 }
 
@@ -272,9 +272,9 @@ impl<Req, T, E> Shared<Req, T, E> {
     pub(crate) fn settle(&self, slot: &mut Slot<Req, T, E>, worker: usize) {
         if slot.has_ended() {
             let caller = self.record(&mut self.lock(), slot, worker);
+            slot.clear();
             wake(caller);
             slot.discard();
-            slot.clear();
         }
     }
 }

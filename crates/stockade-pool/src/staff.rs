@@ -1,6 +1,6 @@
 //! Workers come and go: what adds them, and what is asked before one leaves.
 
-use std::{sync::Arc, task::Waker, time::Duration};
+use std::{panic::resume_unwind, sync::Arc, task::Waker, time::Duration};
 
 use stockade_core::sync::atomic::AtomicBool;
 use tokio::time::Instant;
@@ -34,13 +34,22 @@ impl<Req, T, E> Shared<Req, T, E> {
         if chairs.is_empty() {
             return;
         }
+        let mut panicked = None;
         for chair in chairs {
             let badge = chair.badge;
-            let stop = self.start.start(self, chair);
-            let late = self.lock().crew.keep(badge, stop);
-            late.into_iter().for_each(Stop::stop);
+            // One that cannot be started is off the books, and the others are started all the same.
+            match guard(|| self.start.start(self, chair)) {
+                Ok(stop) => {
+                    let late = self.lock().crew.keep(badge, stop);
+                    late.into_iter().for_each(Stop::stop);
+                }
+                Err(panic) => panicked = Some(panic),
+            }
         }
         self.publish_size();
+        if let Some(panic) = panicked {
+            resume_unwind(panic);
+        }
     }
 
     /// Tells those who watch it how many workers there are.

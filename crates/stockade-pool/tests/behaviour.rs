@@ -2,16 +2,18 @@
 
 use std::{
     convert::Infallible,
+    future::{Ready, ready},
     sync::{
-        Arc,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst},
     },
+    task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
 
 use futures_util::future::join_all;
 use stockade_core::{
-    Error, LayerError, Reason,
+    Error, LayerError, Reason, Rejected,
     deadline::{self, Deadline},
 };
 use stockade_pool::{Outcome, Pool, Stats, Status, TrySubmitError};
@@ -310,6 +312,86 @@ async fn a_readiness_error_rebuilds_the_service_and_the_job_stays_queued() {
     sleep(2_000 * MS).await;
     assert_ready_ok!(job.poll());
     assert!(pool.stats().rebuilt > 1);
+}
+
+/// What `poll_ready` of a [`Fragile`] says.
+type Readied = Poll<Result<(), Refusal>>;
+
+struct Fragile {
+    worker: usize,
+    /// Once this is set; until then it is ready.
+    broken: Option<Arc<OnceLock<Readied>>>,
+}
+
+impl Service<usize> for Fragile {
+    type Response = usize;
+    type Error = Refusal;
+    type Future = Ready<Result<usize, Refusal>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Readied {
+        let broken = self.broken.as_ref().and_then(|broken| broken.get());
+        broken.copied().unwrap_or(Poll::Ready(Ok(())))
+    }
+
+    fn call(&mut self, _: usize) -> Self::Future {
+        ready(Ok(self.worker))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_whose_service_breaks_while_it_sleeps_leaves_the_job_to_another() {
+    let error = Refusal::from(Rejected::new(&"inside", Reason::Open));
+    for (fragile, broken_so) in [
+        (0, Poll::Ready(Err(error))),
+        (1, Poll::Ready(Err(error))),
+        (0, Poll::Pending),
+        (1, Poll::Pending),
+    ] {
+        let broken = Arc::new(OnceLock::new());
+        let unmade = Arc::new(Mutex::new(Some(broken.clone())));
+        let make = service_fn(move |worker: usize| {
+            let mut unmade = unmade.lock().unwrap();
+            let broken = if worker == fragile { unmade.take() } else { None };
+            let again = worker == fragile && broken.is_none();
+            async move {
+                sleep(if again { 5_000 * MS } else { Duration::ZERO }).await;
+                Ok::<_, Refusal>(Fragile { worker, broken })
+            }
+        });
+        let pool = Pool::builder().workers(2).queue(8).build_make(make);
+        sleep(10 * MS).await;
+        assert_eq!(pool.stats().idle, 2);
+        broken.set(broken_so).unwrap();
+        let start = Instant::now();
+        let workers = [0, 1].map(|n| pool.try_submit(n).unwrap());
+        for worker in workers {
+            assert_eq!(worker.await.unwrap(), 1 - fragile);
+        }
+        assert!(start.elapsed() < 10 * MS);
+        assert_eq!(pool.stats().idle, 1, "it could not take a job now");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waker_that_panics_puts_no_job_on_the_books_twice() {
+    struct Bomb;
+    impl Wake for Bomb {
+        fn wake(self: Arc<Self>) {
+            std::panic::resume_unwind(Box::new("woken"));
+        }
+    }
+    let (probe, pool) = pool(1, 4);
+    let mut job = std::pin::pin!(pool.try_submit(Request::wait(0)).unwrap());
+    let bomb = Waker::from(Arc::new(Bomb));
+    assert_pending!(job.as_mut().poll(&mut Context::from_waker(&bomb)));
+    settle().await;
+    probe.release_all();
+    settle().await;
+    let stats = pool.stats();
+    assert_eq!((stats.running, stats.succeeded, stats.idle), (0, 1, 1));
+    balanced(&stats);
+    job.await.unwrap();
+    pool.submit(Request::ready(1)).await.unwrap().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

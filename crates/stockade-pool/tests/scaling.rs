@@ -2,27 +2,33 @@
 
 use std::{
     convert::Infallible,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
         mpsc,
     },
+    task::{Context, Poll, Waker},
     thread,
     time::Duration,
 };
 
-use futures_util::future::join_all;
+use futures_util::{
+    Stream,
+    future::{BoxFuture, join_all},
+    stream::poll_fn,
+};
 use stockade_core::{Error, Reason};
 use stockade_pool::{Load, OnDrop, Pool, Scale, Stats};
 use stockade_testkit::{Fault, Probe, Request, Response};
 use tokio::{
     runtime::Handle,
-    sync::Notify,
+    sync::{Notify, mpsc::unbounded_channel},
     task::yield_now,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 use tokio_test::{assert_pending, assert_ready, assert_ready_ok, task};
-use tower::service_fn;
+use tower::{Service, service_fn};
 
 type Refusal = Error<Infallible>;
 type Probed = Pool<Request, Response, Error<Fault>>;
@@ -237,6 +243,60 @@ async fn a_rule_that_panics_or_looks_at_the_pool_harms_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_service_that_panics_when_a_worker_is_added_costs_no_wake_and_no_worker() {
+    struct Bomb(Arc<AtomicBool>);
+    impl Clone for Bomb {
+        fn clone(&self) -> Self {
+            if self.0.load(SeqCst) {
+                std::panic::resume_unwind(Box::new("cloned"));
+            }
+            Self(self.0.clone())
+        }
+    }
+    impl Service<u32> for Bomb {
+        type Response = u32;
+        type Error = Refusal;
+        type Future = BoxFuture<'static, Result<u32, Refusal>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, n: u32) -> Self::Future {
+            Box::pin(async move {
+                sleep(MS).await;
+                Ok(n)
+            })
+        }
+    }
+    let armed = Arc::new(AtomicBool::new(false));
+    let builder = Pool::builder().workers(1..=4).queue(64).idle(100 * MS);
+    let pool = builder.build(Bomb(armed.clone()));
+    let (requests, mut source) = unbounded_channel();
+    let send = || (0..40).for_each(|n| requests.send(n).unwrap());
+    let mut run = Box::pin(pool.run_stream(poll_fn(move |cx| source.poll_recv(cx))));
+    send();
+    let cx = &mut Context::from_waker(Waker::noop());
+    assert_pending!(run.as_mut().poll_next(cx));
+    sleep(10_000 * MS).await;
+    assert_eq!(pool.stats().workers, 1);
+    // Several are queued at once, for which the one who sleeps is woken and others are missing.
+    send();
+    armed.store(true, SeqCst);
+    let panicked = catch_unwind(AssertUnwindSafe(|| run.as_mut().poll_next(cx).is_ready()));
+    assert!(panicked.is_err());
+    drop(run);
+    armed.store(false, SeqCst);
+    let next = pool.try_submit(1).unwrap();
+    assert_eq!(timeout(1_000 * MS, next).await, Ok(Ok(1)));
+    sleep(10_000 * MS).await;
+    assert_eq!(pool.stats().workers, 1);
+    let _jobs = [1, 2, 3, 4].map(|n| pool.try_submit(n).unwrap());
+    settle().await;
+    assert_eq!((pool.stats().workers, pool.stats().running), (4, 4));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pool_that_is_paused_starts_nothing_until_it_is_resumed() {
     let (probe, pool) = pool(2, 2, 2);
     let handle = pool.handle();
@@ -258,6 +318,25 @@ async fn a_pool_that_is_paused_starts_nothing_until_it_is_resumed() {
     let last = pool.try_submit(Request::ready(4)).unwrap();
     assert!(pool.drain(Duration::from_secs(5)).await.is_complete(), "a drain ends the pause");
     last.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_that_is_resumed_grows_for_the_jobs_that_were_queued_meanwhile() {
+    let (probe, pool) = pool(1, 3, 8);
+    settle().await;
+    pool.handle().pause();
+    let jobs: Vec<_> = (0..4).map(|id| pool.try_submit(Request::wait(id)).unwrap()).collect();
+    settle().await;
+    assert_eq!((pool.stats().workers, pool.stats().queued), (1, 4));
+    pool.handle().resume();
+    settle().await;
+    assert_eq!((pool.stats().workers, pool.stats().running), (3, 3));
+    probe.release_all();
+    settle().await;
+    probe.release_all();
+    for job in join_all(jobs).await {
+        job.unwrap();
+    }
 }
 
 #[tokio::test(start_paused = true)]
