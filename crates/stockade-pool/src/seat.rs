@@ -246,8 +246,7 @@ impl Standing {
     #[inline]
     fn sleep<Req, T, E>(&mut self, core: &mut Core<Req, T, E>, worker: usize, waker: &Waker) {
         self.sleeping = true;
-        core.desks[worker].sleeping = Some(waker.clone());
-        core.sleepers.push(worker);
+        core.sleep(worker, waker.clone());
     }
 
     fn set_idle<Req, T, E>(&mut self, core: &mut Core<Req, T, E>, idle: bool) {

@@ -89,6 +89,8 @@ pub(crate) struct Desk {
     pub(crate) waker: Option<Waker>,
     /// Of the worker while it sleeps and has not been woken.
     pub(crate) sleeping: Option<Waker>,
+    /// Where it is among the sleepers then.
+    pub(crate) place: usize,
 }
 
 pub(crate) struct Core<Req, T, E> {
@@ -311,14 +313,28 @@ impl<Req, T, E> Core<Req, T, E> {
         self.sleepers.iter().filter_map(|&worker| self.desks[worker].sleeping.clone())
     }
 
+    /// Puts the worker on the list of sleepers, as the first to be woken.
+    #[inline]
+    pub(crate) fn sleep(&mut self, worker: usize, waker: Waker) {
+        let desk = &mut self.desks[worker];
+        (desk.sleeping, desk.place) = (Some(waker), self.sleepers.len());
+        self.sleepers.push(worker);
+    }
+
     /// Takes the worker off the list of sleepers; false if it has been woken from it.
     pub(crate) fn rise(&mut self, worker: usize) -> bool {
-        let sleeping = self.desks[worker].sleeping.take().is_some();
-        if sleeping {
-            // Rare, as it was woken by something else than a job.
-            self.sleepers.retain(|&sleeper| sleeper != worker);
+        let desk = &mut self.desks[worker];
+        if desk.sleeping.take().is_none() {
+            return false;
         }
-        sleeping
+        // Rare, as it was woken by something else than a job. The last one takes its place, so that thousands who leave
+        // together need not each look for themselves.
+        let place = desk.place;
+        self.sleepers.swap_remove(place);
+        if let Some(&moved) = self.sleepers.get(place) {
+            self.desks[moved].place = place;
+        }
+        true
     }
 
     /// Tells the worker that the caller of its job has gone.

@@ -20,7 +20,8 @@ impl<Req, T, E> Shared<Req, T, E> {
         let chair = |_| {
             let badge = core.crew.hire();
             let cancelled = Arc::new(AtomicBool::new(false));
-            let desk = Desk { cancelled: Arc::clone(&cancelled), waker: None, sleeping: None };
+            let desk =
+                Desk { cancelled: Arc::clone(&cancelled), waker: None, sleeping: None, place: 0 };
             match core.desks.get_mut(badge.id) {
                 Some(old) => *old = desk,
                 None => core.desks.push(desk),
