@@ -54,8 +54,9 @@ enum Between<S> {
     Readying(Box<S>),
 }
 
-/// What a call keeps over its attempts. It is dropped out of line unless the call has ended, as with [`Rare`](stockade_core::Rare), all of it
-/// by one question.
+/// What a call keeps over its attempts. Unless the call has ended it is dropped out of line, as with
+/// [`Rare`](stockade_core::Rare), and all of it by one question: whether the lease is there. `Rare` itself would
+/// ask with a word of its own, or move all of it when it is taken.
 struct Call<Req, S, E, C, I, K>(ManuallyDrop<Kept<Req, S, E, C, I, K>>);
 
 struct Kept<Req, S, E, C, I, K> {
