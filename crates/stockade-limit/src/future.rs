@@ -1,12 +1,13 @@
 use std::{
     fmt,
+    mem::{self, ManuallyDrop},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use pin_project_lite::pin_project;
-use stockade_core::{LayerError, Rare, Reason};
+use stockade_core::{LayerError, Reason};
 use tower_service::Service;
 
 use crate::{
@@ -30,7 +31,7 @@ pin_project! {
     {
         #[pin]
         state: State<S::Future>,
-        held: Rare<Held<S, Req, A>>,
+        held: Held<S, Req, A>,
     }
 }
 
@@ -44,8 +45,12 @@ pin_project! {
     }
 }
 
-/// What a call holds until it has ended.
-enum Held<S, Req, A: Meter> {
+/// What a call holds that has not ended. It is dropped out of line, as with [`Rare`](stockade_core::Rare), all of it by
+/// one question. `Rare` itself would have to take it out to end it, which costs two to four instructions more.
+struct Held<S, Req, A: Meter>(ManuallyDrop<Holds<S, Req, A>>);
+
+enum Holds<S, Req, A: Meter> {
+    Nothing,
     Place(Permit<A>),
     Slow(Slow<S, Req, A>),
 }
@@ -76,12 +81,12 @@ impl<S: Service<Req>, Req, A: Meter> ResponseFuture<S, Req, A> {
     #[inline(always)]
     pub(crate) fn running(mut permit: Permit<A>, call: impl FnOnce() -> S::Future) -> Self {
         permit.begin();
-        Self { state: State::Running { future: call() }, held: Rare::new(Held::Place(permit)) }
+        Self { state: State::Running { future: call() }, held: Held::new(Holds::Place(permit)) }
     }
 
     #[inline(always)]
     pub(crate) fn slow(slow: Slow<S, Req, A>) -> Self {
-        Self { state: State::Waiting, held: Rare::new(Held::Slow(slow)) }
+        Self { state: State::Waiting, held: Held::new(Holds::Slow(slow)) }
     }
 }
 
@@ -103,21 +108,21 @@ where
                     // all that an error has room for.
                     return match future.poll(cx) {
                         Poll::Ready(Ok(response)) => {
-                            Held::end(this.held, Ok(&response));
+                            this.held.end(Ok(&response));
                             Poll::Ready(Ok(response))
                         }
                         Poll::Ready(Err(error)) => {
-                            Held::end(this.held, Err(&error));
+                            this.held.end(Err(&error));
                             Poll::Ready(Err(error))
                         }
                         Poll::Pending => Poll::Pending,
                     };
                 }
                 StateProj::Waiting => {
-                    let (mut service, request, mut permit) = ready!(Held::poll(this.held, cx))?;
+                    let (mut service, request, mut permit) = ready!(this.held.poll(cx))?;
                     permit.begin();
                     let future = service.call(request);
-                    *this.held = Rare::new(Held::Place(permit));
+                    *this.held.0 = Holds::Place(permit);
                     this.state.set(State::Running { future });
                 }
             }
@@ -127,11 +132,11 @@ where
 
 impl<S: Service<Req>, Req, A: Meter> fmt::Debug for ResponseFuture<S, Req, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = match self.held.get() {
-            None => "done",
-            Some(Held::Place(_)) => "running",
-            Some(Held::Slow(Slow::Queued(_))) => "queued",
-            Some(Held::Slow(Slow::Full(_) | Slow::Expired(_))) => "refused",
+        let state = match &*self.held.0 {
+            Holds::Nothing => "done",
+            Holds::Place(_) => "running",
+            Holds::Slow(Slow::Queued(_)) => "queued",
+            Holds::Slow(Slow::Full(_) | Slow::Expired(_)) => "refused",
         };
         f.debug_tuple("ResponseFuture").field(&state).finish()
     }
@@ -140,42 +145,57 @@ impl<S: Service<Req>, Req, A: Meter> fmt::Debug for ResponseFuture<S, Req, A> {
 // === impl Held ===
 
 impl<S, Req, A: Meter> Held<S, Req, A> {
+    const fn new(holds: Holds<S, Req, A>) -> Self {
+        Self(ManuallyDrop::new(holds))
+    }
+
     /// The call has ended: its place is free.
     #[inline(always)]
-    fn end<T, E>(held: &mut Rare<Self>, result: Result<&T, &E>)
+    fn end<T, E>(&mut self, result: Result<&T, &E>)
     where
         A: Measure<T, E>,
     {
-        let Some(Self::Place(permit)) = held.get_mut() else { panic!("{AFTER}") };
+        let Holds::Place(permit) = &mut *self.0 else { panic!("{AFTER}") };
         permit.end(result);
-        drop(held.take());
+        *self.0 = Holds::Nothing;
     }
 
     /// Ready when the call is in, and its service is ready; or with what ends it.
     #[cold]
     #[inline(never)]
-    fn poll(held: &mut Rare<Self>, cx: &mut Context<'_>) -> Poll<Result<Ready<S, Req, A>, S::Error>>
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Ready<S, Req, A>, S::Error>>
     where
         S: Service<Req>,
         S::Error: LayerError,
     {
-        let ready = match held.get_mut() {
-            Some(Self::Slow(Slow::Queued(waiting))) => ready!(waiting.poll(cx)),
-            Some(Self::Slow(Slow::Full(state))) => {
-                Err(state.rejected(Reason::QueueFull).into_error())
-            }
-            Some(Self::Slow(Slow::Expired(state))) => {
-                Err(state.rejected(Reason::Expired).into_error())
-            }
-            Some(Self::Place(_)) | None => panic!("{AFTER}"),
+        let ready = match &mut *self.0 {
+            Holds::Slow(Slow::Queued(waiting)) => ready!(waiting.poll(cx)),
+            Holds::Slow(Slow::Full(state)) => Err(state.rejected(Reason::QueueFull).into_error()),
+            Holds::Slow(Slow::Expired(state)) => Err(state.rejected(Reason::Expired).into_error()),
+            Holds::Place(_) | Holds::Nothing => panic!("{AFTER}"),
         };
-        let ended = held.take();
+        let holds = mem::replace(&mut *self.0, Holds::Nothing);
         ready?;
-        let Some(Self::Slow(Slow::Queued(waiting))) = ended else { unreachable!("it was queued") };
+        let Holds::Slow(Slow::Queued(waiting)) = holds else { unreachable!("it was queued") };
         let Waiting { service, request, place } = *waiting;
         let permit = place.entered().expect("it has entered");
         Poll::Ready(Ok((service, request, permit)))
     }
+}
+
+impl<S, Req, A: Meter> Drop for Held<S, Req, A> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if !matches!(*self.0, Holds::Nothing) {
+            drop_apart(self);
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn drop_apart<S, Req, A: Meter>(held: &mut Held<S, Req, A>) {
+    *held.0 = Holds::Nothing;
 }
 
 // === impl Slow ===
