@@ -30,15 +30,15 @@ async fn main() {
     // One line a panic is enough here.
     panic::set_hook(Box::new(|panic| println!("a job panicked: {panic}")));
 
-    let retry = RetryLayer::new(4)
+    let retry = RetryLayer::max_attempts(4)
         .backoff(Backoff::exponential(Duration::from_millis(5), Duration::from_millis(50)))
         .classify(|result: Result<&u32, &Error<Trouble>>| match result {
             Ok(_) => Class::Success,
             Err(Error::Service(Trouble::Unknown)) => Class::Permanent,
             Err(Error::Service(Trouble::Busy)) => Class::Transient { after: None },
             Err(error) => match error.rejected() {
-                Some(refused) if refused.may_have_run() => Class::Permanent,
-                _ => Class::Unsent { after: None },
+                Some(refused) if !refused.is_refusal() => Class::Permanent,
+                _ => Class::NoEffect { after: None },
             },
         });
     let retries = retry.handle();

@@ -17,7 +17,7 @@ async fn main() -> Result<(), BoxError> {
     let _member = Quorum::majority(&redis, "geocoder").join(breaker.handle());
     let stack = ServiceBuilder::new()
         .layer(TimeoutLayer::new(Duration::from_secs(10)))
-        .layer(RetryLayer::new(3))
+        .layer(RetryLayer::max_attempts(3))
         .layer(breaker)
         .layer(RateLayer::per_second(&redis, "geocoder", 50).burst(10).away(Away::Share(4)))
         .service_fn(geocode);

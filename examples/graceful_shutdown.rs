@@ -22,7 +22,7 @@ async fn main() -> std::io::Result<()> {
             while let Some(outcome) = outcomes.next().await {
                 match outcome.result {
                     Ok(_) => done += 1,
-                    Err(Error::Rejected(no)) if no.reason() == Reason::Closed => refused += 1,
+                    Err(Error::Rejected(no)) if no.reason() == Reason::PoolClosed => refused += 1,
                     Err(error) => println!("a call that ran was ended: {error}"),
                 }
             }

@@ -31,7 +31,7 @@ async fn main() -> Result<(), Box<dyn StdError>> {
         .service(endpoint.connect_lazy());
     // Around the calls: what has to see a status, or to repeat a message.
     let client = HealthClient::new(channel);
-    let retry = RetryLayer::new(3)
+    let retry = RetryLayer::max_attempts(3)
         .classify(Grpc::new())
         .idempotent(|_: &Request<HealthCheckRequest>| true)
         .clone_request(grpc::clone_request::<HealthCheckRequest>);

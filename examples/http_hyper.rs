@@ -24,7 +24,7 @@ async fn main() -> Result<(), BoxError> {
     place.bind(([127, 0, 0, 1], 0).into())?;
     let addr = place.local_addr()?;
 
-    let retry = RetryLayer::new(50)
+    let retry = RetryLayer::max_attempts(50)
         .backoff(Backoff::constant(Duration::from_millis(100)))
         .classify(Http::new())
         .idempotent(idempotent::<Full<bytes::Bytes>>);

@@ -19,7 +19,7 @@ async fn main() -> Result<(), Box<dyn StdError>> {
         .connect_timeout(Duration::from_secs(2))
         .no_proxy() // the server is on this machine
         .build()?;
-    let retry = RetryLayer::new(4)
+    let retry = RetryLayer::max_attempts(4)
         .classify(Http::new())
         .idempotent(requests::idempotent)
         .clone_request(requests::clone_request);

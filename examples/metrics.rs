@@ -41,7 +41,7 @@ static CALLS: AtomicU64 = AtomicU64::new(0);
 async fn main() -> Result<(), Box<dyn StdError>> {
     let args = Args::parse();
 
-    let retry = RetryLayer::new(3).backoff(Backoff::constant(Duration::from_millis(5)));
+    let retry = RetryLayer::max_attempts(3).backoff(Backoff::constant(Duration::from_millis(5)));
     let breaker = BreakerLayer::new();
     let rate = RateLayer::per_second(2_000).burst(100);
     let limit = LimitLayer::new(8);

@@ -13,7 +13,7 @@ async fn main() -> Result<(), BoxError> {
     let breaker = BreakerLayer::new().name("geocoder");
     let stack = ServiceBuilder::new()
         .layer(TimeoutLayer::new(Duration::from_secs(10)))
-        .layer(RetryLayer::new(3))
+        .layer(RetryLayer::max_attempts(3))
         .layer(breaker)
         .layer(RateLayer::per_second(50).burst(10))
         .service_fn(geocode);

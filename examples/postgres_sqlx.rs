@@ -26,7 +26,7 @@ async fn main() -> Result<(), BoxError> {
     pool.execute(TABLES).await?;
 
     // A transfer is known by its number, so that it may be repeated even if nobody knows whether it was made.
-    let retry = RetryLayer::new(50).classify(Sqlx::new().gated());
+    let retry = RetryLayer::max_attempts(50).classify(Sqlx::new().gated());
     let retries = retry.handle();
     let bank = pool.clone();
     let stack = ServiceBuilder::new()

@@ -31,7 +31,7 @@ async fn main() -> Result<(), BoxError> {
     let pool = Pool::builder().workers(4).queue(64).build_make(make);
     // Outside the pool, so that another worker may do it: that of a lost connection has to make one first.
     let stack = ServiceBuilder::new()
-        .layer(RetryLayer::new(5).classify(TokioPostgres::new()))
+        .layer(RetryLayer::max_attempts(5).classify(TokioPostgres::new()))
         .service(pool.clone());
     let ask = |sql: &'static str| stack.clone().oneshot(sql);
 

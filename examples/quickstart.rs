@@ -13,7 +13,7 @@ use tower::ServiceBuilder;
 
 #[tokio::main]
 async fn main() {
-    let retry = RetryLayer::new(4);
+    let retry = RetryLayer::max_attempts(4);
     let retries = retry.handle();
 
     let stack = ServiceBuilder::new()

@@ -44,7 +44,9 @@ async fn main() -> Result<(), BoxError> {
     let mut cache = ServiceBuilder::new()
         .layer(TimeoutLayer::new(Duration::from_millis(100)))
         .layer(
-            RetryLayer::new(2).classify(Redis::new()).clone_request(|cmd: &Cmd| Some(cmd.clone())),
+            RetryLayer::max_attempts(2)
+                .classify(Redis::new())
+                .clone_request(|cmd: &Cmd| Some(cmd.clone())),
         )
         .layer(breaker)
         .map_err(Error::Service)

@@ -29,7 +29,7 @@ async fn main() -> Result<(), BoxError> {
         .await?;
 
     // To count is not idempotent: it is repeated only because whoever found the file busy has changed nothing.
-    let retry = RetryLayer::new(100)
+    let retry = RetryLayer::max_attempts(100)
         .backoff(Backoff::exponential(Duration::from_millis(1), Duration::from_millis(50)))
         .budget(Budget::unlimited()) // the file is never overloaded, only busy
         .classify(Sqlx::new().gated())

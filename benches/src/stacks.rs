@@ -49,7 +49,7 @@ pub fn timeout(inner: impl Inner) -> impl Client + Clone {
 
 /// The retry alone.
 pub fn retry(inner: impl Inner) -> impl Client + Clone {
-    ServiceBuilder::new().layer(RetryLayer::new(3)).service(inner)
+    ServiceBuilder::new().layer(RetryLayer::max_attempts(3)).service(inner)
 }
 
 /// The breaker alone.
@@ -60,7 +60,7 @@ pub fn breaker(inner: impl Inner) -> impl Client + Clone {
 /// All five, in the recommended order.
 pub fn five(inner: impl Inner) -> impl Client + Clone {
     ServiceBuilder::new()
-        .layer(RetryLayer::new(3))
+        .layer(RetryLayer::max_attempts(3))
         .layer(BreakerLayer::new())
         .layer(huge_rate())
         .layer(LimitLayer::new(MAX))

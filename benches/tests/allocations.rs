@@ -123,14 +123,14 @@ fn an_open_breaker_allocates_nothing_to_refuse() {
     let mut service = BreakerLayer::new().consecutive(1).layer(fails);
     is_ready(&mut service);
     assert!(now(service.call(1)).is_err());
-    assert_eq!(of_refusals(service, Reason::Open), 0);
+    assert_eq!(of_refusals(service, Reason::BreakerOpen), 0);
 }
 
 #[test]
 fn an_isolated_breaker_allocates_nothing_to_refuse() {
     let layer = BreakerLayer::new();
-    let _isolation = layer.handle().isolate();
-    assert_eq!(of_refusals(layer.layer(Ready), Reason::Isolated), 0);
+    let _isolation = layer.handle().force_open();
+    assert_eq!(of_refusals(layer.layer(Ready), Reason::ForcedOpen), 0);
 }
 
 #[test]

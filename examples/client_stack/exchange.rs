@@ -96,7 +96,7 @@ where
 pub(crate) fn judge(result: Result<&Answer, &HttpError>) -> Class {
     let Ok(answer) = result else { return DefaultClassify.classify(result) };
     match answer.status.as_u16() {
-        429 | 503 => Class::Overload { after: answer.retry_after },
+        429 | 503 => Class::Overload { after: answer.retry_after, processed: true },
         500.. => Class::Transient { after: answer.retry_after },
         400.. => Class::Permanent,
         _ => Class::Success,

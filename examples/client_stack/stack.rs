@@ -38,7 +38,7 @@ pub(crate) fn http(
         .retry(retry::never())
         .build()?;
 
-    let retry = RetryLayer::new(4)
+    let retry = RetryLayer::max_attempts(4)
         .backoff(Backoff::exponential(Duration::from_millis(20), Duration::from_secs(1)))
         .budget(Budget::new(0.2, 5.0))
         .classify(judge)
@@ -70,7 +70,7 @@ pub(crate) fn http(
 
 /// The database in a pool and two layers, with one connection a worker.
 pub(crate) fn rows(database: &Database) -> (RowPool, RetryHandle) {
-    let retry = RetryLayer::new(5);
+    let retry = RetryLayer::max_attempts(5);
     let handle = retry.handle();
 
     let layers = ServiceBuilder::new()

@@ -67,7 +67,9 @@ impl Ended {
             Ok(answer) if answer.status.is_success() => Self::Success,
             Ok(answer) => Self::Failed(answer.status.as_u16()),
             Err(Error::Service(_)) => Self::Broken,
-            Err(Error::Rejected(no)) if no.layer() == "pool" && no.reason() == Reason::Closed => {
+            Err(Error::Rejected(no))
+                if no.layer() == "pool" && no.reason() == Reason::PoolClosed =>
+            {
                 Self::HandedBack
             }
             Err(Error::Rejected(no)) => {

@@ -21,7 +21,7 @@ where
 {
     let stack = ServiceBuilder::new()
         .layer(TimeoutLayer::new(Duration::from_secs(10)))
-        .layer(RetryLayer::new(2).classify(patience))
+        .layer(RetryLayer::max_attempts(2).classify(patience))
         .layer(BreakerLayer::new().window(breaker::Window::calls(20)))
         .layer(RateLayer::per_second(40).burst(4).max_wait(Duration::from_millis(20)))
         .layer(LimitLayer::new(4))

@@ -51,7 +51,8 @@ impl Layer {
 
 impl Retry {
     fn layer(&self) -> RetryLayer {
-        let layer = RetryLayer::new(self.attempts.get()).backoff(self.backoff).budget(self.budget);
+        let layer =
+            RetryLayer::max_attempts(self.attempts.get()).backoff(self.backoff).budget(self.budget);
         match self.max_elapsed {
             Some(time) => layer.max_elapsed(time.get()),
             None => layer,
@@ -136,7 +137,7 @@ impl Limit {
 impl Classify<Answer, Error<Busy>> for Judge {
     fn classify(&self, result: Result<&Answer, &Error<Busy>>) -> Class {
         match result {
-            Err(Error::Service(Busy)) => Class::Overload { after: None },
+            Err(Error::Service(Busy)) => Class::OVERLOAD,
             result => DefaultClassify.classify(result),
         }
     }

@@ -63,7 +63,7 @@ impl Kit {
     pub fn passing() -> Self {
         Self {
             pool: Pool::builder().workers(4).queue(1_024),
-            retry: RetryLayer::new(3),
+            retry: RetryLayer::max_attempts(3),
             breaker: BreakerLayer::new(),
             rate: RateLayer::per_second(1_000_000_000),
             limit: LimitLayer::new(64),
@@ -77,7 +77,9 @@ impl Kit {
         let per_second = (capacity.round() as u32).max(1);
         Self {
             pool: Pool::builder().workers(places).queue(2 * places),
-            retry: RetryLayer::new(3).backoff(Backoff::exponential(2 * mean, 20 * mean)).seed(seed),
+            retry: RetryLayer::max_attempts(3)
+                .backoff(Backoff::exponential(2 * mean, 20 * mean))
+                .seed(seed),
             breaker: BreakerLayer::new().open_for(20 * mean),
             rate: RateLayer::per_second(per_second).burst(places as u32).queue(2 * places),
             limit: LimitLayer::new(places).queue(2 * places),

@@ -8,7 +8,7 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use stockade_core::{Classify, LayerError, Rare, Rejected};
+use stockade_core::{Classify, LayerError, Rejected, internal::Cold};
 use tower_service::Service;
 
 use crate::ticket::Ticket;
@@ -40,7 +40,7 @@ pin_project! {
         Running { #[pin] future: F },
         // All that is rare, so that the common case has one branch to take.
         // Taken when it has ended.
-        Slow { slow: Rare<Slow<S, Req>> },
+        Slow { slow: Cold<Slow<S, Req>> },
     }
 }
 
@@ -72,7 +72,7 @@ where
             Slow::Waiting(waiting) => Slow::Waiting(waiting),
             Slow::Refused(rejected) => Slow::Refused(rejected.in_words()),
         };
-        Self { state: State::Slow { slow: Rare::new(slow) }, ticket }
+        Self { state: State::Slow { slow: Cold::new(slow) }, ticket }
     }
 }
 
@@ -92,7 +92,7 @@ where
     /// Waits for the service inside, and calls it then; or tells what ends the call.
     #[cold]
     fn poll<C>(
-        slow: &mut Rare<Self>,
+        slow: &mut Cold<Self>,
         ticket: &mut Ticket<C>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<S::Future, S::Error>> {

@@ -13,11 +13,11 @@
 
 use std::time::Duration;
 
-use stockade_core::sync::{
+use stockade_core::internal::sync::{
     Mutex, MutexGuard,
     atomic::{AtomicU64, Ordering::Relaxed},
 };
-use stockade_core::{Reason, lock};
+use stockade_core::{Reason, internal::lock};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
@@ -155,7 +155,7 @@ impl Gate {
                 let started = (word.0 & TIMED != 0).then(Instant::now);
                 Ok(Stamp { epoch: word.epoch(), started })
             }
-            State::Isolated => Err(Refusal { reason: Reason::Isolated, remaining: None }),
+            State::ForcedOpen => Err(Refusal { reason: Reason::ForcedOpen, remaining: None }),
             State::Open | State::HalfOpen => self.admit_locked(),
         }
     }
@@ -164,8 +164,8 @@ impl Gate {
         let (now, random) = (Instant::now(), fastrand::f64());
         self.with(|machine| {
             machine.admit(now, random).ok_or_else(|| {
-                let isolated = machine.state() == State::Isolated;
-                let reason = if isolated { Reason::Isolated } else { Reason::Open };
+                let forced_open = machine.state() == State::ForcedOpen;
+                let reason = if forced_open { Reason::ForcedOpen } else { Reason::BreakerOpen };
                 Refusal { reason, remaining: machine.remaining(now) }
             })
         })
@@ -211,7 +211,7 @@ impl Gate {
                     machine.state()
                 })
             }
-            state @ (State::Closed | State::Isolated) => state,
+            state @ (State::Closed | State::ForcedOpen) => state,
         }
     }
 

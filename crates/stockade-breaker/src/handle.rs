@@ -24,8 +24,8 @@ use crate::{State, owner::Owner, state::Machine};
 ///     .layer(layer)
 ///     .service(service_fn(|_: ()| async { Ok::<_, stockade_core::BoxError>(()) }));
 ///
-/// let maintenance = handle.isolate();
-/// assert_eq!(service.handle().state(), State::Isolated);
+/// let maintenance = handle.force_open();
+/// assert_eq!(service.handle().state(), State::ForcedOpen);
 /// drop(maintenance);
 /// assert_eq!(handle.snapshot().state, State::Closed);
 /// ```
@@ -34,9 +34,9 @@ pub struct BreakerHandle {
     owner: Arc<Owner>,
 }
 
-/// Keeps a breaker isolated until it is dropped. Made by [`BreakerHandle::isolate`].
-#[must_use = "the breaker is isolated only until this is dropped"]
-pub struct Isolation {
+/// Keeps a breaker forced open until it is dropped. Made by [`BreakerHandle::force_open`].
+#[must_use = "the breaker is forced open only until this is dropped"]
+pub struct ForcedOpen {
     owner: Arc<Owner>,
 }
 
@@ -90,19 +90,19 @@ impl BreakerHandle {
         self.owner.gate().watch()
     }
 
-    /// Refuses all calls with [`Reason::Isolated`](stockade_core::Reason::Isolated), until the guard is
+    /// Refuses all calls with [`Reason::ForcedOpen`](stockade_core::Reason::ForcedOpen), until the guard is
     /// dropped; if there are several, until the last one is.
     ///
     /// Calls that run already go on, but no longer count. After it the breaker is where it was before:
     /// closed with an empty window, open for the rest of its time, or half-open with all probes to come,
     /// or as far on its ramp as it is by then.
-    pub fn isolate(&self) -> Isolation {
-        self.owner.gate().with(Machine::isolate);
-        Isolation { owner: Arc::clone(&self.owner) }
+    pub fn force_open(&self) -> ForcedOpen {
+        self.owner.gate().with(Machine::force_open);
+        ForcedOpen { owner: Arc::clone(&self.owner) }
     }
 
-    /// Closes the breaker with an empty window. Calls that run already no longer count. An isolated
-    /// breaker stays isolated, and will be closed after that.
+    /// Closes the breaker with an empty window. Calls that run already no longer count. A forced-open
+    /// breaker stays open, and will be closed after that.
     pub fn reset(&self) {
         self.owner.gate().with(Machine::close);
     }
@@ -129,16 +129,16 @@ impl fmt::Debug for BreakerHandle {
     }
 }
 
-// === impl Isolation ===
+// === impl ForcedOpen ===
 
-impl Drop for Isolation {
+impl Drop for ForcedOpen {
     fn drop(&mut self) {
         self.owner.gate().with(Machine::release);
     }
 }
 
-impl fmt::Debug for Isolation {
+impl fmt::Debug for ForcedOpen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Isolation").field("owner", &self.owner).finish()
+        f.debug_struct("ForcedOpen").field("owner", &self.owner).finish()
     }
 }

@@ -27,7 +27,7 @@ use crate::{
 ///   closes, at once or by a [`ramp`](Self::ramp); when one fails, or takes longer than
 ///   [`probe_timeout`](Self::probe_timeout), it opens again, for twice as long as before. A probe that is
 ///   dropped gives its place to another.
-/// - *Isolated*: calls are refused by [hand](BreakerHandle::isolate).
+/// - *ForcedOpen*: calls are refused by [hand](BreakerHandle::force_open).
 ///
 /// It stays closed if it is to [observe only](Self::observe_only), or is [disabled](Self::disabled).
 ///
@@ -37,7 +37,7 @@ use crate::{
 /// | what came of the call | counts as |
 /// |---|---|
 /// | [`Success`] or [`Permanent`], by the [classifier](Self::classify) | success |
-/// | [`Transient`], [`Overload`] or [`Unsent`], by the classifier | failure |
+/// | [`Transient`], [`Overload`] or [`NoEffect`], by the classifier | failure |
 /// | a layer inside ended it, as `Elapsed` or `Panicked` | failure |
 /// | a layer inside refused it for another reason | nothing |
 /// | the service inside, or its future, panicked | failure |
@@ -45,7 +45,7 @@ use crate::{
 /// | it was dropped otherwise | nothing |
 ///
 /// All clones of a layer, and all services made by them, share one state, unless it is
-/// [`isolated`](Self::isolated). A setter begins a new state, so take the [`handle`](Self::handle) last.
+/// [`per_service`](Self::per_service). A setter begins a new state, so take the [`handle`](Self::handle) last.
 ///
 /// A call does not keep that state alive: it goes on when all else is dropped, and then counts for nothing.
 /// The memory of a breaker is not given back to the system but to the next breaker, so there is never more
@@ -76,12 +76,12 @@ use crate::{
 /// [`Permanent`]: stockade_core::Class::Permanent
 /// [`Transient`]: stockade_core::Class::Transient
 /// [`Overload`]: stockade_core::Class::Overload
-/// [`Unsent`]: stockade_core::Class::Unsent
+/// [`NoEffect`]: stockade_core::Class::NoEffect
 pub struct BreakerLayer<C = DefaultClassify> {
     settings: Settings,
     classify: C,
     owner: Arc<Owner>,
-    isolated: bool,
+    per_service: bool,
 }
 
 /// The lowest rate that can be set, as a window has a million calls at most.
@@ -100,11 +100,11 @@ impl BreakerLayer {
 }
 
 impl<C> BreakerLayer<C> {
-    fn with(settings: Settings, classify: C, isolated: bool) -> Self {
-        Self { settings, classify, owner: Arc::new(Owner::new(settings)), isolated }
+    fn with(settings: Settings, classify: C, per_service: bool) -> Self {
+        Self { settings, classify, owner: Arc::new(Owner::new(settings)), per_service }
     }
 
-    /// The handle of this breaker. The services of an [`isolated`](Self::isolated) layer have
+    /// The handle of this breaker. The services of an [`per_service`](Self::per_service) layer have
     /// [handles](Breaker::handle) of their own.
     pub fn handle(&self) -> BreakerHandle {
         BreakerHandle::new(Arc::clone(&self.owner))
@@ -117,10 +117,10 @@ impl<C> BreakerLayer<C> {
     /// It is cloned for every call. That costs nothing for a function or a closure that captures nothing,
     /// and next to nothing for one that captures plain values; an `Arc` in it would be counted up and down.
     pub fn classify<D>(self, classify: D) -> BreakerLayer<D> {
-        let Self { settings, isolated, owner, .. } = self;
+        let Self { settings, per_service, owner, .. } = self;
         // First, so that its gate is the one that is taken again.
         drop(owner);
-        BreakerLayer::with(settings, classify, isolated)
+        BreakerLayer::with(settings, classify, per_service)
     }
 
     /// Which outcomes it looks at: by default [`Window::calls(100)`](Window::calls).
@@ -239,7 +239,7 @@ impl<C> BreakerLayer<C> {
     }
 
     /// Stays closed whatever comes, but counts as ever: the handle shows what there is in the window, to choose
-    /// the settings by. Refuses only while it is [isolated](BreakerHandle::isolate) by hand.
+    /// the settings by. Refuses only while it is [forced open](BreakerHandle::force_open) by hand.
     ///
     /// It and [`disabled`](Self::disabled) exclude each other, and the last one counts.
     pub fn observe_only(self) -> Self {
@@ -247,7 +247,7 @@ impl<C> BreakerLayer<C> {
     }
 
     /// Stays closed whatever comes, and counts nothing. Refuses only while it is
-    /// [isolated](BreakerHandle::isolate) by hand.
+    /// [forced open](BreakerHandle::force_open) by hand.
     ///
     /// So a breaker can be turned off by configuration with no other type of the whole service.
     pub fn disabled(self) -> Self {
@@ -260,16 +260,16 @@ impl<C> BreakerLayer<C> {
     }
 
     /// Gives each service that the layer makes a state of its own, which only clones of that service share.
-    pub fn isolated(mut self) -> Self {
-        self.isolated = true;
+    pub fn per_service(mut self) -> Self {
+        self.per_service = true;
         self
     }
 
     fn set(mut self, setter: impl FnOnce(&mut Settings)) -> Self {
         setter(&mut self.settings);
-        let Self { settings, classify, owner, isolated } = self;
+        let Self { settings, classify, owner, per_service } = self;
         drop(owner);
-        Self::with(settings, classify, isolated)
+        Self::with(settings, classify, per_service)
     }
 }
 
@@ -277,7 +277,7 @@ impl<S, C: Clone> Layer<S> for BreakerLayer<C> {
     type Service = Breaker<S, C>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let owner = if self.isolated {
+        let owner = if self.per_service {
             Arc::new(Owner::new(self.settings))
         } else {
             Arc::clone(&self.owner)
@@ -298,7 +298,7 @@ impl<C: Clone> Clone for BreakerLayer<C> {
             settings: self.settings,
             classify: self.classify.clone(),
             owner: Arc::clone(&self.owner),
-            isolated: self.isolated,
+            per_service: self.per_service,
         }
     }
 }
@@ -308,7 +308,7 @@ impl<C> fmt::Debug for BreakerLayer<C> {
         f.debug_struct("BreakerLayer")
             .field("settings", &self.settings)
             .field("owner", &self.owner)
-            .field("isolated", &self.isolated)
+            .field("per_service", &self.per_service)
             .finish()
     }
 }

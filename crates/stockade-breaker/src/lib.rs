@@ -44,7 +44,7 @@ mod ticket;
 mod window;
 
 pub use future::ResponseFuture;
-pub use handle::{BreakerHandle, Isolation, Snapshot};
+pub use handle::{BreakerHandle, ForcedOpen, Snapshot};
 pub use layer::BreakerLayer;
 pub use service::Breaker;
 pub use state::State;

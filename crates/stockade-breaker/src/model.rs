@@ -122,8 +122,8 @@ fn there_are_never_more_probes_than_allowed_and_none_is_lost() {
         world.run(|world| match thread_rng().gen_range(0..8) {
             0 => jump(),
             1 => {
-                world.gate.with(Machine::isolate);
-                assert_eq!(world.gate.state(), State::Isolated);
+                world.gate.with(Machine::force_open);
+                assert_eq!(world.gate.state(), State::ForcedOpen);
                 world.gate.with(Machine::release);
             }
             2 => world.gate.with(Machine::close),

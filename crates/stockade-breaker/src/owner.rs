@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use stockade_core::{Recycler, Rejected};
+use stockade_core::{Rejected, internal::StaticPool};
 use tokio::time::Instant;
 
 use crate::{
@@ -22,7 +22,7 @@ pub(crate) struct Owner {
     refused: AtomicU64,
 }
 
-static GATES: Recycler<Gate> = Recycler::new();
+static GATES: StaticPool<Gate> = StaticPool::new();
 
 // === impl Owner ===
 
@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn setters_and_isolated_layers_leave_no_gates_behind() {
         let most = (0..500).map(|_| {
-            let layer = BreakerLayer::new().name("search").probes(2).min_calls(3).isolated();
+            let layer = BreakerLayer::new().name("search").probes(2).min_calls(3).per_service();
             let services = [(); 2].map(|()| tower_layer::Layer::layer(&layer, ()));
             drop((layer, services));
             let unused = format!("{GATES:?}");
@@ -115,7 +115,7 @@ mod tests {
                         let owner = Owner::new(Settings::default());
                         let fresh = owner.snapshot();
                         assert_eq!((fresh.refused, fresh.opened), (0, 0));
-                        owner.gate().with(crate::state::Machine::isolate);
+                        owner.gate().with(crate::state::Machine::force_open);
                         owner.admit().unwrap_err();
                         assert_eq!(owner.snapshot().refused, 1);
                     }

@@ -33,8 +33,8 @@ use crate::{
 ///
 /// # Errors
 ///
-/// [`Reason::Open`](stockade_core::Reason::Open) with the remaining open time as `retry_after` (without, while
-/// the probes are out), and [`Reason::Isolated`](stockade_core::Reason::Isolated).
+/// [`Reason::BreakerOpen`](stockade_core::Reason::BreakerOpen) with the remaining open time as `retry_after` (without, while
+/// the probes are out), and [`Reason::ForcedOpen`](stockade_core::Reason::ForcedOpen).
 ///
 /// # Example
 ///
@@ -52,7 +52,7 @@ use crate::{
 /// assert_eq!(service.ready().await.unwrap().call(()).await, Err(Error::Service("down")));
 /// assert_eq!(service.handle().state(), State::Open);
 /// let refused = service.ready().await.unwrap().call(()).await.unwrap_err();
-/// assert!(matches!(refused, Error::Rejected(no) if no.reason() == Reason::Open));
+/// assert!(matches!(refused, Error::Rejected(no) if no.reason() == Reason::BreakerOpen));
 /// # }
 /// ```
 pub struct Breaker<S, C = DefaultClassify> {

@@ -22,7 +22,7 @@ pub(crate) struct Settings {
     pub(crate) name: Option<&'static str>,
 }
 
-/// How much of its work a breaker does. Isolation by hand works in all modes.
+/// How much of its work a breaker does. ForcedOpen by hand works in all modes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     Normal,

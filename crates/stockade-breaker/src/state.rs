@@ -13,7 +13,7 @@
 //! count as in Closed. (7) When the ramp is over, it closes, and keeps what it knows; or it opens by (1).
 //!
 //! Some transitions come from outside: (5) `reset` closes from wherever it is. (6) While there are guards
-//! of `isolate`, it is Isolated, and when the last one goes, it is where it was before, with nothing
+//! of `isolate`, it is ForcedOpen, and when the last one goes, it is where it was before, with nothing
 //! remembered of the calls of that time. (8) `open_for` opens from wherever it is, and (9) `half_open` goes on as (2).
 //!
 //! Nothing happens by itself: (2), (7), and a probe that takes too long, are noticed by [`Machine::tick`].
@@ -44,7 +44,7 @@ pub enum State {
     /// A few calls pass, as probes; and after that a growing share, where there is a ramp.
     HalfOpen,
     /// Calls are refused, until whoever isolated it gives up their guard.
-    Isolated,
+    ForcedOpen,
 }
 
 /// What an admitted call carries until it is settled.
@@ -98,7 +98,7 @@ const FLOOR: f64 = 0.1;
 // === impl State ===
 
 impl State {
-    pub(crate) const ALL: [Self; 4] = [Self::Closed, Self::Open, Self::HalfOpen, Self::Isolated];
+    pub(crate) const ALL: [Self; 4] = [Self::Closed, Self::Open, Self::HalfOpen, Self::ForcedOpen];
 
     /// One or two words, lower case, for messages and labels.
     pub const fn as_str(self) -> &'static str {
@@ -106,7 +106,7 @@ impl State {
             Self::Closed => "closed",
             Self::Open => "open",
             Self::HalfOpen => "half-open",
-            Self::Isolated => "isolated",
+            Self::ForcedOpen => "forced open",
         }
     }
 }
@@ -144,7 +144,7 @@ impl Machine {
 
     pub(crate) const fn state(&self) -> State {
         match self.phase {
-            _ if self.guards > 0 => State::Isolated,
+            _ if self.guards > 0 => State::ForcedOpen,
             Phase::Closed => State::Closed,
             Phase::Open { .. } => State::Open,
             Phase::HalfOpen { .. } | Phase::Ramping { .. } => State::HalfOpen,
@@ -309,7 +309,7 @@ impl Machine {
     }
 
     /// (6), the way there: what was admitted before does not count for what comes after.
-    pub(crate) fn isolate(&mut self) {
+    pub(crate) fn force_open(&mut self) {
         self.guards += 1;
         if self.guards > 1 {
             return;
@@ -591,17 +591,17 @@ mod tests {
     fn isolation_ends_where_it_began_and_forgets_the_calls_before() {
         let mut driver = Driver::new(Settings { consecutive: Some(1), ..Settings::default() });
         let before = driver.admit().unwrap();
-        driver.machine.isolate();
-        driver.machine.isolate();
+        driver.machine.force_open();
+        driver.machine.force_open();
         driver.machine.release();
         assert_eq!(driver.admit(), None);
-        assert_eq!(driver.settle(before, FAILURE), State::Isolated);
+        assert_eq!(driver.settle(before, FAILURE), State::ForcedOpen);
         driver.machine.release();
         assert_eq!(driver.settle(before, FAILURE), State::Closed);
 
         let mut driver = Driver::half_open();
         let probes = [(); 3].map(|()| driver.admit().unwrap());
-        driver.machine.isolate();
+        driver.machine.force_open();
         driver.machine.release();
         for probe in probes {
             assert_eq!(driver.settle(probe, SUCCESS), State::HalfOpen);

@@ -2,7 +2,7 @@
 
 use std::mem;
 
-use stockade_core::{Class, Classify, LayerError, Moment, Reason, deadline};
+use stockade_core::{Class, Classify, LayerError, Reason, deadline, internal::Moment};
 use tokio::time::Instant;
 
 use crate::{
@@ -64,9 +64,10 @@ impl<C> Ticket<C> {
             Some(_) => Verdict::Ignored,
             None => match panicked.ticket.classify.classify(result) {
                 Class::Success | Class::Permanent => Verdict::Success,
-                Class::Transient { .. } | Class::Overload { .. } | Class::Unsent { .. } => {
+                Class::Transient { .. } | Class::Overload { .. } | Class::NoEffect { .. } => {
                     Verdict::Failure
                 }
+                Class::Ignored => Verdict::Ignored,
             },
         };
         panicked.disarm();

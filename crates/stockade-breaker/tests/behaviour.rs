@@ -117,7 +117,7 @@ async fn an_open_breaker_never_calls_inner_and_tells_the_true_remaining_time() {
     for passed in 0..4 {
         let error = ask(&mut breaker, Ask::Succeed).await.unwrap_err();
         let refused = error.rejected().unwrap();
-        assert_eq!(refused.reason(), Reason::Open);
+        assert_eq!(refused.reason(), Reason::BreakerOpen);
         assert_eq!(refused.layer(), "breaker");
         assert_eq!(refused.retry_after(), Some(remaining - passed * SECOND));
         advance(SECOND).await;
@@ -136,7 +136,7 @@ async fn an_open_breaker_is_ready_although_inner_is_not_and_polls_it_all_the_sam
     let mut task = spawn(());
     assert_ready_ok!(task.enter(|cx, _| breaker.poll_ready(cx)));
     assert_eq!(backend.polled.load(SeqCst), polled + 1);
-    assert_eq!(refusal(&breaker.call(Ask::Succeed).await), Some(Reason::Open));
+    assert_eq!(refusal(&breaker.call(Ask::Succeed).await), Some(Reason::BreakerOpen));
     backend.set(Readiness::Ready);
     assert!(task.is_woken(), "inner knows whom to wake");
 }
@@ -194,7 +194,7 @@ async fn half_open_admits_the_probes_only_and_closes_when_all_have_succeeded() {
     let (mut breaker, backend) = half_open().await;
     let mut probes = [(); 3].map(|()| start(&mut breaker, Ask::Take(SECOND)));
     let refused = ask(&mut breaker, Ask::Succeed).await;
-    assert_eq!(refusal(&refused), Some(Reason::Open));
+    assert_eq!(refusal(&refused), Some(Reason::BreakerOpen));
     assert_eq!(refused.unwrap_err().rejected().unwrap().retry_after(), None);
     assert_eq!(backend.called(), 4 + 3);
     advance(SECOND).await;
@@ -209,7 +209,7 @@ async fn a_probe_that_succeeded_makes_no_place_for_another() {
     let (mut breaker, _) = half_open().await;
     let _out = [(); 2].map(|()| start(&mut breaker, Ask::Hang));
     ask(&mut breaker, Ask::Succeed).await.unwrap();
-    assert_eq!(refusal(&ask(&mut breaker, Ask::Succeed).await), Some(Reason::Open));
+    assert_eq!(refusal(&ask(&mut breaker, Ask::Succeed).await), Some(Reason::BreakerOpen));
 }
 
 #[tokio::test(start_paused = true)]
@@ -360,13 +360,13 @@ fn no_more_than_the_probes_pass_whatever_the_number_of_threads() {
 async fn an_isolated_breaker_refuses_until_the_last_guard_is_dropped() {
     let (mut breaker, backend) = subject();
     let handle = breaker.handle();
-    let (first, second) = (handle.isolate(), handle.clone().isolate());
+    let (first, second) = (handle.force_open(), handle.clone().force_open());
     backend.set(Readiness::Pending);
     for guard in [first, second] {
         let error = ask(&mut breaker, Ask::Succeed).await.unwrap_err();
         let refused = error.rejected().unwrap();
-        assert_eq!((refused.reason(), refused.retry_after()), (Reason::Isolated, None));
-        assert_eq!(handle.state(), State::Isolated);
+        assert_eq!((refused.reason(), refused.retry_after()), (Reason::ForcedOpen, None));
+        assert_eq!(handle.state(), State::ForcedOpen);
         drop(guard);
     }
     backend.set(Readiness::Ready);
@@ -380,12 +380,12 @@ async fn isolation_does_not_shorten_the_open_time() {
     let (breaker, _) = opened().await;
     let handle = breaker.handle();
     let remaining = handle.snapshot().remaining.unwrap();
-    drop(handle.isolate());
+    drop(handle.force_open());
     assert_eq!(handle.snapshot().remaining, Some(remaining));
-    let isolation = handle.isolate();
+    let forced = handle.force_open();
     advance(5 * SECOND).await;
-    assert_eq!(handle.state(), State::Isolated);
-    drop(isolation);
+    assert_eq!(handle.state(), State::ForcedOpen);
+    drop(forced);
     assert_eq!(handle.state(), State::HalfOpen);
 }
 
@@ -393,7 +393,7 @@ async fn isolation_does_not_shorten_the_open_time() {
 async fn calls_that_ran_while_it_was_isolated_do_not_count() {
     let (mut breaker, _) = subject();
     let mut calls = [(); 4].map(|()| start(&mut breaker, Ask::FailAfter(SECOND)));
-    drop(breaker.handle().isolate());
+    drop(breaker.handle().force_open());
     advance(SECOND).await;
     for call in &mut calls {
         assert_ready_err!(call.poll());
@@ -419,10 +419,10 @@ async fn reset_closes_it_with_an_empty_window_and_the_first_open_time() {
 #[tokio::test(start_paused = true)]
 async fn reset_of_an_isolated_breaker_leaves_it_isolated_and_closed_after_that() {
     let (breaker, _) = opened().await;
-    let isolation = breaker.handle().isolate();
+    let forced = breaker.handle().force_open();
     breaker.handle().reset();
-    assert_eq!(breaker.handle().state(), State::Isolated);
-    drop(isolation);
+    assert_eq!(breaker.handle().state(), State::ForcedOpen);
+    drop(forced);
     assert_eq!(breaker.handle().state(), State::Closed);
 }
 
@@ -446,9 +446,9 @@ async fn a_watcher_sees_the_state_after_every_transition() {
     }
     watch.changed().await.unwrap();
     assert_eq!(*watch.borrow_and_update(), State::Closed, "the latest, although two have passed");
-    let isolation = handle.isolate();
-    assert_eq!(*watch.borrow_and_update(), State::Isolated);
-    drop(isolation);
+    let forced = handle.force_open();
+    assert_eq!(*watch.borrow_and_update(), State::ForcedOpen);
+    drop(forced);
     assert_eq!(*watch.borrow_and_update(), State::Closed);
     drop((breaker, handle));
     watch.changed().await.unwrap_err();
@@ -484,7 +484,7 @@ fn a_watcher_ends_up_with_the_newest_state_whoever_is_last_to_tell() {
     let (handle, watch) = (layer.handle(), layer.handle().watch());
     thread::scope(|scope| {
         for _ in 0..4 {
-            scope.spawn(|| (0..500).for_each(|_| drop(handle.isolate())));
+            scope.spawn(|| (0..500).for_each(|_| drop(handle.force_open())));
         }
     });
     assert_eq!(*watch.borrow(), State::Closed);
@@ -502,12 +502,15 @@ async fn clones_and_applications_of_a_layer_share_one_state() {
         ask(&mut services[asked], Ask::Fail).await.unwrap_err();
     }
     assert_eq!(layer.handle().state(), State::Open);
-    assert_eq!(refusal(&ask(&mut services[0].clone(), Ask::Succeed).await), Some(Reason::Open));
+    assert_eq!(
+        refusal(&ask(&mut services[0].clone(), Ask::Succeed).await),
+        Some(Reason::BreakerOpen)
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn each_application_of_an_isolated_layer_has_its_own_state() {
-    let layer = layer().isolated();
+    let layer = layer().per_service();
     let (backend, _) = Backend::new();
     let (mut first, second) = (layer.layer(backend.clone()), layer.layer(backend));
     for _ in 0..4 {
@@ -531,9 +534,9 @@ async fn a_clone_is_not_ready_because_the_original_is() {
 async fn a_refusal_says_the_name() {
     let (backend, _) = Backend::new();
     let layer = BreakerLayer::new().name("search");
-    let _isolation = layer.handle().isolate();
+    let _isolation = layer.handle().force_open();
     let begin = Instant::now();
     let error = ask(&mut layer.layer(backend), Ask::Succeed).await.unwrap_err();
-    assert_eq!(error.to_string(), "breaker `search`: circuit isolated");
+    assert_eq!(error.to_string(), "breaker `search`: circuit forced open");
     assert!(begin.elapsed() < SECOND);
 }

@@ -74,13 +74,13 @@ async fn the_watchers_of_a_former_breaker_see_its_end_and_nothing_of_the_next() 
 #[tokio::test(start_paused = true)]
 async fn a_handle_or_an_isolation_alone_keeps_a_breaker() {
     let (breaker, _) = half_open().await;
-    let isolation = breaker.handle().isolate();
+    let forced = breaker.handle().force_open();
     let watch = breaker.handle().watch();
     drop(breaker);
     let others = [(); 8].map(|()| subject().0);
-    assert_eq!(*watch.borrow(), State::Isolated);
+    assert_eq!(*watch.borrow(), State::ForcedOpen);
     assert!(others.iter().all(|other| other.handle().state() == State::Closed));
-    drop(isolation);
+    drop(forced);
     assert!(watch.has_changed().is_err());
 }
 

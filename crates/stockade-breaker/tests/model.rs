@@ -66,7 +66,7 @@ impl Model {
         match state {
             State::Closed => self.openings = 0,
             State::Open => (self.openings, self.opened) = (self.openings + 1, self.opened + 1),
-            State::HalfOpen | State::Isolated => {}
+            State::HalfOpen | State::ForcedOpen => {}
         }
         self.state = state;
         self.outcomes.clear();

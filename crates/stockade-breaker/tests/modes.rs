@@ -35,7 +35,7 @@ async fn after_the_probes_a_ramp_lets_a_growing_share_of_the_calls_pass_and_then
         for _ in 0..100 {
             match ask(&mut breaker, Ask::Succeed).await {
                 Ok(_) => count += 1,
-                refused => assert_eq!(refusal(&refused), Some(Reason::Open)),
+                refused => assert_eq!(refusal(&refused), Some(Reason::BreakerOpen)),
             }
         }
         passed.push(count);
@@ -127,10 +127,10 @@ async fn a_disabled_one_counts_nothing_and_never_opens() {
 async fn isolation_by_hand_works_in_all_modes() {
     for layer in [layer().observe_only(), layer().disabled(), layer().ramp(SECOND)] {
         let mut breaker = layer.layer(Backend::new().0);
-        let isolation = layer.handle().isolate();
+        let forced = layer.handle().force_open();
         let refused = ask(&mut breaker, Ask::Succeed).await;
-        assert_eq!(refusal(&refused), Some(Reason::Isolated));
-        drop(isolation);
+        assert_eq!(refusal(&refused), Some(Reason::ForcedOpen));
+        drop(forced);
         ask(&mut breaker, Ask::Succeed).await.unwrap();
     }
 }

@@ -37,8 +37,8 @@ async fn each_class_counts_as_what_the_table_says() {
         (Class::Success, Counts::Success),
         (Class::Permanent, Counts::Success),
         (Class::Transient { after }, Counts::Failure),
-        (Class::Overload { after }, Counts::Failure),
-        (Class::Unsent { after }, Counts::Failure),
+        (Class::Overload { after, processed: true }, Counts::Failure),
+        (Class::NoEffect { after }, Counts::Failure),
     ] {
         for asked in [Ask::Succeed, Ask::Fail] {
             let classify = move |_: Result<&&'static str, &Error<&'static str>>| class;
@@ -65,9 +65,9 @@ async fn refusals_of_layers_inside_count_for_nothing_except_elapsed_and_panicked
         (Reason::WaitExceeded, Counts::Nothing),
         (Reason::RateLimited, Counts::Nothing),
         (Reason::TooCostly, Counts::Nothing),
-        (Reason::Open, Counts::Nothing),
-        (Reason::Isolated, Counts::Nothing),
-        (Reason::Closed, Counts::Nothing),
+        (Reason::BreakerOpen, Counts::Nothing),
+        (Reason::ForcedOpen, Counts::Nothing),
+        (Reason::PoolClosed, Counts::Nothing),
         (Reason::Cancelled, Counts::Nothing),
         (Reason::Expired, Counts::Nothing),
         (Reason::Shed, Counts::Nothing),
@@ -89,7 +89,7 @@ async fn a_classifier_may_read_the_state_and_reset_it() {
         early.min_calls(1).classify(move |_: Result<&&'static str, &Error<&'static str>>| {
             let handle = seen.get().unwrap();
             assert_eq!(handle.state(), State::Closed);
-            drop(handle.isolate());
+            drop(handle.force_open());
             handle.reset();
             Class::Transient { after: None }
         });

@@ -26,7 +26,7 @@ pub struct NoConnection {
 ///
 /// Clients limit some of the ways in which a connection can fail to come about, and each of them others. `address` is
 /// a URL or `host:port`, of which only that is kept: a [`Failure`] names no password. To the classifiers a connection
-/// that was too late is `Unsent`.
+/// that was too late is `NoEffect`.
 ///
 /// # Errors
 ///

@@ -8,7 +8,7 @@ pub(crate) enum Fate {
     /// It was wrong, and would be again.
     Wrong,
     /// It never began.
-    Unsent,
+    NoEffect,
     /// It began, and all of it was undone.
     Undone,
     /// Nobody said how it ended, or the server is to blame.
@@ -27,9 +27,9 @@ impl Fate {
     pub(crate) const fn class(self, gated: bool) -> Class {
         match (self, gated) {
             (Self::Wrong, _) => Class::Permanent,
-            (Self::Unsent, _) | (Self::Undone, true) => Class::Unsent { after: None },
+            (Self::NoEffect, _) | (Self::Undone, true) => Class::NoEffect { after: None },
             (Self::Lost, _) | (Self::Undone, false) => Class::Transient { after: None },
-            (Self::Crowded, _) => Class::Overload { after: None },
+            (Self::Crowded, _) => Class::OVERLOAD,
             #[cfg(any(feature = "sqlx", feature = "tokio-postgres"))]
             (Self::Unknown, false) => Class::Permanent,
             #[cfg(any(feature = "sqlx", feature = "tokio-postgres"))]
@@ -70,7 +70,7 @@ macro_rules! classifier {
                 let Err(error) = result else { return stockade_core::Class::Success };
                 $crate::judge::error(error, |error| {
                     let late = error.is::<$crate::NoConnection>();
-                    let fate = if late { $crate::fate::Fate::Unsent } else { $fate(error)? };
+                    let fate = if late { $crate::fate::Fate::NoEffect } else { $fate(error)? };
                     Some(fate.class(self.gated))
                 })
             }

@@ -7,14 +7,14 @@
 //! |---|---|
 //! | an answer, or `OK` | `Success` |
 //! | `RESOURCE_EXHAUSTED` | `Overload`, with the server's hint |
-//! | `UNAVAILABLE` because no connection could be made | `Unsent` |
+//! | `UNAVAILABLE` because no connection could be made | `NoEffect` |
 //! | `UNAVAILABLE` otherwise: the call may have been on its way | `Transient`, with the server's hint |
 //! | `DEADLINE_EXCEEDED`, `UNKNOWN`, `INTERNAL` | `Transient`, with the server's hint |
 //! | `ABORTED`, by a conflict with others: a repetition makes sense if the call is all that has to be done anew | `Transient`, with the server's hint |
 //! | `CANCELLED`, which tonic also says for its own time-outs and for broken connections | `Transient`, with the server's hint |
 //! | `INVALID_ARGUMENT`, `NOT_FOUND`, `ALREADY_EXISTS`, `PERMISSION_DENIED`, `UNAUTHENTICATED`, `FAILED_PRECONDITION`, `OUT_OF_RANGE`, `UNIMPLEMENTED`, `DATA_LOSS` | `Permanent` |
 //! | any status with a `grpc-retry-pushback-ms` that is negative or no number: the server asks not to be asked again | `Permanent` |
-//! | no connection could be made (`ConnectError`, or refused) | `Unsent` |
+//! | no connection could be made (`ConnectError`, or refused) | `NoEffect` |
 //! | any other error of the transport | `Transient` |
 //! | a layer inside refused or ended it | by [`DefaultClassify`](stockade_core::DefaultClassify) |
 //!
@@ -38,7 +38,7 @@
 //!     Ok(Response::new(format!("hello {}", name.into_inner())))
 //! }
 //!
-//! let retry = RetryLayer::new(3)
+//! let retry = RetryLayer::max_attempts(3)
 //!     .classify(Grpc::new())
 //!     .idempotent(|_: &Request<String>| true)
 //!     .clone_request(grpc::clone_request::<String>);

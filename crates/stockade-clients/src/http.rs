@@ -12,7 +12,7 @@
 //! | 501, 505, 506, 508, 510, 511: the server does not do such a thing | `Permanent` |
 //! | any other 5xx, which RFC 9110 has clients treat as 500 | `Transient`, with the answer's `Retry-After` |
 //! | any other 4xx | `Permanent` |
-//! | no connection could be made: refused, no such host, no answer in the time for it | `Unsent` |
+//! | no connection could be made: refused, no such host, no answer in the time for it | `NoEffect` |
 //! | a request that could not be built, or too many redirects (reqwest) | `Permanent` |
 //! | a status that was made an error by `error_for_status` (reqwest) | that of the status, without `Retry-After` |
 //! | any other error: reset, cut mid-answer, no HTTP, timed out | `Transient` |
@@ -44,7 +44,7 @@
 //! | any layer | `RateLimited`, `TooCostly` | 429 |
 //! | rate limit | `QueueFull`, `WaitExceeded` | 429 |
 //! | any other layer | `QueueFull`, `WaitExceeded` | 503 |
-//! | any layer | `Open`, `Isolated`, `Closed`, `Cancelled`, `Shed` | 503 |
+//! | any layer | `BreakerOpen`, `ForcedOpen`, `PoolClosed`, `Cancelled`, `Shed` | 503 |
 //! | any layer | `Elapsed`, `Expired` | 504 |
 //! | any layer | `Panicked` | 500 |
 //! | nobody: it is an error of the service itself | | 500 |

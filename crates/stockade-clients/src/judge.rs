@@ -32,7 +32,7 @@ fn refusal<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Rejected> {
 /// What every client can meet: nobody listens at the address, so nothing was sent.
 pub(crate) fn refused(error: &(dyn StdError + 'static)) -> Option<Class> {
     let io: &io::Error = find(error)?;
-    (io.kind() == io::ErrorKind::ConnectionRefused).then_some(Class::Unsent { after: None })
+    (io.kind() == io::ErrorKind::ConnectionRefused).then_some(Class::NoEffect { after: None })
 }
 
 /// `error` as a client's error, which may be that of a stack that was put into a box as a whole.

@@ -39,7 +39,7 @@
 //!
 //! type Request = http::Request<String>;
 //! let client = ServiceBuilder::new()
-//!     .layer(RetryLayer::new(3).classify(Http::new()).idempotent(idempotent::<String>))
+//!     .layer(RetryLayer::max_attempts(3).classify(Http::new()).idempotent(idempotent::<String>))
 //!     .layer(BreakerLayer::new().classify(Http::new()))
 //!     .map_err(|error| Error::Service(Failure::at("https://api.example.org", error)))
 //!     .service_fn(async |_: Request| Ok::<_, io::Error>(http::Response::new("hello")));

@@ -18,13 +18,13 @@ classifier! {
     ///
     /// | error | class | [`gated`](Self::gated) |
     /// |---|---|---|
-    /// | `LOADING`, `BUSY`, `TRYAGAIN`, `CLUSTERDOWN`, `MASTERDOWN`, `READONLY` | `Transient` | `Unsent`: repeated whatever the request |
+    /// | `LOADING`, `BUSY`, `TRYAGAIN`, `CLUSTERDOWN`, `MASTERDOWN`, `READONLY` | `Transient` | `NoEffect`: repeated whatever the request |
     /// | the same in a pipeline, of which a part may have run | `Transient` | `Transient` |
-    /// | `MOVED`, `ASK`, `NOREPLICAS`, `MISCONF` | `Transient` | `Unsent` |
+    /// | `MOVED`, `ASK`, `NOREPLICAS`, `MISCONF` | `Transient` | `NoEffect` |
     /// | `OOM`: it may use no more memory | `Overload` | `Overload` |
-    /// | too many clients, if the server got to say so before it hung up | `Unsent` | `Unsent` |
+    /// | too many clients, if the server got to say so before it hung up | `NoEffect` | `NoEffect` |
     /// | any other answer | `Permanent` | `Permanent` |
-    /// | connection refused, or none in time by [`connect`](crate::connect()); no node or master known to send it to | `Unsent` | `Unsent` |
+    /// | connection refused, or none in time by [`connect`](crate::connect()); no node or master known to send it to | `NoEffect` | `NoEffect` |
     /// | any other I/O error, time-outs of the client among them; an answer that is none | `Transient` | `Transient` |
     /// | wrong password, options, commands or types | `Permanent` | `Permanent` |
     ///
@@ -42,7 +42,7 @@ classifier! {
     /// let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
     /// let error = Error::Service(RedisError::from(refused));
     /// let class = Redis::new().classify(Err::<&(), _>(&error));
-    /// assert_eq!(class, Class::Unsent { after: None });
+    /// assert_eq!(class, Class::NoEffect { after: None });
     /// ```
     Redis, fate
 }
@@ -50,11 +50,11 @@ classifier! {
 fn fate(error: &(dyn StdError + 'static)) -> Option<Fate> {
     let error: &RedisError = find(error)?;
     Some(match error.kind() {
-        ErrorKind::Io if error.is_connection_refusal() => Fate::Unsent,
+        ErrorKind::Io if error.is_connection_refusal() => Fate::NoEffect,
         ErrorKind::Io | ErrorKind::Parse => Fate::Lost,
         ErrorKind::ClusterConnectionNotFound
         | ErrorKind::MasterNameNotFoundBySentinel
-        | ErrorKind::NoValidReplicasFoundBySentinel => Fate::Unsent,
+        | ErrorKind::NoValidReplicasFoundBySentinel => Fate::NoEffect,
         ErrorKind::Server(_) | ErrorKind::Extension => answered(error),
         _ => Fate::Wrong,
     })
@@ -75,7 +75,7 @@ fn answered(error: &RedisError) -> Fate {
         Some("OOM") => Fate::Crowded,
         // What a server says to a client that it lets in no further has no code of its own.
         Some("ERR") if error.detail().is_some_and(|d| d.starts_with("max number of clients")) => {
-            Fate::Unsent
+            Fate::NoEffect
         }
         _ => Fate::Wrong,
     }
@@ -91,8 +91,8 @@ mod tests {
     use super::*;
 
     const TRANSIENT: Class = Class::Transient { after: None };
-    const UNSENT: Class = Class::Unsent { after: None };
-    const OVERLOAD: Class = Class::Overload { after: None };
+    const UNSENT: Class = Class::NoEffect { after: None };
+    const OVERLOAD: Class = Class::OVERLOAD;
 
     /// The classes without and with the gate.
     fn classes(error: RedisError) -> [Class; 2] {
@@ -179,13 +179,13 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_connection_is_unsent() {
+    fn a_refused_connection_has_no_effect() {
         let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
         assert_eq!(classes(refused.into()), [UNSENT; 2]);
     }
 
     #[test]
-    fn a_command_that_knows_no_node_to_go_to_is_unsent() {
+    fn a_command_that_knows_no_node_to_go_to_has_no_effect() {
         assert_eq!(kind(ErrorKind::ClusterConnectionNotFound), [UNSENT; 2]);
         assert_eq!(kind(ErrorKind::MasterNameNotFoundBySentinel), [UNSENT; 2]);
         assert_eq!(kind(ErrorKind::NoValidReplicasFoundBySentinel), [UNSENT; 2]);

@@ -18,7 +18,7 @@
 //!     .redirect(reqwest::redirect::Policy::none())
 //!     .connect_timeout(Duration::from_secs(2))
 //!     .build()?;
-//! let retry = RetryLayer::new(3)
+//! let retry = RetryLayer::max_attempts(3)
 //!     .classify(Http::new())
 //!     .idempotent(requests::idempotent)
 //!     .clone_request(requests::clone_request);
@@ -100,7 +100,7 @@ pub(crate) fn failure(error: &Error) -> Option<Class> {
     if let Some(status) = error.status() {
         Some(http::class(status, None))
     } else if error.is_connect() {
-        Some(Class::Unsent { after: None })
+        Some(Class::NoEffect { after: None })
     } else if error.is_builder() || error.is_redirect() {
         Some(Class::Permanent)
     } else {

@@ -19,7 +19,7 @@
 //! }
 //!
 //! let stack = ServiceBuilder::new()
-//!     .layer(RetryLayer::new(5).classify(Sqlx::new().gated()).idempotent(|_: &i64| false))
+//!     .layer(RetryLayer::max_attempts(5).classify(Sqlx::new().gated()).idempotent(|_: &i64| false))
 //!     .layer(BreakerLayer::new().classify(Sqlx::new()))
 //!     .map_err(Error::Service)
 //!     .service_fn(transfer);

@@ -30,7 +30,7 @@ const LIMIT: Duration = Duration::from_millis(500);
 /// What a machine that is busy may take on top.
 const SLACK: Duration = Duration::from_secs(5);
 
-const UNSENT: Class = Class::Unsent { after: None };
+const UNSENT: Class = Class::NoEffect { after: None };
 const TRANSIENT: Class = Class::Transient { after: None };
 
 /// What three clients are told at a URL, each with the class of it; the URL has no scheme.

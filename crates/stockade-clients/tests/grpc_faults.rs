@@ -53,7 +53,7 @@ async fn a_server_that_is_away_leaves_a_call_unsent_and_is_named() {
     let failure = Failure::at(&format!("http://{addr}"), status.clone());
     let advice = "connection refused; check the port, and that the server runs";
     assert_eq!(failure.to_string(), format!("{addr}: {advice}"));
-    assert_eq!(class(status), Class::Unsent { after: None });
+    assert_eq!(class(status), Class::NoEffect { after: None });
 }
 
 #[tokio::test]
@@ -98,7 +98,7 @@ async fn a_call_is_repeated_once_the_server_is_back() {
     let proxy = start().await;
     proxy.refuse();
     let (healer, lazy) = (proxy.clone(), channel(proxy.addr()));
-    let retry = RetryLayer::new(5)
+    let retry = RetryLayer::max_attempts(5)
         .classify(Grpc::new())
         .idempotent(|_: &Request<HealthCheckRequest>| false)
         .clone_request(grpc::clone_request::<HealthCheckRequest>);
@@ -132,7 +132,7 @@ async fn a_refusal_by_a_layer_around_the_channel_comes_out_as_one() {
     }
     let mut second = HealthClient::new(stack);
     let refused = second.check(HealthCheckRequest::default()).await.unwrap_err();
-    assert_eq!(class(refused), Class::Unsent { after: None });
+    assert_eq!(class(refused), Class::NoEffect { after: None });
     held.abort();
 }
 

@@ -95,7 +95,7 @@ fn client() -> Client {
 
 /// A client with retries and a time-out for each attempt; before another one, `mend` is called.
 fn stack(attempts: u32, mend: impl Fn() + Clone + Send + 'static) -> (Stack, RetryHandle) {
-    let retry = RetryLayer::new(attempts)
+    let retry = RetryLayer::max_attempts(attempts)
         .backoff(Backoff::constant(Duration::from_millis(1)))
         .classify(Http::new())
         .idempotent(requests::idempotent)
@@ -124,7 +124,7 @@ fn class(error: &HttpError) -> Class {
     Http::new().classify(Err::<&Answer<()>, _>(error))
 }
 
-const UNSENT: Class = Class::Unsent { after: None };
+const UNSENT: Class = Class::NoEffect { after: None };
 const TRANSIENT: Class = Class::Transient { after: None };
 
 #[tokio::test]
@@ -220,7 +220,7 @@ async fn a_breaker_opens_for_a_server_that_is_away_and_not_for_one_that_says_no(
         failed += 1;
     }
     assert!(failed <= 10, "within its window, after {failed} failures");
-    assert_eq!(call("item").await.unwrap_err().rejected().unwrap().reason(), Reason::Open);
+    assert_eq!(call("item").await.unwrap_err().rejected().unwrap().reason(), Reason::BreakerOpen);
     site.proxy.heal();
     let mended = Instant::now();
     while call("item").await.is_err() {
@@ -321,11 +321,7 @@ async fn a_status_that_was_made_an_error_keeps_its_class_and_says_what_to_do() {
         (404, Class::Permanent, "refused by the server; check the URL, and what is sent"),
         (500, TRANSIENT, "the server failed; see what it has logged"),
         // Without the hint, which is in the headers.
-        (
-            503,
-            Class::Overload { after: None },
-            "the server has too much to do; ask less often, or later",
-        ),
+        (503, Class::OVERLOAD, "the server has too much to do; ask less often, or later"),
     ] {
         let request = site.request(Method::GET, &format!("status/{status}"));
         let answer = client().execute(request).await.unwrap();
@@ -422,7 +418,7 @@ mod hyper {
     }
 
     #[tokio::test]
-    async fn an_address_to_which_nothing_leads_is_unsent_without_being_refused() {
+    async fn an_address_to_which_nothing_leads_has_no_effect_without_being_refused() {
         let client: Client<HttpConnector, Full<bytes::Bytes>> =
             Client::builder(TokioExecutor::new()).build_http();
         // The connector takes no such scheme, so it never gets to a socket.

@@ -164,7 +164,7 @@ async fn transactions_in_conflict_are_repeated_until_all_are_committed() {
     const COUNTS: i64 = 40;
     let (_server, pool) = start(Postgres::new()).await;
     // Not idempotent at all, and repeated only because each conflict was rolled back.
-    let retry = RetryLayer::new(200)
+    let retry = RetryLayer::max_attempts(200)
         .backoff(Backoff::exponential(Duration::from_millis(2), Duration::from_millis(50)))
         .budget(Budget::unlimited())
         .classify(Sqlx::new().gated())
@@ -217,9 +217,9 @@ async fn who_meets_the_limit_of_connections_is_let_in_once_there_is_room() {
 
     let error = Error::Service(connect(server.url()).await.err().unwrap());
     let class = TokioPostgres::new().classify(Err::<&(), _>(&error));
-    assert_eq!(class, Class::Unsent { after: None }, "{error}");
+    assert_eq!(class, Class::NoEffect { after: None }, "{error}");
 
-    let retry = RetryLayer::new(1_000)
+    let retry = RetryLayer::max_attempts(1_000)
         .backoff(Backoff::constant(Duration::from_millis(5)))
         .budget(Budget::unlimited())
         .classify(TokioPostgres::new())

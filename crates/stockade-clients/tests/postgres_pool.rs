@@ -77,7 +77,7 @@ async fn workers_whose_connections_were_killed_make_new_ones_and_lose_no_job() {
         async move { Ok::<_, BoxError>(layers.service(Connection(Arc::new(open(&url).await?)))) }
     });
     let pool = Pool::builder().workers(4).queue(64).build_make(make);
-    let retry = RetryLayer::new(20)
+    let retry = RetryLayer::max_attempts(20)
         .backoff(Backoff::exponential(Duration::from_millis(5), Duration::from_millis(100)))
         .budget(Budget::unlimited())
         .classify(TokioPostgres::new());

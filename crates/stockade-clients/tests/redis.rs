@@ -168,10 +168,10 @@ async fn who_meets_the_limit_of_clients_is_let_in_once_there_is_room() {
 
     // Whether the client hears why, or only that it was cut off, is a matter of luck.
     let error = Error::Service(ping(server.url()).await.unwrap_err());
-    let (unsent, lost) = (Class::Unsent { after: None }, Class::Transient { after: None });
-    assert!([unsent, lost].contains(&class(&error)), "{error:?}");
+    let (no_effect, lost) = (Class::NoEffect { after: None }, Class::Transient { after: None });
+    assert!([no_effect, lost].contains(&class(&error)), "{error:?}");
 
-    let retry = RetryLayer::new(1_000)
+    let retry = RetryLayer::max_attempts(1_000)
         .backoff(Backoff::constant(Duration::from_millis(5)))
         .budget(Budget::unlimited())
         .classify(Judge::new());

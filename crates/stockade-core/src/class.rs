@@ -2,22 +2,27 @@
 
 use std::time::Duration;
 
-use crate::LayerError;
+use crate::{LayerError, Reason, Rejected};
 
-/// What a result means for the layers that act on results.
+/// What a *result* means for the layers that act on results.
 ///
-/// `after` is a hint from the server: do not come back earlier than that.
+/// A layer's own refusal is no result of the service: retry and breaker recognise it by
+/// [`LayerError::rejected`] before they ask a classifier (see [`Judged`]).
+///
+/// `after` is a hint from the server: the call must not be repeated earlier than that.
 ///
 /// | class | retry | breaker |
 /// |---|---|---|
 /// | `Success` | no | success |
 /// | `Permanent` | no | success: the service answered, the request was wrong |
 /// | `Transient` | if the request may be repeated | failure |
-/// | `Overload` | if the request may be repeated | failure |
-/// | `Unsent` | always | failure, unless a layer inside refused: then it is ignored |
+/// | `Overload`, processed | if the request may be repeated | failure |
+/// | `Overload`, not processed | always | failure |
+/// | `NoEffect` | always | failure |
+/// | `Ignored` | no | counts for nothing |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// The call did what it was to do.
+    /// The call succeeded.
     Success,
     /// The call failed, and would fail again.
     Permanent,
@@ -26,24 +31,71 @@ pub enum Class {
         /// The earliest time to try again, as the server told it.
         after: Option<Duration>,
     },
-    /// The service has more to do than it can.
+    /// The service has more work than it can do.
     Overload {
         /// The earliest time to try again, as the server told it.
         after: Option<Duration>,
+        /// Whether the call may have had an effect. With `false` the server refused it before it did
+        /// anything, as an HTTP 429 says, so repeating it is always safe.
+        processed: bool,
     },
-    /// The call never reached the service, so repeating it is always safe.
-    Unsent {
+    /// The call certainly had no effect, for instance because no connection could be made. Repeating it is
+    /// always safe.
+    NoEffect {
         /// The earliest time to try again.
         after: Option<Duration>,
     },
+    /// The result says nothing about the service, for instance because the caller cancelled the call.
+    Ignored,
+}
+
+/// What a result is to a layer that acts on results: a refusal of the stack itself, or a result of the
+/// service with its class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judged {
+    /// A layer inside refused the call: it never reached the service.
+    Refused(Rejected),
+    /// The service was asked.
+    Answered(Class),
 }
 
 impl Class {
-    /// The hint that came with the result: do not try again earlier than that.
+    /// An overload that may have had an effect, without a hint.
+    pub const OVERLOAD: Self = Self::Overload { after: None, processed: true };
+
+    /// A failure that may pass, without a hint.
+    pub const TRANSIENT: Self = Self::Transient { after: None };
+
+    /// The hint that came with the result: the call must not be repeated earlier than that.
     pub const fn after(self) -> Option<Duration> {
         match self {
-            Self::Success | Self::Permanent => None,
-            Self::Transient { after } | Self::Overload { after } | Self::Unsent { after } => after,
+            Self::Success | Self::Permanent | Self::Ignored => None,
+            Self::Transient { after } | Self::Overload { after, .. } | Self::NoEffect { after } => {
+                after
+            }
+        }
+    }
+
+    /// Whether the call certainly had no effect, so that it may be repeated whatever it asks for.
+    pub const fn had_no_effect(self) -> bool {
+        matches!(self, Self::NoEffect { .. } | Self::Overload { processed: false, .. })
+    }
+}
+
+impl Judged {
+    /// Judges `result`: a refusal by a layer inside is recognised first, and `classify` is asked about
+    /// everything else. A call that was cancelled inside the stack is [`Transient`](Class::Transient).
+    pub fn of<T, E, C>(classify: &C, result: Result<&T, &E>) -> Self
+    where
+        E: LayerError,
+        C: Classify<T, E>,
+    {
+        match result.err().and_then(LayerError::rejected) {
+            Some(rejected) if rejected.is_refusal() => Self::Refused(*rejected),
+            Some(rejected) if rejected.reason() == Reason::Cancelled => {
+                Self::Answered(Class::TRANSIENT)
+            }
+            _ => Self::Answered(classify.classify(result)),
         }
     }
 }
@@ -56,8 +108,8 @@ impl Class {
 /// use stockade_core::{Class, Classify};
 ///
 /// let by_status = |result: Result<&u16, &std::io::Error>| match result {
-///     Ok(429 | 503) => Class::Overload { after: None },
-///     Ok(500..) | Err(_) => Class::Transient { after: None },
+///     Ok(429 | 503) => Class::OVERLOAD,
+///     Ok(500..) | Err(_) => Class::TRANSIENT,
 ///     Ok(400..) => Class::Permanent,
 ///     Ok(_) => Class::Success,
 /// };
@@ -77,7 +129,7 @@ where
     }
 }
 
-/// The default: `Ok` is a success; a refusal by a layer inside is [`Unsent`](Class::Unsent) with its
+/// The default: `Ok` is a success; a refusal by a layer inside is [`NoEffect`](Class::NoEffect) with its
 /// `retry_after`, or [`Transient`](Class::Transient) where the call may have run; any other error is
 /// `Transient`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -87,8 +139,8 @@ impl<T, E: LayerError> Classify<T, E> for DefaultClassify {
     fn classify(&self, result: Result<&T, &E>) -> Class {
         let Err(error) = result else { return Class::Success };
         match error.rejected() {
-            Some(rejected) if !rejected.may_have_run() => {
-                Class::Unsent { after: rejected.retry_after() }
+            Some(rejected) if rejected.is_refusal() => {
+                Class::NoEffect { after: rejected.retry_after() }
             }
             _ => Class::Transient { after: None },
         }
@@ -98,14 +150,14 @@ impl<T, E: LayerError> Classify<T, E> for DefaultClassify {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Error, Reason, Rejected};
+    use crate::Error;
 
     #[test]
-    fn a_refusal_is_unsent_unless_the_call_may_have_run() {
+    fn a_refusal_has_no_effect_unless_the_call_may_have_run() {
         let class = |error: Error<()>| DefaultClassify.classify(Err::<&(), _>(&error));
         let after = Duration::from_millis(3);
-        let open = Rejected::new(&"breaker", Reason::Open).with_retry_after(after);
-        assert_eq!(class(open.into()), Class::Unsent { after: Some(after) });
+        let open = Rejected::new(&"breaker", Reason::BreakerOpen).with_retry_after(after);
+        assert_eq!(class(open.into()), Class::NoEffect { after: Some(after) });
         for reason in [Reason::Elapsed, Reason::Panicked, Reason::Cancelled] {
             let rejected = Rejected::new(&"test", reason);
             assert_eq!(class(rejected.into()), Class::Transient { after: None });
@@ -113,5 +165,20 @@ mod tests {
         assert_eq!(class(Error::Service(())), Class::Transient { after: None });
         let ok: Result<&(), &Error<()>> = Ok(&());
         assert_eq!(DefaultClassify.classify(ok), Class::Success);
+    }
+
+    #[test]
+    fn a_refusal_is_recognised_before_the_classifier_is_asked() {
+        let everything_passes = |_: Result<&(), &Error<()>>| Class::Success;
+        let judge = |error: Error<()>| Judged::of(&everything_passes, Err(&error));
+        for reason in [Reason::BreakerOpen, Reason::QueueFull, Reason::PoolClosed, Reason::Expired]
+        {
+            let refused = Rejected::new(&"test", reason);
+            assert_eq!(judge(refused.into()), Judged::Refused(refused));
+        }
+        let elapsed = Rejected::new(&"test", Reason::Elapsed);
+        assert_eq!(judge(elapsed.into()), Judged::Answered(Class::Success), "the service's doing");
+        let cancelled = Rejected::new(&"test", Reason::Cancelled);
+        assert_eq!(judge(cancelled.into()), Judged::Answered(Class::TRANSIENT));
     }
 }

@@ -10,8 +10,12 @@
 
 use std::{
     cell::{Cell, RefCell},
+    pin::Pin,
+    task::{Context, Poll},
     time::Duration,
 };
+
+use pin_project_lite::pin_project;
 
 use tokio::time::Instant;
 
@@ -80,10 +84,11 @@ pub fn is_set() -> bool {
     LIMIT.get() != NONE || AT.get().is_some() || FIXED.get().is_some()
 }
 
-/// Whether what ends at `instant` would end after the deadline.
+/// Whether `instant` is too late: at the deadline or after it. Without a deadline nothing is too late, and no
+/// clock is read.
 #[inline]
-pub fn is_before(instant: Instant) -> bool {
-    is_set() && current().is_some_and(|deadline| deadline < instant)
+pub fn is_too_late(instant: Instant) -> bool {
+    is_set() && current().is_some_and(|deadline| deadline <= instant)
 }
 
 /// Whether the deadline has passed; without one no clock is read.
@@ -123,6 +128,78 @@ pub enum Deadline {
 /// How long a call may take, to the nanosecond and up to 584 years.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Nanos(u64);
+
+pin_project! {
+    /// A future with a deadline of its own, or with none; made by [`scope`] and [`shared`].
+    #[derive(Debug)]
+    pub struct Scoped<F> {
+        #[pin]
+        future: F,
+        deadline: Option<Instant>,
+        hides: bool,
+    }
+}
+
+/// Runs `future` under `deadline`, or under the one that is set where it is polled if that is earlier.
+///
+/// A task that is spawned has no ambient deadline. This carries it along:
+///
+/// ```
+/// use stockade_core::deadline;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let task = tokio::spawn(deadline::scope(deadline::current(), async { deadline::current() }));
+/// assert_eq!(task.await.unwrap(), None);
+/// # }
+/// ```
+pub const fn scope<F>(deadline: Option<Instant>, future: F) -> Scoped<F> {
+    Scoped { future, deadline, hides: false }
+}
+
+/// Runs `future` under no deadline, whatever is set where it is polled.
+///
+/// For work that several callers wait for, such as a `futures::future::Shared`: it must not end because the
+/// caller that happens to poll it has little time. Each caller still waits under its own deadline.
+pub const fn shared<F>(future: F) -> Scoped<F> {
+    Scoped { future, deadline: None, hides: true }
+}
+
+// === impl Scoped ===
+
+impl<F: Future> Future for Scoped<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let _hidden = this.hides.then(Hidden::enter);
+        match *this.deadline {
+            Some(at) => Deadline::At(at).enter(|| this.future.poll(cx)),
+            None => this.future.poll(cx),
+        }
+    }
+}
+
+/// What is ambient outside, put back when this is dropped.
+struct Hidden {
+    limit: u64,
+    at: Option<Instant>,
+    fixed: Option<Fixed>,
+}
+
+impl Hidden {
+    fn enter() -> Self {
+        Self { limit: LIMIT.replace(NONE), at: AT.take(), fixed: FIXED.take() }
+    }
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        LIMIT.set(self.limit);
+        AT.set(self.at);
+        FIXED.set(self.fixed);
+    }
+}
 
 // === impl Deadline ===
 
@@ -376,6 +453,28 @@ mod tests {
             prop_assert!(!is_set());
             prop_assert!(BEFORE.with_borrow(Vec::is_empty));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn shared_work_sees_no_deadline_of_the_caller_that_polls_it() {
+        let mut caller = Deadline::after(SECOND);
+        let mut work = tokio_test::task::spawn(shared(async {
+            let outside = current();
+            let own = scope(Some(Instant::now() + SECOND * 3), async { current() }).await;
+            (outside, own)
+        }));
+        let start = Instant::now();
+        let polled = caller.enter(|| work.poll());
+        assert_eq!(polled, Poll::Ready((None, Some(start + SECOND * 3))));
+        assert_eq!(caller.fixed(), None, "nothing inside has asked for it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn scope_carries_a_deadline_into_a_task() {
+        let mut call = Deadline::after(SECOND);
+        let start = Instant::now();
+        let task = call.enter(|| tokio::spawn(scope(current(), async { current() })));
+        assert_eq!(task.await.unwrap(), Some(start + SECOND));
     }
 
     #[test]

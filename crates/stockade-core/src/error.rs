@@ -1,6 +1,6 @@
 //! The error story: an error type that can carry a refusal, and the ready-made one.
 
-use std::{error::Error as StdError, fmt};
+use std::{convert::Infallible, error::Error as StdError, fmt};
 
 use crate::Rejected;
 
@@ -23,6 +23,11 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 pub trait LayerError: From<Rejected> {
     /// The refusal, if this error is one.
     fn rejected(&self) -> Option<&Rejected>;
+
+    /// The error that carries `rejected`, so that [`rejected`](Self::rejected) finds it again.
+    fn from_rejected(rejected: Rejected) -> Self {
+        Self::from(rejected)
+    }
 }
 
 /// The ready-made error of a stack: what the service said, or a layer's refusal.
@@ -96,17 +101,37 @@ impl<E: StdError> StdError for Error<E> {
 
 // === impl LayerError for BoxError ===
 
-/// The refusal is looked for through the whole source chain.
-impl LayerError for BoxError {
+/// The refusal is found through the source chain. The error itself is not looked at, because the type of a
+/// borrowed one cannot be asked for; so a refusal is boxed as an [`Error`], whose source it is.
+impl<'a> LayerError for Box<dyn StdError + Send + Sync + 'a> {
     fn rejected(&self) -> Option<&Rejected> {
-        let mut error: &(dyn StdError + 'static) = self.as_ref();
-        loop {
-            if let Some(rejected) = error.downcast_ref() {
+        let mut error = self.source();
+        while let Some(source) = error {
+            if let Some(rejected) = source.downcast_ref() {
                 return Some(rejected);
             }
-            error = error.source()?;
+            error = source.source();
         }
+        None
     }
+
+    fn from_rejected(rejected: Rejected) -> Self {
+        Error::<Infallible>::Rejected(rejected).into()
+    }
+}
+
+/// Boxes any error, for `.map_err(stockade::boxed)` above a client whose errors are of many types.
+///
+/// # Example
+///
+/// ```
+/// use stockade_core::{BoxError, boxed};
+///
+/// let error: BoxError = boxed(std::io::Error::other("gone"));
+/// assert_eq!(error.to_string(), "gone");
+/// ```
+pub fn boxed<E: Into<BoxError>>(error: E) -> BoxError {
+    error.into()
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@
 //! - [`Class`] and [`Classify`]: the one way to judge a result, for retry and breaker alike.
 //! - [`deadline`]: the ambient deadline, by which a call must have ended.
 //! - [`attempts`]: how often the call at hand has been tried.
-//! - [`Timer`], [`Queue`], [`Recycler`], [`Moment`], [`config`] and [`sync`]: what layers are built from.
+//! - [`waits`]: how long the call at hand has waited inside the stack.
+//! - [`config`], [`Name`]: checks of what a user configures.
 //!
 //! It does not know any layer, and it starts nothing unless a timer is registered: then a task on each runtime that has
 //! timers, and once in the life of a process, when a thread starts more than 20,000 a second, a thread
@@ -50,33 +51,25 @@
 //! }
 //! ```
 
-mod agenda;
 pub mod attempts;
-mod berth;
 mod class;
 pub mod config;
 pub mod deadline;
 mod error;
-mod list;
+#[doc(hidden)]
+pub mod internal;
+mod layers;
 mod macros;
-#[cfg(all(test, shuttle))]
-mod model;
-mod moment;
-mod queue;
-mod rare;
-mod recent;
-mod recycler;
+pub mod name;
 mod rejected;
-mod standby;
-pub mod sync;
-mod timer;
+pub mod waits;
 
-pub use class::{Class, Classify, DefaultClassify};
-pub use error::{BoxError, Error, LayerError};
-pub use moment::Moment;
-pub use queue::{Key, Queue};
-pub use rare::Rare;
-pub use recycler::Recycler;
+pub use class::{Class, Classify, DefaultClassify, Judged};
+pub use config::ConfigError;
+pub use error::{BoxError, Error, LayerError, boxed};
+pub use internal::backpressure::{Backpressure, BackpressureLayer};
+#[doc(hidden)]
+pub use layers::Fresh;
+pub use layers::{Configured, PerService};
+pub use name::Name;
 pub use rejected::{Reason, Rejected};
-pub use sync::lock;
-pub use timer::Timer;

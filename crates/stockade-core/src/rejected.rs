@@ -50,11 +50,11 @@ pub enum Reason {
     /// The call took longer than its timeout.
     Elapsed,
     /// The circuit breaker is open.
-    Open,
-    /// The circuit breaker was opened by hand.
-    Isolated,
-    /// The pool has been closed, or was lost.
-    Closed,
+    BreakerOpen,
+    /// The circuit breaker is held open by hand.
+    ForcedOpen,
+    /// The pool is closed, or its runtime has ended.
+    PoolClosed,
     /// The call panicked.
     Panicked,
     /// The call was cancelled while it ran.
@@ -63,23 +63,26 @@ pub enum Reason {
     Expired,
     /// The call was shed because the system is overloaded.
     Shed,
+    /// A store that the layer needs, such as a Redis, cannot be reached.
+    Unavailable,
 }
 
 impl Reason {
     /// Every reason, in the order of their discriminants.
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::QueueFull,
         Self::WaitExceeded,
         Self::RateLimited,
         Self::TooCostly,
         Self::Elapsed,
-        Self::Open,
-        Self::Isolated,
-        Self::Closed,
+        Self::BreakerOpen,
+        Self::ForcedOpen,
+        Self::PoolClosed,
         Self::Panicked,
         Self::Cancelled,
         Self::Expired,
         Self::Shed,
+        Self::Unavailable,
     ];
 
     /// A few words that say what happened, lower case, for messages and labels.
@@ -90,13 +93,14 @@ impl Reason {
             Self::RateLimited => "rate limited",
             Self::TooCostly => "too costly",
             Self::Elapsed => "timed out",
-            Self::Open => "circuit open",
-            Self::Isolated => "circuit isolated",
-            Self::Closed => "closed",
+            Self::BreakerOpen => "circuit open",
+            Self::ForcedOpen => "circuit forced open",
+            Self::PoolClosed => "pool closed",
             Self::Panicked => "panicked",
             Self::Cancelled => "cancelled",
             Self::Expired => "deadline expired",
             Self::Shed => "shed",
+            Self::Unavailable => "unavailable",
         }
     }
 }
@@ -185,17 +189,32 @@ impl Rejected {
         (nanos != NO_DURATION).then(|| Duration::from_nanos(nanos))
     }
 
-    /// Whether the call may have reached the service before it was refused: true for
-    /// [`Elapsed`](Reason::Elapsed), [`Panicked`](Reason::Panicked) and [`Cancelled`](Reason::Cancelled).
-    pub const fn may_have_run(&self) -> bool {
-        matches!(self.reason(), Reason::Elapsed | Reason::Panicked | Reason::Cancelled)
+    /// Whether a layer refused the call before it reached the service. Otherwise it may have run: the reason
+    /// is [`Elapsed`](Reason::Elapsed), [`Panicked`](Reason::Panicked) or [`Cancelled`](Reason::Cancelled).
+    pub const fn is_refusal(&self) -> bool {
+        !matches!(self.reason(), Reason::Elapsed | Reason::Panicked | Reason::Cancelled)
+    }
+
+    /// Whether the same call could be let through later. It could not after
+    /// [`TooCostly`](Reason::TooCostly), [`PoolClosed`](Reason::PoolClosed),
+    /// [`ForcedOpen`](Reason::ForcedOpen) and [`Expired`](Reason::Expired).
+    pub const fn may_pass_later(&self) -> bool {
+        use Reason::{Expired, ForcedOpen, PoolClosed, TooCostly};
+        !matches!(self.reason(), TooCostly | PoolClosed | ForcedOpen | Expired)
+    }
+
+    /// The same refusal for another reason, without a duration.
+    #[must_use]
+    pub const fn with_reason(mut self, reason: Reason) -> Self {
+        self.packed = pack(reason, NO_DURATION);
+        self
     }
 
     /// The refusal as the error type of a stack. With the feature `tracing` this is where the event
     /// of a refusal is emitted, so layers make their errors here and nowhere else.
     pub fn into_error<E: LayerError>(self) -> E {
         self.tell();
-        E::from(self)
+        E::from_rejected(self)
     }
 
     /// Emits the event of a refusal that becomes no error, because the caller gets his request back. Without the
@@ -276,10 +295,10 @@ mod tests {
 
     #[test]
     fn a_duration_that_does_not_fit_saturates() {
-        let rejected = Rejected::new(&"test", Reason::Open).with_retry_after(Duration::MAX);
+        let rejected = Rejected::new(&"test", Reason::BreakerOpen).with_retry_after(Duration::MAX);
         let after = rejected.retry_after().unwrap();
         assert!(after > Duration::from_secs(800 * 86_400), "{after:?}");
-        assert_eq!(rejected.reason(), Reason::Open);
+        assert_eq!(rejected.reason(), Reason::BreakerOpen);
     }
 
     #[test]

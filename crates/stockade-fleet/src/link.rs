@@ -19,8 +19,8 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo, aio::MultiplexedConnection};
 use stockade_core::config::{MAX_DURATION, MIN_DURATION, allow};
-use stockade_core::lock;
-use stockade_core::sync::Mutex;
+use stockade_core::internal::lock;
+use stockade_core::internal::sync::Mutex;
 use tokio::{
     sync::watch,
     time::{Instant, timeout, timeout_at},

@@ -125,7 +125,7 @@ async fn four_of_five_open_all_then_exactly_one_probes_and_all_close() {
     fail(&nodes[..4]).await;
     until("all are open", || nodes.iter().all(Node::is_open)).await;
     let Err(Error::Rejected(no)) = nodes[4].call().await else { panic!("the fifth one passed") };
-    assert_eq!(no.reason(), Reason::Open);
+    assert_eq!(no.reason(), Reason::BreakerOpen);
     assert!(no.retry_after().is_some());
 
     for node in &nodes {

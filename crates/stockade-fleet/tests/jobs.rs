@@ -258,12 +258,14 @@ fn refuses(
 #[tokio::test(start_paused = true)]
 async fn a_refusal_sends_the_job_back_for_the_time_that_it_says() {
     let after = Duration::from_secs(7);
-    for reason in [Reason::RateLimited, Reason::QueueFull, Reason::Open, Reason::WaitExceeded] {
+    for reason in
+        [Reason::RateLimited, Reason::QueueFull, Reason::BreakerOpen, Reason::WaitExceeded]
+    {
         let (end, back) = end_of(refuses(reason, Some(after)), Task::new(1)).await;
         assert!(end.unwrap().is_none());
         assert_eq!(back, [(1, after)]);
     }
-    let (end, back) = end_of(refuses(Reason::Isolated, None), Task::new(1)).await;
+    let (end, back) = end_of(refuses(Reason::ForcedOpen, None), Task::new(1)).await;
     assert!(end.unwrap().is_none());
     assert_eq!(back, [(1, Duration::from_secs(1))]);
 }

@@ -1,10 +1,13 @@
 use std::sync::Arc;
 
 use stockade_core::{
-    Class, Classify, DefaultClassify, LayerError, Reason, deadline, lock,
-    sync::{
-        Mutex,
-        atomic::{AtomicU64, Ordering::*},
+    Class, Classify, DefaultClassify, LayerError, Reason, deadline,
+    internal::{
+        lock,
+        sync::{
+            Mutex,
+            atomic::{AtomicU64, Ordering::*},
+        },
     },
 };
 use tokio::time::Instant;
@@ -184,7 +187,7 @@ where
             Class::Overload { .. } => true,
             Class::Transient { .. } if is_elapsed(result) => true,
             // How long a failure took says nothing about how long the work takes.
-            Class::Transient { .. } | Class::Unsent { .. } => return None,
+            Class::Transient { .. } | Class::NoEffect { .. } | Class::Ignored => return None,
         };
         self.sample(stamp.epoch, &begun, dropped, set)
     }

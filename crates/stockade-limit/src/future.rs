@@ -45,8 +45,8 @@ pin_project! {
     }
 }
 
-/// What a call holds that has not ended. It is dropped out of line, as with [`Rare`](stockade_core::Rare), all of it by
-/// one question. `Rare` itself would have to take it out to end it, which costs two to four instructions more.
+/// What a call holds that has not ended. It is dropped out of line, as with [`Cold`](stockade_core::internal::Cold), all of it by
+/// one question. `Cold` itself would have to take it out to end it, which costs two to four instructions more.
 struct Held<S, Req, A: Meter>(ManuallyDrop<Holds<S, Req, A>>);
 
 enum Holds<S, Req, A: Meter> {

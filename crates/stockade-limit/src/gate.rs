@@ -11,8 +11,8 @@
 
 use std::task::{Poll, Waker};
 
-use stockade_core::{
-    Key, Queue, Recycler,
+use stockade_core::internal::{
+    Key, Queue, StaticPool,
     sync::{
         Mutex,
         atomic::{AtomicI64, AtomicU32, Ordering::*},
@@ -64,7 +64,7 @@ fn waiting(word: i64) -> u32 {
     ((i64::from(free(word)) - word) / WAITING) as u32
 }
 
-static GATES: Recycler<Gate> = Recycler::new();
+static GATES: StaticPool<Gate> = StaticPool::new();
 
 // === impl Gate ===
 

@@ -19,7 +19,7 @@ use crate::{
 /// It does not start anything, bound the rate of calls, or end calls that take long.
 ///
 /// All clones of a layer, all services it makes and all their clones share one limit, unless it is
-/// [`isolated`](Self::isolated). A setter starts a new limit, so set first and clone then.
+/// [`per_service`](Self::per_service). A setter starts a new limit, so set first and clone then.
 ///
 /// # Example
 ///
@@ -44,7 +44,7 @@ use crate::{
 pub struct LimitLayer<A = Fixed, W = InCall> {
     settings: Settings,
     state: Arc<State<A>>,
-    isolated: bool,
+    per_service: bool,
     waits: PhantomData<W>,
 }
 
@@ -143,19 +143,19 @@ where
     where
         D: Clone + Send + Sync + 'static,
     {
-        let Self { settings, state, isolated, .. } = self;
+        let Self { settings, state, per_service, .. } = self;
         let Bounds { min, max } = state.meter.bounds();
         let policy = state.meter.policy().clone();
         let meter = Adaptive::new(policy, classify, Bounds { min, max }, settings.max);
-        LimitLayer::with_meter(settings, &meter, isolated)
+        LimitLayer::with_meter(settings, &meter, per_service)
     }
 
     fn within(self, bounds: Bounds) -> Self {
-        let Self { mut settings, state, isolated, .. } = self;
+        let Self { mut settings, state, per_service, .. } = self;
         settings.max = settings.max.clamp(bounds.min, bounds.max);
         let (policy, classify) = (state.meter.policy().clone(), state.meter.classifier().clone());
         let meter = Adaptive::new(policy, classify, bounds, settings.max);
-        Self::with_meter(settings, &meter, isolated)
+        Self::with_meter(settings, &meter, per_service)
     }
 }
 
@@ -167,8 +167,8 @@ impl<A: Meter> LimitLayer<A> {
     /// The bound of the queue and the longest wait hold for callers alone.
     #[must_use]
     pub fn backpressure(self) -> LimitLayer<A, InReady> {
-        let Self { settings, state, isolated, .. } = self;
-        LimitLayer { settings, state, isolated, waits: PhantomData }
+        let Self { settings, state, per_service, .. } = self;
+        LimitLayer { settings, state, per_service, waits: PhantomData }
     }
 }
 
@@ -208,8 +208,8 @@ impl<A: Meter, W> LimitLayer<A, W> {
     /// Gives each service that this layer makes a limit of its own, whose handle is
     /// [`Limit::handle`].
     #[must_use]
-    pub fn isolated(mut self) -> Self {
-        self.isolated = true;
+    pub fn per_service(mut self) -> Self {
+        self.per_service = true;
         self
     }
 
@@ -218,9 +218,9 @@ impl<A: Meter, W> LimitLayer<A, W> {
         LimitHandle::new(Arc::clone(&self.state) as _)
     }
 
-    fn with_meter(settings: Settings, meter: &A, isolated: bool) -> Self {
+    fn with_meter(settings: Settings, meter: &A, per_service: bool) -> Self {
         let state = State::new(settings, meter);
-        Self { settings, state, isolated, waits: PhantomData }
+        Self { settings, state, per_service, waits: PhantomData }
     }
 
     fn with(mut self, set: impl FnOnce(&mut Settings)) -> Self {
@@ -231,7 +231,7 @@ impl<A: Meter, W> LimitLayer<A, W> {
 
     /// The state of one service.
     fn state(&self) -> Arc<State<A>> {
-        if self.isolated {
+        if self.per_service {
             State::new(self.settings, &self.state.meter)
         } else {
             Arc::clone(&self.state)
@@ -241,8 +241,8 @@ impl<A: Meter, W> LimitLayer<A, W> {
 
 impl<A, W> Clone for LimitLayer<A, W> {
     fn clone(&self) -> Self {
-        let Self { settings, ref state, isolated, waits } = *self;
-        Self { settings, state: Arc::clone(state), isolated, waits }
+        let Self { settings, ref state, per_service, waits } = *self;
+        Self { settings, state: Arc::clone(state), per_service, waits }
     }
 }
 

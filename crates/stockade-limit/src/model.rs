@@ -14,7 +14,7 @@ use shuttle::{
     rand::{Rng, thread_rng},
     thread,
 };
-use stockade_core::{Class, Error, Key};
+use stockade_core::{Class, Error, internal::Key};
 use stockade_testkit::schedules;
 
 use crate::{
@@ -192,7 +192,7 @@ fn follow() {
     type Answer = Result<(), Error<()>>;
     let judge = |result: Result<&(), &Error<()>>| match result {
         Ok(()) => Class::Success,
-        Err(_) => Class::Overload { after: None },
+        Err(_) => Class::OVERLOAD,
     };
     let bounds = Bounds { min: 1, max: MOST };
     let settings = Settings { max: 1, queue: 10, max_wait: None, name: None };

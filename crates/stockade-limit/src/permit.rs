@@ -5,7 +5,11 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use stockade_core::{Key, Reason, Rejected, Timer, deadline::Deadline};
+use stockade_core::{
+    Reason, Rejected,
+    deadline::Deadline,
+    internal::{Key, Timer},
+};
 
 use crate::{
     gate::{Gate, Turn},

@@ -15,7 +15,7 @@ use tower::{Layer, Service};
 type Request = (Duration, Class);
 
 const MS: Duration = Duration::from_millis(1);
-const OVERLOAD: Class = Class::Overload { after: None };
+const OVERLOAD: Class = Class::OVERLOAD;
 
 /// Tells the class that is in the answer.
 fn classify(result: Result<&Class, &Refusal>) -> Class {
@@ -116,7 +116,7 @@ async fn overload_and_timeouts_are_losses_and_other_failures_tell_nothing() {
         (Class::Permanent, 11),
         (OVERLOAD, 9),
         (Class::Transient { after: None }, 9),
-        (Class::Unsent { after: None }, 10),
+        (Class::NoEffect { after: None }, 10),
     ] {
         let (svc, limit) = aimd(10);
         burst(&svc, [(MS, class); 10]).await;
@@ -205,7 +205,7 @@ async fn a_policy_that_panics_costs_one_call_its_answer() {
 
 #[tokio::test(start_paused = true)]
 async fn an_isolated_layer_learns_for_each_service_by_itself() {
-    let layer = LimitLayer::adaptive(Aimd::new()).initial(10).classify(classify).isolated();
+    let layer = LimitLayer::adaptive(Aimd::new()).initial(10).classify(classify).per_service();
     let (one, other) =
         (layer.layer(tower::service_fn(answer)), layer.layer(tower::service_fn(answer)));
     burst(&one, [(MS, OVERLOAD)]).await;

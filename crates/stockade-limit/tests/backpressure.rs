@@ -139,7 +139,7 @@ impl Service<u32> for Unready {
     type Future = std::future::Pending<Result<u32, Refusal>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
-        let error = stockade_core::Rejected::new(&"test", Reason::Closed);
+        let error = stockade_core::Rejected::new(&"test", Reason::PoolClosed);
         if self.fails { Poll::Ready(Err(error.into())) } else { Poll::Pending }
     }
 
@@ -158,7 +158,7 @@ async fn the_place_is_held_while_the_service_inside_is_not_ready_and_given_back_
     svc.get_mut().fails = true;
     for _ in 0..2 {
         let error = assert_ready_err!(task.enter(|cx, _| svc.poll_ready(cx)));
-        assert_eq!(reason(error), Reason::Closed);
+        assert_eq!(reason(error), Reason::PoolClosed);
         assert_eq!(layer.handle().in_flight(), 0);
     }
 }

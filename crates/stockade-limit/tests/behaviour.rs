@@ -208,7 +208,7 @@ async fn clones_and_applications_share_one_limit_unless_isolated() {
     let _waiting = call(&mut other, 1);
     assert_eq!(layer.handle().waiting(), 1);
 
-    let layer = LimitLayer::new(1).isolated();
+    let layer = LimitLayer::new(1).per_service();
     let ((_, mut one), (_, mut other)) = (stack(&layer), stack(&layer));
     let _held = (call(&mut one, 0), call(&mut other, 1));
     assert_eq!((one.handle().in_flight(), other.handle().in_flight()), (1, 1));

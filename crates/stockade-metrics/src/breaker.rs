@@ -6,7 +6,7 @@ use crate::family::{
     Values::{Each, One},
 };
 
-const STATES: [State; 4] = [State::Closed, State::Open, State::HalfOpen, State::Isolated];
+const STATES: [State; 4] = [State::Closed, State::Open, State::HalfOpen, State::ForcedOpen];
 
 impl Readable for BreakerHandle {
     type Snapshot = Snapshot;

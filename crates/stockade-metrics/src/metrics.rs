@@ -5,7 +5,7 @@ use prometheus_client::{
     encoding::{DescriptorEncoder, text},
     registry::Registry,
 };
-use stockade_core::{lock, sync::Mutex};
+use stockade_core::internal::{lock, sync::Mutex};
 
 use crate::family::{AnyGroup, Group, Readable};
 
@@ -30,7 +30,7 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 ///
 /// # fn main() -> Result<(), stockade_metrics::NameTaken> {
 /// let metrics = Metrics::new();
-/// let retry = RetryLayer::new(3);
+/// let retry = RetryLayer::max_attempts(3);
 /// metrics.retry("search", retry.handle())?;
 /// assert!(metrics.retry("search", retry.handle()).is_err());
 ///

@@ -20,7 +20,8 @@ const CALLS: u32 = 1_000;
 
 #[tokio::test(start_paused = true)]
 async fn a_call_allocates_nothing_for_being_watched_and_a_scrape_does() {
-    let (retry, breaker, limit) = (RetryLayer::new(3), BreakerLayer::new(), LimitLayer::new(8));
+    let (retry, breaker, limit) =
+        (RetryLayer::max_attempts(3), BreakerLayer::new(), LimitLayer::new(8));
     let metrics = Metrics::new();
     metrics.retry("it", retry.handle()).unwrap();
     metrics.breaker("it", breaker.handle()).unwrap();

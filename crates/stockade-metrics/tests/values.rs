@@ -112,7 +112,7 @@ async fn a_keyed_rate_tells_how_many_keys_it_knows_and_what_is_left_for_all_othe
 
 #[tokio::test(start_paused = true)]
 async fn a_retry_tells_what_it_repeated_and_why_it_gave_up() {
-    let layer = RetryLayer::new(3).backoff(Backoff::constant(SECOND));
+    let layer = RetryLayer::max_attempts(3).backoff(Backoff::constant(SECOND));
     let metrics = Metrics::new();
     metrics.retry("search", layer.handle()).unwrap();
     let fails = service_fn(async |()| Err::<(), _>(Error::Service("no")));
@@ -147,7 +147,7 @@ async fn a_breaker_is_in_one_state_and_counts_its_openings_and_refusals() {
             },
         ));
     let is_in = |state: &str| {
-        for of in ["closed", "open", "half-open", "isolated"] {
+        for of in ["closed", "open", "half-open", "forced open"] {
             let series = format!("stockade_breaker_state{{name=search,state={of}}}");
             tells(&metrics, &[(&series, f64::from(of == state))]);
         }
@@ -183,8 +183,8 @@ async fn a_breaker_is_in_one_state_and_counts_its_openings_and_refusals() {
     let probe = service.ready().await.unwrap().call(false);
     tells(&metrics, &[("stockade_breaker_probes{name=search}", 1.0)]);
     drop(probe);
-    let _isolation = layer.handle().isolate();
-    is_in("isolated");
+    let _forced = layer.handle().force_open();
+    is_in("per_service");
 }
 
 /// The statuses of the pool named `it`, in the order of the table.

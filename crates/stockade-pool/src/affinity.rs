@@ -8,7 +8,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use stockade_core::{Key as Place, Queue};
+use stockade_core::internal::{Key as Place, Queue};
 
 use crate::board::Key;
 

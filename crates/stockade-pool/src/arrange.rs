@@ -1,6 +1,6 @@
 //! The queue of jobs, and which of them is next.
 
-use stockade_core::Key as RunKey;
+use stockade_core::internal::Key as RunKey;
 use tokio::time::Instant;
 
 use crate::{

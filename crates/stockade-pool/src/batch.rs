@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use stockade_core::{Key, LayerError, Reason, deadline};
+use stockade_core::{LayerError, Reason, deadline, internal::Key};
 
 use crate::{
     Outcome, Status,
@@ -124,7 +124,7 @@ impl<Req, T, E: LayerError> Batch<Req, T, E> {
             match shared.push(entry, Owner::Run(self.run, self.accepted), &mut self.place) {
                 Ok(_) => self.accepted += 1,
                 Err((entry, reason)) => {
-                    if reason == Reason::Closed {
+                    if reason == Reason::PoolClosed {
                         *request = Some(entry.request);
                         return Err(NotYet::Closed);
                     }

@@ -7,7 +7,7 @@
 
 use std::task::Waker;
 
-use stockade_core::Key as RunKey;
+use stockade_core::internal::Key as RunKey;
 use tokio::time::Instant;
 
 use crate::{rules::Tag, span::Span};
@@ -425,7 +425,7 @@ mod tests {
     const WORKER: usize = 3;
 
     fn key_of_a_run() -> RunKey {
-        stockade_core::Queue::new().push_back(())
+        stockade_core::internal::Queue::new().push_back(())
     }
 
     proptest! {

@@ -59,7 +59,7 @@ impl<Req, T, E: LayerError> Invoke<'_, Req, T, E> {
                 Err(refused) => refused,
             };
             // To wait inside a job might be to wait for oneself.
-            if reason == Reason::Closed || shared.is_inside() {
+            if reason == Reason::PoolClosed || shared.is_inside() {
                 shared.leave_place(&mut self.place);
                 return Poll::Ready(shared.rejected(reason).into_error());
             }

@@ -21,7 +21,7 @@ use crate::{
 /// An answer of the pool itself is a refusal of the layer `"pool"`:
 /// [`Panicked`](stockade_core::Reason::Panicked) if the service panicked,
 /// [`Expired`](stockade_core::Reason::Expired) if its deadline had passed when its turn came, and
-/// [`Closed`](stockade_core::Reason::Closed) if the pool was stopped before it could run.
+/// [`Closed`](stockade_core::Reason::PoolClosed) if the pool was stopped before it could run.
 ///
 /// # Cancel safety
 ///
@@ -70,7 +70,7 @@ impl<Req, T, E> Job<Req, T, E> {
                 let known = known.map(|waker| Known { answered, waker });
                 Ok(Self { state: JobState::Accepted { key, pool, known } })
             }
-            Err((entry, Reason::Closed)) => Err((TrySubmitError::Closed(entry.request), pool)),
+            Err((entry, Reason::PoolClosed)) => Err((TrySubmitError::Closed(entry.request), pool)),
             Err((entry, _)) => Err((TrySubmitError::Full(entry.request), pool)),
         }
     }

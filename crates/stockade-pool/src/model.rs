@@ -10,7 +10,10 @@ use shuttle::{
     rand::{Rng, thread_rng},
     thread::{self, JoinHandle},
 };
-use stockade_core::{Error, lock, sync::Mutex};
+use stockade_core::{
+    Error,
+    internal::{lock, sync::Mutex},
+};
 use stockade_testkit::schedules;
 use tokio_util::sync::CancellationToken;
 

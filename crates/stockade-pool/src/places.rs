@@ -5,7 +5,10 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use stockade_core::{Key, LayerError, Reason, deadline, sync::MutexGuard};
+use stockade_core::{
+    LayerError, Reason, deadline,
+    internal::{Key, sync::MutexGuard},
+};
 
 use crate::{
     Outcome, Status,
@@ -181,7 +184,7 @@ impl<Req, T, E> Shared<Req, T, E> {
         if closed || inside {
             self.leave_place(place);
         }
-        Err((entry, if closed { Reason::Closed } else { Reason::QueueFull }))
+        Err((entry, if closed { Reason::PoolClosed } else { Reason::QueueFull }))
     }
 
     #[inline(always)]
@@ -258,7 +261,7 @@ impl<Req, T, E> Shared<Req, T, E> {
 }
 
 impl<Req, T, E: LayerError> Shared<Req, T, E> {
-    /// Takes every job out of the queue, answers their callers with [`Reason::Closed`], and returns the
+    /// Takes every job out of the queue, answers their callers with [`Reason::PoolClosed`], and returns the
     /// requests.
     pub(crate) fn take_back(&self) -> Vec<Req> {
         let mut core = self.lock();
@@ -267,7 +270,7 @@ impl<Req, T, E: LayerError> Shared<Req, T, E> {
         drop(core);
         let hand_back = |(key, entry): (JobKey, Entry<Req>)| {
             let _inside = entry.span.enter();
-            self.refuse(key, Status::Cancelled, self.rejected(Reason::Closed).into_error());
+            self.refuse(key, Status::Cancelled, self.rejected(Reason::PoolClosed).into_error());
             entry.request
         };
         entries.into_iter().map(hand_back).collect()

@@ -22,7 +22,7 @@ use crate::{
 ///
 /// - `poll_ready` waits for a place in the queue, in FIFO order, and holds it until `call`. It never fails: a
 ///   pool that is closed is ready, and refuses in `call` with
-///   [`Reason::Closed`].
+///   [`Reason::PoolClosed`].
 /// - `call` queues the request in that place. Without one it refuses with
 ///   [`Reason::QueueFull`] unless there happens to be room.
 /// - A clone shares the pool, and holds no place.
@@ -94,7 +94,7 @@ impl<Req, T, E> Pool<Req, T, E> {
     ///
     /// # Errors
     ///
-    /// What the service returns, or a refusal of the pool; [`Reason::Closed`] if it is closed before there is a place.
+    /// What the service returns, or a refusal of the pool; [`Reason::PoolClosed`] if it is closed before there is a place.
     ///
     /// # Cancel safety
     ///
@@ -155,7 +155,7 @@ impl<Req, T, E> Pool<Req, T, E> {
     /// the requests that were not started are handed back, and calls that run are cancelled at their next
     /// await.
     ///
-    /// Callers whose request is handed back get [`Reason::Closed`]; callers
+    /// Callers whose request is handed back get [`Reason::PoolClosed`]; callers
     /// whose call is cancelled get [`Reason::Cancelled`].
     ///
     /// # Cancel safety

@@ -7,7 +7,7 @@ use std::{
 
 use stockade_core::{
     LayerError,
-    sync::atomic::{AtomicBool, Ordering::*},
+    internal::sync::atomic::{AtomicBool, Ordering::*},
 };
 use tokio_util::task::task_tracker::TaskTrackerToken;
 

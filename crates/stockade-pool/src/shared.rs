@@ -10,11 +10,14 @@
 
 use std::{sync::Arc, task::Waker, time::Duration};
 
-use stockade_core::sync::{
+use stockade_core::internal::sync::{
     Mutex, MutexGuard,
     atomic::{AtomicBool, AtomicU64, Ordering::*},
 };
-use stockade_core::{Queue, Reason, Rejected, lock};
+use stockade_core::{
+    Reason, Rejected,
+    internal::{Queue, lock},
+};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
@@ -327,7 +330,7 @@ impl<Req, T, E> Core<Req, T, E> {
         if desk.sleeping.take().is_none() {
             return false;
         }
-        // Rare, as it was woken by something else than a job. The last one takes its place, so that thousands who leave
+        // Cold, as it was woken by something else than a job. The last one takes its place, so that thousands who leave
         // together need not each look for themselves.
         let place = desk.place;
         self.sleepers.swap_remove(place);

@@ -2,7 +2,7 @@
 
 use std::{panic::resume_unwind, sync::Arc, task::Waker, time::Duration};
 
-use stockade_core::sync::atomic::AtomicBool;
+use stockade_core::internal::sync::atomic::AtomicBool;
 use tokio::time::Instant;
 
 use crate::{

@@ -59,7 +59,7 @@ impl<Req, T, E: LayerError> Future for Submit<Req, T, E> {
             match Job::submit(pool, request, place, Some(cx.waker().clone())) {
                 Ok(job) => return Poll::Ready(Ok(job)),
                 Err((TrySubmitError::Closed(request), pool)) => {
-                    pool.shared.rejected(Reason::Closed).tell();
+                    pool.shared.rejected(Reason::PoolClosed).tell();
                     return Poll::Ready(Err(Closed(request)));
                 }
                 Err((TrySubmitError::Full(request), pool)) => {
@@ -120,7 +120,7 @@ impl<Req> TrySubmitError<Req> {
     pub(crate) const fn reason(&self) -> Reason {
         match self {
             Self::Full(_) => Reason::QueueFull,
-            Self::Closed(_) => Reason::Closed,
+            Self::Closed(_) => Reason::PoolClosed,
         }
     }
 

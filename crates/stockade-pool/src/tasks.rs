@@ -2,7 +2,10 @@
 
 use std::{fmt, sync::Arc};
 
-use stockade_core::{LayerError, lock, sync::Mutex};
+use stockade_core::{
+    LayerError,
+    internal::{lock, sync::Mutex},
+};
 use tokio::runtime::Handle;
 use tower_service::Service;
 

@@ -6,7 +6,10 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use stockade_core::{LayerError, lock, sync::Mutex};
+use stockade_core::{
+    LayerError,
+    internal::{lock, sync::Mutex},
+};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;

@@ -146,7 +146,7 @@ async fn to_invoke_waits_for_a_place_and_for_the_answer_and_cancels_what_it_is_d
     assert_eq!(probe.in_flight(), 0);
     assert_eq!(assert_ready!(next.poll()).unwrap().id, 3);
     pool.close();
-    assert_eq!(reason(pool.invoke(Request::ready(4)).await), Reason::Closed);
+    assert_eq!(reason(pool.invoke(Request::ready(4)).await), Reason::PoolClosed);
     let stats = pool.stats();
     assert_eq!((stats.accepted, stats.succeeded, stats.cancelled), (3, 1, 2));
     balanced(&stats);
@@ -340,7 +340,7 @@ impl Service<usize> for Fragile {
 
 #[tokio::test(start_paused = true)]
 async fn a_worker_whose_service_breaks_while_it_sleeps_leaves_the_job_to_another() {
-    let error = Refusal::from(Rejected::new(&"inside", Reason::Open));
+    let error = Refusal::from(Rejected::new(&"inside", Reason::BreakerOpen));
     for (fragile, broken_so) in [
         (0, Poll::Ready(Err(error))),
         (1, Poll::Ready(Err(error))),
@@ -459,7 +459,7 @@ async fn drain_hands_unstarted_requests_back_at_the_deadline() {
     let reasons: Vec<Reason> =
         jobs.iter_mut().map(|job| reason(assert_ready!(job.poll()))).collect();
     assert_eq!(reasons[0], Reason::Cancelled);
-    assert!(reasons[1..].iter().all(|reason| *reason == Reason::Closed));
+    assert!(reasons[1..].iter().all(|reason| *reason == Reason::PoolClosed));
     assert_eq!(probe.in_flight(), 0);
     let stats = pool.stats();
     assert_eq!((stats.handed_back, stats.cancelled, stats.workers), (4, 1, 0));
@@ -469,7 +469,7 @@ async fn drain_hands_unstarted_requests_back_at_the_deadline() {
     assert!(matches!(closed, TrySubmitError::Closed(request) if request.id == 9));
     assert_eq!(pool.submit(Request::ready(8)).await.unwrap_err().0.id, 8);
     let refused = pool.ready().await.unwrap().call(Request::ready(7)).await;
-    assert_eq!(reason(refused), Reason::Closed);
+    assert_eq!(reason(refused), Reason::PoolClosed);
 }
 
 #[tokio::test(start_paused = true)]
@@ -571,7 +571,7 @@ fn a_runtime_that_is_shut_down_answers_who_waits() {
     assert_pending!(queued.poll());
     drop(runtime);
     assert_eq!(reason(assert_ready!(running.poll())), Reason::Cancelled);
-    assert_eq!(reason(assert_ready!(queued.poll())), Reason::Closed);
+    assert_eq!(reason(assert_ready!(queued.poll())), Reason::PoolClosed);
     balanced(&pool.stats());
 }
 

@@ -49,7 +49,8 @@ async fn go(way: Way, started: Arc<AtomicU64>) -> Result<(), Refusal> {
         // Not through the panic hook, which would print it.
         Way::Panicking => std::panic::resume_unwind(Box::new("as drawn")),
         Way::Failing => {
-            let rejected = stockade_core::Rejected::new(&"test", stockade_core::Reason::Open);
+            let rejected =
+                stockade_core::Rejected::new(&"test", stockade_core::Reason::BreakerOpen);
             return Err(rejected.into());
         }
     }

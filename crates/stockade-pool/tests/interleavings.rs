@@ -117,9 +117,9 @@ fn answered(answer: Result<u64, Refusal>, task: Task) -> ControlFlow<()> {
         Ok(id) => assert_eq!(id, task.id),
         Err(error) => {
             let reason = error.rejected().unwrap().reason();
-            let known = [Reason::Panicked, Reason::Cancelled, Reason::Closed, Reason::Shed];
+            let known = [Reason::Panicked, Reason::Cancelled, Reason::PoolClosed, Reason::Shed];
             assert!(known.contains(&reason), "{reason:?}");
-            if reason == Reason::Closed {
+            if reason == Reason::PoolClosed {
                 return ControlFlow::Break(());
             }
         }

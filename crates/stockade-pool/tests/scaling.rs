@@ -355,7 +355,7 @@ async fn abort_hands_back_what_is_queued_and_cancels_what_runs() {
     };
     assert_eq!(
         [reason(0), reason(1), reason(2)],
-        [Reason::Cancelled, Reason::Closed, Reason::Closed]
+        [Reason::Cancelled, Reason::PoolClosed, Reason::PoolClosed]
     );
     let stats = pool.stats();
     assert_eq!((stats.handed_back, stats.cancelled, stats.workers), (2, 1, 0));

@@ -6,7 +6,10 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use stockade_core::{Key, LayerError, Timer, deadline};
+use stockade_core::{
+    LayerError, deadline,
+    internal::{Key, Timer},
+};
 use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -21,7 +24,7 @@ use crate::{
 /// [`RateLayer::backpressure`](crate::RateLayer::backpressure).
 ///
 /// It takes no further settings: they are made before. Clones of it, and the layer it was made from, share one
-/// bucket and one queue, unless that layer was isolated.
+/// bucket and one queue, unless that layer is per-service.
 ///
 /// # Example
 ///
@@ -43,7 +46,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct BackpressureLayer {
     gate: Arc<Gate>,
-    isolated: bool,
+    per_service: bool,
 }
 
 /// A service that is ready when it has a token; made by a [`BackpressureLayer`].
@@ -120,12 +123,12 @@ enum At {
 // === impl BackpressureLayer ===
 
 impl BackpressureLayer {
-    pub(crate) fn new(gate: Arc<Gate>, isolated: bool) -> Self {
-        Self { gate, isolated }
+    pub(crate) fn new(gate: Arc<Gate>, per_service: bool) -> Self {
+        Self { gate, per_service }
     }
 
     /// What there is to see and to turn of the bucket and the queue that all services of this layer share.
-    /// For those of an isolated layer, ask each service: [`Backpressure::handle`].
+    /// For those of a per-service layer, ask each service: [`Backpressure::handle`].
     pub fn handle(&self) -> RateHandle {
         RateHandle::new(Arc::clone(&self.gate))
     }
@@ -136,7 +139,7 @@ impl<S> Layer<S> for BackpressureLayer {
 
     fn layer(&self, inner: S) -> Backpressure<S> {
         let gate =
-            if self.isolated { Arc::new(self.gate.afresh()) } else { Arc::clone(&self.gate) };
+            if self.per_service { Arc::new(self.gate.afresh()) } else { Arc::clone(&self.gate) };
         Backpressure { inner, token: Token { gate, at: At::Nowhere, timer: None } }
     }
 }

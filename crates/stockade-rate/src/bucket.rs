@@ -22,7 +22,7 @@ use governor::{
     state::{NotKeyed, StateStore},
 };
 use stockade_core::config::MAX_DURATION;
-use stockade_core::sync::atomic::{AtomicU64, Ordering};
+use stockade_core::internal::sync::atomic::{AtomicU64, Ordering};
 
 /// The longest time in which an empty bucket may fill up: twenty years.
 pub(crate) const MAX_FILL: Duration = MAX_DURATION.saturating_mul(2);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use stockade_core::{LayerError, Rare, Rejected};
+use stockade_core::{LayerError, Rejected, internal::Cold};
 use tower_service::Service;
 
 use crate::waiter::Waiter;
@@ -46,7 +46,7 @@ pin_project! {
         Running { #[pin] future: F },
         // The call has not passed yet. Then: Running.
         // Taken when it has ended.
-        Slow { slow: Rare<Slow<S, Req>> },
+        Slow { slow: Cold<Slow<S, Req>> },
     }
 }
 
@@ -84,7 +84,7 @@ where
             Slow::Waiting(waiting) => Slow::Waiting(waiting),
             Slow::Refused(rejected) => Slow::Refused(rejected.in_words()),
         };
-        Self { state: State::Slow { slow: Rare::new(slow) } }
+        Self { state: State::Slow { slow: Cold::new(slow) } }
     }
 }
 
@@ -127,7 +127,7 @@ where
     /// Ready when the call has passed, with its future; or with what ends it.
     #[cold]
     #[inline(never)]
-    fn poll(slow: &mut Rare<Self>, cx: &mut Context<'_>) -> Poll<Result<S::Future, S::Error>> {
+    fn poll(slow: &mut Cold<Self>, cx: &mut Context<'_>) -> Poll<Result<S::Future, S::Error>> {
         let passed = match slow.get_mut() {
             Some(Self::Waiting(waiting)) => ready!(waiting.as_mut().poll(cx)),
             Some(Self::Refused(rejected)) => Err(rejected.into_error()),

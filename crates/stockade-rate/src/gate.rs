@@ -12,11 +12,14 @@
 use std::{num::NonZeroU32, sync::Arc, task::Waker, time::Duration};
 
 use governor::{Quota, nanos::Nanos};
-use stockade_core::sync::{
+use stockade_core::internal::sync::{
     Mutex, MutexGuard,
     atomic::{AtomicU32, AtomicUsize, Ordering},
 };
-use stockade_core::{Key, Queue, Reason, Rejected, deadline, lock};
+use stockade_core::{
+    Reason, Rejected, deadline,
+    internal::{Key, Queue, lock},
+};
 use tokio::time::Instant;
 
 use crate::{bucket::Bucket, clock::Clock, waiter::Waiter};

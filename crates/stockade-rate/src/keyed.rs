@@ -15,7 +15,7 @@
 use std::{collections::HashMap, fmt, hash::Hash, num::NonZeroU32, sync::Arc};
 
 use governor::{Quota, nanos::Nanos};
-use stockade_core::{lock, sync::Mutex};
+use stockade_core::internal::{lock, sync::Mutex};
 
 use crate::{
     RateHandle,

@@ -22,7 +22,7 @@ use crate::{
 /// refused; see [`Rate`] for what happens in `poll_ready` and `call`, and for the errors.
 ///
 /// Every clone of the layer, every service it makes and every clone of those share one bucket and one
-/// queue, unless the layer is [`isolated`](Self::isolated). A setter makes a layer with a bucket of its
+/// queue, unless the layer is [`per_service`](Self::per_service). A setter makes a layer with a bucket of its
 /// own, so clone the layer and take its [`handle`](Self::handle) after the last setter.
 ///
 /// The timer, on which calls wait, is a millisecond coarse. A token that was waited for is taken as of
@@ -55,7 +55,7 @@ use crate::{
 pub struct RateLayer<P = Single> {
     quota: Quota,
     rules: Rules,
-    isolated: bool,
+    per_service: bool,
     policy: P,
 }
 
@@ -127,8 +127,8 @@ impl RateLayer {
         K: Hash + Eq + Clone,
     {
         let max_keys = allow("RateLayer::keyed, max_keys", max_keys, 1..=MAX_QUEUE);
-        let Self { quota, rules, isolated, policy: _ } = self;
-        RateLayer { quota, rules, isolated, policy: Keyed::new(key, quota, rules, max_keys) }
+        let Self { quota, rules, per_service, policy: _ } = self;
+        RateLayer { quota, rules, per_service, policy: Keyed::new(key, quota, rules, max_keys) }
     }
 
     /// Waits in `poll_ready`, and not in the response future: for whoever decides by readiness, such as a
@@ -137,7 +137,7 @@ impl RateLayer {
     ///
     /// It is the last setter, and not to be had with [`cost`](Self::cost) or [`keyed`](Self::keyed), because in
     /// `poll_ready` there is no request to look at. It shares the bucket and the queue with the layer it is
-    /// made from and with its clones, unless it is [`isolated`](Self::isolated).
+    /// made from and with its clones, unless it is [`per_service`](Self::per_service).
     ///
     /// ```compile_fail
     /// # use stockade_rate::RateLayer;
@@ -145,13 +145,13 @@ impl RateLayer {
     /// ```
     #[must_use]
     pub fn backpressure(self) -> BackpressureLayer {
-        BackpressureLayer::new(self.policy.into_gate(), self.isolated)
+        BackpressureLayer::new(self.policy.into_gate(), self.per_service)
     }
 
     fn every(n: u32, per: Duration) -> Self {
         let quota = bucket::quota(bucket::period(n, per), non_zero(n));
         let rules = Rules { burst: None, queue: 1024, max_wait: None, name: None };
-        Self { quota, rules, isolated: false, policy: Single::new(quota, rules) }
+        Self { quota, rules, per_service: false, policy: Single::new(quota, rules) }
     }
 }
 
@@ -207,8 +207,8 @@ impl<P: Policy> RateLayer<P> {
 
     /// Gives each service that the layer makes a bucket and a queue of its own. Its clones share them.
     #[must_use]
-    pub fn isolated(self) -> Self {
-        Self { isolated: true, ..self }.afresh()
+    pub fn per_service(self) -> Self {
+        Self { per_service: true, ..self }.afresh()
     }
 
     /// Lets a call take as many tokens as `cost` says, all at once: so many rows, bytes, or units of a
@@ -239,12 +239,12 @@ impl<P: Policy> RateLayer<P> {
     /// ```
     #[must_use]
     pub fn cost<F>(self, cost: F) -> RateLayer<Costly<F, P>> {
-        let Self { quota, rules, isolated, policy } = self;
-        RateLayer { quota, rules, isolated, policy: Costly::new(cost, policy) }
+        let Self { quota, rules, per_service, policy } = self;
+        RateLayer { quota, rules, per_service, policy: Costly::new(cost, policy) }
     }
 
     /// What there is to see and to turn of the bucket and the queue that all services of this layer share.
-    /// For those of an [`isolated`](Self::isolated) layer, ask each service: [`Rate::handle`].
+    /// For those of an [`per_service`](Self::per_service) layer, ask each service: [`Rate::handle`].
     pub fn handle(&self) -> P::Handle {
         self.policy.handle()
     }
@@ -258,7 +258,7 @@ impl<S, P: Policy + Clone> Layer<S> for RateLayer<P> {
     type Service = Rate<S, P>;
 
     fn layer(&self, inner: S) -> Rate<S, P> {
-        let policy = if self.isolated {
+        let policy = if self.per_service {
             self.policy.afresh(self.quota, self.rules)
         } else {
             self.policy.clone()

@@ -8,7 +8,7 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use stockade_core::{Key, Rejected, deadline};
+use stockade_core::{Rejected, deadline, internal::Key};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::gate::{Gate, Turn, Verdict};

@@ -108,7 +108,7 @@ async fn clones_and_applications_of_a_layer_share_one_bucket() {
 
 #[tokio::test(start_paused = true)]
 async fn applications_of_an_isolated_layer_have_buckets_of_their_own() {
-    let layer = RateLayer::per_second(10).burst(1).queue(0).isolated();
+    let layer = RateLayer::per_second(10).burst(1).queue(0).per_service();
     let (mut first, _) = service(layer.clone());
     let (mut second, _) = service(layer);
     assert!(passes(&mut first, 1) && passes(&mut second, 2));

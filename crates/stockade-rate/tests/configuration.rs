@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use stockade_core::lock;
+use stockade_core::internal::lock;
 use stockade_rate::RateLayer;
 
 const SECOND: Duration = Duration::from_secs(1);

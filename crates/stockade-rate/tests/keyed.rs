@@ -60,7 +60,7 @@ async fn clones_share_the_keys_and_applications_of_an_isolated_layer_do_not() {
     let mut clone = first.clone();
     assert_ready_ok!(call(&mut first, 100).poll());
     assert_eq!(refusal(&mut clone, 100).retry_after(), Some(Duration::from_secs(1)));
-    let layer = RateLayer::per_second(1).queue(0).isolated().keyed(KEY, 10);
+    let layer = RateLayer::per_second(1).queue(0).per_service().keyed(KEY, 10);
     for _ in 0..2 {
         assert_ready_ok!(call(&mut layer.layer(Probe::new()), 100).poll());
     }

@@ -20,7 +20,7 @@ use stockade_core::config::{MAX_DURATION, MIN_DURATION, allow};
 /// use tower::ServiceBuilder;
 ///
 /// let backoff = Backoff::exponential(Duration::from_millis(10), Duration::from_secs(2)).factor(3.0);
-/// let stack = ServiceBuilder::new().layer(RetryLayer::new(4).backoff(backoff));
+/// let stack = ServiceBuilder::new().layer(RetryLayer::max_attempts(4).backoff(backoff));
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Backoff(Kind);

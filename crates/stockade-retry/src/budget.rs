@@ -21,7 +21,7 @@ use tokio::time::Instant;
 /// > retries <= `ratio` x calls + `per_second` x seconds + `per_second` x 10
 ///
 /// What is configured here is shared by all clones of a layer and of the services it made, unless it is
-/// [isolated](crate::RetryLayer::isolated). The default is `Budget::new(0.2, 10.0)`. The idea is that of
+/// [per-service](crate::RetryLayer::per_service). The default is `Budget::new(0.2, 10.0)`. The idea is that of
 /// the retry budget in Twitter's Finagle.
 ///
 /// Each process has a budget of its own: of `per_second` a fleet has as many times more. Where many clients call one
@@ -37,7 +37,7 @@ use tokio::time::Instant;
 /// use tower::ServiceBuilder;
 ///
 /// // At most one attempt in ten is a repeated one, and a single one a second is always allowed.
-/// let retry = RetryLayer::new(3).budget(Budget::new(0.1, 1.0));
+/// let retry = RetryLayer::max_attempts(3).budget(Budget::new(0.1, 1.0));
 /// let stack = ServiceBuilder::new().layer(retry);
 /// ```
 #[derive(Clone, Copy, Debug)]

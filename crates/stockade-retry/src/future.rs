@@ -17,7 +17,7 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use stockade_core::{Class, Classify, LayerError, Moment, attempts, deadline};
+use stockade_core::{Class, Classify, LayerError, attempts, deadline, internal::Moment};
 use tokio::{
     task::coop,
     time::{Instant, Sleep, sleep_until},
@@ -55,7 +55,7 @@ enum Between<S> {
 }
 
 /// What a call keeps over its attempts. Unless the call has ended it is dropped out of line, as with
-/// [`Rare`](stockade_core::Rare), and all of it by one question: whether the lease is there. `Rare` itself would
+/// [`Cold`](stockade_core::internal::Cold), and all of it by one question: whether the lease is there. `Cold` itself would
 /// ask with a word of its own, or move all of it when it is taken.
 struct Call<Req, S, E, C, I, K>(ManuallyDrop<Kept<Req, S, E, C, I, K>>);
 
@@ -327,13 +327,13 @@ where
         let Kept { lease, request, until, failed } = &mut *self.0;
         let lease = lease.as_ref().expect(AFTER);
         let policy = &lease.policy;
-        if class == Class::Permanent {
+        if matches!(class, Class::Permanent | Class::Ignored) {
             return Err(GaveUp::Permanent);
         }
         if attempts >= policy.max_attempts {
             return Err(GaveUp::Exhausted);
         }
-        let harmless = !sent || matches!(class, Class::Unsent { .. });
+        let harmless = !sent || class.had_no_effect();
         match request {
             Some(request) if harmless || policy.idempotent.may_repeat(request) => {}
             _ => return Err(GaveUp::NotRepeatable),
@@ -344,7 +344,7 @@ where
         let wait = wait.max(class.after().unwrap_or_default());
         let now = Instant::now();
         let then = deadline::saturating_add(now, wait);
-        if until.get().is_some_and(|until| until < then) || deadline::is_before(then) {
+        if until.get().is_some_and(|until| until < then) || deadline::is_too_late(then) {
             return Err(GaveUp::TooLate);
         }
         if !lease.retry(&policy.budget, now) {
@@ -366,7 +366,7 @@ where
     /// The error to give up with, now that there is another one.
     fn weightier(&mut self, error: E, sent: bool) -> (Weight, E) {
         let weight = match error.rejected() {
-            Some(rejected) if !rejected.may_have_run() => Weight::Refused,
+            Some(rejected) if rejected.is_refusal() => Weight::Refused,
             _ if !sent => Weight::Unready,
             _ => Weight::Failed,
         };

@@ -3,8 +3,8 @@
 use std::{fmt, sync::Arc};
 
 use fastrand::Rng;
-use stockade_core::lock;
-use stockade_core::sync::Mutex;
+use stockade_core::internal::lock;
+use stockade_core::internal::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::budget::{Budget, Pool};
@@ -19,7 +19,7 @@ use crate::budget::{Budget, Pool};
 /// use stockade_retry::RetryLayer;
 /// use tower::ServiceBuilder;
 ///
-/// let retry = RetryLayer::new(3).name("search");
+/// let retry = RetryLayer::max_attempts(3).name("search");
 /// let handle = retry.handle();
 /// let stack = ServiceBuilder::new().layer(retry);
 /// assert_eq!(handle.stats().retried, 0);

@@ -3,9 +3,10 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use stockade_core::{
-    DefaultClassify, Moment,
+    DefaultClassify,
     config::{MAX_DURATION, MIN_DURATION, allow},
     deadline,
+    internal::Moment,
 };
 use tokio::time::Instant;
 use tower_layer::Layer;
@@ -22,7 +23,7 @@ use crate::{
 /// refuses a call.
 ///
 /// The layer, its clones, every service they make and every clone of those share one budget and one set
-/// of counts, unless the layer is [`isolated`](Self::isolated). How a call proceeds is told at [`Retry`].
+/// of counts, unless the layer is [`per_service`](Self::per_service). How a call proceeds is told at [`Retry`].
 ///
 /// | setter | default |
 /// |---|---|
@@ -42,9 +43,9 @@ use crate::{
 /// use stockade_retry::RetryLayer;
 /// use tower::ServiceBuilder;
 ///
-/// let retry = RetryLayer::new(4)
+/// let retry = RetryLayer::max_attempts(4)
 ///     .classify(|result: Result<&u16, &Error<std::io::Error>>| match result {
-///         Ok(429) => Class::Overload { after: Some(Duration::from_secs(1)) },
+///         Ok(429) => Class::Overload { after: Some(Duration::from_secs(1)), processed: true },
 ///         Ok(500..) | Err(_) => Class::Transient { after: None },
 ///         Ok(_) => Class::Success,
 ///     })
@@ -55,7 +56,7 @@ use crate::{
 pub struct RetryLayer<C = DefaultClassify, I = Always, K = ByClone> {
     policy: Policy<C, I, K>,
     state: Arc<State>,
-    isolated: bool,
+    per_service: bool,
 }
 
 /// What was configured.
@@ -81,9 +82,9 @@ impl RetryLayer {
     ///
     /// If `max_attempts` is zero.
     #[track_caller]
-    pub fn new(max_attempts: u32) -> Self {
+    pub fn max_attempts(max_attempts: u32) -> Self {
         let policy = Policy {
-            max_attempts: allow("RetryLayer::new", max_attempts, 1..=u32::MAX),
+            max_attempts: allow("RetryLayer::max_attempts", max_attempts, 1..=u32::MAX),
             max_elapsed: None,
             backoff: Backoff::default(),
             budget: Budget::default(),
@@ -93,7 +94,7 @@ impl RetryLayer {
             idempotent: Always,
             clone_request: ByClone,
         };
-        Self { policy, state: Arc::new(State::new()), isolated: false }
+        Self { policy, state: Arc::new(State::new()), per_service: false }
     }
 }
 
@@ -210,13 +211,13 @@ impl<C, I, K> RetryLayer<C, I, K> {
     /// Gives each application of the layer a budget and counts of its own, to be seen through
     /// [`Retry::handle`]; the clones of one service still share theirs.
     #[must_use]
-    pub fn isolated(mut self) -> Self {
-        self.isolated = true;
+    pub fn per_service(mut self) -> Self {
+        self.per_service = true;
         self
     }
 
     /// Shows what was repeated and given up by all who share the layer. Of an
-    /// [isolated](Self::isolated) layer it shows nothing.
+    /// [per-service](Self::per_service) layer it shows nothing.
     pub fn handle(&self) -> RetryHandle {
         RetryHandle::new(Arc::clone(&self.state), self.policy.name)
     }
@@ -225,7 +226,7 @@ impl<C, I, K> RetryLayer<C, I, K> {
         self,
         policy: impl FnOnce(Policy<C, I, K>) -> Policy<D, J, L>,
     ) -> RetryLayer<D, J, L> {
-        RetryLayer { policy: policy(self.policy), state: self.state, isolated: self.isolated }
+        RetryLayer { policy: policy(self.policy), state: self.state, per_service: self.per_service }
     }
 }
 
@@ -239,7 +240,7 @@ where
     type Service = Retry<S, C, I, K>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let state = if self.isolated { Arc::new(State::new()) } else { Arc::clone(&self.state) };
+        let state = if self.per_service { Arc::new(State::new()) } else { Arc::clone(&self.state) };
         Retry::new(inner.clone(), Application::new(inner, self.policy.clone()), state)
     }
 }
@@ -248,7 +249,7 @@ impl<C, I, K> fmt::Debug for RetryLayer<C, I, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RetryLayer")
             .field("policy", &self.policy)
-            .field("isolated", &self.isolated)
+            .field("per_service", &self.per_service)
             .finish_non_exhaustive()
     }
 }

@@ -18,7 +18,7 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Error<Infallible>> {
-//! let retry = RetryLayer::new(3)
+//! let retry = RetryLayer::max_attempts(3)
 //!     .backoff(Backoff::exponential(Duration::from_millis(20), Duration::from_secs(1)))
 //!     .budget(Budget::new(0.1, 5.0));
 //! let client = ServiceBuilder::new()

@@ -7,7 +7,7 @@
     message = "`RetryLayer` cannot repeat the request `{Req}`",
     label = "this stack retries, and `{Req}` cannot be cloned",
     note = "derive `Clone` for `{Req}`",
-    note = "or say how it is copied: `RetryLayer::new(n).clone_request(|req: &{Req}| ...)`, with `None` for what cannot be repeated"
+    note = "or say how it is copied: `RetryLayer::max_attempts(n).clone_request(|req: &{Req}| ...)`, with `None` for what cannot be repeated"
 )]
 pub trait CloneRequest<Req> {
     /// A copy of `request`, if there can be one.

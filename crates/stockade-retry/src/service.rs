@@ -6,8 +6,8 @@ use std::{
     task::{Context, Poll},
 };
 
-use stockade_core::sync::Mutex;
-use stockade_core::{Classify, DefaultClassify, LayerError, lock};
+use stockade_core::internal::sync::Mutex;
+use stockade_core::{Classify, DefaultClassify, LayerError, internal::lock};
 use tower_service::Service;
 
 use crate::{
@@ -59,7 +59,7 @@ use crate::{
 /// struct Client;
 ///
 /// // The type of the stack can be named.
-/// let client: Retry<Client> = RetryLayer::new(3).layer(Client);
+/// let client: Retry<Client> = RetryLayer::max_attempts(3).layer(Client);
 /// ```
 pub struct Retry<S, C = DefaultClassify, I = Always, K = ByClone> {
     inner: S,

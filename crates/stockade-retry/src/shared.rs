@@ -10,7 +10,7 @@
 
 use std::{ops::Deref, sync::Arc};
 
-use stockade_core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use stockade_core::internal::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use tokio::time::Instant;
 

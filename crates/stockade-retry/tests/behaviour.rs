@@ -22,7 +22,7 @@ use Step::{Fail, Hang, Ok as Good, Refuse, Unready};
 
 /// Three attempts, a wait of 100 ms before each further one, no budget.
 fn retry() -> RetryLayer {
-    RetryLayer::new(3).backoff(Backoff::constant(MS * 100)).budget(Budget::unlimited())
+    RetryLayer::max_attempts(3).backoff(Backoff::constant(MS * 100)).budget(Budget::unlimited())
 }
 
 fn transient<T, E>(_: Result<&T, &E>) -> Class {
@@ -69,7 +69,7 @@ async fn gives_up_with_the_last_error_when_the_attempts_are_exhausted() {
 async fn one_attempt_repeats_nothing_and_copies_no_request() {
     struct Once;
     let copy = |_: &Once| -> Option<Once> { panic!("copied") };
-    let service = RetryLayer::new(1)
+    let service = RetryLayer::max_attempts(1)
         .clone_request(copy)
         .layer(service_fn(async |_: Once| Err::<(), _>(Error::Service("no"))));
     assert_eq!(service.oneshot(Once).await, Err(Error::Service("no")));
@@ -105,7 +105,7 @@ async fn what_may_not_be_repeated_is_repeated_only_if_it_was_not_sent() {
 async fn overload_is_repeated_as_transient_is() {
     let overload = |result: Result<&u32, &Failure>| match result {
         Ok(_) => Class::Success,
-        Err(_) => Class::Overload { after: None },
+        Err(_) => Class::OVERLOAD,
     };
     let mock = Mock::new([Fail("busy"), Good(2)]);
     assert_eq!(retry().classify(overload).layer(mock.clone()).oneshot(7).await, Ok(2));
@@ -165,7 +165,7 @@ async fn a_readiness_error_is_classified_and_the_request_was_not_sent() {
         Ok(_) => Class::Success,
         Err(Error::Service("fatal")) => Class::Permanent,
         Err(Error::Service(_)) => Class::Transient { after: None },
-        Err(Error::Rejected(_)) => Class::Unsent { after: None },
+        Err(Error::Rejected(_)) => Class::NoEffect { after: None },
     };
     let careful = || retry().classify(by_text).idempotent(|_: &u32| false);
     let mock = Mock::new([Refuse(refused()), Unready("soon"), Good(3)]);
@@ -225,7 +225,7 @@ async fn a_response_that_is_judged_a_failure_is_dropped_before_the_wait_or_is_th
 async fn waits_grow_up_to_the_cap() {
     let mock = Mock::new([Fail("a"), Fail("b"), Fail("c"), Fail("d"), Good(5)]);
     let backoff = Backoff::exponential(MS * 10, MS * 30).without_jitter();
-    let layer = RetryLayer::new(5).backoff(backoff).budget(Budget::unlimited());
+    let layer = RetryLayer::max_attempts(5).backoff(backoff).budget(Budget::unlimited());
     assert_eq!(layer.layer(mock.clone()).oneshot(7).await, Ok(5));
     assert_eq!(mock.waits(), [10, 20, 30, 30].map(|n| MS * n));
 }
@@ -275,7 +275,8 @@ async fn every_call_and_every_clone_draws_waits_of_its_own_and_a_seed_repeats_th
 
 #[tokio::test(start_paused = true)]
 async fn without_a_backoff_a_service_that_always_fails_does_not_keep_the_thread() {
-    let layer = RetryLayer::new(u32::MAX).backoff(Backoff::none()).budget(Budget::unlimited());
+    let layer =
+        RetryLayer::max_attempts(u32::MAX).backoff(Backoff::none()).budget(Budget::unlimited());
     let service = layer.layer(service_fn(async |_: u32| Err::<(), _>(Error::Service("no"))));
     tokio::select! {
         biased;
@@ -353,7 +354,8 @@ async fn a_call_that_is_too_late_takes_no_token() {
 #[tokio::test(start_paused = true)]
 async fn a_budget_bounds_the_share_of_repeated_attempts() {
     for (ratio, of_1000) in [(0.2, 200), (0.6, 600), (0.9, 900)] {
-        let layer = RetryLayer::new(9).backoff(Backoff::none()).budget(Budget::new(ratio, 0.0));
+        let layer =
+            RetryLayer::max_attempts(9).backoff(Backoff::none()).budget(Budget::new(ratio, 0.0));
         let mut service =
             layer.layer(service_fn(async |_: u32| Err::<(), _>(Error::Service("no"))));
         for _ in 0..1_000 {
@@ -365,7 +367,7 @@ async fn a_budget_bounds_the_share_of_repeated_attempts() {
 
 #[tokio::test(start_paused = true)]
 async fn where_half_of_the_attempts_fail_no_more_is_repeated_than_the_ratio_says() {
-    let layer = RetryLayer::new(9).backoff(Backoff::none()).budget(Budget::new(0.2, 0.0));
+    let layer = RetryLayer::max_attempts(9).backoff(Backoff::none()).budget(Budget::new(0.2, 0.0));
     let attempts = Arc::new(AtomicU32::new(0));
     let count = Arc::clone(&attempts);
     let mut service = layer.layer(service_fn(move |_: u32| {
@@ -408,18 +410,19 @@ async fn all_applications_share_one_budget_and_isolated_ones_have_their_own() {
         }
         service.handle().stats().retried
     };
-    let shared = RetryLayer::new(3).backoff(Backoff::none()).budget(Budget::new(0.0, 1.0));
+    let shared = RetryLayer::max_attempts(3).backoff(Backoff::none()).budget(Budget::new(0.0, 1.0));
     assert_eq!([spend(&shared).await, spend(&shared).await], [10, 10]);
     assert_eq!(shared.handle().stats().retried, 10);
-    let isolated = shared.isolated();
-    assert_eq!([spend(&isolated).await, spend(&isolated).await], [10, 10]);
-    assert_eq!(isolated.handle().stats().retried, 10, "what was shared before");
+    let per_service = shared.per_service();
+    assert_eq!([spend(&per_service).await, spend(&per_service).await], [10, 10]);
+    assert_eq!(per_service.handle().stats().retried, 10, "what was shared before");
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_floor_rate_comes_back_with_time() {
     let mock = Mock::new((0..1_000).map(|_| Fail("no")));
-    let layer = RetryLayer::new(100).backoff(Backoff::none()).budget(Budget::new(0.0, 1.0));
+    let layer =
+        RetryLayer::max_attempts(100).backoff(Backoff::none()).budget(Budget::new(0.0, 1.0));
     let service = layer.layer(mock);
     assert!(service.clone().oneshot(7).await.is_err());
     assert_eq!(layer.handle().stats().retried, 10);
@@ -564,7 +567,7 @@ async fn a_panic_costs_that_call_only() {
 #[test]
 #[should_panic(expected = "RetryLayer::new: 0 is not allowed, it has to be from 1 to 4294967295")]
 fn zero_attempts_are_wrong() {
-    RetryLayer::new(0);
+    RetryLayer::max_attempts(0);
 }
 
 #[test]

@@ -6,5 +6,5 @@ use tower::Layer;
 
 #[tokio::test(start_paused = true)]
 async fn a_retry_keeps_the_contract() {
-    contract(|inner: Probe| RetryLayer::new(3).layer(inner)).run().await.assert();
+    contract(|inner: Probe| RetryLayer::max_attempts(3).layer(inner)).run().await.assert();
 }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use stockade_core::{Class, Error, lock};
+use stockade_core::{Class, Error, internal::lock};
 use stockade_retry::{Backoff, Budget, RetryLayer};
 use stockade_testkit::Events;
 use tower::{Layer, ServiceExt, service_fn};
@@ -29,7 +29,7 @@ async fn events(layer: RetryLayer, fails: u32) -> Vec<String> {
 
 fn retry(max_attempts: u32) -> RetryLayer {
     let backoff = Backoff::constant(Duration::from_millis(50));
-    RetryLayer::new(max_attempts).backoff(backoff).budget(Budget::unlimited())
+    RetryLayer::max_attempts(max_attempts).backoff(backoff).budget(Budget::unlimited())
 }
 
 fn has(line: &str, parts: &[&str]) {

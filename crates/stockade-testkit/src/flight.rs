@@ -10,8 +10,8 @@ use std::{
     time::Duration,
 };
 
-use stockade_core::lock;
-use stockade_core::sync::{
+use stockade_core::internal::lock;
+use stockade_core::internal::sync::{
     Mutex,
     atomic::{AtomicUsize, Ordering},
 };

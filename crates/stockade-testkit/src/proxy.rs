@@ -20,7 +20,7 @@ use std::{
     task::{Context, Poll, Waker, ready},
 };
 
-use stockade_core::{lock, sync::Mutex};
+use stockade_core::internal::{lock, sync::Mutex};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     runtime::Handle,

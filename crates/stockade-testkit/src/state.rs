@@ -7,8 +7,8 @@ use std::{
     task::Waker,
 };
 
-use stockade_core::lock;
-use stockade_core::sync::Mutex;
+use stockade_core::internal::lock;
+use stockade_core::internal::sync::Mutex;
 
 use crate::Fault;
 

@@ -9,8 +9,8 @@ use std::{
     time::Duration,
 };
 
-use stockade_core::lock;
-use stockade_core::sync::Mutex;
+use stockade_core::internal::lock;
+use stockade_core::internal::sync::Mutex;
 
 /// How long a check may keep the machine busy.
 pub(crate) const REAL_LIMIT: Duration = Duration::from_secs(30);

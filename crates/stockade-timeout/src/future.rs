@@ -7,8 +7,9 @@ use std::{
 
 use pin_project_lite::pin_project;
 use stockade_core::{
-    LayerError, Rare, Timer,
+    LayerError,
     deadline::{self, Deadline, Nanos},
+    internal::{Cold, Timer},
 };
 use tokio::task::coop;
 
@@ -41,7 +42,7 @@ pin_project! {
 /// The call's timer.
 struct Clock {
     /// Registered at the first pending poll.
-    timer: Rare<Timer>,
+    timer: Cold<Timer>,
     /// The task had used up its cooperative budget when the time was up, so the call inside may have been
     /// pending for want of it. It is polled once more in the task's next turn, and then no more.
     last_turn: bool,
@@ -56,7 +57,7 @@ const GRACE: Duration = Duration::from_millis(2);
 impl<F> ResponseFuture<F> {
     #[inline(always)]
     pub(crate) fn new(future: F, deadline: Deadline, settings: Settings) -> Self {
-        let clock = Clock { timer: Rare::none(), last_turn: false };
+        let clock = Clock { timer: Cold::none(), last_turn: false };
         Self { state: State::Running { future, deadline, settings, clock } }
     }
 }
@@ -118,7 +119,7 @@ impl Clock {
     /// The call has ended, and needs no timer any more.
     #[inline(always)]
     fn stop(&mut self) {
-        self.timer = Rare::none();
+        self.timer = Cold::none();
     }
 
     /// Ready when the time is up.
@@ -131,7 +132,7 @@ impl Clock {
         cx: &mut Context<'_>,
     ) -> Poll<()> {
         let Some(timer) = self.timer.get_mut() else {
-            self.timer = Rare::new(start(deadline, &mut settings.limit, cx));
+            self.timer = Cold::new(start(deadline, &mut settings.limit, cx));
             return Poll::Pending;
         };
         ready!(timer.poll(cx));

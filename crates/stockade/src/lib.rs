@@ -12,7 +12,7 @@
 //! # async fn main() {
 //! let stack = ServiceBuilder::new()
 //!     .layer(TimeoutLayer::new(Duration::from_secs(10))) // for all attempts together
-//!     .layer(RetryLayer::new(3))
+//!     .layer(RetryLayer::max_attempts(3))
 //!     .layer(BreakerLayer::new())
 //!     .layer(RateLayer::per_second(500))
 //!     .layer(LimitLayer::new(64))

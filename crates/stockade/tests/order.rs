@@ -34,7 +34,7 @@ const DOWN: Answer = Err(Error::Service("down"));
 
 /// Three attempts, 100 ms apart.
 fn retry() -> RetryLayer {
-    RetryLayer::new(3).backoff(Backoff::constant(MS * 100)).budget(Budget::unlimited())
+    RetryLayer::max_attempts(3).backoff(Backoff::constant(MS * 100)).budget(Budget::unlimited())
 }
 
 fn attempt_timeout() -> TimeoutLayer {
@@ -272,7 +272,7 @@ async fn with_the_pool_inside_of_retry_a_further_attempt_stands_at_the_end_of_th
             async move { if n == 1 && !repeated { Err(Error::Service("once")) } else { Ok(n) } }
         })
     };
-    let retry = || RetryLayer::new(2).backoff(Backoff::none());
+    let retry = || RetryLayer::max_attempts(2).backoff(Backoff::none());
     let (wrong, right) = (log(), log());
 
     let pool = Pool::builder().workers(1).queue(8).build(first_fails(&wrong));
@@ -303,7 +303,7 @@ async fn without_max_elapsed_a_probe_with_no_time_left_opens_the_breaker_again()
     let late = total().layer(retry()).layer(breaker());
     let late = late.service(client(down_once).0);
     assert_eq!(refused(&late.clone().oneshot(()).await), Some(Reason::Elapsed));
-    assert_eq!(refused(&late.oneshot(()).await), Some(Reason::Open), "opened by the probe");
+    assert_eq!(refused(&late.oneshot(()).await), Some(Reason::BreakerOpen), "opened by the probe");
 
     let in_time = total().layer(retry().max_elapsed(MS * 700)).layer(breaker());
     let in_time = in_time.service(client(down_once).0);

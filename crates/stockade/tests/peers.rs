@@ -30,7 +30,7 @@ async fn client(n: u32) -> Result<u32, Refusal> {
 fn stack(calls: u32) -> Stack {
     let stack = ServiceBuilder::new()
         .layer(TimeoutLayer::new(HOUR))
-        .layer(RetryLayer::new(1))
+        .layer(RetryLayer::max_attempts(1))
         .layer(BreakerLayer::new())
         .layer(RateLayer::new(calls, HOUR).queue(0))
         .layer(LimitLayer::new(calls as usize).queue(0))

@@ -43,7 +43,7 @@ fn five_layers_add_at_most_twice_the_request_and_512_bytes<const N: usize>() {
     let limit = LimitLayer::new(1).layer(timeout.clone());
     let rate = RateLayer::per_second(1).layer(limit.clone());
     let breaker = BreakerLayer::new().layer(rate.clone());
-    let retry = RetryLayer::new(3).layer(breaker.clone());
+    let retry = RetryLayer::max_attempts(3).layer(breaker.clone());
     let sizes = [
         ("client", future::<N, _>(&Client)),
         ("timeout", future::<N, _>(&timeout)),

@@ -34,7 +34,7 @@ async fn the_deadline_reaches_every_layer_and_the_pools_worker() {
     });
     let pool = Pool::builder().workers(1).queue(4).build(
         ServiceBuilder::new()
-            .layer(RetryLayer::new(3))
+            .layer(RetryLayer::max_attempts(3))
             .layer(BreakerLayer::new())
             .layer(RateLayer::per_second(100))
             .layer(LimitLayer::new(4))
@@ -67,7 +67,7 @@ async fn retry_does_not_sleep_beyond_the_deadline_and_returns_the_last_real_erro
     let calls = Arc::new(AtomicU32::new(0));
     let svc = ServiceBuilder::new()
         .layer(TimeoutLayer::new(100 * MS))
-        .layer(RetryLayer::new(10).backoff(stockade::retry::Backoff::constant(60 * MS)))
+        .layer(RetryLayer::max_attempts(10).backoff(stockade::retry::Backoff::constant(60 * MS)))
         .service(service_fn({
             let calls = Arc::clone(&calls);
             move |()| {
@@ -91,8 +91,8 @@ async fn the_order_of_the_layers_never_changes_the_error_type() {
     let timeout = || TimeoutLayer::new(MS);
     same(&limit().layer(rate().layer(timeout().layer(client))));
     same(&timeout().layer(limit().layer(rate().layer(client))));
-    same(&RetryLayer::new(2).layer(BreakerLayer::new().layer(limit().layer(client))));
-    same(&BreakerLayer::new().layer(RetryLayer::new(2).layer(timeout().layer(client))));
+    same(&RetryLayer::max_attempts(2).layer(BreakerLayer::new().layer(limit().layer(client))));
+    same(&BreakerLayer::new().layer(RetryLayer::max_attempts(2).layer(timeout().layer(client))));
 }
 
 #[tokio::test(start_paused = true)]
@@ -126,7 +126,7 @@ async fn an_attempt_that_the_open_breaker_refuses_takes_no_token_and_no_permit()
     assert_eq!(breaker.handle().state(), breaker::State::Open);
     for _ in 0..100 {
         let error = svc.clone().oneshot(()).await.unwrap_err();
-        assert_eq!(error.rejected().unwrap().reason(), Reason::Open);
+        assert_eq!(error.rejected().unwrap().reason(), Reason::BreakerOpen);
     }
     assert_eq!(rate.handle().available(), 6);
     assert_eq!(limit.handle().in_flight(), 0);
@@ -136,7 +136,7 @@ async fn an_attempt_that_the_open_breaker_refuses_takes_no_token_and_no_permit()
 async fn every_call_ends_once_and_every_permit_comes_back() {
     let limit = LimitLayer::new(3).queue(20).max_wait(40 * MS);
     let breaker = BreakerLayer::new().open_for(20 * MS);
-    let retry = RetryLayer::new(3).backoff(stockade::retry::Backoff::constant(5 * MS));
+    let retry = RetryLayer::max_attempts(3).backoff(stockade::retry::Backoff::constant(5 * MS));
     let stack = ServiceBuilder::new()
         .layer(TimeoutLayer::new(200 * MS))
         .layer(retry)
@@ -203,7 +203,7 @@ async fn waiters_never_wake_themselves() {
         wait(Box::pin(TimeoutLayer::new(MS * 1_000).layer(hangs).oneshot(())));
         wait(Box::pin(BreakerLayer::new().layer(limit.clone()).oneshot(())));
         let backoff = stockade::retry::Backoff::constant(MS * 1_000);
-        wait(Box::pin(RetryLayer::new(2).backoff(backoff).layer(fails).oneshot(())));
+        wait(Box::pin(RetryLayer::max_attempts(2).backoff(backoff).layer(fails).oneshot(())));
     }
     for round in 0..10 {
         for (n, waiter) in waiters.iter_mut().enumerate() {
@@ -229,7 +229,7 @@ async fn a_name_is_handed_on_as_it_is_and_never_copied() {
     let limit = LimitLayer::new(1).queue(0).name(name);
     let rate = RateLayer::new(1, MS * 1_000).queue(0).name(name).layer(hangs);
     let breaker = BreakerLayer::new().name(name);
-    let _guard = breaker.handle().isolate();
+    let _guard = breaker.handle().force_open();
     let (held, token) = (limit.layer(hangs), rate.clone());
     let _held = (tokio::spawn(held.oneshot(())), tokio::spawn(token.oneshot(())));
     tokio::task::yield_now().await;

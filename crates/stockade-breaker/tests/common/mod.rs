@@ -14,7 +14,7 @@ use std::{
 };
 
 use stockade_breaker::{Breaker, BreakerLayer, State, Window};
-use stockade_core::{DefaultClassify, Error, LayerError, Reason, Rejected, lock};
+use stockade_core::{DefaultClassify, Error, LayerError, Reason, Rejected, internal::lock};
 use tokio::time::sleep;
 use tokio_test::task::{Spawn, spawn};
 use tower::{Layer, Service, ServiceExt};

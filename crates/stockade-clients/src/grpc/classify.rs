@@ -50,12 +50,12 @@ impl Grpc {
 
     fn failure(self, error: &(dyn StdError + 'static)) -> Option<Class> {
         if let Some(status) = judge::find::<Status>(error) {
-            let unsent = judge::chain(status.source()).find_map(unsent);
+            let no_effect = judge::chain(status.source()).find_map(no_effect);
             return Some(
-                unsent.unwrap_or_else(|| self.class(status.code(), Hint::of_status(status))),
+                no_effect.unwrap_or_else(|| self.class(status.code(), Hint::of_status(status))),
             );
         }
-        unsent(error)
+        no_effect(error)
     }
 
     fn class(self, code: Code, hint: Hint) -> Class {
@@ -67,7 +67,7 @@ impl Grpc {
         };
         match code {
             Code::Ok => Class::Success,
-            Code::ResourceExhausted => Class::Overload { after },
+            Code::ResourceExhausted => Class::Overload { after, processed: true },
             Code::Unavailable
             | Code::DeadlineExceeded
             | Code::Unknown
@@ -102,9 +102,9 @@ impl<T: Reply, E: Cause> Classify<T, E> for Grpc {
     }
 }
 
-fn unsent(error: &(dyn StdError + 'static)) -> Option<Class> {
+fn no_effect(error: &(dyn StdError + 'static)) -> Option<Class> {
     match judge::find::<ConnectError>(error) {
-        Some(_) => Some(Class::Unsent { after: None }),
+        Some(_) => Some(Class::NoEffect { after: None }),
         None => judge::refused(error),
     }
 }
@@ -166,7 +166,8 @@ mod tests {
     #[test]
     fn each_code_has_the_class_of_the_table() {
         let after = Some(SECOND);
-        let (transient, overload) = (Class::Transient { after }, Class::Overload { after });
+        let (transient, overload) =
+            (Class::Transient { after }, Class::Overload { after, processed: true });
         let expected = [
             Class::Success,   // OK
             transient,        // CANCELLED
@@ -204,7 +205,7 @@ mod tests {
         assert_eq!(of_reply(&[("grpc-status", "5")]), Class::Permanent);
         assert_eq!(of_reply(&[("grpc-status", "14")]), Class::Transient { after: None });
         let hinted = [("grpc-status", "8"), ("grpc-retry-pushback-ms", "1000")];
-        assert_eq!(of_reply(&hinted), Class::Overload { after: Some(SECOND) });
+        assert_eq!(of_reply(&hinted), Class::Overload { after: Some(SECOND), processed: true });
         // Nonsense is UNKNOWN, and details that are no base64 are left alone.
         let nonsense = [("grpc-status", "x"), ("grpc-status-details-bin", "%%")];
         assert_eq!(of_reply(&nonsense), Class::Transient { after: None });
@@ -218,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn unavailable_is_unsent_if_no_connection_could_be_made() {
+    fn unavailable_has_no_effect_if_no_connection_could_be_made() {
         let unavailable = |source: BoxError| {
             let mut status = Status::unavailable("");
             status.set_source(Arc::from(source));
@@ -226,10 +227,10 @@ mod tests {
         };
         let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
         let connect = ConnectError(io::Error::other("no such host").into());
-        assert_eq!(unavailable(connect.into()), Class::Unsent { after: None });
-        assert_eq!(unavailable(refused().into()), Class::Unsent { after: None });
+        assert_eq!(unavailable(connect.into()), Class::NoEffect { after: None });
+        assert_eq!(unavailable(refused().into()), Class::NoEffect { after: None });
         assert_eq!(unavailable("reset".into()), Class::Transient { after: None });
-        assert_eq!(of_error(BoxError::from(refused())), Class::Unsent { after: None });
+        assert_eq!(of_error(BoxError::from(refused())), Class::NoEffect { after: None });
     }
 
     #[test]
@@ -238,17 +239,17 @@ mod tests {
         let grpc = Grpc::new().max_retry_after(Duration::from_millis(20));
         let error = Error::Service(status(Code::ResourceExhausted));
         let class = grpc.classify(Err::<&Response<()>, _>(&error));
-        assert_eq!(class, Class::Overload { after });
+        assert_eq!(class, Class::Overload { after, processed: true });
     }
 
     #[test]
     fn a_refusal_by_a_layer_around_the_channel_is_known_in_the_status() {
-        let open = Rejected::new(&"breaker", Reason::Open).with_retry_after(SECOND);
+        let open = Rejected::new(&"breaker", Reason::BreakerOpen).with_retry_after(SECOND);
         let status = Status::from_error(BoxError::from(Error::<io::Error>::from(open)));
         assert_eq!(status.code(), Code::Unknown);
         let class = of_error(Error::Service(status));
-        assert_eq!(class, Class::Unsent { after: Some(SECOND) });
-        assert_eq!(of_error(BoxError::from(open)), Class::Unsent { after: Some(SECOND) });
+        assert_eq!(class, Class::NoEffect { after: Some(SECOND) });
+        assert_eq!(of_error(BoxError::from(open)), Class::NoEffect { after: Some(SECOND) });
     }
 
     #[test]

@@ -26,7 +26,7 @@ use crate::{Cause, MAX_RETRY_AFTER, judge};
 /// use stockade_retry::RetryLayer;
 /// use tower::ServiceBuilder;
 ///
-/// let retry = RetryLayer::new(3).classify(Http::new()).idempotent(idempotent::<String>);
+/// let retry = RetryLayer::max_attempts(3).classify(Http::new()).idempotent(idempotent::<String>);
 /// let client = ServiceBuilder::new()
 ///     .layer(retry)
 ///     .layer(BreakerLayer::new().classify(Http::new()))
@@ -102,7 +102,7 @@ fn failure(error: &(dyn StdError + 'static)) -> Option<Class> {
     if let Some(error) = judge::find::<hyper_util::client::legacy::Error>(error)
         && error.is_connect()
     {
-        return Some(Class::Unsent { after: None });
+        return Some(Class::NoEffect { after: None });
     }
     judge::refused(error)
 }
@@ -156,18 +156,24 @@ mod tests {
     fn the_hint_comes_with_the_answer_up_to_the_cap() {
         let http = Http::new();
         let hint = |seconds| Some(Duration::from_secs(seconds));
-        assert_eq!(of_answer(http, 429, Some("7")), Class::Overload { after: hint(7) });
+        assert_eq!(
+            of_answer(http, 429, Some("7")),
+            Class::Overload { after: hint(7), processed: true }
+        );
         assert_eq!(of_answer(http, 502, Some("7")), Class::Transient { after: hint(7) });
-        assert_eq!(of_answer(http, 503, None), Class::Overload { after: None });
+        assert_eq!(of_answer(http, 503, None), Class::OVERLOAD);
         let long = Some("Fri, 31 Dec 9999 23:59:59 GMT");
         for hint in [Some("301"), long] {
-            let capped = Class::Overload { after: Some(MAX_RETRY_AFTER) };
+            let capped = Class::Overload { after: Some(MAX_RETRY_AFTER), processed: true };
             assert_eq!(of_answer(http, 503, hint), capped);
         }
         let http = http.max_retry_after(Duration::from_secs(2));
-        assert_eq!(of_answer(http, 503, Some("3")), Class::Overload { after: hint(2) });
+        assert_eq!(
+            of_answer(http, 503, Some("3")),
+            Class::Overload { after: hint(2), processed: true }
+        );
         let past = Some("Sun, 06 Nov 1994 08:49:37 GMT");
-        assert_eq!(of_answer(http, 503, past), Class::Overload { after: hint(0) });
+        assert_eq!(of_answer(http, 503, past), Class::Overload { after: hint(0), processed: true });
     }
 
     #[test]
@@ -176,13 +182,16 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_connection_is_unsent_wherever_it_is_in_the_error() {
+    fn a_refused_connection_has_no_effect_wherever_it_is_in_the_error() {
         let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
-        let unsent = Class::Unsent { after: None };
-        assert_eq!(of_error(Error::Service(refused())), unsent);
-        assert_eq!(of_error(Error::Service(io::Error::other(refused()))), unsent);
-        assert_eq!(of_error(BoxError::from(refused())), unsent);
-        assert_eq!(of_error(BoxError::from(Error::Service(io::Error::other(refused())))), unsent);
+        let no_effect = Class::NoEffect { after: None };
+        assert_eq!(of_error(Error::Service(refused())), no_effect);
+        assert_eq!(of_error(Error::Service(io::Error::other(refused()))), no_effect);
+        assert_eq!(of_error(BoxError::from(refused())), no_effect);
+        assert_eq!(
+            of_error(BoxError::from(Error::Service(io::Error::other(refused())))),
+            no_effect
+        );
     }
 
     #[test]
@@ -217,10 +226,10 @@ mod tests {
             }
         }
 
-        let unsent = Class::Unsent { after: None };
+        let no_effect = Class::NoEffect { after: None };
         let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
-        assert_eq!(of_error(AppError::Client(refused)), unsent);
-        assert_eq!(of_error(AppError::from(Rejected::new(&"limit", Reason::QueueFull))), unsent);
+        assert_eq!(of_error(AppError::Client(refused)), no_effect);
+        assert_eq!(of_error(AppError::from(Rejected::new(&"limit", Reason::QueueFull))), no_effect);
         assert_eq!(of_error(AppError::NoSuchUser), Class::Transient { after: None });
     }
 
@@ -239,9 +248,12 @@ mod tests {
     #[test]
     fn refusals_of_layers_inside_are_judged_as_by_default() {
         let after = Duration::from_millis(5);
-        let open = Rejected::new(&"breaker", Reason::Open).with_retry_after(after);
-        assert_eq!(of_error(Error::<io::Error>::from(open)), Class::Unsent { after: Some(after) });
-        assert_eq!(of_error(BoxError::from(open)), Class::Unsent { after: Some(after) });
+        let open = Rejected::new(&"breaker", Reason::BreakerOpen).with_retry_after(after);
+        assert_eq!(
+            of_error(Error::<io::Error>::from(open)),
+            Class::NoEffect { after: Some(after) }
+        );
+        assert_eq!(of_error(BoxError::from(open)), Class::NoEffect { after: Some(after) });
         let elapsed = Rejected::new(&"timeout", Reason::Elapsed);
         assert_eq!(of_error(Error::<io::Error>::from(elapsed)), Class::Transient { after: None });
     }

@@ -85,8 +85,8 @@ mod tests {
             (&[(&"rate", Reason::RateLimited), (&"rate", Reason::TooCostly)], 429),
             (&[(&"rate", Reason::QueueFull), (&"rate", Reason::WaitExceeded)], 429),
             (&[(&"limit", Reason::QueueFull), (&"limit", Reason::WaitExceeded)], 503),
-            (&[(&"pool", Reason::QueueFull), (&"pool", Reason::Closed)], 503),
-            (&[(&"breaker", Reason::Open), (&"breaker", Reason::Isolated)], 503),
+            (&[(&"pool", Reason::QueueFull), (&"pool", Reason::PoolClosed)], 503),
+            (&[(&"breaker", Reason::BreakerOpen), (&"breaker", Reason::ForcedOpen)], 503),
             (&[(&"pool", Reason::Cancelled), (&"pool", Reason::Shed)], 503),
             (&[(&"timeout", Reason::Elapsed), (&"retry", Reason::Expired)], 504),
             (&[(&"rate", Reason::Expired), (&"pool", Reason::Expired)], 504),
@@ -108,7 +108,7 @@ mod tests {
             [(0, "0"), (1, "1"), (999, "1"), (1_000, "1"), (1_001, "2"), (60_000, "60")]
         {
             let after = Duration::from_millis(millis);
-            let rejected = Rejected::new(&"breaker", Reason::Open).with_retry_after(after);
+            let rejected = Rejected::new(&"breaker", Reason::BreakerOpen).with_retry_after(after);
             assert_eq!(answer(rejected.into()).headers()[RETRY_AFTER], seconds);
         }
     }

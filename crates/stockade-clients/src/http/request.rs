@@ -12,7 +12,7 @@ use http_body::Body;
 /// use stockade_clients::http::idempotent;
 /// use stockade_retry::RetryLayer;
 ///
-/// let retry = RetryLayer::new(3).idempotent(idempotent::<String>);
+/// let retry = RetryLayer::max_attempts(3).idempotent(idempotent::<String>);
 ///
 /// let order = Request::post("/orders").header("idempotency-key", "8e03978e");
 /// assert!(idempotent(&order.body(String::new()).unwrap()));
@@ -34,7 +34,7 @@ pub fn idempotent<B>(request: &Request<B>) -> bool {
 /// use stockade_clients::http;
 /// use stockade_retry::RetryLayer;
 ///
-/// let retry = RetryLayer::new(3)
+/// let retry = RetryLayer::max_attempts(3)
 ///     .idempotent(http::idempotent::<axum::body::Body>)
 ///     .clone_request(http::clone_request::<axum::body::Body>);
 /// # let _ = retry;

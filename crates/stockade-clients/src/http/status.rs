@@ -15,11 +15,11 @@ use stockade_core::Class;
 /// use stockade_clients::http::class;
 /// use stockade_core::Class;
 ///
-/// assert_eq!(class(StatusCode::SERVICE_UNAVAILABLE, None), Class::Overload { after: None });
+/// assert_eq!(class(StatusCode::SERVICE_UNAVAILABLE, None), Class::OVERLOAD);
 /// ```
 pub fn class(status: StatusCode, after: Option<Duration>) -> Class {
     match status.as_u16() {
-        429 | 503 => Class::Overload { after },
+        429 | 503 => Class::Overload { after, processed: true },
         501 | 505 | 506 | 508 | 510 | 511 => Class::Permanent,
         408 | 500..=599 => Class::Transient { after },
         400..=499 => Class::Permanent,
@@ -36,7 +36,8 @@ mod tests {
     #[test]
     fn each_status_has_the_class_of_the_table() {
         let after = Some(Duration::from_secs(3));
-        let (transient, overload) = (Class::Transient { after }, Class::Overload { after });
+        let (transient, overload) =
+            (Class::Transient { after }, Class::Overload { after, processed: true });
         let rows: &[(&[u16], Class)] = &[
             (&[100, 103, 200, 201, 204, 299, 301, 304, 308, 399], Class::Success),
             (&[429, 503], overload),

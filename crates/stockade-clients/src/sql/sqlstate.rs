@@ -15,8 +15,8 @@ use crate::fate::Fate;
 /// | `08007`, `40003` | nobody knows whether it was committed | `Permanent` |
 /// | rest of `08` | the connection is gone | `Transient` |
 /// | `57P01`, `57P02`, `57P05` | the server, or somebody there, ended the connection | `Transient` |
-/// | `57P03` | the server starts up or shuts down | `Unsent` |
-/// | `53300` | too many connections | `Unsent` |
+/// | `57P03` | the server starts up or shuts down | `NoEffect` |
+/// | `53300` | too many connections | `NoEffect` |
 /// | rest of `53` | no memory, disk or other resource left | `Overload` |
 /// | `57014` | the statement was cancelled, or took too long | `Permanent` |
 /// | `55P03` | a lock could not be had at once | `Transient` |
@@ -39,7 +39,7 @@ pub fn class(code: &str) -> Class {
 
 pub(super) fn fate(code: &str) -> Fate {
     match code {
-        "57P03" | "53300" => Fate::Unsent,
+        "57P03" | "53300" => Fate::NoEffect,
         "08007" | "40003" => Fate::Unknown,
         "57P01" | "57P02" | "57P05" | "25006" => Fate::Lost,
         "55P03" => Fate::Undone,
@@ -59,8 +59,8 @@ mod tests {
 
     const PERMANENT: Class = Class::Permanent;
     const TRANSIENT: Class = Class::Transient { after: None };
-    const UNSENT: Class = Class::Unsent { after: None };
-    const OVERLOAD: Class = Class::Overload { after: None };
+    const UNSENT: Class = Class::NoEffect { after: None };
+    const OVERLOAD: Class = Class::OVERLOAD;
 
     fn all(codes: &[&str], class: Class) {
         for code in codes {

@@ -16,13 +16,13 @@ classifier! {
     /// | error | class | [`gated`](Self::gated) |
     /// |---|---|---|
     /// | a SQLSTATE | as of [`sql::class`](super::class()) | the same, except: |
-    /// | `40001`, `40P01`, `55P03` | `Transient` | `Unsent`: repeated whatever the request |
+    /// | `40001`, `40P01`, `55P03` | `Transient` | `NoEffect`: repeated whatever the request |
     /// | `08007`, `40003` | `Permanent` | `Transient`: repeated if the request may be |
-    /// | SQLite is busy or locked | `Transient` | `Unsent` |
+    /// | SQLite is busy or locked | `Transient` | `NoEffect` |
     /// | SQLite cannot read, write or open its file | `Transient` | `Transient` |
     /// | SQLite has no room left, on disk or in memory | `Overload` | `Overload` |
     /// | any other result code of SQLite | `Permanent` | `Permanent` |
-    /// | connection refused, or none in time by [`connect`](crate::connect()) | `Unsent` | `Unsent` |
+    /// | connection refused, or none in time by [`connect`](crate::connect()) | `NoEffect` | `NoEffect` |
     /// | any other I/O error, a broken protocol, a crashed worker, `BEGIN` without effect | `Transient` | `Transient` |
     /// | the pool has no connection in time | `Overload` | `Overload` |
     /// | the pool is closed | `Permanent` | `Permanent` |
@@ -40,7 +40,7 @@ classifier! {
     ///
     /// let error = Error::Service(sqlx::Error::PoolTimedOut);
     /// let class = Sqlx::new().classify(Err::<&(), _>(&error));
-    /// assert_eq!(class, Class::Overload { after: None });
+    /// assert_eq!(class, Class::OVERLOAD);
     /// ```
     Sqlx, fate
 }
@@ -49,7 +49,7 @@ fn fate(error: &(dyn StdError + 'static)) -> Option<Fate> {
     let error: &Error = find(error)?;
     Some(match error {
         Error::Database(error) => error.code().map_or(Fate::Wrong, |code| by_code(&code)),
-        Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => Fate::Unsent,
+        Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => Fate::NoEffect,
         Error::Io(_) | Error::Tls(_) | Error::Protocol(_) => Fate::Lost,
         Error::WorkerCrashed | Error::BeginFailed => Fate::Lost,
         Error::PoolTimedOut => Fate::Crowded,
@@ -88,8 +88,8 @@ mod tests {
     use super::*;
 
     const TRANSIENT: Class = Class::Transient { after: None };
-    const UNSENT: Class = Class::Unsent { after: None };
-    const OVERLOAD: Class = Class::Overload { after: None };
+    const UNSENT: Class = Class::NoEffect { after: None };
+    const OVERLOAD: Class = Class::OVERLOAD;
 
     /// A database's answer with this code.
     #[derive(Debug)]
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_connection_is_unsent() {
+    fn a_refused_connection_has_no_effect() {
         assert_eq!(io(io::ErrorKind::ConnectionRefused), [UNSENT; 2]);
     }
 
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_success_is_one_and_a_refusal_inside_is_unsent() {
+    fn a_success_is_one_and_a_refusal_inside_has_no_effect() {
         let classify = Sqlx::new();
         let ok: Result<&u8, &StackError<Error>> = Ok(&1);
         assert_eq!(classify.classify(ok), Class::Success);

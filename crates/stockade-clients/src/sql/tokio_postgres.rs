@@ -17,14 +17,14 @@ classifier! {
     /// | error | class | [`gated`](Self::gated) |
     /// |---|---|---|
     /// | a SQLSTATE | as of [`sql::class`](super::class()) | the same, except: |
-    /// | `40001`, `40P01`, `55P03` | `Transient` | `Unsent`: repeated whatever the request |
+    /// | `40001`, `40P01`, `55P03` | `Transient` | `NoEffect`: repeated whatever the request |
     /// | `08007`, `40003` | `Permanent` | `Transient`: repeated if the request may be |
-    /// | connection refused, or none in time by [`connect`](crate::connect()) | `Unsent` | `Unsent` |
+    /// | connection refused, or none in time by [`connect`](crate::connect()) | `NoEffect` | `NoEffect` |
     /// | any other I/O error, a closed connection, a time-out, an answer that is none | `Transient` | `Transient` |
     /// | no row or too many, wrong columns, types, parameters or options, no way to authenticate | `Permanent` | `Permanent` |
     /// | the pool has no connection in time (`deadpool`) | `Overload` | `Overload` |
     /// | the pool is closed, or has no runtime (`deadpool`) | `Permanent` | `Permanent` |
-    /// | a hook of the pool said no (`deadpool`) | `Unsent` | `Unsent` |
+    /// | a hook of the pool said no (`deadpool`) | `NoEffect` | `NoEffect` |
     ///
     /// A connection that is lost during `COMMIT` leaves it open whether the transaction was committed. Give such a
     /// request a key that the database holds unique, so that it may be repeated; or use [`gated`](Self::gated), and
@@ -64,7 +64,7 @@ fn own(error: &Error) -> Fate {
     }
     let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
     if source.is_some_and(|source| source.kind() == io::ErrorKind::ConnectionRefused) {
-        return Fate::Unsent;
+        return Fate::NoEffect;
     }
     // The kind of an error shows in nothing but its text.
     match error.to_string() {
@@ -90,7 +90,7 @@ fn pool(error: &deadpool::managed::PoolError<Error>) -> Option<Fate> {
     match error {
         PoolError::Timeout(_) => Some(Fate::Crowded),
         PoolError::Closed | PoolError::NoRuntimeSpecified => Some(Fate::Wrong),
-        PoolError::PostCreateHook(_) => Some(Fate::Unsent),
+        PoolError::PostCreateHook(_) => Some(Fate::NoEffect),
         // It is among the sources, where it is judged for itself.
         PoolError::Backend(_) => None,
     }
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     const TRANSIENT: Class = Class::Transient { after: None };
-    const UNSENT: Class = Class::Unsent { after: None };
+    const UNSENT: Class = Class::NoEffect { after: None };
 
     /// The classes without and with the gate.
     fn classes<E: StdError + 'static>(error: E) -> [Class; 2] {
@@ -153,7 +153,7 @@ mod tests {
     async fn a_sqlstate_is_judged_as_such() {
         assert_eq!(answer("57P03").await, [UNSENT; 2]);
         assert_eq!(answer("53300").await, [UNSENT; 2]);
-        assert_eq!(answer("53200").await, [Class::Overload { after: None }; 2]);
+        assert_eq!(answer("53200").await, [Class::OVERLOAD; 2]);
         assert_eq!(answer("57P01").await, [TRANSIENT; 2]);
         assert_eq!(answer("28P01").await, [Class::Permanent; 2]);
         assert_eq!(answer("57014").await, [Class::Permanent; 2]);
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refused_connection_is_unsent() {
+    async fn a_refused_connection_has_no_effect() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
@@ -248,7 +248,7 @@ mod tests {
 
         for timeout in [TimeoutType::Wait, TimeoutType::Create, TimeoutType::Recycle] {
             let error = PoolError::<Error>::Timeout(timeout);
-            assert_eq!(classes(error), [Class::Overload { after: None }; 2], "{timeout:?}");
+            assert_eq!(classes(error), [Class::OVERLOAD; 2], "{timeout:?}");
         }
         assert_eq!(classes(PoolError::<Error>::Closed), [Class::Permanent; 2]);
         assert_eq!(classes(PoolError::<Error>::NoRuntimeSpecified), [Class::Permanent; 2]);

@@ -69,7 +69,7 @@ impl<E: std::error::Error + Send + Sync + 'static> Rig<E> {
         Error<E>: Cause + LayerError,
     {
         let counts = Arc::<Counts>::default();
-        let retry = RetryLayer::new(5)
+        let retry = RetryLayer::max_attempts(5)
             .backoff(Backoff::exponential(Duration::from_millis(5), Duration::from_millis(100)))
             .budget(Budget::new(RATIO, PER_SECOND))
             .classify(classify);

@@ -25,7 +25,7 @@ pub(crate) enum Report {
     Well,
     /// Its breaker has opened by what it has seen itself.
     Failing,
-    /// It has nothing to say: it is open because the fleet is, or isolated by hand.
+    /// It has nothing to say: it is open because the fleet is, or forced open by hand.
     Nothing,
     /// Its probes for all have succeeded.
     Recovered,

@@ -237,7 +237,7 @@ impl Errand {
         match state {
             State::Closed => Report::Well,
             State::Open | State::HalfOpen if self.held.is_none() => Report::Failing,
-            State::Open | State::HalfOpen | State::Isolated => Report::Nothing,
+            State::Open | State::HalfOpen | State::ForcedOpen => Report::Nothing,
         }
     }
 

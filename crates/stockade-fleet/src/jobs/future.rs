@@ -133,11 +133,11 @@ where
 fn fate<Args>(no: &Rejected, job: &Task<Args>, shared: &Shared) -> Fate {
     match no.reason() {
         Reason::TooCostly => return Fate::Never,
-        Reason::Closed => {
+        Reason::PoolClosed => {
             shared.close();
             return Fate::Back(Duration::ZERO);
         }
-        _ if no.may_have_run() => return Fate::Attempt,
+        _ if !no.is_refusal() => return Fate::Attempt,
         _ => {}
     }
     let after = no.retry_after().unwrap_or(UNTOLD);

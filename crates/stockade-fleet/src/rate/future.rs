@@ -8,7 +8,7 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use stockade_core::{Key, LayerError, Rejected, deadline};
+use stockade_core::{LayerError, Rejected, deadline, internal::Key};
 use tokio::sync::oneshot;
 use tower_service::Service;
 

@@ -12,7 +12,10 @@
 use std::{mem, sync::Arc, time::Duration};
 
 use redis::Script;
-use stockade_core::{Key, Reason, Rejected, lock, sync::Mutex};
+use stockade_core::{
+    Reason, Rejected,
+    internal::{Key, lock, sync::Mutex},
+};
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
@@ -216,7 +219,7 @@ impl Gate {
         told
     }
 
-    fn tell(&self, line: stockade_core::sync::MutexGuard<'_, Line>, told: Told) {
+    fn tell(&self, line: stockade_core::internal::sync::MutexGuard<'_, Line>, told: Told) {
         drop(line);
         if !told.0.is_empty() {
             self.office.status.leaves(told.0.len());

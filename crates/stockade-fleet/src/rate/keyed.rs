@@ -12,7 +12,7 @@ use std::{
     sync::Arc,
 };
 
-use stockade_core::{lock, sync::Mutex};
+use stockade_core::internal::{lock, sync::Mutex};
 
 use super::gate::{Gate, Office};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stockade_core::{Key, Queue};
+use stockade_core::internal::{Key, Queue};
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{

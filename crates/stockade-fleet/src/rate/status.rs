@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use stockade_core::{lock, sync::Mutex};
+use stockade_core::internal::{lock, sync::Mutex};
 use tokio::sync::watch;
 
 use crate::{Mode, RedisError};

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use stockade_core::{Error, Reason, Rejected, lock};
+use stockade_core::{Error, Reason, Rejected, internal::lock};
 use tokio::time::Instant;
 use tower::Service;
 

@@ -66,7 +66,7 @@ impl Service<Request> for Front {
             let polled = ready!(place.poll(cx));
             self.place = None;
             let Ok(permit) = polled else {
-                return Poll::Ready(Err(Rejected::new(&"front", Reason::Closed).into()));
+                return Poll::Ready(Err(Rejected::new(&"front", Reason::PoolClosed).into()));
             };
             self.permits.push(Arc::new(permit));
         } else if self.breach == Breach::TakesPermitEachPoll {

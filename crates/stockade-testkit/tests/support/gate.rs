@@ -124,7 +124,7 @@ impl Service<Request> for Gate {
         let mut place = self.line.place();
         Box::pin(async move {
             let Ok(permit) = poll_fn(|cx| place.poll(cx)).await else {
-                return refuse(Reason::Closed).await;
+                return refuse(Reason::PoolClosed).await;
             };
             waiting.queued.lock().expect("nobody panics under it").remove(&request.id);
             if !hoards {

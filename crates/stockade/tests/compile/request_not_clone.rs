@@ -7,7 +7,7 @@ struct Order(u32);
 
 fn main() {
     let svc = ServiceBuilder::new()
-        .layer(RetryLayer::new(3))
+        .layer(RetryLayer::max_attempts(3))
         .map_err(Error::Service)
         .service_fn(async |order: Order| Ok::<_, std::io::Error>(order.0));
     stockade::check::<Order>(&svc);

@@ -122,7 +122,7 @@ pub(crate) fn stack_over(client: Boxed, order: &[Kind], backpressure: bool) -> (
         Kind::Timeout => BoxCloneService::new(TimeoutLayer::new(30 * MS).layer(inner)),
         Kind::Retry => {
             let backoff = retry::Backoff::exponential(2 * MS, 10 * MS);
-            BoxCloneService::new(RetryLayer::new(3).backoff(backoff).layer(inner))
+            BoxCloneService::new(RetryLayer::max_attempts(3).backoff(backoff).layer(inner))
         }
         Kind::Breaker => {
             let window = breaker::Window::calls(10);

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 /// # Example
 ///
 /// ```
-/// use stockade_core::Moment;
+/// use stockade_core::internal::Moment;
 /// use tokio::time::Instant;
 ///
 /// let now = Instant::now();

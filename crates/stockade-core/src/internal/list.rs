@@ -6,7 +6,7 @@ use std::{task::Waker, time::Duration};
 
 use tokio::{runtime, time::Instant};
 
-use crate::{
+use super::{
     agenda::{Agenda, Place},
     berth::{Berth, instant, nanos_of},
     lock,

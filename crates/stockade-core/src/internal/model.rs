@@ -16,7 +16,7 @@ use shuttle::{
 use stockade_testkit::schedules;
 use tokio::{runtime::Handle, time::Instant};
 
-use crate::{
+use super::{
     berth::{Berth, nanos},
     list::{List, Task},
 };

@@ -34,10 +34,11 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use crate::{
+use crate::deadline::Deadline;
+
+use super::{
     agenda::Place,
     berth::{self, Berth},
-    deadline::Deadline,
     list::{List, Locked, Task, Waiter},
 };
 
@@ -293,7 +294,7 @@ mod tests {
     use tokio_test::{assert_pending, assert_ready, task as polled};
 
     use super::*;
-    use crate::{list::Inner, sync::MutexGuard};
+    use crate::internal::{list::Inner, sync::MutexGuard};
 
     /// A future around a timer that registers itself at its first poll.
     async fn wait(after: Duration) -> Duration {
@@ -473,7 +474,7 @@ mod tests {
 
     #[tokio::test]
     async fn deadlines_that_look_at_no_clock_are_never_early_and_hardly_late() {
-        crate::recent::calibrate();
+        crate::internal::recent::calibrate();
         let calls = async {
             let limit = 5 * MS;
             for n in 0..50_000 {

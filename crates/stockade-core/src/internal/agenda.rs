@@ -14,7 +14,7 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 
 use tokio::time::Instant;
 
-use crate::{Key, Queue};
+use super::{Key, Queue};
 
 /// Values that are due at an instant, the earliest first.
 #[derive(Debug)]

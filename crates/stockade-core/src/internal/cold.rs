@@ -17,23 +17,23 @@ use std::{
 /// # Example
 ///
 /// ```
-/// use stockade_core::Rare;
+/// use stockade_core::internal::Cold;
 ///
-/// let mut waiting = Rare::new(Box::new(String::from("in line")));
+/// let mut waiting = Cold::new(Box::new(String::from("in line")));
 /// waiting.push('!');
 /// assert_eq!(waiting.take().as_deref().map(String::as_str), Some("in line!"));
 /// assert!(waiting.is_taken());
 /// ```
-pub struct Rare<T>(
+pub struct Cold<T>(
     // Lest the compiler adds its own check and code to drop it.
     Option<ManuallyDrop<T>>,
 );
 
 const TAKEN: &str = "it is used until it is taken";
 
-// === impl Rare ===
+// === impl Cold ===
 
-impl<T> Rare<T> {
+impl<T> Cold<T> {
     /// Keeps `value`.
     pub const fn new(value: T) -> Self {
         Self(Some(ManuallyDrop::new(value)))
@@ -69,7 +69,7 @@ impl<T> Rare<T> {
     }
 }
 
-impl<T> Drop for Rare<T> {
+impl<T> Drop for Cold<T> {
     #[inline(always)]
     fn drop(&mut self) {
         if !self.is_taken() {
@@ -80,14 +80,14 @@ impl<T> Drop for Rare<T> {
 
 #[cold]
 #[inline(never)]
-fn drop_apart<T>(rare: &mut Rare<T>) {
+fn drop_apart<T>(rare: &mut Cold<T>) {
     drop(rare.take());
 }
 
 /// # Panics
 ///
 /// Once it is taken.
-impl<T> Deref for Rare<T> {
+impl<T> Deref for Cold<T> {
     type Target = T;
 
     #[inline]
@@ -99,15 +99,15 @@ impl<T> Deref for Rare<T> {
 /// # Panics
 ///
 /// Once it is taken.
-impl<T> DerefMut for Rare<T> {
+impl<T> DerefMut for Cold<T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
         self.get_mut().expect(TAKEN)
     }
 }
 
-impl<T: fmt::Debug> fmt::Debug for Rare<T> {
+impl<T: fmt::Debug> fmt::Debug for Cold<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Rare").field(&self.get()).finish()
+        f.debug_tuple("Cold").field(&self.get()).finish()
     }
 }

@@ -21,9 +21,9 @@ use std::{
 ///
 /// ```
 /// use std::sync::atomic::AtomicU64;
-/// use stockade_core::Recycler;
+/// use stockade_core::internal::StaticPool;
 ///
-/// static COUNTERS: Recycler<AtomicU64> = Recycler::new();
+/// static COUNTERS: StaticPool<AtomicU64> = StaticPool::new();
 ///
 /// let first = COUNTERS.take(AtomicU64::default);
 /// let second = COUNTERS.take(AtomicU64::default);
@@ -31,13 +31,13 @@ use std::{
 /// assert!(std::ptr::eq(first, COUNTERS.take(AtomicU64::default)));
 /// # let _ = second;
 /// ```
-pub struct Recycler<T: 'static> {
+pub struct StaticPool<T: 'static> {
     unused: Mutex<Vec<&'static T>>,
 }
 
-// === impl Recycler ===
+// === impl StaticPool ===
 
-impl<T> Recycler<T> {
+impl<T> StaticPool<T> {
     /// An empty store.
     #[expect(clippy::new_without_default, reason = "it is made in a `static`")]
     pub const fn new() -> Self {
@@ -73,9 +73,9 @@ impl<T> Recycler<T> {
     }
 }
 
-impl<T> fmt::Debug for Recycler<T> {
+impl<T> fmt::Debug for StaticPool<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Recycler").field("unused", &self.lock().len()).finish()
+        f.debug_struct("StaticPool").field("unused", &self.lock().len()).finish()
     }
 }
 
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn there_are_as_many_values_as_were_in_use_at_once() {
-        static STORE: Recycler<usize> = Recycler::new();
+        static STORE: StaticPool<usize> = StaticPool::new();
         let mut made = 0;
         for _ in 0..1_000 {
             let taken = [(); 3].map(|()| {
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn no_two_threads_have_the_same_value() {
-        static STORE: Recycler<AtomicUsize> = Recycler::new();
+        static STORE: StaticPool<AtomicUsize> = StaticPool::new();
         thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_value_comes_back_as_it_was_left() {
-        static STORE: Recycler<AtomicUsize> = Recycler::new();
+        static STORE: StaticPool<AtomicUsize> = StaticPool::new();
         let value = STORE.take(AtomicUsize::default);
         value.store(7, Relaxed);
         STORE.give_back(value);

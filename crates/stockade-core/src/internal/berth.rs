@@ -19,10 +19,11 @@ use std::{
 
 use tokio::{task, time::Instant};
 
-use crate::{
-    Recycler,
+use crate::deadline::{Nanos, saturating_add};
+
+use super::{
+    StaticPool,
     agenda::Place,
-    deadline::{Nanos, saturating_add},
     list::{List, Locked, Task},
     lock,
     recent::Window,
@@ -55,7 +56,7 @@ struct Home {
 /// Gives the thread's berth back when the thread ends.
 struct GiveBack;
 
-static BERTHS: Recycler<Berth> = Recycler::new();
+static BERTHS: StaticPool<Berth> = StaticPool::new();
 
 thread_local! {
     static HOME: Home = const {

@@ -11,7 +11,7 @@
 //! `due`, all in one order (`SeqCst`). So either the owner sees that the standby has left the line, and enters it
 //! anew, or who watches sees the new call, and puts it back.
 
-use crate::sync::atomic::{
+use super::sync::atomic::{
     AtomicU8, AtomicU64,
     Ordering::{Acquire, Relaxed, Release, SeqCst},
 };

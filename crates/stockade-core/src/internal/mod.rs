@@ -1,0 +1,35 @@
+//! What layers are built from. Hidden, and free to change: only the crates of this workspace use it.
+//!
+//! | room | idea |
+//! |---|---|
+//! | [`deferred`] | a call that has to wait: wait, get the service ready, then call |
+//! | [`backpressure`] | the same wait in `poll_ready` |
+//! | [`Timer`] | the deadlines of all waiting calls, on one timer |
+//! | [`Queue`] | a FIFO queue from whose middle one can leave |
+//! | [`Cold`] | what a future seldom holds, dropped out of line |
+//! | [`StaticPool`] | state that calls refer to without counting references |
+//! | [`sync`] | locks and atomics, the standard library's or a model checker's |
+
+mod agenda;
+pub mod backpressure;
+mod berth;
+mod cold;
+pub mod deferred;
+mod list;
+#[cfg(all(test, shuttle))]
+mod model;
+mod moment;
+mod queue;
+mod recent;
+mod standby;
+mod static_pool;
+pub mod sync;
+mod timer;
+
+pub use cold::Cold;
+pub use deferred::{Deferred, Slow, Waiter};
+pub use moment::Moment;
+pub use queue::{Key, Queue};
+pub use static_pool::StaticPool;
+pub use sync::lock;
+pub use timer::Timer;
