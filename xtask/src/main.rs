@@ -38,8 +38,8 @@ enum Command {
 
     /// Runs what shares locks and counters under a model checker
     ///
-    /// Each test in the src/model.rs of a crate runs under thousands of schedules of its threads. The seed of
-    /// a schedule that fails is printed; --seed with it, and --schedules 1, runs that schedule again.
+    /// Each test in the src/tests/shuttle.rs of a crate runs under thousands of schedules of its threads. The
+    /// seed of a schedule that fails is printed; --seed with it, and --schedules 1, runs that schedule again.
     Check(CheckArgs),
 
     /// Runs a fleet of clients against an overloaded server in virtual time, with and without the layers

@@ -9,6 +9,9 @@ use serde_json::Value;
 /// The package that holds the examples.
 pub(crate) const EXAMPLES: &str = "stockade-examples";
 
+/// Where a crate keeps its tests for a model checker, from its `src`.
+const MODELS: [&str; 3] = ["tests/shuttle.rs", "model.rs", "internal/model.rs"];
+
 /// The workspace.
 #[derive(Debug)]
 pub(crate) struct Project {
@@ -69,7 +72,10 @@ impl Project {
 
     /// Those of [`crates`](Self::crates) that have tests for a model checker.
     pub(crate) fn models(&self) -> impl Iterator<Item = &Package> {
-        self.crates().filter(|p| p.manifest_path.with_file_name("src").join("model.rs").is_file())
+        self.crates().filter(|p| {
+            let src = p.manifest_path.with_file_name("src");
+            MODELS.iter().any(|file| src.join(file).is_file())
+        })
     }
 
     /// The examples of [`EXAMPLES`], in the order of their names.

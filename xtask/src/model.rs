@@ -1,7 +1,8 @@
-//! The tests under a model checker: those in `src/model.rs` of the crates that have one.
+//! The tests under a model checker: those in `src/tests/shuttle.rs` of the crates that have one.
 //!
-//! They need a build of their own, in which locks and counters are the checker's. It has a folder of its own,
-//! so that nothing else is built anew for it.
+//! A crate's `lib.rs` takes them in with `#[cfg(all(test, shuttle))] mod tests { mod shuttle; }`. They need a
+//! build of their own, in which the checker's locks and counters replace those of the standard library. It has a
+//! folder of its own, so that nothing else has to be built again.
 
 use std::{
     collections::hash_map::RandomState,
@@ -63,7 +64,7 @@ pub(crate) fn check(job: &Job, plan: Plan) -> Result<()> {
         .env("RUSTFLAGS", "--cfg shuttle")
         .env("CARGO_TARGET_DIR", job.target_directory().join("shuttle"));
     cargo.env("STOCKADE_SCHEDULES", schedules.to_string()).env("STOCKADE_SEED", seed.to_string());
-    run::command(cargo.args(["model::", "--", "--nocapture"]))
+    run::command(cargo.args(["--", "shuttle::", "model::", "--nocapture"]))
 }
 
 #[cfg(test)]
