@@ -8,7 +8,7 @@ use futures_util::{StreamExt as _, stream};
 use sqlx::{Executor as _, PgPool, postgres::PgPoolOptions};
 use stockade::{BoxError, BreakerLayer, Error, LimitLayer, RetryLayer, TimeoutLayer};
 use stockade_clients::{connect, sql::Sqlx};
-use stockade_testkit::servers::Postgres;
+use stockade_test_servers::Postgres;
 use tower::{ServiceBuilder, ServiceExt};
 
 const TABLES: &str = "DROP TABLE IF EXISTS stockade_accounts, stockade_transfers;

@@ -13,7 +13,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use stockade::{BoxError, LayerError, Pool, Reason, RetryLayer, TimeoutLayer};
 use stockade_clients::{ConnectError, Failure, connect, sql::TokioPostgres};
-use stockade_testkit::servers::Postgres;
+use stockade_test_servers::Postgres;
 use tokio_postgres::{CancelToken, Client, NoTls};
 use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 

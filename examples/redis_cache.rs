@@ -17,7 +17,7 @@ use stockade::{
     breaker::{State, Window},
 };
 use stockade_clients::{connect, redis::Redis};
-use stockade_testkit::servers;
+use stockade_test_servers as servers;
 use tower::{Service, ServiceBuilder, ServiceExt};
 
 #[tokio::main]

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use stockade::BoxError;
-use stockade_testkit::servers::Postgres;
+use stockade_test_servers::Postgres;
 
 /// Runs durable jobs through a pool and five layers, and checks that each of them had its effect exactly once.
 #[derive(Debug, Parser)]

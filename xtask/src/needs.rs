@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     fn needs(table: &Value) -> Result<Vec<Needy>> {
-        read("stockade-testkit", ["servers", "suite"].into_iter(), table)
+        read("stockade-test-servers", ["servers", "suite"].into_iter(), table)
     }
 
     #[test]
@@ -196,7 +196,7 @@ mod tests {
         assert_eq!(needy[0].needs, [&NEEDS[0], &NEEDS[1]]);
         assert_eq!(
             needy[0].to_string(),
-            "left out: servers of stockade-testkit needs postgres and redis: \
+            "left out: servers of stockade-test-servers needs postgres and redis: \
              apt-get install postgresql redis-server"
         );
     }

@@ -15,9 +15,9 @@ use stockade_clients::{
     sql::{Sqlx, TokioPostgres},
 };
 use stockade_core::{Class, Classify, Error};
-use stockade_testkit::{
+use stockade_test_servers::{
+    Postgres, Redis,
     proxy::{Fault, Proxy},
-    servers::{Postgres, Redis},
 };
 use tokio::{
     io::AsyncWriteExt as _,

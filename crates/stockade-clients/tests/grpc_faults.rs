@@ -14,7 +14,7 @@ use stockade_clients::{
 use stockade_core::{Class, Classify, Error};
 use stockade_limit::LimitLayer;
 use stockade_retry::RetryLayer;
-use stockade_testkit::proxy::{Fault, Proxy};
+use stockade_test_servers::proxy::{Fault, Proxy};
 use tokio::net::TcpListener;
 use tonic::{
     Code, Request, Response, Status,

@@ -27,7 +27,7 @@ use stockade_breaker::{BreakerLayer, State as BreakerState, Window};
 use stockade_clients::{Failure, http::Http, reqwest as requests};
 use stockade_core::{BoxError, Class, Classify, Error, LayerError, Reason};
 use stockade_retry::{Backoff, RetryHandle, RetryLayer};
-use stockade_testkit::proxy::{Fault, Proxy};
+use stockade_test_servers::proxy::{Fault, Proxy};
 use stockade_timeout::TimeoutLayer;
 use tokio::{net::TcpListener, time::Instant};
 use tower::{Service, ServiceBuilder, ServiceExt, util::BoxCloneService};

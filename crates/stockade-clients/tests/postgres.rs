@@ -14,9 +14,9 @@ use sqlx::{
 use stockade_clients::sql::{Sqlx, TokioPostgres};
 use stockade_core::{Class, Classify, Error, Reason};
 use stockade_retry::{Backoff, Budget, RetryLayer};
-use stockade_testkit::{
+use stockade_test_servers::{
+    Postgres, Server,
     proxy::{Fault, Proxy},
-    servers::{Postgres, Server},
 };
 use stockade_timeout::TimeoutLayer;
 use tokio::time::sleep;

@@ -14,7 +14,7 @@ use stockade_clients::{connect, sql::TokioPostgres};
 use stockade_core::BoxError;
 use stockade_pool::Pool;
 use stockade_retry::{Backoff, Budget, RetryLayer};
-use stockade_testkit::servers::Postgres;
+use stockade_test_servers::Postgres;
 use stockade_timeout::TimeoutLayer;
 use tokio::{
     sync::watch,

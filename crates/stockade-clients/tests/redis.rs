@@ -14,9 +14,9 @@ use redis::{
 use stockade_clients::redis::Redis as Judge;
 use stockade_core::{Class, Classify, Error, Reason};
 use stockade_retry::{Backoff, Budget, RetryLayer};
-use stockade_testkit::{
+use stockade_test_servers::{
+    Redis,
     proxy::{Fault, Proxy},
-    servers::Redis,
 };
 use stockade_timeout::TimeoutLayer;
 use tokio::time::sleep;

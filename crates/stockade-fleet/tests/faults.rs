@@ -12,7 +12,7 @@ use stockade_fleet::{
     Fault, Redis, RedisError,
     rate::{Away, RateLayer},
 };
-use stockade_testkit::servers;
+use stockade_test_servers as servers;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,

@@ -19,7 +19,7 @@ use stockade_core::BoxError;
 use stockade_fleet::jobs::{JobsLayer, POSTGRES};
 use stockade_pool::Pool;
 use stockade_rate::RateLayer;
-use stockade_testkit::servers::{self, Server};
+use stockade_test_servers::{self as servers, Server};
 use tokio::time::{sleep, timeout};
 use tower::{Layer, ServiceBuilder, service_fn};
 

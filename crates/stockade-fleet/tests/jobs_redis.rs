@@ -15,7 +15,7 @@ use apalis_redis::{Config, ConnectionManager, RedisStorage};
 use stockade_core::BoxError;
 use stockade_fleet::jobs::{self, JobsLayer};
 use stockade_rate::RateLayer;
-use stockade_testkit::servers;
+use stockade_test_servers as servers;
 use tokio::time::{sleep, timeout};
 use tower::{Layer, ServiceBuilder};
 

@@ -18,7 +18,7 @@ use stockade_fleet::{
     Redis,
     rate::{Away, RateLayer},
 };
-use stockade_testkit::servers::{self, Server};
+use stockade_test_servers::{self as servers, Server};
 use tokio::{
     process::{Child, Command},
     time::{Instant, sleep},

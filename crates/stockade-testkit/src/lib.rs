@@ -8,10 +8,6 @@
 //! - [`Probe`]: a mock service for tests of one's own. A [`Request`] says how its call goes, and the
 //!   probe says what the layer did with it.
 //! - `Events`, with the feature `events`: records what is told through `tracing`, for tests of that.
-//! - `proxy`, behind the feature of that name: a TCP proxy that delays, stalls, cuts, garbles, throttles or refuses,
-//!   for tests of real clients against real servers.
-//! - `servers`, behind the feature of that name: a PostgreSQL or a Redis of one's own, to be killed and started
-//!   again.
 //!
 //! It does not test what a layer is for: that is the business of the layer's own tests. It knows no layer,
 //! and looks only at what can be seen from outside and from the probe inside, so it takes stacks,
@@ -77,14 +73,10 @@ mod events;
 mod flight;
 mod future;
 mod probe;
-#[cfg(feature = "proxy")]
-pub mod proxy;
 mod report;
 mod request;
 #[cfg(shuttle)]
 mod schedules;
-#[cfg(all(unix, feature = "servers"))]
-pub mod servers;
 mod stage;
 mod state;
 mod watchdog;

@@ -14,7 +14,7 @@ use stockade_fleet::{
     Redis,
     rate::{Policy, PolicyFor, RateLayer},
 };
-use stockade_testkit::servers::{self, Server};
+use stockade_test_servers::{self as servers, Server};
 use tower::{Layer, ServiceExt, service_fn};
 
 pub type Answer = Result<u32, Error<()>>;

@@ -1,4 +1,4 @@
-//! One connection: two directions, each with its fault, until both have ended or it is cut.
+//! One connection through the proxy: two directions, each with its own fault.
 
 use std::{
     io,
@@ -21,13 +21,13 @@ use super::{
     fault::{Kind, Strike},
 };
 
-/// The most that is read at once.
+/// The most bytes that are read at once.
 const PIECE: usize = 16 * 1_024;
 
-/// How often a throttled direction passes something.
+/// How often a throttled direction passes bytes on.
 const TICK: Duration = Duration::from_millis(10);
 
-/// Counted as open until it is dropped.
+/// A connection, which counts as open until it is dropped.
 pub(super) struct Connection {
     shared: Arc<Shared>,
     cuts: watch::Receiver<()>,
@@ -63,7 +63,7 @@ impl Connection {
         let Ok(mut server) = TcpStream::connect(self.shared.target).await else {
             return reset(&[&client]);
         };
-        // Small pieces are passed as they come; whoever cannot have that only gets them later.
+        // Pass small pieces on at once. Where that cannot be set, they only arrive later.
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
         match self.pass(&mut client, &mut server).await {
             End::Closed => {}
@@ -82,7 +82,7 @@ impl Connection {
         let requests = Way::new(requests, &counts.requests).run(from_client, to_server);
         let answers = Way::new(answers, &counts.answers).run(from_server, to_client);
         tokio::select! {
-            biased; // nothing passes after a cut
+            biased; // a cut comes first: nothing passes after it
             _ = self.cuts.changed() => End::Cut,
             ended = async { tokio::try_join!(requests, answers) } => match ended {
                 Ok(_) => End::Closed,
@@ -103,12 +103,12 @@ impl Drop for Connection {
 impl<'a> Way<'a> {
     fn new(strikes: &watch::Sender<Strike>, passed: &'a AtomicU64) -> Self {
         let mut strikes = strikes.subscribe();
-        // The one that is set now is new to this connection.
+        // The fault that is set now is new to this connection.
         strikes.mark_changed();
         Self { strikes, kind: Kind::None, passed }
     }
 
-    /// Passes bytes until the sender has sent its last.
+    /// Passes bytes on until the sender closes its side.
     async fn run(
         mut self,
         mut from: impl AsyncRead + Unpin,
@@ -124,7 +124,7 @@ impl<'a> Way<'a> {
         }
     }
 
-    /// Passes one piece, by what is set when it comes or while it waits.
+    /// Passes one piece on, under the fault that is set when it comes, or that is set while it waits.
     async fn piece(
         &mut self,
         mut piece: &mut [u8],
@@ -175,7 +175,7 @@ impl<'a> Way<'a> {
         Ok(())
     }
 
-    /// Whether something else is set before `limit` is over.
+    /// Whether another fault is set within `limit`.
     async fn changed(&mut self, limit: Option<Duration>) -> bool {
         let changed = async {
             let mut strikes = self.strikes.clone();
@@ -196,15 +196,15 @@ impl<'a> Way<'a> {
     }
 }
 
-/// Lets dropping the streams reset them, instead of saying goodbye.
+/// Makes dropping the streams reset them, and not close them in good order.
 fn reset(streams: &[&TcpStream]) {
     for stream in streams {
-        // A stream that the other side has reset already does not take it, and does not need it.
+        // Fails only for a stream that the other side has reset already.
         let _ = stream.set_zero_linger();
     }
 }
 
-/// How many of `len` bytes pass next at `rate` bytes a second, and after what pause.
+/// How many of `len` bytes pass next at `rate` bytes a second, and the pause before them.
 fn portion(rate: u32, len: usize) -> (usize, Duration) {
     let tick = (f64::from(rate) * TICK.as_secs_f64()).max(1.0) as usize;
     let len = len.min(tick);

@@ -14,21 +14,21 @@ use tokio::{
     process::Command,
 };
 
-use super::{Server, ServerError, engine::Engine, program::find};
+use crate::{Server, ServerError, engine::Engine, program::find};
 
-pub(super) const PROGRAM: &str = "postgres";
+pub(crate) const PROGRAM: &str = "postgres";
 const PACKAGE: &str = "postgresql";
 
-/// Who owns the databases, and whom clients are to name.
+/// The owner of the databases, and the user that clients name.
 const OWNER: &str = "postgres";
 
-/// The accounts that the server may run under when root starts it, which PostgreSQL refuses.
+/// The accounts that the server may run under when root starts it: PostgreSQL refuses to run as root.
 const ACCOUNTS: [&str; 2] = ["postgres", "nobody"];
 
-/// A PostgreSQL to be started, with the database and the user `postgres`.
+/// Starts a PostgreSQL with a database and a user that are both called `postgres`.
 ///
-/// A commit is with the operating system before it is answered, so that it survives a kill; it does not wait for the
-/// disk.
+/// A commit survives a kill of the server. It does not wait for the disk, so it may not survive a crash of the
+/// system.
 #[derive(Clone, Debug, Default)]
 pub struct Postgres {
     settings: Vec<(String, String)>,
@@ -38,36 +38,36 @@ pub struct Postgres {
 // === impl Postgres ===
 
 impl Postgres {
-    /// One that trusts everybody who comes from this machine.
+    /// Without a password: it trusts every client on this machine.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Another line of its configuration, such as `max_connections` and `8`.
+    /// Adds a line to its configuration, such as `max_connections` and `8`.
     #[must_use]
     pub fn set(mut self, name: &str, value: &str) -> Self {
         self.settings.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// Asks clients for this password.
+    /// Requires this password from clients.
     #[must_use]
     pub fn password(mut self, password: &str) -> Self {
         self.password = Some(password.to_owned());
         self
     }
 
-    /// Makes its files, starts it, and waits until it takes clients.
+    /// Creates its files, starts it, and waits until it takes clients.
     ///
     /// # Errors
     ///
-    /// When it is not installed, or does not start.
+    /// If it is not installed or does not start.
     pub async fn start(self) -> Result<Server, ServerError> {
         Server::start(Engine::Postgres(self)).await
     }
 
-    pub(super) async fn prepare(&self, folder: &Path) -> Result<(), ServerError> {
-        // Looked for first, because it is what the message is to name.
+    pub(crate) async fn prepare(&self, folder: &Path) -> Result<(), ServerError> {
+        // Looked for before initdb, so that the error names the server.
         find(PROGRAM, PACKAGE)?;
         let account = account(folder)?;
         if let Some((user, group)) = account {
@@ -95,7 +95,7 @@ impl Postgres {
         Err(ServerError::Failed { program: "initdb", said })
     }
 
-    pub(super) fn command(&self, folder: &Path, port: u16) -> Result<Command, ServerError> {
+    pub(crate) fn command(&self, folder: &Path, port: u16) -> Result<Command, ServerError> {
         let mut command = as_account(PROGRAM, account(folder)?)?;
         command.arg("-D").arg(folder.join("data")).args(["-p", &port.to_string()]);
         let own = [
@@ -112,7 +112,7 @@ impl Postgres {
         Ok(command)
     }
 
-    pub(super) fn url(&self, address: SocketAddr) -> String {
+    pub(crate) fn url(&self, address: SocketAddr) -> String {
         match &self.password {
             Some(password) => format!("postgres://{OWNER}:{password}@{address}/{OWNER}"),
             None => format!("postgres://{OWNER}@{address}/{OWNER}"),
@@ -120,18 +120,18 @@ impl Postgres {
     }
 }
 
-/// `program`, to be run by `account`.
+/// The command that runs `program` as `account`.
 fn as_account(program: &'static str, account: Option<(u32, u32)>) -> Result<Command, ServerError> {
     let mut command = Command::new(find(program, PACKAGE)?);
     if let Some((user, group)) = account {
         command.uid(user).gid(group);
     }
-    // The home of whoever started the tests may be closed to it.
+    // The account may have no access to the current directory.
     command.current_dir("/");
     Ok(command)
 }
 
-/// Who is to run the server when root runs the tests: user and group, by number.
+/// The user and the group, by number, that run the server when root runs the tests.
 fn account(folder: &Path) -> Result<Option<(u32, u32)>, ServerError> {
     if !rustix::process::geteuid().is_root() {
         return Ok(None);
@@ -161,9 +161,9 @@ fn numbers(accounts: &str, name: &str) -> Option<(u32, u32)> {
     })
 }
 
-/// Asks to start a session: a server that starts up or shuts down answers with an error, one that is ready with
-/// the kind of authentication it wants.
-pub(super) async fn greet(stream: &mut TcpStream) -> io::Result<bool> {
+/// Whether it lets a session start. While it starts up or shuts down it answers with an error; when it is ready, with
+/// the kind of authentication that it wants.
+pub(crate) async fn greet(stream: &mut TcpStream) -> io::Result<bool> {
     const VERSION_3: u32 = 3 << 16;
     let mut message = vec![0; 4];
     message.extend_from_slice(&VERSION_3.to_be_bytes());
@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_account_is_found_by_its_whole_name() {
+    fn an_account_is_found_only_by_its_whole_name() {
         let accounts = "postgres2:x:7:8::/:/bin/sh\npostgres:x:101:104:,,,:/var/lib:/bin/bash\n";
 
         assert_eq!(numbers(accounts, "postgres"), Some((101, 104)));

@@ -1,4 +1,4 @@
-//! What can happen to the bytes of one direction.
+//! What a proxy does to the bytes of one direction.
 
 use std::{
     sync::{
@@ -10,10 +10,10 @@ use std::{
 
 /// What a [`Proxy`](super::Proxy) does to the bytes of one direction.
 ///
-/// It strikes every connection on which bytes go that way, or as many as [`connections`](Self::connections)
-/// says, which each stay struck for as long as the fault is set.
+/// It applies to every connection that has bytes in this direction, or only to the first few of them
+/// ([`connections`](Self::connections)), for as long as it is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "a fault does nothing until a proxy is told of it"]
+#[must_use = "a fault does nothing until it is set on a proxy"]
 pub struct Fault {
     pub(super) kind: Kind,
     connections: u64,
@@ -29,7 +29,7 @@ pub(super) enum Kind {
     Throttle(u32),
 }
 
-/// A fault that was set, with what is left of the connections that it strikes.
+/// A fault that is set, with the number of connections that it may still apply to.
 #[derive(Clone, Debug)]
 pub(super) struct Strike {
     fault: Fault,
@@ -39,43 +39,43 @@ pub(super) struct Strike {
 // === impl Fault ===
 
 impl Fault {
-    /// None: all bytes pass as they come.
+    /// No fault: all bytes pass as they come.
     pub const fn none() -> Self {
         Self::new(Kind::None)
     }
 
-    /// Each piece, of up to 16 KiB, passes that much later, and the next one is read only then.
+    /// Each piece, of up to 16 KiB, is held back for as long as `by`. The next one is read only then.
     pub const fn delay(by: Duration) -> Self {
         Self::new(Kind::Delay(by))
     }
 
-    /// Nothing passes until another fault, or none, is set. What comes meanwhile is not lost.
+    /// Nothing passes until another fault, or none, is set. The bytes that come in between are not lost.
     pub const fn stall() -> Self {
         Self::new(Kind::Stall)
     }
 
-    /// As many bytes pass as said, counted from now on for each connection, and then it is reset both ways.
+    /// `after` more bytes pass on each connection, and then it is reset in both directions.
     pub const fn cut(after: u64) -> Self {
         Self::new(Kind::Cut(after))
     }
 
-    /// Each byte passes with all its bits turned over.
+    /// Each byte passes with all its bits flipped.
     pub const fn garble() -> Self {
         Self::new(Kind::Garble)
     }
 
-    /// No more bytes a second pass than said, on each connection.
+    /// At most `bytes_per_second` pass on each connection.
     ///
     /// # Panics
     ///
-    /// If it is zero: that is a [`stall`](Self::stall).
+    /// If it is zero; use [`stall`](Self::stall) for that.
     #[track_caller]
     pub const fn throttle(bytes_per_second: u32) -> Self {
         assert!(bytes_per_second > 0, "Fault::throttle: 0 bytes a second, allowed is 1 and above");
         Self::new(Kind::Throttle(bytes_per_second))
     }
 
-    /// Strikes only as many connections, the first on which bytes go that way; the others pass unharmed.
+    /// Applies only to the first `connections` that have bytes in this direction.
     pub const fn connections(mut self, connections: u64) -> Self {
         self.connections = connections;
         self
@@ -93,9 +93,9 @@ impl Strike {
         Self { fault, left: Arc::new(AtomicU64::new(fault.connections)) }
     }
 
-    /// What it does to one more connection.
+    /// What happens on one more connection.
     pub(super) fn take(&self) -> Kind {
-        // Nothing else is published with the count.
+        // Relaxed: the count alone decides.
         let taken = self.left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
         if taken.is_ok() { self.fault.kind } else { Kind::None }
     }

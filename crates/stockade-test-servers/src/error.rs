@@ -1,30 +1,29 @@
-//! Why there is no server.
+//! What can go wrong when a server starts.
 
 use std::{error::Error, fmt, io};
 
-/// Why a server could not be started, and what to do. For debugging it prints the same, because that is what a test
-/// shows that fails for it.
+/// A server could not be started. `Debug` prints the message too, because that is what `unwrap` in a test shows.
 #[non_exhaustive]
 pub enum ServerError {
     /// The program is not installed.
     Missing {
-        /// The program that was looked for.
+        /// The program.
         program: &'static str,
         /// The Debian package that has it.
         package: &'static str,
     },
-    /// A file, a directory or a process could not be made.
+    /// The system refused a file, a directory or a process.
     Io {
-        /// What was being done.
+        /// What was tried.
         doing: &'static str,
-        /// Why it could not be.
+        /// What the system said.
         source: io::Error,
     },
     /// The program ended, or did not answer in time.
     Failed {
         /// The program.
         program: &'static str,
-        /// The end of what it wrote.
+        /// The last lines that it wrote.
         said: String,
     },
 }
@@ -32,7 +31,7 @@ pub enum ServerError {
 // === impl ServerError ===
 
 impl ServerError {
-    pub(super) fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { doing, source }
     }
 }

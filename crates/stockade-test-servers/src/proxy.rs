@@ -1,10 +1,7 @@
-//! A TCP proxy that does to real connections what a bad network does.
+//! A TCP proxy that behaves like a bad network: see [`Proxy`] for its use and [`Fault`] for what it can do.
 //!
-//! [`Proxy`] says how to use it, and [`Fault`] what it can do.
-//!
-//! The port is kept by a socket that is bound and never listens, beside the one that does. So closing the
-//! listening one has the system refuse connections without the port going to anybody else, not even to a
-//! client that dials out from it, and it can be opened again.
+//! To refuse connections and still keep the port, it has two sockets: one listens, the other is only bound. When the
+//! listening one is closed, the system refuses connections, and the bound one keeps the port from being handed out.
 
 mod connection;
 mod fault;
@@ -14,13 +11,12 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll, Waker, ready},
 };
 
-use stockade_core::internal::{lock, sync::Mutex};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     runtime::Handle,
@@ -32,22 +28,22 @@ use connection::Connection;
 pub use fault::Fault;
 use fault::Strike;
 
-/// A TCP proxy on loopback that does to its connections what a bad network does.
+/// A TCP proxy on 127.0.0.1 that behaves like a bad network.
 ///
-/// It stands between a client and a real server, and passes all bytes until it is told otherwise. What it is
-/// told holds for open connections as well as for new ones, from the next byte on.
+/// It sits between a client and a real server and passes all bytes on, until a fault is set. A fault applies to open
+/// and to new connections, from the next byte on.
 ///
-/// It runs on the runtime that started it, on real sockets, and so on the real clock: a paused one would jump
-/// ahead while the bytes are on their way. If the server does not take a connection, the proxy resets the
-/// client's; to a client, that is not a refusal.
+/// It runs on the runtime that started it, and needs the real clock: a paused clock jumps ahead while bytes are on
+/// their way. If the server does not accept a connection, the proxy resets the client's, which is not the same as
+/// refusing it.
 ///
-/// A clone controls the same proxy, and dropping the last one ends it with all its connections.
+/// A clone controls the same proxy. When the last one is dropped, the proxy and all its connections end.
 ///
 /// # Example
 ///
 /// ```
 /// use std::io;
-/// use stockade_testkit::proxy::{Fault, Proxy};
+/// use stockade_test_servers::proxy::{Fault, Proxy};
 /// use tokio::{io::AsyncReadExt, io::AsyncWriteExt, net::{TcpListener, TcpStream}};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
@@ -67,15 +63,15 @@ use fault::Strike;
 #[derive(Clone, Debug)]
 pub struct Proxy(Arc<Running>);
 
-/// What a [`Proxy`] has seen so far.
+/// What has passed through a [`Proxy`] so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Connections that clients made.
+    /// Connections that clients have opened.
     pub accepted: u64,
-    /// Those that are open now.
+    /// Connections that are open now.
     pub open: u64,
-    /// Those that the proxy has reset, for a fault or by [`Proxy::cut`].
+    /// Connections that the proxy has reset, because of a fault or of [`Proxy::cut`].
     pub cut: u64,
     /// Bytes passed on to the server.
     pub request_bytes: u64,
@@ -83,14 +79,14 @@ pub struct Stats {
     pub answer_bytes: u64,
 }
 
-/// What the handles share with the connections.
+/// What handles and connections share.
 #[derive(Debug)]
 struct Shared {
     addr: SocketAddr,
     target: SocketAddr,
     requests: watch::Sender<Strike>,
     answers: watch::Sender<Strike>,
-    /// Changes when all open connections are to be reset.
+    /// Changes to reset all open connections.
     cuts: watch::Sender<()>,
     door: Mutex<Door>,
     counts: Counts,
@@ -105,15 +101,15 @@ struct Counts {
     answers: AtomicU64,
 }
 
-/// Where clients come in.
+/// The listening socket, which can be closed and opened again.
 #[derive(Debug)]
 struct Door {
-    /// Holds the port, and never listens.
+    /// Keeps the port, and never listens.
     _place: TcpSocket,
     /// None: connections are refused.
     listener: Option<TcpListener>,
     runtime: Handle,
-    /// Of the task that accepts, while there is no listener for it to wait at.
+    /// Of the task that accepts, to wake it when there is a listener again.
     waker: Option<Waker>,
 }
 
@@ -128,15 +124,15 @@ struct Running {
 // === impl Proxy ===
 
 impl Proxy {
-    /// A proxy for the server at `target`, on a free port of 127.0.0.1.
+    /// Starts a proxy for the server at `target`, on a free port of 127.0.0.1.
     ///
     /// # Errors
     ///
-    /// When the system has no port to give.
+    /// If the system has no free port.
     ///
     /// # Panics
     ///
-    /// Outside of a runtime with IO enabled.
+    /// If called outside of a runtime with IO enabled.
     pub fn start(target: SocketAddr) -> io::Result<Self> {
         let place = bind((Ipv4Addr::LOCALHOST, 0).into())?;
         let addr = place.local_addr()?;
@@ -159,32 +155,32 @@ impl Proxy {
         Ok(Self(Arc::new(Running { shared, task })))
     }
 
-    /// Where clients are to connect.
+    /// The address for clients.
     pub fn addr(&self) -> SocketAddr {
         self.0.shared.addr
     }
 
-    /// What happens from now on to the bytes from the server to clients.
+    /// Sets the fault for the bytes from the server to clients.
     pub fn answers(&self, fault: Fault) {
         self.0.shared.answers.send_replace(Strike::new(fault));
     }
 
-    /// What happens from now on to the bytes from clients to the server.
+    /// Sets the fault for the bytes from clients to the server.
     pub fn requests(&self, fault: Fault) {
         self.0.shared.requests.send_replace(Strike::new(fault));
     }
 
-    /// Refuses new connections from now on, as if no server ran. Those that it has accepted stay open.
+    /// Refuses new connections, as if no server ran. Open connections stay open.
     pub fn refuse(&self) {
         lock(&self.0.shared.door).listener = None;
     }
 
-    /// Resets every connection that is open. Nothing passes on them from now on.
+    /// Resets every open connection. Nothing more passes on them.
     pub fn cut(&self) {
         self.0.shared.cuts.send_replace(());
     }
 
-    /// Takes connections again, and passes all bytes unharmed.
+    /// Accepts connections again, and passes all bytes on unharmed.
     ///
     /// # Panics
     ///
@@ -195,7 +191,7 @@ impl Proxy {
         lock(&self.0.shared.door).open(self.0.shared.addr);
     }
 
-    /// What it has seen so far.
+    /// What has passed through it so far.
     pub fn stats(&self) -> Stats {
         let Counts { accepted, closed, cut, requests, answers } = &self.0.shared.counts;
         let closed = closed.load(Relaxed);
@@ -230,7 +226,7 @@ impl Door {
     }
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<TcpStream>> {
-        // Kept even while there is a listener: one that is dropped takes its own waker with it.
+        // Kept also while there is a listener: when that is dropped, the waker it has is lost.
         self.waker = Some(cx.waker().clone());
         match &self.listener {
             Some(listener) => {
@@ -243,7 +239,7 @@ impl Door {
 
 fn bind(addr: SocketAddr) -> io::Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
-    // Without it no second socket could be bound to the same port.
+    // Without it, a second socket could not be bound to the same port.
     socket.set_reuseaddr(true)?;
     socket.bind(addr)?;
     Ok(socket)
@@ -251,6 +247,11 @@ fn bind(addr: SocketAddr) -> io::Result<TcpSocket> {
 
 fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     bind(addr)?.listen(1_024)
+}
+
+fn lock(door: &Mutex<Door>) -> MutexGuard<'_, Door> {
+    // Nothing that is done under this lock is left half done by a panic.
+    door.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn accept(shared: Arc<Shared>) {
@@ -265,7 +266,7 @@ async fn accept(shared: Arc<Shared>) {
                 let connection = Connection::new(Arc::clone(&shared));
                 connections.spawn(connection.run(client));
             }
-            // That of one connection, which was gone before it was taken.
+            // The error of one connection, which was closed before it was accepted.
             Err(_) => yield_now().await,
         }
     }

@@ -1,4 +1,4 @@
-//! What is different between the servers.
+//! The differences between the servers.
 
 use std::{io, net::SocketAddr, path::Path, time::Duration};
 
@@ -9,59 +9,60 @@ use tokio::{
     time::timeout,
 };
 
-use super::ServerError;
+use crate::ServerError;
 
 /// A kind of server.
 #[derive(Clone, Debug)]
-pub(super) enum Engine {
-    Postgres(super::Postgres),
-    Redis(super::Redis),
+pub(crate) enum Engine {
+    Postgres(crate::Postgres),
+    Redis(crate::Redis),
 }
 
-/// How long a server may take to answer a greeting.
+/// The longest that a server may take to answer a greeting.
 const GREETING: Duration = Duration::from_secs(2);
 
 // === impl Engine ===
 
 impl Engine {
-    /// What a server needs before its first start.
-    pub(super) async fn prepare(&self, folder: &Path) -> Result<(), ServerError> {
+    /// Makes what a server needs before its first start.
+    pub(crate) async fn prepare(&self, folder: &Path) -> Result<(), ServerError> {
         match self {
             Self::Postgres(postgres) => postgres.prepare(folder).await,
             Self::Redis(_) => Ok(()),
         }
     }
 
-    pub(super) fn command(&self, folder: &Path, port: u16) -> Result<Command, ServerError> {
+    pub(crate) fn command(&self, folder: &Path, port: u16) -> Result<Command, ServerError> {
         match self {
             Self::Postgres(postgres) => postgres.command(folder, port),
             Self::Redis(redis) => redis.command(folder, port),
         }
     }
 
-    pub(super) const fn program(&self) -> &'static str {
+    pub(crate) const fn program(&self) -> &'static str {
         match self {
-            Self::Postgres(_) => super::postgres::PROGRAM,
-            Self::Redis(_) => super::redis::PROGRAM,
+            Self::Postgres(_) => crate::postgres::PROGRAM,
+            Self::Redis(_) => crate::redis::PROGRAM,
         }
     }
 
-    pub(super) fn url(&self, address: SocketAddr) -> String {
+    pub(crate) fn url(&self, address: SocketAddr) -> String {
         match self {
             Self::Postgres(postgres) => postgres.url(address),
             Self::Redis(redis) => redis.url(address),
         }
     }
 
-    /// Whether the server takes clients, by its own protocol: an open port alone says too little.
-    pub(super) async fn is_ready(&self, address: SocketAddr) -> bool {
+    /// Whether the server takes clients, asked in its own protocol: an open port may belong to a server that still
+    /// loads its data.
+    pub(crate) async fn is_ready(&self, address: SocketAddr) -> bool {
         let greeting = async {
             let mut stream = TcpStream::connect(address).await?;
             let ready = match self {
-                Self::Postgres(_) => super::postgres::greet(&mut stream).await?,
-                Self::Redis(_) => super::redis::greet(&mut stream).await?,
+                Self::Postgres(_) => crate::postgres::greet(&mut stream).await?,
+                Self::Redis(_) => crate::redis::greet(&mut stream).await?,
             };
-            // Whoever comes next may need the place that this connection takes.
+            // Wait until the server has closed the connection: the next client may need its place.
             stream.shutdown().await?;
             stream.read_to_end(&mut Vec::new()).await?;
             Ok(ready)

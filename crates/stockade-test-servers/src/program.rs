@@ -1,4 +1,4 @@
-//! Where the installed programs are.
+//! Finding the installed programs.
 
 use std::{
     env,
@@ -6,13 +6,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::ServerError;
+use crate::ServerError;
 
 /// Where Debian keeps the programs of each version of PostgreSQL, off the `PATH`.
 const VERSIONS: &str = "/usr/lib/postgresql";
 
-/// Finds `program`, which is in the Debian package `package`.
-pub(super) fn find(program: &'static str, package: &'static str) -> Result<PathBuf, ServerError> {
+/// Finds `program` of the Debian package `package`.
+pub(crate) fn find(program: &'static str, package: &'static str) -> Result<PathBuf, ServerError> {
     let path = env::var_os("PATH").unwrap_or_default();
     let mut folders: Vec<_> = env::split_paths(&path).collect();
     folders.extend(versions(Path::new(VERSIONS)));
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missing_program_is_told_with_its_package() {
+    fn a_missing_program_is_reported_with_its_package() {
         let error = find("no-such-program", "some-package").unwrap_err().to_string();
 
         assert!(error.contains("`no-such-program`"), "{error}");
@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_version_comes_first() {
+    fn the_newest_installed_version_is_taken_first() {
         let folder = tempfile::tempdir().unwrap();
         for version in ["9", "15", "13", "common"] {
             create_dir_all(folder.path().join(version).join("bin")).unwrap();

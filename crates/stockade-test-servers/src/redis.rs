@@ -8,12 +8,12 @@ use tokio::{
     process::Command,
 };
 
-use super::{Server, ServerError, engine::Engine, program::find};
+use crate::{Server, ServerError, engine::Engine, program::find};
 
-pub(super) const PROGRAM: &str = "redis-server";
+pub(crate) const PROGRAM: &str = "redis-server";
 const PACKAGE: &str = "redis-server";
 
-/// A Redis to be started. Unless told otherwise it keeps everything in memory, and so is empty after a restart.
+/// Starts a Redis. By default it keeps everything in memory, so that it is empty after a restart.
 #[derive(Clone, Debug, Default)]
 pub struct Redis {
     settings: Vec<(String, String)>,
@@ -23,25 +23,25 @@ pub struct Redis {
 // === impl Redis ===
 
 impl Redis {
-    /// Without a password, and without a file.
+    /// Without a password, and without files.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Another line of its configuration, such as `appendonly` and `yes`.
+    /// Adds a line to its configuration, such as `appendonly` and `yes`.
     #[must_use]
     pub fn set(mut self, name: &str, value: &str) -> Self {
         self.settings.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// Each command is in a file before it is answered, so that it survives a kill.
+    /// Writes each command to a file before answering it, so that it survives a kill.
     #[must_use]
     pub fn durable(self) -> Self {
         self.set("appendonly", "yes").set("appendfsync", "always")
     }
 
-    /// Asks clients for this password.
+    /// Requires this password from clients.
     #[must_use]
     pub fn password(mut self, password: &str) -> Self {
         self.password = Some(password.to_owned());
@@ -52,12 +52,12 @@ impl Redis {
     ///
     /// # Errors
     ///
-    /// When it is not installed, or does not start.
+    /// If it is not installed or does not start.
     pub async fn start(self) -> Result<Server, ServerError> {
         Server::start(Engine::Redis(self)).await
     }
 
-    pub(super) fn command(&self, folder: &Path, port: u16) -> Result<Command, ServerError> {
+    pub(crate) fn command(&self, folder: &Path, port: u16) -> Result<Command, ServerError> {
         let mut command = Command::new(find(PROGRAM, PACKAGE)?);
         command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", ""]);
         command.arg("--dir").arg(folder);
@@ -70,7 +70,7 @@ impl Redis {
         Ok(command)
     }
 
-    pub(super) fn url(&self, address: SocketAddr) -> String {
+    pub(crate) fn url(&self, address: SocketAddr) -> String {
         match &self.password {
             Some(password) => format!("redis://:{password}@{address}"),
             None => format!("redis://{address}"),
@@ -78,8 +78,9 @@ impl Redis {
     }
 }
 
-/// A server that loads its data says so in place of the pong; one with a password asks for it, and is ready.
-pub(super) async fn greet(stream: &mut TcpStream) -> io::Result<bool> {
+/// Whether it answers a ping. While it loads its data it answers with an error; one that asks for its password is
+/// ready.
+pub(crate) async fn greet(stream: &mut TcpStream) -> io::Result<bool> {
     stream.write_all(b"PING\r\n").await?;
     let mut answer = [0; 7];
     stream.read_exact(&mut answer).await?;

@@ -1,4 +1,4 @@
-//! On the real clock, so what is asserted of time are lower bounds.
+//! These run on the real clock, so they assert only lower bounds of times.
 
 use std::io::ErrorKind;
 
@@ -9,7 +9,7 @@ use tokio::{
 
 use super::*;
 
-/// Long enough for what is to happen, on a busy machine too.
+/// The longest that a test waits; long enough on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// A server that sends back all that it gets, and a proxy in front of it.
@@ -32,7 +32,7 @@ async fn connect(proxy: &Proxy) -> TcpStream {
     TcpStream::connect(proxy.addr()).await.unwrap()
 }
 
-/// What comes back for `sent`, up to as many bytes, or until the connection ends.
+/// Sends `sent`, and returns what comes back, until it is as long or the connection ends.
 async fn exchange(client: &mut TcpStream, sent: &[u8]) -> (Vec<u8>, io::Result<()>) {
     let mut answer = Vec::new();
     let exchange = async {
@@ -70,7 +70,7 @@ async fn without_a_fault_all_bytes_pass_and_are_counted() {
 }
 
 #[tokio::test]
-async fn the_end_of_one_direction_passes_and_leaves_the_other_open() {
+async fn closing_one_direction_is_passed_on_and_leaves_the_other_open() {
     let proxy = echo().await;
     let mut client = connect(&proxy).await;
     client.write_all(b"all").await.unwrap();
@@ -81,7 +81,7 @@ async fn the_end_of_one_direction_passes_and_leaves_the_other_open() {
 }
 
 #[tokio::test]
-async fn a_delay_lets_each_way_pass_later() {
+async fn a_delay_holds_back_each_direction() {
     let proxy = echo().await;
     let by = Duration::from_millis(40);
     proxy.requests(Fault::delay(by));
@@ -96,7 +96,7 @@ async fn a_delay_lets_each_way_pass_later() {
 }
 
 #[tokio::test]
-async fn a_stall_holds_everything_back_until_it_is_healed() {
+async fn a_stall_holds_everything_back_until_the_proxy_is_healed() {
     let proxy = echo().await;
     let mut client = connect(&proxy).await;
     exchange(&mut client, b"before").await.1.unwrap();
@@ -112,7 +112,7 @@ async fn a_stall_holds_everything_back_until_it_is_healed() {
 }
 
 #[tokio::test]
-async fn a_cut_passes_as_many_bytes_as_said_and_resets_the_connection() {
+async fn a_cut_passes_the_given_number_of_bytes_and_resets_the_connection() {
     let proxy = echo().await;
     let mut client = connect(&proxy).await;
     exchange(&mut client, b"counted from the fault on").await.1.unwrap();
@@ -124,7 +124,7 @@ async fn a_cut_passes_as_many_bytes_as_said_and_resets_the_connection() {
 }
 
 #[tokio::test]
-async fn a_request_is_cut_before_the_server_has_it() {
+async fn a_request_can_be_cut_before_any_of_it_reaches_the_server() {
     let proxy = echo().await;
     proxy.requests(Fault::cut(0));
     let mut client = connect(&proxy).await;
@@ -134,7 +134,7 @@ async fn a_request_is_cut_before_the_server_has_it() {
 }
 
 #[tokio::test]
-async fn garbled_bytes_are_turned_over() {
+async fn garbled_bytes_have_all_bits_flipped() {
     let proxy = echo().await;
     proxy.answers(Fault::garble());
     let (answer, _) = exchange(&mut connect(&proxy).await, &[0, 255, 0b1010_0101]).await;
@@ -142,7 +142,7 @@ async fn garbled_bytes_are_turned_over() {
 }
 
 #[tokio::test]
-async fn a_throttle_takes_at_least_as_long_as_its_rate_says() {
+async fn a_throttled_connection_is_not_faster_than_its_rate() {
     let proxy = echo().await;
     proxy.answers(Fault::throttle(10_000));
     let start = Instant::now();
@@ -152,7 +152,7 @@ async fn a_throttle_takes_at_least_as_long_as_its_rate_says() {
 }
 
 #[tokio::test]
-async fn a_fault_strikes_no_more_connections_than_said() {
+async fn a_fault_applies_to_no_more_connections_than_asked_for() {
     let proxy = echo().await;
     proxy.answers(Fault::garble().connections(2));
     let mut clients = Vec::new();
@@ -169,7 +169,7 @@ async fn a_fault_strikes_no_more_connections_than_said() {
 }
 
 #[tokio::test]
-async fn refused_clients_are_told_so_until_it_is_healed_at_the_same_port() {
+async fn clients_are_refused_until_the_proxy_is_healed_on_the_same_port() {
     let proxy = echo().await;
     let mut open = connect(&proxy).await;
     exchange(&mut open, b"taken").await.1.unwrap();
@@ -207,8 +207,8 @@ async fn nothing_passes_after_all_connections_are_cut() {
 }
 
 #[tokio::test]
-async fn a_client_is_reset_when_the_server_is_away() {
-    // Bound, so that nobody else gets the port, and not listening.
+async fn a_client_is_reset_if_the_server_is_away() {
+    // Bound, so that no other process gets the port, but not listening.
     let away = bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let proxy = Proxy::start(away.local_addr().unwrap()).unwrap();
     let (answer, result) = exchange(&mut connect(&proxy).await, b"hello?").await;
@@ -217,7 +217,7 @@ async fn a_client_is_reset_when_the_server_is_away() {
 }
 
 #[tokio::test]
-async fn the_last_handle_dropped_ends_the_proxy_and_its_connections() {
+async fn dropping_the_last_handle_ends_the_proxy_and_its_connections() {
     let proxy = echo().await;
     let mut client = connect(&proxy).await;
     exchange(&mut client, b"on").await.1.unwrap();

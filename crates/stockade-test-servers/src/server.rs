@@ -1,4 +1,4 @@
-//! A server that runs.
+//! A running server.
 
 use std::{
     fs::{self, File},
@@ -15,11 +15,11 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{ServerError, engine::Engine};
+use crate::{ServerError, engine::Engine};
 
-/// A server of one's own, on a free port of 127.0.0.1, that is gone with its data when this is dropped.
+/// A server on a free port of 127.0.0.1, which ends, and is removed with its data, when this is dropped.
 ///
-/// Started by [`Postgres::start`](super::Postgres::start) and [`Redis::start`](super::Redis::start).
+/// Started by [`Postgres::start`](crate::Postgres::start) and [`Redis::start`](crate::Redis::start).
 #[derive(Debug)]
 pub struct Server {
     engine: Engine,
@@ -28,32 +28,32 @@ pub struct Server {
     folder: TempDir,
 }
 
-/// How long a server may take to be ready. A loaded machine needs some of it.
+/// The longest that a server may take to be ready; much, because the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How often it is asked.
+/// The pause between two looks at a server.
 const GLANCE: Duration = Duration::from_millis(10);
 
-/// How long a server may take to end when it is asked to.
+/// The longest that a server may take to end when it is asked to.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// Below the ports that systems hand out by themselves: a client that tries such a port again and again while the
-/// server is away would meet itself some day.
+/// Below the ports that the system hands out: a client that dials one of those again and again while the server is
+/// away can connect to itself.
 const PORTS: std::ops::Range<u16> = 15_000..32_000;
 
-/// How many ports are tried.
+/// How many ports are tried before giving up.
 const TRIES: u32 = 20;
 
 // === impl Server ===
 
 impl Server {
-    pub(super) async fn start(engine: Engine) -> Result<Self, ServerError> {
+    pub(crate) async fn start(engine: Engine) -> Result<Self, ServerError> {
         let folder = tempfile::Builder::new().prefix("stockade-").tempdir();
         let folder = folder.map_err(ServerError::io("make a temporary directory"))?;
         engine.prepare(folder.path()).await?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let mut server = Self { engine, address, child: None, folder };
-        // Whoever else looks for a port may find the same one between the look and the start.
+        // Another process may take the port between the look and the start.
         for _ in 1..TRIES {
             server.address.set_port(free_port()?);
             match server.launch(false).await {
@@ -64,35 +64,35 @@ impl Server {
         server.launch(false).await.map(|()| server)
     }
 
-    /// Where clients connect, as a URL with all they need, the password included.
+    /// The URL for clients, with the password.
     pub fn url(&self) -> String {
         self.engine.url(self.address)
     }
 
-    /// The same URL for clients that are to come by another way, such as a proxy.
+    /// The URL for clients that connect through `address`, such as that of a proxy.
     pub fn url_at(&self, address: SocketAddr) -> String {
         self.engine.url(address)
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Kills it with SIGKILL, so that it has no time for anything, and waits until it is gone.
+    /// Kills it with SIGKILL, which gives it no time to finish anything, and waits until it is gone.
     ///
-    /// PostgreSQL has a process for each client; these notice that the first one is gone, and end as soon as they
-    /// look up from their work.
+    /// PostgreSQL has a process for each client. These end as soon as they notice that the first one is gone.
     pub async fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // It fails only for a process that has ended.
+            // Fails only if the process has ended.
             let _ = child.kill().await;
         }
     }
 
-    /// Sends it SIGSTOP: its port takes connections, and nobody answers, until it is [resumed](Self::resume).
+    /// Stops it with SIGSTOP: its port accepts connections, and nothing answers, until it is
+    /// [resumed](Self::resume).
     ///
-    /// Of PostgreSQL only the first process stands still: nobody gets in, and who is in stays served.
+    /// Of PostgreSQL only the first process is stopped: no new client gets in, and the others are still served.
     pub fn pause(&self) {
         self.signal(Signal::STOP);
     }
@@ -102,7 +102,7 @@ impl Server {
         self.signal(Signal::CONT);
     }
 
-    /// Starts it again after a [kill](Self::kill), and waits until it takes clients. One that runs is killed first.
+    /// Starts it again, and waits until it takes clients. A running one is [killed](Self::kill) first.
     ///
     /// # Errors
     ///
@@ -112,8 +112,8 @@ impl Server {
         self.launch(true).await
     }
 
-    /// Starts the process and waits until it is ready. With `again`, what a killed one has left behind may be in the
-    /// way for a moment.
+    /// Starts the process and waits until it is ready. With `again`, it tries again while the killed process still
+    /// holds the port or a lock.
     async fn launch(&mut self, again: bool) -> Result<(), ServerError> {
         let begin = Instant::now();
         loop {
@@ -135,7 +135,7 @@ impl Server {
         let child = command.stdin(Stdio::null()).stdout(log).stderr(errors).spawn();
         let child = self.child.insert(child.map_err(ServerError::io("start the server"))?);
         loop {
-            // In this order: a port that answers may be another process's.
+            // In this order: a port that answers may belong to another process.
             let gone = child.try_wait().map_err(ServerError::io("watch the server"))?.is_some();
             if gone {
                 self.child = None;
@@ -166,7 +166,7 @@ impl Server {
     fn signal(&self, signal: Signal) {
         let id = self.child.as_ref().and_then(Child::id);
         if let Some(pid) = id.and_then(|id| Pid::from_raw(id.cast_signed())) {
-            // It fails only for a process that has ended.
+            // Fails only if the process has ended.
             let _ = kill_process(pid, signal);
         }
     }

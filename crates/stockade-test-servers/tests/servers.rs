@@ -1,14 +1,14 @@
-//! Servers of one's own start, die and come back.
+//! Servers start, are killed and come back.
 
 use std::io;
 
-use stockade_testkit::servers::{Postgres, Redis, Server};
+use stockade_test_servers::{Postgres, Redis, Server};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
 
-/// What the Redis answers to one command.
+/// Sends one command to a Redis, and returns the answer.
 async fn ask(server: &Server, command: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect(server.address()).await?;
     stream.write_all(format!("{command}\r\nQUIT\r\n").as_bytes()).await?;
@@ -32,7 +32,7 @@ async fn a_killed_server_refuses_and_comes_back_with_what_it_has_stored() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_dropped_is_gone() {
+async fn a_dropped_server_is_gone() {
     let redis = Redis::new().start().await.unwrap();
     let address = redis.address();
 
@@ -43,7 +43,7 @@ async fn a_server_that_is_dropped_is_gone() {
 }
 
 #[tokio::test]
-async fn a_postgres_starts_twice_on_the_same_port_although_it_was_killed() {
+async fn a_killed_postgres_starts_again_on_the_same_port() {
     let mut postgres = Postgres::new().set("max_connections", "8").start().await.unwrap();
     let address = postgres.address();
     assert_eq!(postgres.url(), format!("postgres://postgres@{address}/postgres"));
@@ -54,7 +54,7 @@ async fn a_postgres_starts_twice_on_the_same_port_although_it_was_killed() {
 }
 
 #[tokio::test]
-async fn a_setting_that_is_wrong_is_told_in_the_words_of_the_server() {
+async fn a_wrong_setting_is_reported_in_the_words_of_the_server() {
     let error = Postgres::new().set("no_such_setting", "1").start().await.unwrap_err();
 
     assert!(error.to_string().contains("no_such_setting"), "{error}");
