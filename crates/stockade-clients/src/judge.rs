@@ -6,18 +6,23 @@ use stockade_core::{Class, Classify, DefaultClassify, Error, Rejected};
 
 use crate::Cause;
 
-/// The class of `error`: by what `own` says of it or of the first of its sources that it knows, and
-/// otherwise by the default, which also judges the refusals of layers inside.
+/// The class of `error`.
 ///
-/// A refusal may be in the client's error too, if the client has layers inside that it does not know of.
+/// A refusal comes first, wherever it is in the chain of sources: the call never reached the server. After it
+/// `own` is asked for the error and each of its sources, outermost first: where a layer inside the client ended
+/// an attempt, as a timeout of its connector does, the client's error knows whether anything was sent. What
+/// `own` does not know is judged by the default.
 pub(crate) fn error<E: Cause>(
     error: &E,
     own: impl Fn(&(dyn StdError + 'static)) -> Option<Class>,
 ) -> Class {
     let causes = || chain(error.cause());
-    match error.rejected().or_else(|| causes().find_map(refusal)) {
-        Some(&rejected) => default(Error::Rejected(rejected)),
-        None => causes().find_map(own).unwrap_or_else(|| default(Error::Service(()))),
+    let rejected = error.rejected().or_else(|| causes().find_map(refusal)).copied();
+    match rejected {
+        Some(rejected) if rejected.is_refusal() => default(Error::Rejected(rejected)),
+        _ => causes()
+            .find_map(own)
+            .unwrap_or_else(|| default(rejected.map_or(Error::Service(()), Error::Rejected))),
     }
 }
 
@@ -33,6 +38,18 @@ fn refusal<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Rejected> {
 pub(crate) fn refused(error: &(dyn StdError + 'static)) -> Option<Class> {
     let io: &io::Error = find(error)?;
     (io.kind() == io::ErrorKind::ConnectionRefused).then_some(Class::NoEffect { after: None })
+}
+
+/// What every HTTP/2 client can meet: the server refused the stream before any application logic saw it (RFC
+/// 9113, section 8.7).
+///
+/// It is known by its text, which spares all users of this crate a dependency on `h2`; a test with a real
+/// server holds it.
+#[cfg(any(feature = "http", feature = "tonic"))]
+pub(crate) fn refused_stream(error: &(dyn StdError + 'static)) -> Option<Class> {
+    const REFUSED: &str = "refused stream before processing any application logic";
+    let is_innermost = error.source().is_none();
+    (is_innermost && error.to_string().contains(REFUSED)).then_some(Class::NoEffect { after: None })
 }
 
 /// `error` as a client's error, which may be that of a stack that was put into a box as a whole.
