@@ -7,16 +7,20 @@
 //! | what came of the call | class |
 //! |---|---|
 //! | 1xx, 2xx, 3xx | `Success` |
-//! | 429, 503 | `Overload`, with the answer's `Retry-After` |
+//! | 429 | `Overload`, not processed: repeated whatever the request, after the answer's `Retry-After` |
+//! | 503 | `Overload`, with the answer's `Retry-After`; not processed [where you say so](Http::hint_means_unprocessed) |
+//! | 403, 413 with a `Retry-After` | `Overload`, not processed |
+//! | 421 and 425: the wrong connection, or too early | `NoEffect` |
 //! | 408, 500, 502, 504 | `Transient`, with the answer's `Retry-After` |
 //! | 501, 505, 506, 508, 510, 511: the server does not do such a thing | `Permanent` |
 //! | any other 5xx, which RFC 9110 has clients treat as 500 | `Transient`, with the answer's `Retry-After` |
 //! | any other 4xx | `Permanent` |
-//! | no connection could be made: refused, no such host, no answer in the time for it | `NoEffect` |
+//! | no connection could be made: refused, no such host, no answer in the time for it, a layer's timeout around the connector | `NoEffect` |
+//! | an HTTP/2 stream that the server refused (`REFUSED_STREAM`) | `NoEffect` |
 //! | a request that could not be built, or too many redirects (reqwest) | `Permanent` |
 //! | a status that was made an error by `error_for_status` (reqwest) | that of the status, without `Retry-After` |
 //! | any other error: reset, cut mid-answer, no HTTP, timed out | `Transient` |
-//! | a layer inside refused or ended it | by [`DefaultClassify`](stockade_core::DefaultClassify) |
+//! | a layer inside refused it, or ended it outside of the client | by [`DefaultClassify`](stockade_core::DefaultClassify) |
 //!
 //! That no connection could be made is seen in any error with an [`io::Error`](std::io::Error) of kind
 //! `ConnectionRefused` among its sources, and the rest of it in the errors of reqwest and, with the feature
@@ -26,8 +30,8 @@
 //!
 //! # Retry-After
 //!
-//! Both forms are understood, seconds and an HTTP date. A date that has passed is zero, what cannot be read is
-//! no hint, and above [`MAX_RETRY_AFTER`](crate::MAX_RETRY_AFTER) the hint is cut to that, unless
+//! Both forms are understood, seconds and an HTTP date. A date counts from the answer's own `Date`, and one that
+//! has passed is zero. A fraction of a second is rounded up, what cannot be read is no hint, and above [`MAX_RETRY_AFTER`](crate::MAX_RETRY_AFTER) the hint is cut to that, unless
 //! [told otherwise](Http::max_retry_after).
 //!
 //! # Which requests may be repeated

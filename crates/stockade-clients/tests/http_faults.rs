@@ -29,7 +29,11 @@ use stockade_core::{BoxError, Class, Classify, Error, LayerError, Reason};
 use stockade_retry::{Backoff, RetryHandle, RetryLayer};
 use stockade_test_servers::proxy::{Fault, Proxy};
 use stockade_timeout::TimeoutLayer;
-use tokio::{net::TcpListener, time::Instant};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+    time::Instant,
+};
 use tower::{Service, ServiceBuilder, ServiceExt, util::BoxCloneService};
 
 type HttpError = Error<Failure<reqwest::Error>>;
@@ -439,4 +443,85 @@ mod hyper {
         assert_eq!(class(&Error::Service(failure)), UNSENT);
         drop(place);
     }
+}
+
+#[tokio::test]
+async fn a_timeout_around_the_connector_has_no_effect() {
+    let connector = TimeoutLayer::new(CONNECT);
+    let client = Client::builder().no_proxy().dns_resolver(Arc::new(Names::Stuck));
+    let client = client.connector_layer(connector).build().unwrap();
+    let url = "http://api.example.org/".parse().unwrap();
+    let error = client.execute(Request::new(Method::POST, url)).await.unwrap_err();
+    let boxed = BoxError::from(Error::Service(error));
+    let elapsed = boxed.rejected().map(|rejected| rejected.reason());
+    assert_eq!(elapsed, Some(Reason::Elapsed), "{boxed:?}");
+
+    let class = Http::new().classify(Err::<&Answer<()>, _>(&boxed));
+
+    assert_eq!(class, Class::NoEffect { after: None });
+}
+
+/// An HTTP/2 server that refuses every stream, and counts them.
+async fn refuse_streams(listener: TcpListener, streams: Arc<AtomicU32>) {
+    const PREFACE: usize = 24;
+    const HEADERS: u8 = 1;
+    const REFUSED_STREAM: u8 = 7;
+
+    while let Ok((mut connection, _)) = listener.accept().await {
+        let streams = Arc::clone(&streams);
+        tokio::spawn(async move {
+            connection.read_exact(&mut [0; PREFACE]).await?;
+            // Settings, and that those of the client are known.
+            connection.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await?;
+            connection.write_all(&[0, 0, 0, 4, 1, 0, 0, 0, 0]).await?;
+            loop {
+                let mut frame = [0; 9];
+                connection.read_exact(&mut frame).await?;
+                let [a, b, c, kind, _, stream @ ..] = frame;
+                let length = u32::from_be_bytes([0, a, b, c]) as usize;
+                connection.read_exact(&mut vec![0; length]).await?;
+                if kind == HEADERS {
+                    streams.fetch_add(1, SeqCst);
+                    let reset = [&[0, 0, 4, 3, 0], &stream[..], &[0, 0, 0, REFUSED_STREAM]];
+                    connection.write_all(&reset.concat()).await?;
+                }
+            }
+            #[expect(unreachable_code, reason = "it tells the type of the errors")]
+            io::Result::Ok(())
+        });
+    }
+}
+
+#[tokio::test]
+async fn a_refused_stream_is_repeated_whatever_the_request() {
+    let streams = Arc::<AtomicU32>::default();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url: Url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+    tokio::spawn(refuse_streams(listener, Arc::clone(&streams)));
+    let client = Client::builder().no_proxy().retry(reqwest::retry::never());
+    let client = client.http2_prior_knowledge().build().unwrap();
+    let retry = RetryLayer::max_attempts(3)
+        .backoff(Backoff::constant(Duration::from_millis(1)))
+        .classify(Http::new())
+        .idempotent(requests::idempotent)
+        .clone_request(requests::clone_request);
+    let stack = ServiceBuilder::new().layer(retry).map_err(Error::Service).service(client);
+
+    let error = stack.oneshot(Request::new(Method::POST, url)).await.unwrap_err();
+
+    let class = Http::new().classify(Err::<&Answer<()>, _>(&error));
+    assert_eq!(class, Class::NoEffect { after: None }, "{error:?}");
+    assert_eq!(streams.load(SeqCst), 3);
+}
+
+#[tokio::test]
+async fn a_post_that_was_answered_with_too_many_requests_is_repeated() {
+    let site = Site::start().await;
+    let (stack, retries) = stack(3, || {});
+    // The server asks for seven seconds, so the call waits, where it would have ended if it were not repeated.
+    let call = stack.oneshot(site.request(Method::POST, "status/429"));
+    let waits = tokio::time::timeout(Duration::from_millis(300), call).await;
+
+    assert!(waits.is_err(), "it waits for the time that it was told");
+    assert_eq!(retries.stats().retried, 1);
 }

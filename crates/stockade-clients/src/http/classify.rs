@@ -38,6 +38,7 @@ use crate::{Cause, MAX_RETRY_AFTER, judge};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Http {
     max_retry_after: Duration,
+    hint_means_unprocessed: bool,
 }
 
 /// An answer to an HTTP request, by its status and headers.
@@ -55,7 +56,18 @@ pub trait Answer {
 impl Http {
     /// With hints of up to [`MAX_RETRY_AFTER`].
     pub const fn new() -> Self {
-        Self { max_retry_after: MAX_RETRY_AFTER }
+        Self { max_retry_after: MAX_RETRY_AFTER, hint_means_unprocessed: false }
+    }
+
+    /// Takes a 503 with a `Retry-After` for a request that the server has not begun to process, so that it is
+    /// repeated whatever its method.
+    ///
+    /// RFC 9110 does not say so, but load balancers and admission control mean it: say so where that is what
+    /// answers.
+    #[must_use]
+    pub const fn hint_means_unprocessed(mut self) -> Self {
+        self.hint_means_unprocessed = true;
+        self
     }
 
     /// Cuts longer hints to this.
@@ -73,7 +85,12 @@ impl Http {
         } else {
             None
         };
-        class(status, after)
+        match class(status, after) {
+            Class::Overload { after: Some(after), .. } if self.hint_means_unprocessed => {
+                Class::Overload { after: Some(after), processed: false }
+            }
+            class => class,
+        }
     }
 }
 
@@ -104,7 +121,7 @@ fn failure(error: &(dyn StdError + 'static)) -> Option<Class> {
     {
         return Some(Class::NoEffect { after: None });
     }
-    judge::refused(error)
+    judge::refused(error).or_else(|| judge::refused_stream(error))
 }
 
 // === impl Answer ===
@@ -158,7 +175,7 @@ mod tests {
         let hint = |seconds| Some(Duration::from_secs(seconds));
         assert_eq!(
             of_answer(http, 429, Some("7")),
-            Class::Overload { after: hint(7), processed: true }
+            Class::Overload { after: hint(7), processed: false }
         );
         assert_eq!(of_answer(http, 502, Some("7")), Class::Transient { after: hint(7) });
         assert_eq!(of_answer(http, 503, None), Class::OVERLOAD);
@@ -172,6 +189,9 @@ mod tests {
             of_answer(http, 503, Some("3")),
             Class::Overload { after: hint(2), processed: true }
         );
+        let unprocessed = Class::Overload { after: hint(2), processed: false };
+        assert_eq!(of_answer(http.hint_means_unprocessed(), 503, Some("3")), unprocessed);
+        assert_eq!(of_answer(http.hint_means_unprocessed(), 503, None), Class::OVERLOAD);
         let past = Some("Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(of_answer(http, 503, past), Class::Overload { after: hint(0), processed: true });
     }

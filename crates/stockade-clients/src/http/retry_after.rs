@@ -2,12 +2,17 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, header::RETRY_AFTER};
+use http::{
+    HeaderMap, HeaderValue,
+    header::{DATE, RETRY_AFTER},
+};
 
-/// The time from `now` until the `Retry-After` of `headers`, which may be seconds or a date (RFC 9110, section
-/// 10.2.3).
+/// The time until the `Retry-After` of `headers`, which may be seconds or a date (RFC 9110, section 10.2.3).
 ///
-/// A date that has passed is zero. There is none if the header is missing, or neither a number nor a date.
+/// A date counts from the answer's own `Date` where it has one, since the server's clock may be off, and from
+/// `now` otherwise. A date that has passed is zero. Some servers send a fraction of a second, which is rounded
+/// up to whole seconds. Of several headers the longest counts. There is none if the header is missing, or
+/// neither a number nor a date.
 ///
 /// # Example
 ///
@@ -22,20 +27,37 @@ use http::{HeaderMap, header::RETRY_AFTER};
 /// assert_eq!(retry_after(&headers, now), Some(Duration::from_secs(15)));
 /// ```
 pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim_matches([' ', '\t']);
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More digits than fit mean more seconds than anybody waits.
-        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
+    let hints = headers.get_all(RETRY_AFTER).into_iter().filter_map(text);
+    hints.filter_map(|hint| seconds(hint).or_else(|| until(hint, headers, now))).max()
+}
+
+fn text(value: &HeaderValue) -> Option<&str> {
+    Some(value.to_str().ok()?.trim_matches([' ', '\t']))
+}
+
+/// Whole seconds, or a fraction of them, rounded up.
+fn seconds(hint: &str) -> Option<Duration> {
+    let (whole, fraction) = hint.split_once('.').unwrap_or((hint, "0"));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    if !is_number(whole) || !is_number(fraction) {
+        return None;
     }
-    let date = httpdate::parse_http_date(text).ok()?;
-    Some(date.duration_since(now).unwrap_or(Duration::ZERO))
+    // More digits than fit mean more seconds than anybody waits.
+    let whole: u64 = whole.parse().unwrap_or(u64::MAX);
+    let up = u64::from(fraction.bytes().any(|digit| digit != b'0'));
+    Some(Duration::from_secs(whole.saturating_add(up)))
+}
+
+fn until(hint: &str, headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let date = httpdate::parse_http_date(hint).ok()?;
+    let told =
+        headers.get(DATE).and_then(text).and_then(|date| httpdate::parse_http_date(date).ok());
+    Some(date.duration_since(told.unwrap_or(now)).unwrap_or(Duration::ZERO))
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::UNIX_EPOCH;
-
-    use http::HeaderValue;
 
     use super::*;
 
@@ -60,6 +82,35 @@ mod tests {
     }
 
     #[test]
+    fn a_fraction_of_a_second_is_rounded_up() {
+        assert_eq!(at_example(b"299.997"), Some(Duration::from_secs(300)));
+        assert_eq!(at_example(b"0.001"), Some(Duration::from_secs(1)));
+        assert_eq!(at_example(b"7.000"), Some(Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn of_two_hints_the_longer_counts() {
+        let mut headers = HeaderMap::new();
+        for hint in ["5", "nonsense", "9", "7"] {
+            headers.append(RETRY_AFTER, HeaderValue::from_static(hint));
+        }
+        assert_eq!(retry_after(&headers, UNIX_EPOCH), Some(Duration::from_secs(9)));
+    }
+
+    #[test]
+    fn a_date_counts_from_the_date_of_the_answer() {
+        let mut headers = HeaderMap::new();
+        let (told, until) = ("Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:47 GMT");
+        headers.insert(DATE, HeaderValue::from_static(told));
+        headers.insert(RETRY_AFTER, HeaderValue::from_static(until));
+        // The clock here is four minutes off, either way.
+        for now in [784_111_777 - 240, 784_111_777 + 240] {
+            let now = UNIX_EPOCH + Duration::from_secs(now);
+            assert_eq!(retry_after(&headers, now), Some(Duration::from_secs(10)));
+        }
+    }
+
+    #[test]
     fn a_date_counts_from_now_in_all_three_formats() {
         let later = Some(Duration::from_secs(23));
         assert_eq!(at_example(b"Sun, 06 Nov 1994 08:50:00 GMT"), later);
@@ -75,9 +126,18 @@ mod tests {
 
     #[test]
     fn what_is_neither_is_no_hint() {
-        for value in
-            [&b""[..], b"-1", b"+1", b"1.5", b"soon", b"Sun, 99 Nov 1994 08:49:37 GMT", b"\xff"]
-        {
+        for value in [
+            &b""[..],
+            b"-1",
+            b"+1",
+            b"1.",
+            b".5",
+            b"1e30",
+            b"1.5.2",
+            b"tomorrow",
+            b"Sun, 99 Nov 1994 08:49:37 GMT",
+            b"\xff",
+        ] {
             assert_eq!(at_example(value), None, "{value:?}");
         }
         assert_eq!(retry_after(&HeaderMap::new(), UNIX_EPOCH), None);
