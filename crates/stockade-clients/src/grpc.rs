@@ -7,6 +7,8 @@
 //! |---|---|
 //! | an answer, or `OK` | `Success` |
 //! | `RESOURCE_EXHAUSTED` | `Overload`, with the server's hint |
+//! | `RESOURCE_EXHAUSTED` because a message is too large | `Permanent` |
+//! | no `grpc-status`: a proxy answered in place of the server | that of the [HTTP status](crate::http); where a generated client could not read the proxy's page, all that is left is its `INTERNAL` |
 //! | `UNAVAILABLE` because no connection could be made | `NoEffect` |
 //! | `UNAVAILABLE` otherwise: the call may have been on its way | `Transient`, with the server's hint |
 //! | `DEADLINE_EXCEEDED`, `UNKNOWN`, `INTERNAL` | `Transient`, with the server's hint |
@@ -14,7 +16,7 @@
 //! | `CANCELLED`, which tonic also says for its own time-outs and for broken connections | `Transient`, with the server's hint |
 //! | `INVALID_ARGUMENT`, `NOT_FOUND`, `ALREADY_EXISTS`, `PERMISSION_DENIED`, `UNAUTHENTICATED`, `FAILED_PRECONDITION`, `OUT_OF_RANGE`, `UNIMPLEMENTED`, `DATA_LOSS` | `Permanent` |
 //! | any status with a `grpc-retry-pushback-ms` that is negative or no number: the server asks not to be asked again | `Permanent` |
-//! | no connection could be made (`ConnectError`, or refused) | `NoEffect` |
+//! | no connection could be made (`ConnectError`, or refused), or the server refused the stream | `NoEffect` |
 //! | any other error of the transport | `Transient` |
 //! | a layer inside refused or ended it | by [`DefaultClassify`](stockade_core::DefaultClassify) |
 //!
@@ -48,7 +50,8 @@
 //! # check(&client);
 //! ```
 //!
-//! Layers around a `Channel` see requests as streams, which cannot be repeated, and of the statuses only those
+//! Layers around a `Channel` see requests as streams, which cannot be repeated (`http::clone_request` copies none of
+//! them, and the retry layer counts each as `not_repeatable`), and of the statuses only those
 //! that come in place of an answer: a breaker or a limit does well there, a retry does not. A refusal there comes
 //! out of a generated client as a status of `UNKNOWN` and is still known as a refusal further out.
 

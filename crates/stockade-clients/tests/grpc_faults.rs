@@ -21,7 +21,7 @@ use tonic::{
     transport::{Channel, Endpoint, Server, server::TcpIncoming},
 };
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_client::HealthClient};
-use tower::{ServiceBuilder, ServiceExt, service_fn};
+use tower::{Service as _, ServiceBuilder, ServiceExt, service_fn};
 
 async fn start() -> Proxy {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -143,4 +143,23 @@ async fn a_status_of_the_server_is_judged_by_its_code() {
     let unknown = HealthCheckRequest { service: "no such service".to_owned() };
     let status = client.check(unknown).await.unwrap_err();
     assert_eq!((status.code(), class(status)), (Code::NotFound, Class::Permanent));
+}
+
+#[tokio::test]
+async fn a_proxy_that_answers_for_the_server_is_judged_by_its_http_status() {
+    let app = axum::Router::new().fallback(async || http::StatusCode::SERVICE_UNAVAILABLE);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let mut channel = channel(address);
+
+    // As a status that the generated client makes of it.
+    let status = check(channel.clone()).await.unwrap_err();
+    assert_eq!(class(status.clone()), Class::OVERLOAD, "{status:?}");
+
+    // As the answer of the channel.
+    let request = http::Request::new(tonic::body::Body::empty());
+    let reply = channel.ready().await.unwrap().call(request).await.unwrap();
+    let class = Grpc::new().classify(Ok::<_, &Error<tonic::transport::Error>>(&reply));
+    assert_eq!(class, Class::OVERLOAD, "{reply:?}");
 }

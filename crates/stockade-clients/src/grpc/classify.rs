@@ -1,13 +1,16 @@
 //! The classifier.
 
-use std::{error::Error as StdError, time::Duration};
+use std::{
+    error::Error as StdError,
+    time::{Duration, SystemTime},
+};
 
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use stockade_core::{Class, Classify};
 use tonic::{Code, ConnectError, Request, Response, Status};
 
 use super::hint::Hint;
-use crate::{Cause, MAX_RETRY_AFTER, judge};
+use crate::{Cause, MAX_RETRY_AFTER, http::retry_after, judge};
 
 /// Judges the results of gRPC calls, for `RetryLayer::classify` and `BreakerLayer::classify`.
 ///
@@ -23,6 +26,12 @@ pub struct Grpc {
 pub trait Reply {
     /// The headers that may have a `grpc-status`, if that is where it is.
     fn status_headers(&self) -> Option<&HeaderMap>;
+
+    /// The HTTP status of the answer, which counts where there is no `grpc-status`: a proxy may have answered in
+    /// place of the server. By default there is none.
+    fn http_status(&self) -> Option<StatusCode> {
+        None
+    }
 }
 
 // === impl Grpc ===
@@ -43,22 +52,27 @@ impl Grpc {
     fn reply(self, reply: &impl Reply) -> Class {
         let Some(headers) = reply.status_headers() else { return Class::Success };
         match headers.get("grpc-status") {
-            Some(code) => self.class(Code::from_bytes(code.as_bytes()), Hint::of_headers(headers)),
-            None => Class::Success,
+            Some(code) => {
+                self.class(Code::from_bytes(code.as_bytes()), "", Hint::of_headers(headers))
+            }
+            None => reply.http_status().map_or(Class::Success, |status| {
+                let after = retry_after(headers, SystemTime::now());
+                crate::http::class(status, after.map(|after| after.min(self.max_retry_after)))
+            }),
         }
     }
 
     fn failure(self, error: &(dyn StdError + 'static)) -> Option<Class> {
         if let Some(status) = judge::find::<Status>(error) {
             let no_effect = judge::chain(status.source()).find_map(no_effect);
-            return Some(
-                no_effect.unwrap_or_else(|| self.class(status.code(), Hint::of_status(status))),
-            );
+            return Some(no_effect.or_else(|| of_proxy(status)).unwrap_or_else(|| {
+                self.class(status.code(), status.message(), Hint::of_status(status))
+            }));
         }
         no_effect(error)
     }
 
-    fn class(self, code: Code, hint: Hint) -> Class {
+    fn class(self, code: Code, message: &str, hint: Hint) -> Class {
         let after = match hint {
             _ if code == Code::Ok => return Class::Success,
             Hint::Never => return Class::Permanent,
@@ -67,6 +81,7 @@ impl Grpc {
         };
         match code {
             Code::Ok => Class::Success,
+            Code::ResourceExhausted if is_about_size(message) => Class::Permanent,
             Code::ResourceExhausted => Class::Overload { after, processed: true },
             Code::Unavailable
             | Code::DeadlineExceeded
@@ -105,8 +120,25 @@ impl<T: Reply, E: Cause> Classify<T, E> for Grpc {
 fn no_effect(error: &(dyn StdError + 'static)) -> Option<Class> {
     match judge::find::<ConnectError>(error) {
         Some(_) => Some(Class::NoEffect { after: None }),
-        None => judge::refused(error),
+        None => judge::refused(error).or_else(|| judge::refused_stream(error)),
     }
+}
+
+/// The class of the HTTP status from which tonic has made a status, because a proxy answered in place of the
+/// server. It stands in nothing but the message.
+fn of_proxy(status: &Status) -> Option<Class> {
+    let code = status.message().rsplit_once("mapped from HTTP status code ")?.1;
+    let status = StatusCode::from_bytes(code.as_bytes()).ok()?;
+    Some(crate::http::class(status, None))
+}
+
+/// Whether a message was too large for one side. That has the code of an overload, and nothing but its text
+/// tells them apart: here are those of tonic, Go, Java and C++.
+fn is_about_size(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    ["length too large", "larger than max", "exceeds maximum size", "exceeds the maximum"]
+        .iter()
+        .any(|text| message.contains(text))
 }
 
 // === impl Reply ===
@@ -122,6 +154,10 @@ impl<M> Reply for Response<M> {
 impl<B> Reply for http::Response<B> {
     fn status_headers(&self) -> Option<&HeaderMap> {
         Some(self.headers())
+    }
+
+    fn http_status(&self) -> Option<StatusCode> {
+        Some(self.status())
     }
 }
 
@@ -209,6 +245,37 @@ mod tests {
         // Nonsense is UNKNOWN, and details that are no base64 are left alone.
         let nonsense = [("grpc-status", "x"), ("grpc-status-details-bin", "%%")];
         assert_eq!(of_reply(&nonsense), Class::Transient { after: None });
+    }
+
+    #[test]
+    fn the_http_status_counts_where_there_is_no_grpc_status() {
+        let of_http = |status: u16| {
+            let reply = http::Response::builder().status(status).header("retry-after", "1");
+            let reply = reply.body(()).unwrap();
+            Grpc::new().classify(Ok::<_, &Error<io::Error>>(&reply))
+        };
+        let after = Some(SECOND);
+        assert_eq!(of_http(200), Class::Success);
+        assert_eq!(of_http(503), Class::Overload { after, processed: true });
+        assert_eq!(of_http(429), Class::Overload { after, processed: false });
+        assert_eq!(of_http(502), Class::Transient { after });
+        assert_eq!(of_http(404), Class::Permanent);
+    }
+
+    #[test]
+    fn a_message_that_is_too_large_is_permanent() {
+        for message in [
+            "Error, decoded message length too large: found 9 bytes, the limit is: 4 bytes",
+            "grpc: received message larger than max (9 vs. 4)",
+            "trying to send message larger than max (9 vs. 4)",
+            "gRPC message exceeds maximum size 4: 9",
+            "Received message larger than max (9 vs. 4)",
+        ] {
+            let error = Error::Service(Status::resource_exhausted(message));
+            assert_eq!(of_error(error), Class::Permanent, "{message}");
+        }
+        let quota = Error::Service(Status::resource_exhausted("quota of the project is used up"));
+        assert_eq!(of_error(quota), Class::OVERLOAD);
     }
 
     #[test]
