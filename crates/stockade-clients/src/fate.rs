@@ -38,6 +38,17 @@ impl Fate {
     }
 }
 
+/// What a pool of `bb8` says for itself; what it says of a connection's error `E` is among its sources.
+#[cfg(all(feature = "bb8", any(feature = "redis", feature = "tokio-postgres")))]
+pub(crate) fn of_bb8<E: std::error::Error + 'static>(
+    error: &(dyn std::error::Error + 'static),
+) -> Option<Fate> {
+    match crate::judge::find::<bb8::RunError<E>>(error)? {
+        bb8::RunError::TimedOut => Some(Fate::Crowded),
+        bb8::RunError::User(_) => None,
+    }
+}
+
 /// A classifier that knows one client's errors, given what it says of one of them.
 macro_rules! classifier {
     ($(#[$docs:meta])* $name:ident, $fate:path) => {

@@ -13,6 +13,7 @@
 //! | sqlx, which needs a newer Rust than the rest | `sqlx` | `sql::Sqlx` |
 //! | tokio-postgres | `tokio-postgres` | `sql::TokioPostgres` |
 //! | deadpool-postgres | `deadpool` | `sql::TokioPostgres` |
+//! | bb8-postgres, bb8-redis | `bb8` with `tokio-postgres` or `redis` | that of its client |
 //! | redis | `redis` | `redis::Redis` |
 //!
 //! Each has a table of what it makes of which result. They take any error type of a stack, be it

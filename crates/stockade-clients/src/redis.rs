@@ -6,7 +6,7 @@
 
 use std::error::Error as StdError;
 
-use redis::{ErrorKind, RedisError, ServerError};
+use redis::{ErrorKind, RedisError, ServerError, ServerErrorKind};
 
 use crate::{
     fate::{Fate, classifier},
@@ -23,9 +23,11 @@ classifier! {
     /// | `MOVED`, `ASK`, `NOREPLICAS`, `MISCONF` | `Transient` | `NoEffect` |
     /// | `OOM`: it may use no more memory | `Overload` | `Overload` |
     /// | too many clients, if the server got to say so before it hung up | `NoEffect` | `NoEffect` |
+    /// | `EXECABORT`: a transaction was discarded, and none of it ran | by its first error: as above, for a single command | |
     /// | any other answer | `Permanent` | `Permanent` |
     /// | connection refused, or none in time by [`connect`](crate::connect()); no node or master known to send it to | `NoEffect` | `NoEffect` |
     /// | any other I/O error, time-outs of the client among them; an answer that is none | `Transient` | `Transient` |
+    /// | the pool has no connection in time (feature `bb8`) | `Overload` | `Overload` |
     /// | wrong password, options, commands or types | `Permanent` | `Permanent` |
     ///
     /// After an I/O error nobody knows whether the command ran. `Transient` is repeated only where the retry layer's
@@ -48,6 +50,10 @@ classifier! {
 }
 
 fn fate(error: &(dyn StdError + 'static)) -> Option<Fate> {
+    #[cfg(feature = "bb8")]
+    if let Some(fate) = crate::fate::of_bb8::<RedisError>(error) {
+        return Some(fate);
+    }
     let error: &RedisError = find(error)?;
     Some(match error.kind() {
         ErrorKind::Io if error.is_connection_refusal() => Fate::NoEffect,
@@ -61,22 +67,36 @@ fn fate(error: &(dyn StdError + 'static)) -> Option<Fate> {
 }
 
 fn answered(error: &RedisError) -> Fate {
+    if error.kind() == ErrorKind::Server(ServerErrorKind::ExecAbort) {
+        return aborted(error);
+    }
     // The whole answer is there only for a single command.
     let single = error.source().is_some_and(|source| source.is::<ServerError>());
     match error.code() {
-        Some("LOADING" | "BUSY" | "TRYAGAIN" | "CLUSTERDOWN" | "MASTERDOWN" | "READONLY")
-        | Some("MOVED" | "ASK" | "NOREPLICAS" | "MISCONF") => {
-            if single {
-                Fate::Undone
-            } else {
-                Fate::Lost
-            }
-        }
+        Some(code) if is_passing(code) && single => Fate::Undone,
+        Some(code) if is_passing(code) => Fate::Lost,
         Some("OOM") => Fate::Crowded,
         // What a server says to a client that it lets in no further has no code of its own.
         Some("ERR") if error.detail().is_some_and(|d| d.starts_with("max number of clients")) => {
             Fate::NoEffect
         }
+        _ => Fate::Wrong,
+    }
+}
+
+/// Whether this code says that the server cannot do it now, or that another one can.
+fn is_passing(code: &str) -> bool {
+    matches!(code, "LOADING" | "BUSY" | "TRYAGAIN" | "CLUSTERDOWN" | "MASTERDOWN" | "READONLY")
+        || matches!(code, "MOVED" | "ASK" | "NOREPLICAS" | "MISCONF")
+}
+
+/// A transaction that was discarded: none of it ran, and its first error says why.
+fn aborted(error: &RedisError) -> Fate {
+    let errors = error.clone().into_server_errors().unwrap_or_default();
+    let mut reasons = errors.iter().map(|(_, error)| error.code()).filter(|c| *c != "EXECABORT");
+    match reasons.next() {
+        Some("OOM") => Fate::Crowded,
+        Some(code) if is_passing(code) => Fate::Undone,
         _ => Fate::Wrong,
     }
 }

@@ -216,3 +216,27 @@ async fn a_command_that_hangs_is_timed_out_and_a_busy_server_says_so() {
     let set = redis::cmd("SET").arg(&["key", "1"]).to_owned();
     within(async { while set.query_async::<()>(&mut other).await.is_err() {} }).await;
 }
+
+#[tokio::test]
+async fn a_transaction_that_a_replica_discarded_is_for_another_time() {
+    let server = Redis::new().start().await.unwrap();
+    let mut connection = connect(server.url()).await.unwrap();
+    let follow = redis::cmd("REPLICAOF").arg(&["127.0.0.1", "1"]).to_owned();
+    follow.query_async::<()>(&mut connection).await.unwrap();
+
+    let mut transaction = redis::pipe();
+    transaction.atomic().incr("counter", 1).incr("counter", 1);
+    let error = transaction.query_async::<()>(&mut connection).await.unwrap_err();
+    assert_eq!(error.code(), Some("EXECABORT"), "{error}");
+
+    let error = Error::Service(error);
+    assert_eq!(class(&error), Class::Transient { after: None });
+    let gated = Judge::new().gated().classify(Err::<&(), _>(&error));
+    assert_eq!(gated, Class::NoEffect { after: None }, "none of it ran");
+
+    // A command that is wrong is so on every server.
+    let mut wrong = redis::pipe();
+    wrong.atomic().cmd("NOSUCHCOMMAND");
+    let error = wrong.query_async::<()>(&mut connection).await.unwrap_err();
+    assert_eq!(class(&Error::Service(error)), Class::Permanent);
+}

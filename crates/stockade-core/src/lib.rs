@@ -9,7 +9,6 @@
 //! - [`deadline`]: the ambient deadline, by which a call must have ended.
 //! - [`attempts`]: how often the call at hand has been tried.
 //! - [`waits`]: how long the call at hand has waited inside the stack.
-//! - [`Bypass`]: which calls pass a layer by.
 //! - [`config`], [`Name`]: checks of what a user configures.
 //!
 //! It does not know any layer, and it starts nothing unless a timer is registered: then a task on each runtime that has
@@ -53,7 +52,6 @@
 //! ```
 
 pub mod attempts;
-mod bypass;
 mod class;
 pub mod config;
 pub mod deadline;
@@ -66,7 +64,6 @@ pub mod name;
 mod rejected;
 pub mod waits;
 
-pub use bypass::{Bypass, NoBypass};
 pub use class::{Class, Classify, DefaultClassify, Judged};
 pub use config::ConfigError;
 pub use error::{BoxError, Error, LayerError, boxed};

@@ -33,12 +33,9 @@ pub fn record(wait: Duration) {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counter(Duration);
 
-/// A wait that is reported when it is dropped, for as long as it took, or as the shortest one where nobody
-/// counted when it began.
-///
-/// So a counter that is entered only while a call is dropped still learns whether the call was waiting.
+/// A wait that is reported when it is dropped.
 #[derive(Debug)]
-pub struct Wait(Option<Instant>);
+pub struct Wait(Instant);
 
 // === impl Counter ===
 
@@ -46,14 +43,7 @@ impl Counter {
     /// Runs `f`, and adds what is reported meanwhile. A counter outside hears of it too.
     #[inline]
     pub fn enter<R>(&mut self, f: impl FnOnce() -> R) -> R {
-        self.enter_if(true, f)
-    }
-
-    /// Runs `f`, and counts only if `counts`: for a layer that measures only where it is configured to.
-    #[inline]
-    pub fn enter_if<R>(&mut self, counts: bool, f: impl FnOnce() -> R) -> R {
-        let scope =
-            counts.then(|| Scope { outer: WAITED.replace(Some(Duration::ZERO)), counter: self });
+        let scope = Scope { outer: WAITED.replace(Some(Duration::ZERO)), counter: self };
         let result = f();
         drop(scope);
         result
@@ -82,15 +72,15 @@ impl Drop for Scope<'_> {
 // === impl Wait ===
 
 impl Wait {
-    /// A wait that begins now. Where nobody counts no clock is read.
-    pub fn start() -> Self {
-        Self(WAITED.get().map(|_| Instant::now()))
+    /// A wait that begins now; `None` where nobody counts, and then no clock is read.
+    pub fn start() -> Option<Self> {
+        WAITED.get().map(|_| Self(Instant::now()))
     }
 }
 
 impl Drop for Wait {
     fn drop(&mut self) {
-        record(self.0.map_or(Duration::from_nanos(1), |since| since.elapsed()));
+        record(self.0.elapsed());
     }
 }
 
@@ -110,26 +100,16 @@ mod tests {
             beside.enter(|| ());
         });
         record(MS * 4);
-        assert_eq!([outer, inner, beside].map(Counter::waited), [MS * 3, MS * 2, Duration::ZERO]);
+        assert_eq!([outer, inner, beside].map(Counter::waited), [MS * 3, MS * 2, MS * 0]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_wait_is_reported_when_it_is_dropped() {
         let mut counter = Counter::default();
+        assert!(Wait::start().is_none());
         let wait = counter.enter(Wait::start);
         tokio::time::advance(MS * 5).await;
         counter.enter(|| drop(wait));
         assert_eq!(counter.waited(), MS * 5);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_wait_that_began_where_nobody_counted_is_reported_as_the_shortest() {
-        let mut counter = Counter::default();
-        let wait = Wait::start();
-        tokio::time::advance(MS * 5).await;
-        counter.enter_if(false, || record(MS));
-        assert_eq!(counter.waited(), Duration::ZERO);
-        counter.enter(|| drop(wait));
-        assert_eq!(counter.waited(), Duration::from_nanos(1));
     }
 }

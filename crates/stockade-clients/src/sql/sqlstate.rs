@@ -37,6 +37,16 @@ pub fn class(code: &str) -> Class {
     fate(code).class(false)
 }
 
+/// The same, where the message is needed to tell.
+pub(super) fn fate_of(code: &str, message: &str) -> Fate {
+    match code {
+        // A table was changed since the statement was prepared: it was not run, and a connection that prepares
+        // it anew runs it.
+        "0A000" if message.contains("cached plan must not change result type") => Fate::Undone,
+        code => fate(code),
+    }
+}
+
 pub(super) fn fate(code: &str) -> Fate {
     match code {
         "57P03" | "53300" => Fate::NoEffect,

@@ -18,6 +18,9 @@ classifier! {
     /// | a SQLSTATE | as of [`sql::class`](super::class()) | the same, except: |
     /// | `40001`, `40P01`, `55P03` | `Transient` | `NoEffect`: repeated whatever the request |
     /// | `08007`, `40003` | `Permanent` | `Transient`: repeated if the request may be |
+    /// | MySQL's 1205, 3572, 1836 and its 1290 for `--read-only`, all without a SQLSTATE of their own | `Transient` | `NoEffect` |
+    /// | MySQL's 1206: no room for more locks | `Overload` | `Overload` |
+    /// | PostgreSQL's `0A000` for a cached plan that no longer fits | `Transient` | `NoEffect` |
     /// | SQLite is busy or locked | `Transient` | `NoEffect` |
     /// | SQLite cannot read, write or open its file | `Transient` | `Transient` |
     /// | SQLite has no room left, on disk or in memory | `Overload` | `Overload` |
@@ -48,7 +51,11 @@ classifier! {
 fn fate(error: &(dyn StdError + 'static)) -> Option<Fate> {
     let error: &Error = find(error)?;
     Some(match error {
-        Error::Database(error) => error.code().map_or(Fate::Wrong, |code| by_code(&code)),
+        Error::Database(error) => match error.code() {
+            Some(code) if code == "HY000" => by_number(&error.to_string()),
+            Some(code) => by_code(&code, error.message()),
+            None => Fate::Wrong,
+        },
         Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => Fate::NoEffect,
         Error::Io(_) | Error::Tls(_) | Error::Protocol(_) => Fate::Lost,
         Error::WorkerCrashed | Error::BeginFailed => Fate::Lost,
@@ -58,7 +65,7 @@ fn fate(error: &(dyn StdError + 'static)) -> Option<Fate> {
 }
 
 /// A SQLSTATE has five characters; SQLite's result codes are numbers, and none has as many digits.
-fn by_code(code: &str) -> Fate {
+fn by_code(code: &str, message: &str) -> Fate {
     const BUSY: u32 = 5;
     const LOCKED: u32 = 6;
     const NO_MEMORY: u32 = 7;
@@ -67,13 +74,32 @@ fn by_code(code: &str) -> Fate {
     const CANNOT_OPEN: u32 = 14;
 
     if code.len() == 5 {
-        return sqlstate::fate(code);
+        return sqlstate::fate_of(code, message);
     }
     // What kind of busy it is, or what it could not write, is in the higher bytes.
     match code.parse::<u32>().map(|code| code & 0xff) {
         Ok(BUSY | LOCKED) => Fate::Undone,
         Ok(INPUT_OUTPUT | CANNOT_OPEN) => Fate::Lost,
         Ok(NO_MEMORY | FULL) => Fate::Crowded,
+        _ => Fate::Wrong,
+    }
+}
+
+/// MySQL has its own number for many errors that SQLSTATE knows only as `HY000`: its message begins with it.
+fn by_number(message: &str) -> Fate {
+    const LOCK_WAIT_TIMEOUT: u32 = 1205;
+    const LOCK_TABLE_FULL: u32 = 1206;
+    const OPTION_PREVENTS_STATEMENT: u32 = 1290;
+    const READ_ONLY_MODE: u32 = 1836;
+    const LOCK_NOWAIT: u32 = 3572;
+
+    let digits = message.find(|c: char| !c.is_ascii_digit()).unwrap_or(message.len());
+    match message[..digits].parse() {
+        Ok(LOCK_WAIT_TIMEOUT | LOCK_NOWAIT) => Fate::Undone,
+        // After a failover it is a replica, and takes no writes.
+        Ok(READ_ONLY_MODE) => Fate::Undone,
+        Ok(OPTION_PREVENTS_STATEMENT) if message.contains("read-only") => Fate::Undone,
+        Ok(LOCK_TABLE_FULL) => Fate::Crowded,
         _ => Fate::Wrong,
     }
 }
@@ -91,13 +117,13 @@ mod tests {
     const UNSENT: Class = Class::NoEffect { after: None };
     const OVERLOAD: Class = Class::OVERLOAD;
 
-    /// A database's answer with this code.
+    /// A database's answer with this code and message.
     #[derive(Debug)]
-    struct Answer(&'static str);
+    struct Answer(&'static str, &'static str);
 
     impl fmt::Display for Answer {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str(self.0)
+            f.write_str(self.1)
         }
     }
 
@@ -105,7 +131,7 @@ mod tests {
 
     impl DatabaseError for Answer {
         fn message(&self) -> &str {
-            self.0
+            self.1
         }
 
         fn code(&self) -> Option<Cow<'_, str>> {
@@ -136,7 +162,11 @@ mod tests {
     }
 
     fn answer(code: &'static str) -> [Class; 2] {
-        classes(Error::Database(Box::new(Answer(code))))
+        coded(code, code)
+    }
+
+    fn coded(code: &'static str, message: &'static str) -> [Class; 2] {
+        classes(Error::Database(Box::new(Answer(code, message))))
     }
 
     fn io(kind: io::ErrorKind) -> [Class; 2] {
@@ -149,6 +179,32 @@ mod tests {
         assert_eq!(answer("53200"), [OVERLOAD; 2]);
         assert_eq!(answer("57P01"), [TRANSIENT; 2]);
         assert_eq!(answer("23505"), [Class::Permanent; 2]);
+    }
+
+    #[test]
+    fn a_mysql_error_without_a_sqlstate_is_judged_by_its_number() {
+        for (message, expected) in [
+            ("1205 (HY000): Lock wait timeout exceeded; try restarting", [TRANSIENT, UNSENT]),
+            ("3572 (HY000): lock(s) could not be acquired immediately", [TRANSIENT, UNSENT]),
+            (
+                "1290 (HY000): The server is running with the --read-only option",
+                [TRANSIENT, UNSENT],
+            ),
+            ("1290 (HY000): running with the --secure-file-priv option", [Class::Permanent; 2]),
+            ("1836 (HY000): Running in read-only mode", [TRANSIENT, UNSENT]),
+            ("1206 (HY000): The total number of locks exceeds the table size", [OVERLOAD; 2]),
+            ("1105 (HY000): Unknown error", [Class::Permanent; 2]),
+            ("no number at all", [Class::Permanent; 2]),
+        ] {
+            assert_eq!(coded("HY000", message), expected, "{message}");
+        }
+    }
+
+    #[test]
+    fn a_cached_plan_that_no_longer_fits_was_not_run() {
+        let changed = coded("0A000", "cached plan must not change result type");
+        assert_eq!(changed, [TRANSIENT, UNSENT]);
+        assert_eq!(coded("0A000", "cross-database references"), [Class::Permanent; 2]);
     }
 
     #[test]

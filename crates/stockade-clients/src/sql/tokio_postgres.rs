@@ -11,8 +11,8 @@ use crate::{
 };
 
 classifier! {
-    /// Judges the errors of `tokio-postgres` by [SQLSTATE](super::class()); with the feature `deadpool` also those of
-    /// a pool of `deadpool-postgres`.
+    /// Judges the errors of `tokio-postgres` by [SQLSTATE](super::class()); with the features `deadpool` and `bb8` also those of
+    /// a pool of `deadpool-postgres` or `bb8-postgres`.
     ///
     /// | error | class | [`gated`](Self::gated) |
     /// |---|---|---|
@@ -22,7 +22,7 @@ classifier! {
     /// | connection refused, or none in time by [`connect`](crate::connect()) | `NoEffect` | `NoEffect` |
     /// | any other I/O error, a closed connection, a time-out, an answer that is none | `Transient` | `Transient` |
     /// | no row or too many, wrong columns, types, parameters or options, no way to authenticate | `Permanent` | `Permanent` |
-    /// | the pool has no connection in time (`deadpool`) | `Overload` | `Overload` |
+    /// | the pool has no connection in time (`deadpool`, `bb8`) | `Overload` | `Overload` |
     /// | the pool is closed, or has no runtime (`deadpool`) | `Permanent` | `Permanent` |
     /// | a hook of the pool said no (`deadpool`) | `NoEffect` | `NoEffect` |
     ///
@@ -52,12 +52,16 @@ fn fate(error: &(dyn StdError + 'static)) -> Option<Fate> {
     if let Some(error) = find(error) {
         return pool(error);
     }
+    #[cfg(feature = "bb8")]
+    if let Some(fate) = crate::fate::of_bb8::<Error>(error) {
+        return Some(fate);
+    }
     None
 }
 
 fn own(error: &Error) -> Fate {
-    if let Some(code) = error.code() {
-        return sqlstate::fate(code.code());
+    if let Some(error) = error.as_db_error() {
+        return sqlstate::fate_of(error.code().code(), error.message());
     }
     if error.is_closed() {
         return Fate::Lost;
@@ -256,5 +260,14 @@ mod tests {
         assert_eq!(classes(hook), [UNSENT; 2]);
         let backend = PoolError::Backend(Error::__private_api_timeout());
         assert_eq!(classes(backend), [TRANSIENT; 2]);
+    }
+
+    #[cfg(feature = "bb8")]
+    #[test]
+    fn a_pool_of_bb8_is_crowded_or_passes_on_what_its_connection_says() {
+        let crowded = classes(bb8::RunError::<Error>::TimedOut);
+        assert_eq!(crowded, [Class::OVERLOAD; 2]);
+        let wrong = "no_such_option=1".parse::<Config>().unwrap_err();
+        assert_eq!(classes(bb8::RunError::User(wrong)), [Class::Permanent; 2]);
     }
 }
