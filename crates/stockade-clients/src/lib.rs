@@ -4,17 +4,19 @@
 //! its classifier to `RetryLayer::classify` and `BreakerLayer::classify`. Each is behind a feature, and none is on
 //! by default.
 //!
-//! | client | feature | classifier |
-//! |---|---|---|
-//! | any whose answer is an `http::Response` | `http` | `http::Http` |
-//! | hyper-util's legacy client | `hyper-util` | `http::Http` |
-//! | reqwest | `reqwest` | `http::Http` |
-//! | tonic | `tonic` | `grpc::Grpc` |
-//! | sqlx, which needs a newer Rust than the rest | `sqlx` | `sql::Sqlx` |
-//! | tokio-postgres | `tokio-postgres` | `sql::TokioPostgres` |
-//! | deadpool-postgres | `deadpool` | `sql::TokioPostgres` |
-//! | bb8-postgres, bb8-redis | `bb8` with `tokio-postgres` or `redis` | that of its client |
-//! | redis | `redis` | `redis::Redis` |
+//! | client | version | feature | classifier |
+//! |---|---|---|---|
+//! | any whose answer is an `http::Response` | `http` 1 | `http` | `http::Http` |
+//! | hyper-util's legacy client | `hyper-util` 0.1 | `hyper-util` | `http::Http` |
+//! | reqwest | `reqwest` 0.13 | `reqwest` | `http::Http` |
+//! | tonic | `tonic` 0.14 | `tonic` | `grpc::Grpc` |
+//! | sqlx, which needs a newer Rust than the rest | `sqlx` 0.9 | `sqlx` | `sql::Sqlx` |
+//! | tokio-postgres | `tokio-postgres` 0.7 | `tokio-postgres` | `sql::TokioPostgres` |
+//! | deadpool-postgres | `deadpool` 0.12 | `deadpool` | `sql::TokioPostgres` |
+//! | bb8-postgres, bb8-redis | `bb8` 0.9 | `bb8` with `tokio-postgres` or `redis` | that of its client |
+//! | redis | `redis` 1 | `redis` | `redis::Redis` |
+//!
+//! These versions are what the tests run against.
 //!
 //! Each has a table of what it makes of which result. They take any error type of a stack, be it
 //! [`Error<E>`](stockade_core::Error), a `BoxError` or an enum of your own: see [`Cause`]. A refusal by a layer

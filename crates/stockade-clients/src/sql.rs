@@ -43,20 +43,22 @@
 //! - A pool of sqlx tries to connect again and again while a server refuses connections, for as long as its
 //!   `acquire_timeout`, which is 30 seconds unless set. Set it below the time-out of an attempt, or the layers never
 //!   learn of an outage: what it says in the end is `PoolTimedOut`, which is `Overload`.
-//! - A statement whose future was dropped, by a time-out or otherwise, runs on at the server. With tokio-postgres keep
-//!   a guard in the future that calls the client's `CancelToken` when it is dropped (the example `postgres_tokio`
-//!   does); with sqlx set `statement_timeout` in the connection's options.
+//! - A statement whose future was dropped, by a time-out or otherwise, runs on at the server. Begin each transaction
+//!   with [`statement_timeout`], and PostgreSQL ends it when the call has to end; or keep a guard in the future that
+//!   calls tokio-postgres' `CancelToken` when it is dropped (the example `postgres_tokio` does).
 //! - SQLite waits for its file on a thread of its own, for as long as `busy_timeout`. Set it to zero to have the
 //!   retry layer wait in its place.
 
 mod sqlstate;
 #[cfg(feature = "sqlx")]
 mod sqlx;
+mod statement_timeout;
 #[cfg(feature = "tokio-postgres")]
 mod tokio_postgres;
 
 pub use sqlstate::class;
 #[cfg(feature = "sqlx")]
 pub use sqlx::Sqlx;
+pub use statement_timeout::statement_timeout;
 #[cfg(feature = "tokio-postgres")]
 pub use tokio_postgres::TokioPostgres;

@@ -11,7 +11,7 @@ use sqlx::{
     Executor as _, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use stockade_clients::sql::{Sqlx, TokioPostgres};
+use stockade_clients::sql::{Sqlx, TokioPostgres, statement_timeout};
 use stockade_core::{Class, Classify, Error, Reason};
 use stockade_retry::{Backoff, Budget, RetryLayer};
 use stockade_test_servers::{
@@ -304,5 +304,39 @@ async fn a_statement_that_hangs_is_ended_by_the_server_where_the_client_cannot()
     let error = within(stack.oneshot(())).await.unwrap_err();
 
     assert_eq!(Sqlx::new().classify(Err::<&(), _>(&error)), Class::Permanent, "{error}");
+    hanging(&pool, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_statement_ends_at_the_server_when_its_call_has_to_end() {
+    const MARGIN: Duration = Duration::from_millis(100);
+    let (_server, pool) = start(Postgres::new()).await;
+    let connections = pool.clone();
+    let stack = ServiceBuilder::new()
+        .layer(TimeoutLayer::new(ATTEMPT))
+        .map_err(Error::Service)
+        .service_fn(move |()| {
+            let pool = connections.clone();
+            async move {
+                let mut transaction = pool.begin().await?;
+                transaction.execute("SET LOCAL statement_timeout = 0").await?;
+                if let Some(set) = statement_timeout(MARGIN) {
+                    transaction.execute(sqlx::AssertSqlSafe(set)).await?;
+                }
+                transaction.execute("SELECT pg_sleep(3600)").await?;
+                Ok::<_, sqlx::Error>(())
+            }
+        });
+
+    let error = within(stack.oneshot(())).await.unwrap_err();
+
+    // The server's answer comes within the margin; on a busy machine the timeout may be first.
+    match error {
+        Error::Service(error) => {
+            let code = error.as_database_error().and_then(|error| error.code());
+            assert_eq!(code.as_deref(), Some("57014"), "{error}");
+        }
+        Error::Rejected(rejected) => assert_eq!(rejected.reason(), Reason::Elapsed),
+    }
     hanging(&pool, 0).await;
 }
