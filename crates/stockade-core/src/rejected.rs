@@ -69,7 +69,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of their discriminants.
-    const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::QueueFull,
         Self::WaitExceeded,
         Self::RateLimited,

@@ -27,6 +27,10 @@ pub trait Waiter {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Self::Permit, Rejected>>;
+
+    /// The call was admitted, and is refused all the same: its deadline passed before it could start. For
+    /// a layer that counts its refusals.
+    fn expired(self: Pin<&mut Self>) {}
 }
 
 pin_project! {
@@ -112,6 +116,7 @@ where
         ready!(service.poll_ready(cx))?;
         // Time may have passed since the last look, above all where the thread was blocked.
         if deadline::has_passed() {
+            this.waiter.as_mut().expired();
             let expired = this.refuser.with_reason(Reason::Expired);
             return Poll::Ready(Err(expired.into_error()));
         }

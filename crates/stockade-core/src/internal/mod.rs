@@ -8,6 +8,8 @@
 //! | [`Queue`] | a FIFO queue from whose middle one can leave |
 //! | [`Cold`] | what a future seldom holds, dropped out of line |
 //! | [`StaticPool`] | state that calls refer to without counting references |
+//! | [`wake`] | wakes a task, whatever its waker does |
+//! | [`Refusals`] | refusals, counted by reason |
 //! | [`sync`] | locks and atomics, the standard library's or a model checker's |
 
 mod agenda;
@@ -21,15 +23,19 @@ mod model;
 mod moment;
 mod queue;
 mod recent;
+mod refusals;
 mod standby;
 mod static_pool;
 pub mod sync;
 mod timer;
+mod wake;
 
 pub use cold::Cold;
 pub use deferred::{Deferred, Slow, Waiter};
 pub use moment::Moment;
 pub use queue::{Key, Queue};
+pub use refusals::Refusals;
 pub use static_pool::StaticPool;
 pub use sync::lock;
 pub use timer::Timer;
+pub use wake::wake;
