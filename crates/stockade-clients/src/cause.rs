@@ -50,6 +50,7 @@ use stockade_core::{BoxError, Error, LayerError};
     message = "a classifier cannot look for the client's error in `{Self}`",
     label = "`{Self}` does not implement `Cause`",
     note = "put `.map_err(stockade::Error::Service)` into the `ServiceBuilder`, right above the client, to wrap its error",
+    note = "where the client's error is boxed already, write `.map_err(stockade::boxed)` in its place",
     note = "or implement `LayerError` and `Cause` for an error enum of your own"
 )]
 pub trait Cause: LayerError {
@@ -57,6 +58,7 @@ pub trait Cause: LayerError {
     fn cause(&self) -> Option<&(dyn StdError + 'static)>;
 }
 
+#[diagnostic::do_not_recommend]
 impl<E: StdError + 'static> Cause for Error<E> {
     fn cause(&self) -> Option<&(dyn StdError + 'static)> {
         match self {

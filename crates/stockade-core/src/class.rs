@@ -115,11 +115,18 @@ impl Judged {
 /// };
 /// assert_eq!(by_status.classify(Ok(&404)), Class::Permanent);
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot judge results of this stack",
+    label = "expected a classifier of `Result<&{T}, &{E}>`",
+    note = "a closure has to name the type of its parameter: `|result: Result<&{T}, &{E}>| ...`",
+    note = "a classifier of `stockade-clients` looks for the error of its client: put `.map_err(stockade::Error::Service)` above a client with an error type of its own, and `.map_err(stockade::boxed)` above one whose errors are boxed"
+)]
 pub trait Classify<T, E> {
     /// The class of `result`.
     fn classify(&self, result: Result<&T, &E>) -> Class;
 }
 
+#[diagnostic::do_not_recommend]
 impl<F, T, E> Classify<T, E> for F
 where
     F: Fn(Result<&T, &E>) -> Class,

@@ -26,6 +26,23 @@ pub trait Fresh {
     fn fresh(&self) -> Self;
 }
 
+/// A service whose clones can be called. Every `Clone` type is one.
+///
+/// The layers ask for this in place of `Clone`, so that the compiler can say what to write.
+#[diagnostic::on_unimplemented(
+    message = "a layer calls clones of the service inside it, and `{Self}` is not `Clone`",
+    label = "this stack needs a client that is `Clone`",
+    note = "put `.buffer(n)`, which is tower's, into the `ServiceBuilder`, right above the client: its handles are `Clone`",
+    note = "or make the client `Clone`, for instance by an `Arc` around what it shares",
+    note = "a limit, a rate limit or a breaker needs no clones with `.backpressure()`"
+)]
+pub trait Reusable: Clone {}
+
+// === impl Reusable ===
+
+#[diagnostic::do_not_recommend]
+impl<T: Clone> Reusable for T {}
+
 // === impl Configured ===
 
 impl<L> Configured<L> {

@@ -70,6 +70,6 @@ pub use error::{BoxError, Error, LayerError, boxed};
 pub use internal::backpressure::{Backpressure, BackpressureLayer};
 #[doc(hidden)]
 pub use layers::Fresh;
-pub use layers::{Configured, PerService};
+pub use layers::{Configured, PerService, Reusable};
 pub use name::Name;
 pub use rejected::{Reason, Rejected};

@@ -54,22 +54,17 @@
 //!
 //! # When it does not compile
 //!
-//! At `svc.ready()` and `svc.oneshot(..)` the compiler only says that a method "exists but its trait bounds were
-//! not satisfied". Put [`stockade::check::<Request>(&svc)`](check) above that line, and it says which bound, and
-//! what to write. These are the usual ones:
-//!
-//! - *a layer cannot put its refusal into the error type …*: put `.map_err(Error::Service)` right above the
-//!   client, or implement [`LayerError`] for your error type.
-//! - *the trait `Clone` is not implemented for …* the client: limit, rate, retry, breaker and pool call clones of
-//!   it where a call has to wait or is repeated. Put the client into a cheap handle that is `Clone`.
-//! - *`RetryLayer` cannot repeat the request …*: derive `Clone` for the request, or tell
-//!   `RetryLayer::clone_request` how to make one.
+//! Put [`stockade::check::<Request>(&svc)`](check()) above the line: it makes the compiler say which bound is not met,
+//! and what to write. The usual mistakes are listed in [the module of the same name](mod@check).
 
+pub mod check;
 pub mod order;
+
+pub use check::check;
 
 pub use stockade_core::{
     BoxError, Class, Classify, DefaultClassify, Error, LayerError, Reason, Rejected, attempts,
-    deadline,
+    boxed, deadline,
 };
 
 #[cfg(feature = "breaker")]
@@ -93,22 +88,6 @@ pub use stockade_retry::{self as retry, RetryLayer};
 #[cfg(feature = "timeout")]
 #[doc(inline)]
 pub use stockade_timeout::{self as timeout, TimeoutLayer};
-
-/// Does nothing, but compiles only if `service` is a `Service<Req>`; if it is not, the compiler says why, and
-/// what to write.
-///
-/// ```
-/// use stockade::Error;
-/// use tower::ServiceBuilder;
-///
-/// let svc = ServiceBuilder::new()
-///     .map_err(Error::Service)
-///     .service_fn(async |n: u32| Ok::<_, std::io::Error>(n + 1));
-/// stockade::check::<u32>(&svc);
-/// ```
-pub const fn check<Req>(service: &impl tower_service::Service<Req>) {
-    let _ = service;
-}
 
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]

@@ -1,0 +1,142 @@
+//! What to write when a stack does not compile.
+//!
+//! At `svc.ready()` and `svc.oneshot(..)` the compiler only says that a method "exists but its trait bounds were not
+//! satisfied". A line of this module above it makes the compiler name the bound, and what to write:
+//!
+//! - [`check::<Request>(&svc)`](check()) for a finished stack;
+//! - [`.layer(check::layers::<Request>())`](layers), above the layers, where something else finishes the stack, as axum
+//!   does;
+//! - [`check::state::<Request>(&svc)`](state) for a stack that tasks or handlers share, as in axum's `State`.
+//!
+//! They do nothing when the program runs.
+//!
+//! | the compiler says | write |
+//! |---|---|
+//! | a layer cannot put its refusal into the error type … | `.map_err(Error::Service)` right above the client; `.map_err(stockade::boxed)` for errors of many types, or of `anyhow`; or implement [`LayerError`](crate::LayerError) |
+//! | … the error type `Infallible` (axum) | the same, and `HandleErrorLayer` above the layers |
+//! | a layer calls clones of the service inside it, and … is not `Clone` | `.buffer(n)` right above the client |
+//! | `RetryLayer` cannot repeat the request … | `#[derive(Clone)]` on the request, or `RetryLayer::clone_request`; the functions for it are in `stockade-clients` |
+//! | … cannot judge results of this stack; type annotations needed; implementation of `Fn` is not general enough | the type of the classifier's parameter: `\|result: Result<&Response, &Error>\| …`, or a function |
+//! | a classifier cannot look for the client's error in … | `.map_err(Error::Service)` above a client with an error type of its own, `.map_err(stockade::boxed)` above one whose errors are boxed |
+//! | tasks cannot share … | `BoxCloneSyncService` in place of `BoxCloneService` |
+//!
+//! Where a program uses `anyhow`, its errors go in at the bottom and come out at the top, and `?` works:
+//!
+//! ```
+//! use stockade::LimitLayer;
+//! use tower::{Service, ServiceBuilder, ServiceExt};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> anyhow::Result<()> {
+//! let mut svc = ServiceBuilder::new()
+//!     .map_err(anyhow::Error::from_boxed) // a stack that fails with `anyhow::Error`
+//!     .layer(LimitLayer::new(8))
+//!     .map_err(stockade::boxed)           // a client that fails with `anyhow::Error`
+//!     .service_fn(async |n: u32| anyhow::Ok(n + 1));
+//! let answer = svc.ready().await?.call(1).await?;
+//! # assert_eq!(answer, 2);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A refusal is found again in the chain: `error.chain().find_map(|e| e.downcast_ref::<Rejected>())`. A stack whose
+//! client has an error type of its own needs neither line: `?` turns an [`Error<E>`](crate::Error) into `anyhow::Error`.
+
+use std::{fmt, marker::PhantomData};
+
+use tower_layer::Layer;
+use tower_service::Service;
+
+/// Compiles only if `service` is a `Service<Req>`; if it is not, the compiler says what to write.
+///
+/// # Example
+///
+/// ```
+/// use stockade::Error;
+/// use tower::ServiceBuilder;
+///
+/// let svc = ServiceBuilder::new()
+///     .map_err(Error::Service)
+///     .service_fn(async |n: u32| Ok::<_, std::io::Error>(n + 1));
+/// stockade::check::<u32>(&svc);
+/// ```
+pub const fn check<Req>(service: &impl Service<Req>) {
+    let _ = service;
+}
+
+/// Compiles only if `service` is a `Service<Req>` that tasks and handlers can share: `Clone`, `Send`, `Sync` and
+/// `'static`, as axum's `State` wants it.
+///
+/// # Example
+///
+/// ```
+/// use stockade::{BoxError, LimitLayer};
+/// use tower::{ServiceBuilder, util::BoxCloneSyncService};
+///
+/// let client = BoxCloneSyncService::new(tower::service_fn(async |n: u32| Ok::<_, BoxError>(n + 1)));
+/// let svc = ServiceBuilder::new().layer(LimitLayer::new(8)).service(client);
+/// stockade::check::state::<u32>(&svc);
+/// ```
+pub const fn state<Req>(service: &(impl Service<Req> + Shareable)) {
+    let _ = service;
+}
+
+/// A layer that changes nothing. It can be put above other layers only if these make a `Service<Req>`; if they do not,
+/// the compiler says what to write.
+///
+/// # Example
+///
+/// ```
+/// use stockade::{Error, LimitLayer, check};
+/// use tower::ServiceBuilder;
+///
+/// let svc = ServiceBuilder::new()
+///     .layer(check::layers::<u32>())
+///     .layer(LimitLayer::new(8))
+///     .map_err(Error::Service)
+///     .service_fn(async |n: u32| Ok::<_, std::io::Error>(n + 1));
+/// ```
+pub const fn layers<Req>() -> CheckLayer<Req> {
+    CheckLayer(PhantomData)
+}
+
+/// A layer that changes nothing; made by [`layers`].
+pub struct CheckLayer<Req>(PhantomData<fn(Req)>);
+
+/// What tasks and handlers can share.
+#[diagnostic::on_unimplemented(
+    message = "tasks cannot share `{Self}`",
+    label = "it has to be `Clone`, `Send`, `Sync` and `'static`",
+    note = "`BoxCloneService` is not `Sync`: use `tower::util::BoxCloneSyncService`",
+    note = "or put a `stockade::Pool` around it: its handles are all of these"
+)]
+pub trait Shareable: Clone + Send + Sync + 'static {}
+
+// === impl CheckLayer ===
+
+impl<Req, S: Service<Req>> Layer<S> for CheckLayer<Req> {
+    type Service = S;
+
+    fn layer(&self, inner: S) -> S {
+        inner
+    }
+}
+
+impl<Req> Clone for CheckLayer<Req> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<Req> Copy for CheckLayer<Req> {}
+
+impl<Req> fmt::Debug for CheckLayer<Req> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CheckLayer")
+    }
+}
+
+// === impl Shareable ===
+
+#[diagnostic::do_not_recommend]
+impl<T: Clone + Send + Sync + 'static> Shareable for T {}
