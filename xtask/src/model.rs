@@ -11,31 +11,33 @@ use std::{
 
 use anyhow::Result;
 
-use crate::{run, steps::Job};
+use crate::{run, workspace::Workspace};
 
 /// Which schedules the models run under.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
 pub(crate) struct Plan {
-    /// How many for each test.
-    pub(crate) schedules: u64,
-    pub(crate) seed: u64,
-    /// Whether they are worth an optimized build.
+    /// Runs two million schedules for each test instead of twenty thousand
+    #[arg(long)]
     pub(crate) deep: bool,
-}
 
-const USUAL: u64 = 20_000;
-const DEEP: u64 = 2_000_000;
+    /// Runs this many schedules for each test
+    #[arg(long, value_name = "N")]
+    pub(crate) schedules: Option<u64>,
+
+    /// Draws the schedules from this seed, not from a new one
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+}
 
 // === impl Plan ===
 
 impl Plan {
-    /// Without a seed, another one each time.
-    pub(crate) fn new(deep: bool, schedules: Option<u64>, seed: Option<u64>) -> Self {
-        Self {
-            schedules: schedules.unwrap_or(if deep { DEEP } else { USUAL }),
-            seed: seed.unwrap_or_else(|| RandomState::new().build_hasher().finish()),
-            deep,
-        }
+    fn schedules(&self) -> u64 {
+        self.schedules.unwrap_or(if self.deep { 2_000_000 } else { 20_000 })
+    }
+
+    fn seed(&self) -> u64 {
+        self.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish())
     }
 }
 
@@ -43,28 +45,29 @@ impl Plan {
 ///
 /// # Errors
 ///
-/// When one of them fails under a schedule.
-pub(crate) fn check(job: &Job, plan: Plan) -> Result<()> {
-    let models: Vec<_> = job.models().collect();
+/// If one of them fails under a schedule.
+pub(crate) fn check(workspace: &Workspace, plan: &Plan) -> Result<()> {
+    let models: Vec<_> = workspace.models().collect();
     if models.is_empty() {
         println!("no model among the selected packages");
         return Ok(());
     }
-    let Plan { schedules, seed, deep } = plan;
+    let (schedules, seed) = (plan.schedules(), plan.seed());
     println!("{schedules} schedules for each model, from seed {seed}");
-    let mut cargo = job.cargo("test");
-    cargo.args(["--lib", "--no-fail-fast"]);
+    let mut cargo = crate::workspace::cargo("test");
+    cargo.current_dir(workspace.root()).args(["--lib", "--no-fail-fast"]);
     for package in models {
         cargo.args(["--package", &package.name]);
     }
-    if deep {
+    if plan.deep {
+        // So many schedules are worth an optimized build.
         cargo.arg("--release");
     }
-    cargo
-        .env("RUSTFLAGS", "--cfg shuttle")
-        .env("CARGO_TARGET_DIR", job.target_directory().join("shuttle"));
+    cargo.args(["--", "shuttle::", "model::", "--nocapture"]);
+    cargo.env("RUSTFLAGS", "--cfg shuttle");
+    cargo.env("CARGO_TARGET_DIR", workspace.target_directory().join("shuttle"));
     cargo.env("STOCKADE_SCHEDULES", schedules.to_string()).env("STOCKADE_SEED", seed.to_string());
-    run::command(cargo.args(["--", "shuttle::", "model::", "--nocapture"]))
+    run::command(&mut cargo)
 }
 
 #[cfg(test)]
@@ -72,15 +75,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn deep_means_more_schedules_unless_told_how_many() {
-        assert_eq!(Plan::new(false, None, Some(1)).schedules, 20_000);
-        assert_eq!(Plan::new(true, None, Some(1)).schedules, 2_000_000);
-        assert_eq!(Plan::new(true, Some(7), Some(1)).schedules, 7);
+    fn deep_runs_more_schedules_unless_their_number_is_given() {
+        let plan = |deep, schedules| Plan { deep, schedules, seed: Some(1) }.schedules();
+
+        assert_eq!(plan(false, None), 20_000);
+        assert_eq!(plan(true, None), 2_000_000);
+        assert_eq!(plan(true, Some(7)), 7);
     }
 
     #[test]
-    fn without_a_seed_it_is_another_one_each_time() {
-        let seeds = [(); 3].map(|()| Plan::new(false, None, None).seed);
+    fn without_a_seed_each_run_draws_another_one() {
+        let seeds = [(); 3].map(|()| Plan::default().seed());
 
         assert!(seeds[0] != seeds[1] && seeds[1] != seeds[2], "{seeds:?}");
     }

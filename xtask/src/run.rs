@@ -1,63 +1,55 @@
-//! Running commands and steps: what is run is printed, timed, and summed up at the end.
+//! Running commands and steps: each one is printed, timed, and summed up at the end.
 
 use std::{
     ffi::OsStr,
-    fmt::Write,
     path::Path,
-    process::{Command, ExitStatus},
+    process::{Child, Command, ExitCode},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::steps::{Job, Step};
+use crate::{steps::Step, workspace::Workspace};
 
-/// How often a child that may not run for ever is looked after.
-const GLANCE: Duration = Duration::from_millis(50);
-
-/// One line of the summary.
-struct Outcome {
-    name: &'static str,
-    result: &'static str,
-    time: Option<Duration>,
-}
+/// The pause between two looks at a child that has a time limit.
+pub(crate) const GLANCE: Duration = Duration::from_millis(50);
 
 /// Runs `steps` in order, and prints a summary.
 ///
 /// # Errors
 ///
-/// Names the steps that failed. Without `keep_going` the first of them is the last to run.
+/// If steps fail; the error names them. Without `keep_going` it stops at the first one.
 pub(crate) fn all<'a>(
     steps: impl Iterator<Item = &'a Step>,
-    job: &Job,
+    workspace: &Workspace,
     keep_going: bool,
 ) -> Result<()> {
-    let begin = now();
-    let mut outcomes = Vec::new();
+    let start = now();
+    let mut summary = row("step", "result", "time");
     let mut failed = Vec::new();
     for step in steps {
         let name = step.name;
         if !failed.is_empty() && !keep_going {
-            outcomes.push(Outcome { name, result: "not run", time: None });
+            summary += &row(name, "not run", "");
             continue;
         }
         println!("\n==> {name}: {}", step.about);
-        let begin = now();
-        let result = (step.run)(job);
-        let time = begin.elapsed();
-        let result = match result {
-            Ok(()) => "ok",
-            Err(error) => {
+        let start = now();
+        let result = (step.run)(workspace);
+        let time = human(start.elapsed());
+        let result = result.map_or_else(
+            |error| {
                 eprintln!("{name}: {error:#}");
                 failed.push(name);
                 "failed"
-            }
-        };
-        println!("<== {name}: {result}, {}", human(time));
-        outcomes.push(Outcome { name, result, time: Some(time) });
+            },
+            |()| "ok",
+        );
+        println!("<== {name}: {result}, {time}");
+        summary += &row(name, result, &time);
     }
-    println!("\n{}", summary(&outcomes, begin.elapsed()));
+    println!("\n{summary}{}", row("total", "", &human(start.elapsed())));
     ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
     Ok(())
 }
@@ -66,45 +58,53 @@ pub(crate) fn all<'a>(
 ///
 /// # Errors
 ///
-/// When it cannot be started, or does not end well.
+/// If it cannot be started or fails.
 pub(crate) fn command(command: &mut Command) -> Result<()> {
-    let line = announce(command);
-    let status = command.status().with_context(|| format!("cannot start `{line}`"))?;
-    ended(&line, status)
+    within(Duration::MAX, command)
 }
 
-/// Like [`command`], but kills a child that still runs after `limit`.
+/// Like [`command`](command()), but kills a child that still runs after `limit`.
 ///
 /// # Errors
 ///
-/// Also when it was killed.
-pub(crate) fn command_within(limit: Duration, command: &mut Command) -> Result<()> {
-    let line = announce(command);
-    let mut child = command.spawn().with_context(|| format!("cannot start `{line}`"))?;
-    let begin = now();
-    loop {
+/// Also if it was killed.
+pub(crate) fn within(limit: Duration, command: &mut Command) -> Result<()> {
+    let mut child = start(command)?;
+    let start = now();
+    let status = loop {
         if let Some(status) = child.try_wait()? {
-            return ended(&line, status);
+            break status;
         }
-        if begin.elapsed() >= limit {
+        if start.elapsed() >= limit {
             child.kill()?;
             child.wait()?;
-            bail!("`{line}` was killed: it ran for longer than {}", human(limit));
+            bail!("`{}` was killed: it ran for longer than {}", shown(command), human(limit));
         }
         thread::sleep(GLANCE);
-    }
-}
-
-fn ended(line: &str, status: ExitStatus) -> Result<()> {
-    ensure!(status.success(), "`{line}` ended with {status}");
+    };
+    ensure!(status.success(), "`{}` ended with {status}", shown(command));
     Ok(())
 }
 
-/// Prints `command`, and returns what was printed.
-fn announce(command: &Command) -> String {
-    let line = shown(command);
-    println!("$ {line}");
-    line
+/// Starts `command`, and prints it.
+///
+/// # Errors
+///
+/// If it cannot be started.
+pub(crate) fn start(command: &mut Command) -> Result<Child> {
+    println!("$ {}", shown(command));
+    command.spawn().with_context(|| format!("cannot start `{}`", shown(command)))
+}
+
+/// Runs `command` in place of this program, whose exit code is that of `command`.
+///
+/// # Errors
+///
+/// If it cannot be started.
+pub(crate) fn hand_over(command: &mut Command) -> Result<ExitCode> {
+    let status = command.status().context("cannot start cargo")?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
 /// `command` as one would type it: changed variables, the program without its path, arguments.
@@ -112,11 +112,8 @@ fn shown(command: &Command) -> String {
     let program = Path::new(command.get_program()).file_name().unwrap_or_default();
     let quote = |part: &OsStr| {
         let part = part.to_string_lossy();
-        if part.is_empty() || part.contains(char::is_whitespace) {
-            format!("'{part}'")
-        } else {
-            part.into_owned()
-        }
+        let quote = if part.is_empty() || part.contains(char::is_whitespace) { "'" } else { "" };
+        format!("{quote}{part}{quote}")
     };
     let variables = command
         .get_envs()
@@ -125,24 +122,17 @@ fn shown(command: &Command) -> String {
     variables.chain([quote(program)]).chain(arguments).collect::<Vec<_>>().join(" ")
 }
 
-fn summary(outcomes: &[Outcome], total: Duration) -> String {
-    let mut table = format!("{:<12}{:<9}{:>10}\n", "step", "result", "time");
-    for Outcome { name, result, time } in outcomes {
-        let time = time.map(human).unwrap_or_default();
-        let _ = writeln!(table, "{name:<12}{result:<9}{time:>10}");
-    }
-    let _ = write!(table, "{:<21}{:>10}", "total", human(total));
-    table
+fn row(name: &str, result: &str, time: &str) -> String {
+    format!("{name:<13} {result:<8} {time:>10}\n")
 }
 
 fn human(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     if seconds < 59.95 {
-        format!("{seconds:.1} s")
-    } else {
-        let seconds = seconds.round();
-        format!("{} min {:02} s", (seconds / 60.0).trunc(), seconds % 60.0)
+        return format!("{seconds:.1} s");
     }
+    let seconds = seconds.round();
+    format!("{} min {:02} s", (seconds / 60.0).trunc(), seconds % 60.0)
 }
 
 #[expect(clippy::disallowed_methods, reason = "nothing here runs on tokio's clock")]
@@ -153,6 +143,14 @@ fn now() -> Instant {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn ok(_: &Workspace) -> Result<()> {
+        Ok(())
+    }
+
+    fn fails(_: &Workspace) -> Result<()> {
+        bail!("on purpose")
+    }
 
     #[test]
     fn times_are_readable() {
@@ -172,18 +170,24 @@ mod tests {
     }
 
     #[test]
-    fn the_summary_tells_steps_that_were_not_run() {
-        let outcomes = [
-            Outcome { name: "fmt", result: "failed", time: Some(Duration::from_secs(1)) },
-            Outcome { name: "docs", result: "not run", time: None },
+    fn all_steps_run_only_if_none_fails_or_it_keeps_going() {
+        let workspace = Workspace::load(Vec::new(), Vec::new()).unwrap();
+        let steps = [
+            Step { name: "fmt", about: "", run: fails },
+            Step { name: "docs", about: "", run: ok },
+            Step { name: "deny", about: "", run: fails },
         ];
 
-        let table = summary(&outcomes, Duration::from_secs(1));
+        let error = |keep_going| all(steps.iter(), &workspace, keep_going).unwrap_err().to_string();
+        assert_eq!(error(false), "failed: fmt");
+        assert_eq!(error(true), "failed: fmt, deny");
+        all(steps[1..2].iter(), &workspace, false).unwrap();
+    }
 
-        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-        let lines: Vec<_> = table.lines().map(words).collect();
-        assert_eq!(lines[1], ["fmt", "failed", "1.0", "s"]);
-        assert_eq!(lines[2], ["docs", "not", "run"]);
-        assert_eq!(lines[3], ["total", "1.0", "s"]);
+    #[test]
+    fn a_command_that_runs_too_long_is_killed() {
+        let error = within(GLANCE, Command::new("sleep").arg("60")).unwrap_err().to_string();
+
+        assert!(error.contains("`sleep 60` was killed"), "{error}");
     }
 }
