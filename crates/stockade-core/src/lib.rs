@@ -11,15 +11,12 @@
 //! - [`waits`]: how long the call at hand has waited inside the stack.
 //! - [`config`], [`Name`]: checks of what a user configures.
 //!
-//! It does not know any layer, and it starts nothing unless a timer is registered: then a task on each runtime that has
-//! timers, and once in the life of a process, when a thread starts more than 20,000 a second, a thread
-//! (`stockade-clock`) that finds out how fast the processor's counter counts, for up to a quarter of a second.
+//! It knows none of the layers, and it starts no task and no thread. Time is tokio's: a test with a paused clock
+//! needs no feature of this crate.
 //!
 //! # Features
 //!
-//! - `test-util`: deadlines never count from what the processor's counter says, which does not know of a clock that has
-//!   just been paused, and that thread is not started. A clock that is paused from the start is followed in any case,
-//!   unless its thread has just come from a runtime whose clock was not.
+//! - `test-util`: does nothing any more.
 //! - `tracing`: an event for each refusal.
 //!
 //! # Example

@@ -100,7 +100,7 @@ mod tests {
             beside.enter(|| ());
         });
         record(MS * 4);
-        assert_eq!([outer, inner, beside].map(Counter::waited), [MS * 3, MS * 2, MS * 0]);
+        assert_eq!([outer, inner, beside].map(Counter::waited), [MS * 3, MS * 2, Duration::ZERO]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,10 +7,8 @@
 //!   limit or a token, the retries, the call itself. Its deadline is [ambient](stockade_core::deadline) for
 //!   the layers inside, so that none of them waits for longer than that.
 //!
-//! A call that is answered when it is first polled costs no timer and reads no clock. All others share one
-//! coarse timer, which fires up to about a millisecond late, never early. It is one task on each runtime. Where calls come
-//! fast, a thread named `stockade-clock` is started once, which ends within a quarter of a second: see
-//! [`stockade_core`].
+//! A call that is answered when it is first polled costs no timer and reads no clock. All others share one coarse
+//! timer a thread, which fires up to about a millisecond late, never early.
 //!
 //! # Example
 //!

@@ -244,7 +244,7 @@ async fn a_panic_inside_is_a_panic_and_not_a_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn thousands_of_calls_share_one_task_and_leave_nothing() {
+async fn thousands_of_calls_start_no_task_and_leave_nothing() {
     let svc: Timeout<_> = layer(20).layer(service_fn(see));
     let start = Instant::now();
     let mut calls = JoinSet::new();
@@ -252,7 +252,7 @@ async fn thousands_of_calls_share_one_task_and_leave_nothing() {
         calls.spawn(svc.clone().oneshot(MS * (5 + n % 2 * 1_000)));
     }
     tokio::task::yield_now().await;
-    assert_eq!(Handle::current().metrics().num_alive_tasks(), 5_001);
+    assert_eq!(Handle::current().metrics().num_alive_tasks(), 5_000);
     let results = calls.join_all().await;
     fires_about(start, 20);
     assert_eq!(results.into_iter().filter(Result::is_ok).count(), 2_500);

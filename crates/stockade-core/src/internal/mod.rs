@@ -4,27 +4,21 @@
 //! |---|---|
 //! | [`deferred`] | a call that has to wait: wait, get the service ready, then call |
 //! | [`backpressure`] | the same wait in `poll_ready` |
-//! | [`Timer`] | the deadlines of all waiting calls, on one timer |
-//! | [`Queue`] | a FIFO queue from whose middle one can leave |
+//! | [`Timer`] | the deadlines of all waiting calls, on one `Sleep` a thread |
+//! | [`Queue`] | a FIFO queue that one can leave from the middle |
 //! | [`Cold`] | what a future seldom holds, dropped out of line |
 //! | [`StaticPool`] | state that calls refer to without counting references |
 //! | [`wake`] | wakes a task, whatever its waker does |
 //! | [`Refusals`] | refusals, counted by reason |
 //! | [`sync`] | locks and atomics, the standard library's or a model checker's |
 
-mod agenda;
 pub mod backpressure;
-mod berth;
 mod cold;
+mod deadline_queue;
 pub mod deferred;
-mod list;
-#[cfg(all(test, shuttle))]
-mod model;
 mod moment;
 mod queue;
-mod recent;
 mod refusals;
-mod standby;
 mod static_pool;
 pub mod sync;
 mod timer;

@@ -1,302 +1,374 @@
-//! One coarse timer for many calls.
+//! One timer for many calls.
 //!
-//! A tokio `Sleep` a call is the dearest thing on every call that waits: it takes the lock of the
-//! runtime's timer wheel to register and again to go. But the calls under one layer mostly share one
-//! duration, so their deadlines arrive in order. Here a call links itself into a list that is kept in that
-//! order (entering and leaving are O(1); for what is out of order see `agenda.rs`), and one task per runtime
-//! sleeps until the deadline at the head. It sleeps on although that head may have left meanwhile: it will
-//! find out when it wakes, which is at most once per duration. When it wakes to an empty list it ends; the
-//! next call starts another.
+//! A tokio `Sleep` for each call is expensive: to register it and to drop it again takes the lock of the
+//! runtime's timer wheel twice, and all threads share that lock. Here each thread keeps the deadlines of its
+//! calls in a queue of its own, and one `Sleep`, the alarm, stands for all of them. A call takes an uncontended
+//! lock, and sets the alarm only if its deadline is earlier than the alarm's.
 //!
-//! There is one list per runtime, so that a runtime which stalls delays nobody else's timers. When a
-//! runtime is shut down, whoever still waits in its list is woken, and starts a task on its own.
+//! The alarm is set in the runtime of the call and is polled with a waker of ours. So the runtime's own timer
+//! runs the queue: there is no task and no thread for it, and whichever worker of the runtime looks at the
+//! time wakes the calls that are due, even while the thread that registered them is blocked.
 //!
-//! To enter and to leave is to take a lock twice, and to count a reference to the task up and down. So a thread keeps
-//! one place in the list for the task that called last, see `berth.rs`, and what time it was, see `recent.rs`: the
-//! next call of that task takes the place without a lock, and looks at no clock.
-//!
-//! The lists belong to the process and not to a layer, so a call needs nothing from its layer to get at one,
-//! and a call that never waits counts no reference up and down for a timer that it does not need. A list that
-//! is no longer used goes to the next runtime that needs one, so there are never more of them than there were
-//! runtimes at once.
+//! - **A call that leaves does not set the alarm anew.** The alarm then goes off once for nothing.
+//! - **The alarm goes when the queue is empty**, because a `Sleep` keeps its runtime in memory and moves a paused
+//!   clock. It does not go at once, or a task that makes one call after the other would set it for each call,
+//!   but when the runtime has run all tasks that were ready. `yield_now` tells when that is.
+//! - **Nothing foreign runs under the lock.** Wakers are cloned, woken and dropped outside of it. So is the
+//!   alarm set: `Sleep::reset` can wake at once. The thread that sets it takes it out of the queue for that,
+//!   and looks at the queue again before it puts it back.
+//! - **A runtime that shuts down** fires the alarm before its time. Then all calls are woken, and those that are
+//!   polled again register in the runtime where that happens.
 
 use std::{
-    cell::Cell,
-    future::poll_fn,
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
-    sync::{Mutex, PoisonError},
-    task::{Context, Poll, Waker},
+    cell::RefCell,
+    mem,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    pin::{Pin, pin},
+    sync::{Arc, Weak},
+    task::{Context, Poll, Wake, Waker},
 };
 
 use tokio::{
-    runtime,
+    runtime::{self, Handle},
+    task::{coop::unconstrained, yield_now},
     time::{Instant, Sleep, sleep_until},
 };
 
+use super::{
+    deadline_queue::{DeadlineQueue, Place},
+    sync::{Mutex, MutexGuard, lock},
+    wake,
+};
 use crate::deadline::Deadline;
 
-use super::{
-    agenda::Place,
-    berth::{self, Berth},
-    list::{List, Locked, Task, Waiter},
-};
-
-/// One call's deadline on the coarse timer that all calls of a runtime share; dropping it gives its place back.
+/// One call's deadline. Dropping it takes it back.
 ///
-/// It fires up to about a millisecond late, never early. It is polled after what it limits, takes no part in
-/// tokio's cooperative budget, and so fires although the call eats the budget up.
-///
-/// A task is taken to stay with its runtime. One of a `LocalSet` that is run on one runtime after the other, or one that
-/// blocks on the handles of several, may find its timers still with the first: there they wait while it does not run.
+/// It fires up to about a millisecond late, as tokio's timers do, and never early. It takes no part in tokio's
+/// cooperative budget, so it also fires for a call that uses the budget up. It belongs to the runtime in which
+/// it was registered, wherever it is polled; if that one shuts down it moves to the one in which it is polled.
 #[derive(Debug)]
-pub struct Timer(Kind);
-
-#[derive(Clone, Copy, Debug)]
-enum Kind {
-    /// Has the berth of the thread that it was registered on.
-    Moored(&'static Berth),
-    Listed(&'static List, Place),
+pub struct Timer {
+    shard: Arc<Shard>,
+    at: Instant,
+    place: Place,
 }
 
-static LISTS: Mutex<Vec<&'static List>> = Mutex::new(Vec::new());
+/// The deadlines that one thread has registered in one runtime.
+#[derive(Debug)]
+struct Shard {
+    runtime: runtime::Id,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    waiting: DeadlineQueue<Waker>,
+    alarm: Alarm,
+    /// Whether an [`Idle`] is on its way.
+    idle: bool,
+}
+
+#[derive(Debug)]
+enum Alarm {
+    Off,
+    /// Due at the first deadline, or before it.
+    Set(Pin<Box<Sleep>>),
+    /// A thread is setting it.
+    Taken,
+}
+
+/// Lets the alarm of a shard go when it is dropped, if no call has come until then.
+struct Idle(Weak<Shard>);
 
 thread_local! {
-    /// The list that was last used on this thread, and whose it is.
-    static LAST: Cell<Option<(runtime::Id, &'static List)>> = const { Cell::new(None) };
+    /// The shard that this thread used last.
+    static SHARD: RefCell<Option<Arc<Shard>>> = const { RefCell::new(None) };
 }
 
 // === impl Timer ===
 
 impl Timer {
-    /// Registers `deadline` for the task of `cx`; it is fixed now if it was not.
+    /// Registers `deadline` for the task of `cx`; the deadline is fixed now if it was not.
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime, or in one without time.
+    /// Outside a tokio runtime, in one without time, and in one that has shut down.
     #[inline]
     pub fn start(deadline: &mut Deadline, cx: &mut Context<'_>) -> Self {
-        if let Deadline::After(limit) = *deadline
-            && let Some((berth, at)) = berth::take_again(limit, cx.waker())
-        {
-            *deadline = Deadline::At(at);
-            return Self(Kind::Moored(berth));
-        }
-        Self::start_anew(deadline, cx)
-    }
-
-    #[inline(never)]
-    fn start_anew(deadline: &mut Deadline, cx: &mut Context<'_>) -> Self {
-        let berth = berth::mine(cx.waker());
-        let at = match *deadline {
-            Deadline::After(limit) if berth.is_some() => berth::end(limit),
-            _ => deadline.fix(),
-        };
-        *deadline = Deadline::At(at);
-        Self::enter(at, berth, cx.waker())
+        Self::register(deadline.fix(), cx)
     }
 
     /// Registers a deadline at `at` for the task of `cx`.
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime, or in one without time.
+    /// Outside a tokio runtime, in one without time, and in one that has shut down.
     pub fn register(at: Instant, cx: &mut Context<'_>) -> Self {
-        Self::enter(at, berth::mine(cx.waker()), cx.waker())
-    }
-
-    fn enter(at: Instant, berth: Option<(&'static Berth, bool)>, waker: &Waker) -> Self {
-        if let Some((berth, same)) = berth
-            && let Some(due) = berth::nanos(at)
-        {
-            // Made before it is taken, so that a panic frees it.
-            let timer = Self(Kind::Moored(berth));
-            tend(berth.take((at, due), same, waker, current));
-            return timer;
+        let (shard, waker) = (Shard::current(), cx.waker().clone());
+        let (place, is_first) = {
+            let mut state = shard.state();
+            (state.waiting.insert(at, waker), state.alarm_is_after(at))
+        };
+        // Made before the alarm is set, so that a panic there takes the deadline back.
+        let timer = Self { shard, at, place };
+        if is_first {
+            timer.shard.attend();
         }
-        let waker = waker.clone();
-        let locked = current();
-        let list = locked.0;
-        let (place, task) = List::enter(locked, at, waker);
-        let timer = Self(Kind::Listed(list, place));
-        tend(task);
         timer
     }
 
-    /// Ready when the deadline has passed; keeps the waker of `cx` until then.
+    /// Ready when the deadline has passed; until then it keeps the waker of `cx`.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let task = match self.0 {
-            Kind::Moored(berth) => berth.renew(cx.waker()),
-            Kind::Listed(list, place) => list.renew(place, cx.waker()),
-        };
-        let Some(task) = task else { return Poll::Ready(()) };
-        tend(task);
-        Poll::Pending
+        let waits_as = |waker: &mut Waker| waker.will_wake(cx.waker());
+        if let Some(same) = self.with_waker(waits_as) {
+            let swap = |mut waker| self.with_waker(|old| mem::swap(old, &mut waker));
+            if same || swap(cx.waker().clone()).is_some() {
+                return Poll::Pending;
+            }
+        }
+        // It was woken. If that was before its time, its runtime is gone.
+        if Instant::now() < self.at {
+            *self = Self::register(self.at, cx);
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
+
+    /// Shows the waker that is kept to `f`, unless it was woken.
+    fn with_waker<R>(&self, f: impl FnOnce(&mut Waker) -> R) -> Option<R> {
+        self.shard.state().waiting.get_mut(self.at, self.place).map(f)
     }
 }
 
 impl Drop for Timer {
     #[inline]
     fn drop(&mut self) {
-        match self.0 {
-            Kind::Moored(berth) => berth.free(),
-            Kind::Listed(list, place) => list.leave(place),
+        let (_waker, rests) = {
+            let mut state = self.shard.state();
+            let waker = state.waiting.remove(self.at, self.place);
+            let rests = state.is_unused() && !state.idle;
+            state.idle |= rests;
+            (waker, rests)
+        };
+        if rests {
+            self.shard.rest_when_idle();
         }
     }
 }
 
-/// Does what is to be done that a deadline is kept.
-#[inline]
-fn tend(task: Task) {
-    match task {
-        Task::Nothing => {}
-        Task::Wake(driver) => driver.wake(),
-        Task::Start(list, at) => start_driver(list, at),
-    }
-}
+// === impl Shard ===
 
-// === the lists ===
-
-/// The list of the current runtime, locked. The runtime is looked at each time: one that is entered within a task
-/// (`block_on` in a blocking one) does not show in the task's id.
-#[inline]
-fn current() -> Locked {
-    let runtime = here().id();
-    let known = LAST.get().filter(|(last, _)| *last == runtime);
-    let known = known.and_then(|(_, list)| list_of(runtime, list));
-    let (list, inner) = known.unwrap_or_else(|| find(runtime));
-    LAST.set(Some((runtime, list)));
-    (list, inner)
-}
-
-/// `list`, locked, if it is that of `runtime`: another one may have got it since.
-#[inline]
-fn list_of(runtime: runtime::Id, list: &'static List) -> Option<Locked> {
-    let inner = list.lock();
-    (inner.runtime == runtime).then_some((list, inner))
-}
-
-/// The list of `runtime`, locked.
-#[cold]
-fn find(runtime: runtime::Id) -> Locked {
-    loop {
-        let (list, gone) = assign(runtime);
-        // Under no lock.
-        drop(gone);
-        if let Some(locked) = list_of(runtime, list) {
-            return locked;
+impl Shard {
+    /// The shard of this thread for the current runtime.
+    fn current() -> Arc<Self> {
+        let Ok(runtime) = Handle::try_current() else {
+            panic!(
+                "stockade: a call that waits needs a timer, and there is no tokio runtime here; call the \
+                 service inside one, with `enable_time`"
+            );
+        };
+        let id = runtime.id();
+        let known =
+            SHARD.try_with(|last| last.borrow().clone().filter(|shard| shard.runtime == id));
+        // What a model checker knows of a lock ends with each schedule.
+        if let Ok(Some(shard)) = known
+            && !cfg!(shuttle)
+        {
+            return shard;
         }
+        let new = Arc::new(Self::new(id));
+        // Fails where the thread ends; then nobody else uses this shard.
+        let _last = SHARD.try_with(|last| last.replace(Some(Arc::clone(&new))));
+        new
     }
-}
 
-/// The list of `runtime`: the one it has, one that nobody uses any more, or a new one. The entries of an old list are
-/// kept, because they know the keys that have been given out. Returns also who was only kept in line.
-fn assign(runtime: runtime::Id) -> (&'static List, Vec<Waiter>) {
-    let mut gone = Vec::new();
-    let mut lists = LISTS.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(found) = lists.iter().find(|list| list.lock().runtime == runtime) {
-        return (found, gone);
+    fn new(runtime: runtime::Id) -> Self {
+        let state = State { waiting: DeadlineQueue::new(), alarm: Alarm::Off, idle: false };
+        Self { runtime, state: Mutex::new(state) }
     }
-    let unused = lists.iter().find(|list| {
-        let mut inner = list.lock();
-        if inner.is_driven() {
-            return false;
-        }
-        gone.extend(inner.lose_berths());
-        let unused = inner.is_empty();
-        if unused {
-            inner.runtime = runtime;
-        }
-        unused
-    });
-    let list = unused.copied().unwrap_or_else(|| {
-        let list: &'static List = Box::leak(Box::new(List::new(runtime)));
-        lists.push(list);
-        list
-    });
-    (list, gone)
-}
 
-#[cold]
-fn start_driver(list: &'static List, at: Instant) {
-    let lost = Lost(Some(list));
-    // Made here, so that a runtime without time panics at the call and not in the task.
-    let sleep = sleep_until(at);
-    here().spawn(drive(lost, sleep));
-}
+    #[inline]
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
 
-/// The current runtime.
-#[track_caller]
-fn here() -> runtime::Handle {
-    let Ok(runtime) = runtime::Handle::try_current() else {
-        panic!(
-            "stockade: a call that waits needs a timer, and there is no tokio runtime here; call the service \
-             inside one, with `enable_time`"
-        );
-    };
-    runtime
-}
-
-// === the driver ===
-
-/// For how many waiters that fire together a driver keeps room: 16 KiB.
-const ROOM: usize = 1_024;
-
-async fn drive(mut lost: Lost, sleep: Sleep) {
-    let (mut sleep, mut due) = (pin!(sleep), Vec::new());
-    poll_fn(|cx| {
-        loop {
-            let Some(list) = lost.0 else { return Poll::Ready(()) };
-            let next = list.fire(Instant::now(), cx.waker(), &mut due);
-            for waker in due.drain(..) {
-                // One that panics, which the panic's hook has told, does not keep the others from being woken.
-                let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+    /// Wakes the calls that are due, and sets the alarm for the others.
+    fn attend(self: &Arc<Self>) {
+        let alarm = mem::replace(&mut self.state().alarm, Alarm::Taken);
+        let mut sleep = match alarm {
+            Alarm::Off => None,
+            Alarm::Set(sleep) => Some(sleep),
+            // The thread that has taken it looks at the queue again before it puts it back.
+            Alarm::Taken => return,
+        };
+        while let Some(next) = self.put_back(&mut sleep) {
+            let Some(sleep) = &mut sleep else {
+                sleep = Some(self.new_alarm(next));
+                continue;
+            };
+            if sleep.is_elapsed() {
+                let now = Instant::now();
+                if now < sleep.deadline() {
+                    // The runtime is shutting down.
+                    return self.give_up();
+                }
+                self.wake_due(now);
             }
-            // The room is kept, so that a waiter that fires allocates nothing.
-            due.shrink_to(ROOM);
-            let Some(next) = next else { return Poll::Ready(()) };
-            if sleep.deadline() != next {
-                sleep.as_mut().reset(next);
+            let Some(next) = self.state().waiting.next() else { continue };
+            sleep.as_mut().reset(next);
+            if sleep.is_elapsed() {
+                continue;
             }
-            std::task::ready!(sleep.as_mut().poll(cx));
+            // Panics if the runtime has begun to shut down just now.
+            let listens = catch_unwind(AssertUnwindSafe(|| self.listen(sleep.as_mut())));
+            if listens.is_err() {
+                return self.give_up();
+            }
         }
-    })
-    .await;
-    lost.0 = None;
+    }
+
+    /// Puts the alarm back if it is right as it is. Otherwise returns what to set it for.
+    fn put_back(&self, sleep: &mut Option<Pin<Box<Sleep>>>) -> Option<Instant> {
+        let mut state = self.state();
+        let Some(next) = state.waiting.next() else {
+            state.alarm = Alarm::Off;
+            return None;
+        };
+        match sleep.take_if(|sleep| !sleep.is_elapsed() && sleep.deadline() <= next) {
+            Some(sleep) => state.alarm = Alarm::Set(sleep),
+            None => return Some(next),
+        }
+        None
+    }
+
+    /// A new alarm. If it cannot be set, the alarm is off.
+    fn new_alarm(self: &Arc<Self>, at: Instant) -> Pin<Box<Sleep>> {
+        let set = || {
+            let mut sleep = Box::pin(sleep_until(at));
+            self.listen(sleep.as_mut());
+            sleep
+        };
+        catch_unwind(AssertUnwindSafe(set)).unwrap_or_else(|panic| {
+            self.state().alarm = Alarm::Off;
+            resume_unwind(panic)
+        })
+    }
+
+    /// Has the alarm wake this shard.
+    fn listen(self: &Arc<Self>, sleep: Pin<&mut Sleep>) {
+        let waker = Waker::from(Arc::clone(self));
+        // It has elapsed if it is ready, and that is looked at.
+        let _ = pin!(unconstrained(sleep)).poll(&mut Context::from_waker(&waker));
+    }
+
+    fn wake_due(&self, now: Instant) {
+        let next = || self.state().waiting.pop_if(|at| at <= now);
+        while let Some(waker) = next() {
+            wake(waker);
+        }
+    }
+
+    /// Wakes all calls, and has no alarm any more.
+    fn give_up(&self) {
+        let next = || {
+            let mut state = self.state();
+            let waker = state.waiting.pop_if(|_| true);
+            if waker.is_none() {
+                state.alarm = Alarm::Off;
+            }
+            waker
+        };
+        while let Some(waker) = next() {
+            wake(waker);
+        }
+    }
+
+    /// Lets the alarm go if no call comes until the runtime has nothing to run.
+    fn rest_when_idle(self: &Arc<Self>) {
+        let idle = Waker::from(Arc::new(Idle(Arc::downgrade(self))));
+        // Tokio keeps a clone of the waker, or wakes it at once where it has no place to keep it. It may panic
+        // where it is just waking others; then the alarm goes now.
+        let yielded = || pin!(yield_now()).poll(&mut Context::from_waker(&idle));
+        let _ = catch_unwind(AssertUnwindSafe(yielded));
+    }
+
+    /// Lets the alarm go if there is no call.
+    fn rest(&self) {
+        let mut state = self.state();
+        state.idle = false;
+        let unused = state.is_unused().then(|| mem::replace(&mut state.alarm, Alarm::Off));
+        drop(state);
+        drop(unused);
+    }
 }
 
-/// Tells the waiters when the driver is dropped before its work has ended.
-struct Lost(Option<&'static List>);
+// === impl State ===
 
-impl Drop for Lost {
+impl State {
+    /// Whether the alarm is set for nobody.
+    fn is_unused(&self) -> bool {
+        self.waiting.is_empty() && matches!(self.alarm, Alarm::Set(_))
+    }
+
+    /// Whether the alarm is later than `at`.
+    fn alarm_is_after(&self, at: Instant) -> bool {
+        match &self.alarm {
+            Alarm::Off => true,
+            Alarm::Set(sleep) => at < sleep.deadline(),
+            // The thread that sets it looks at the queue again.
+            Alarm::Taken => false,
+        }
+    }
+}
+
+// === wakers ===
+
+/// The alarm has gone off.
+impl Wake for Shard {
+    fn wake(self: Arc<Self>) {
+        self.attend();
+    }
+}
+
+/// Nothing is left to run, or the runtime does not keep this waker any more.
+impl Drop for Idle {
     fn drop(&mut self) {
-        if let Some(list) = self.0 {
-            list.driver_lost();
+        if let Some(shard) = self.0.upgrade() {
+            shard.rest();
         }
     }
+}
+
+impl Wake for Idle {
+    /// Does nothing: it is dropped after this.
+    fn wake(self: Arc<Self>) {}
 }
 
 #[cfg(test)]
 mod tests {
     use std::{
-        future::Future,
+        future::poll_fn,
         sync::{
-            Arc,
             atomic::{AtomicUsize, Ordering::SeqCst},
             mpsc,
         },
-        task::Wake,
         thread,
         time::Duration,
     };
 
-    use tokio::task;
+    use tokio::{
+        runtime::{Builder, Runtime},
+        task,
+        time::{advance, pause, timeout},
+    };
     use tokio_test::{assert_pending, assert_ready, task as polled};
 
     use super::*;
-    use crate::internal::{list::Inner, sync::MutexGuard};
 
-    /// A future around a timer that registers itself at its first poll.
+    const MS: Duration = Duration::from_millis(1);
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    /// Waits with a timer that is registered at the first poll.
     async fn wait(after: Duration) -> Duration {
         let start = Instant::now();
         let mut timer = None;
@@ -308,28 +380,77 @@ mod tests {
         start.elapsed()
     }
 
-    /// The list of the test's own runtime.
-    fn mine() -> MutexGuard<'static, Inner> {
-        find(runtime::Handle::current().id()).1
+    /// Polls `wait` once, then drops it: a call that was answered at its second poll.
+    async fn call(limit: Duration) {
+        let mut waiting = pin!(wait(limit));
+        poll_fn(|cx| {
+            assert_pending!(waiting.as_mut().poll(cx));
+            Poll::Ready(())
+        })
+        .await;
     }
 
-    const MS: Duration = Duration::from_millis(1);
+    fn is_about(took: Duration, after: Duration) {
+        assert!(took >= after && took <= after + 2 * MS, "{took:?} for {after:?}");
+    }
+
+    /// The alarm of this thread's shard.
+    fn alarm() -> Option<Instant> {
+        match &Shard::current().state().alarm {
+            Alarm::Set(sleep) => Some(sleep.deadline()),
+            _ => None,
+        }
+    }
+
+    fn current_thread() -> Runtime {
+        Builder::new_current_thread().enable_time().build().unwrap()
+    }
+
+    fn threads(count: usize) -> Runtime {
+        Builder::new_multi_thread().worker_threads(count).enable_time().build().unwrap()
+    }
+
+    fn paused() -> Runtime {
+        Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
+    }
+
+    /// Counts its wakes, and by its references who keeps it.
+    #[derive(Default)]
+    struct Counted(AtomicUsize);
+
+    impl Wake for Counted {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+
+    fn register(after: Duration, waker: &Arc<Counted>) -> Timer {
+        let waker = Waker::from(Arc::clone(waker));
+        Timer::register(Instant::now() + after, &mut Context::from_waker(&waker))
+    }
+
+    fn poll(timer: &mut Timer, waker: &Arc<Counted>) -> Poll<()> {
+        timer.poll(&mut Context::from_waker(&Waker::from(Arc::clone(waker))))
+    }
 
     #[tokio::test(start_paused = true)]
     async fn fires_at_the_deadline_never_early() {
-        for after in [MS, 10 * MS, 7 * MS] {
+        for after in [MS, 10 * MS, 7 * MS, MS / 3, HOUR] {
+            let start = Instant::now();
             let took = wait(after).await;
-            assert!(took >= after && took <= after + 2 * MS, "{took:?} for {after:?}");
+            let theirs = Instant::now();
+            sleep_until(start + after).await;
+            assert_eq!(Instant::now(), theirs, "not a tick later than a timer of tokio's");
+            is_about(took, after);
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_earlier_deadline_wakes_the_driver() {
+    async fn an_earlier_deadline_moves_the_alarm() {
         let long = tokio::spawn(wait(1_000 * MS));
-        task::yield_now().await;
-        let short = wait(10 * MS).await;
-        assert!(short <= 12 * MS, "{short:?}");
-        assert!(long.await.unwrap() >= 1_000 * MS);
+        yield_now().await;
+        is_about(wait(10 * MS).await, 10 * MS);
+        is_about(long.await.unwrap(), 1_000 * MS);
     }
 
     #[tokio::test(start_paused = true)]
@@ -342,8 +463,7 @@ mod tests {
             let after = Duration::from_micros(rng.u64(0..most));
             let (timer, fired) = (wait(after), Arc::clone(&fired));
             let call = tokio::spawn(async move {
-                let took = timer.await;
-                assert!(took >= after && took <= after + 2 * MS, "{took:?} for {after:?}");
+                is_about(timer.await, after);
                 fired.lock().unwrap().push(after);
             });
             if n % 3 == 0 {
@@ -352,53 +472,177 @@ mod tests {
                 list.push(after);
             }
         }
-        task::yield_now().await;
+        yield_now().await;
         given_up.into_iter().for_each(|call| call.abort());
         tokio::time::sleep(Duration::from_secs(300)).await;
-        let fired = std::mem::take(&mut *fired.lock().unwrap());
+        let fired = mem::take(&mut *fired.lock().unwrap());
         assert!(fired.is_sorted_by(|a, b| *a <= *b + 2 * MS), "in order, but for the resolution");
         list.sort_unstable();
         // Those given up before they were registered may have fired at once.
         assert!(list.iter().all(|after| fired.contains(after)));
-        assert!(mine().is_empty());
-        assert_eq!(runtime::Handle::current().metrics().num_alive_tasks(), 0);
+        assert!(Shard::current().state().waiting.is_empty());
+        assert_eq!(alarm(), None);
+        assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_dropped_timer_leaves_nothing_and_the_driver_ends() {
-        let mut waiting = polled::spawn(wait(5 * MS));
-        assert_pending!(waiting.poll());
-        drop(waiting);
-        assert!(mine().is_empty());
-        tokio::time::sleep(10 * MS).await;
-        assert!(!mine().is_driven());
-        assert_eq!(runtime::Handle::current().metrics().num_alive_tasks(), 0);
-        // And the next one starts a driver again.
-        assert!(wait(MS).await >= MS);
+    async fn a_call_that_has_ended_leaves_no_task_and_does_not_move_a_paused_clock() {
+        let start = Instant::now();
+        call(30_000 * MS).await;
+        assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
+        let (done, is_done) = tokio::sync::oneshot::channel();
+        thread::spawn(move || {
+            thread::sleep(50 * MS);
+            done.send(()).unwrap();
+        });
+        is_done.await.unwrap();
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        // And the next one sets the alarm again.
+        is_about(wait(MS).await, MS);
     }
 
     #[test]
-    fn runtimes_one_after_the_other_share_a_list() {
-        let lists = || {
-            let runtime = runtime::Builder::new_current_thread().enable_time().build().unwrap();
-            runtime.block_on(async {
-                let mut waiting = polled::spawn(wait(1_000_000 * MS));
-                assert_pending!(waiting.poll());
+    fn the_alarm_of_a_call_that_ends_with_its_runtime_is_let_go() {
+        let runtime = paused();
+        runtime.block_on(call(30_000 * MS));
+        assert_eq!(runtime.block_on(async { alarm() }), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_makes_one_call_after_the_other_sets_the_alarm_once() {
+        let calls = tokio::spawn(async {
+            call(HOUR).await;
+            let first = alarm();
+            assert!(first.is_some());
+            for _ in 0..1_000 {
+                tokio_test::task::spawn(advance(MS)).poll().is_ready();
+                call(HOUR).await;
+                assert_eq!(alarm(), first);
+            }
+            wait(50 * MS).await
+        });
+        is_about(calls.await.unwrap(), 50 * MS);
+        yield_now().await;
+        assert!(Shard::current().state().waiting.is_empty());
+        assert_eq!(alarm(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_short_call_after_a_long_one_and_the_other_way_round_end_in_time() {
+        for after in [10_000, 10, 20_000, 30, 20, 1].map(|millis| MS * millis) {
+            call(500_000 * MS).await;
+            is_about(wait(after).await, after);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_deadline_that_counts_from_now_is_never_early_and_hardly_late() {
+        let limit = 5 * MS;
+        for n in 0..10_000 {
+            let mut deadline = Deadline::after(limit);
+            let before = Instant::now();
+            let mut timer = poll_fn(|cx| Poll::Ready(Timer::start(&mut deadline, cx))).await;
+            let at = deadline.fixed().unwrap();
+            assert!(at >= before + limit && at <= Instant::now() + limit);
+            if n % 2_000 == 0 {
+                poll_fn(|cx| timer.poll(cx)).await;
+                assert!(Instant::now() >= at);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_is_paused_after_calls_is_followed() {
+        for _ in 0..1_000 {
+            call(1_000 * MS).await;
+        }
+        pause();
+        advance(10_000 * MS).await;
+        is_about(wait(1_000 * MS).await, 1_000 * MS);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_waker_is_kept_for_longer_than_its_call() {
+        let waker = Arc::default();
+        let timer = register(20 * MS, &waker);
+        assert_eq!(Arc::strong_count(&waker), 2);
+        drop(timer);
+        assert_eq!(Arc::strong_count(&waker), 1);
+        tokio::time::sleep(30 * MS).await;
+        assert_eq!(waker.0.load(SeqCst), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_timer_goes_with_its_call_to_another_task() {
+        let (first, second, third) = (Arc::default(), Arc::default(), Arc::default());
+        let mut timer = register(20 * MS, &first);
+        assert_pending!(poll(&mut timer, &second));
+        assert_eq!(Arc::strong_count(&first), 1);
+        let mut other = register(10 * MS, &third);
+        tokio::time::sleep(12 * MS).await;
+        assert_eq!((second.0.load(SeqCst), third.0.load(SeqCst)), (0, 1));
+        assert_ready!(poll(&mut other, &third));
+        tokio::time::sleep(12 * MS).await;
+        assert_eq!(second.0.load(SeqCst), 1);
+        assert_ready!(poll(&mut timer, &second));
+        assert_ready!(poll(&mut timer, &second));
+    }
+
+    #[test]
+    fn a_blocked_thread_delays_no_other_threads_timers() {
+        const CALLS: usize = 1_000;
+        let runtime = threads(4);
+        let (fired, fired_at) = mpsc::channel();
+        let (blocks, blocked) = mpsc::channel();
+        let (release, released) = mpsc::channel::<()>();
+        // It registers a timer, and blocks its thread in the same poll until all others have fired.
+        let blocker = runtime.spawn(poll_fn(move |cx| {
+            let timer = Timer::register(Instant::now() + HOUR, cx);
+            blocks.send(()).unwrap();
+            let released = released.recv_timeout(Duration::from_secs(60)).is_ok();
+            drop(timer);
+            Poll::Ready(released)
+        }));
+        blocked.recv().unwrap();
+        for _ in 0..CALLS {
+            let fired = fired.clone();
+            runtime.spawn(async move {
+                wait(100 * MS).await;
+                fired.send(()).unwrap();
             });
-            let id = runtime.handle().id();
-            drop(runtime);
-            assert!(!find(id).1.is_driven());
-            LISTS.lock().unwrap().len()
-        };
-        let most = (0..50).map(|_| lists()).max();
-        // The tests that run beside this one have their own.
-        assert!(most < Some(40), "{most:?} lists for 50 runtimes");
+        }
+        for _ in 0..CALLS {
+            fired_at
+                .recv_timeout(Duration::from_secs(30))
+                .expect("it fires while the thread blocks");
+        }
+        release.send(()).unwrap();
+        assert!(runtime.block_on(blocker).unwrap());
     }
 
     #[test]
-    fn waiters_outlive_the_runtime_they_registered_on() {
-        let build = || runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        let first = build();
+    fn threads_that_hand_their_calls_to_each_other_lose_none() {
+        let runtime = threads(4);
+        let calls: Vec<_> = (0..2_000_u32)
+            .map(|n| {
+                runtime.spawn(async move {
+                    for round in 0..5 {
+                        let after = MS * ((n * 7 + round) % 40);
+                        yield_now().await;
+                        let took = timeout(60_000 * MS, wait(after)).await;
+                        assert!(took.expect("it is not lost") >= after);
+                    }
+                })
+            })
+            .collect();
+        for call in calls {
+            runtime.block_on(call).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_waiter_outlives_the_runtime_it_registered_on() {
+        let first = current_thread();
         let mut waiting = polled::spawn(Box::pin(wait(20 * MS)));
         {
             let _inside = first.enter();
@@ -406,151 +650,42 @@ mod tests {
         }
         drop(first);
         assert!(waiting.is_woken());
-        let second = build();
-        assert!(second.block_on(waiting.into_inner()) >= 20 * MS);
-    }
-
-    /// Counts its wakes, and with its references who keeps it.
-    #[derive(Default)]
-    struct Counted(AtomicUsize);
-
-    impl Wake for Counted {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, SeqCst);
-        }
-    }
-
-    /// Registers a timer in a task of this runtime, for a waker of its own.
-    async fn register(after: Duration, waker: &Arc<Counted>) -> Timer {
-        let waker = Waker::from(Arc::clone(waker));
-        let register = async move {
-            Timer::register(Instant::now() + after, &mut Context::from_waker(&waker))
-        };
-        tokio::spawn(register).await.unwrap()
-    }
-
-    fn poll(timer: &mut Timer, waker: &Arc<Counted>) -> Poll<()> {
-        timer.poll(&mut Context::from_waker(&Waker::from(Arc::clone(waker))))
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_task_keeps_one_place_however_often_it_calls_and_leaves_nothing() {
-        let calls = async {
-            for _ in 0..10_000 {
-                let mut waiting = pin!(wait(1_000_000 * MS));
-                poll_fn(|cx| {
-                    assert_pending!(waiting.as_mut().poll(cx));
-                    Poll::Ready(())
-                })
-                .await;
-            }
-            wait(50 * MS).await
-        };
-        let calls = tokio::spawn(calls);
-        task::yield_now().await;
-        assert_eq!(mine().len(), 1);
-        let took = calls.await.unwrap();
-        assert!(took >= 50 * MS && took <= 52 * MS, "{took:?}");
-        tokio::time::sleep(1_000_000 * MS).await;
-        assert!(mine().is_empty() && !mine().is_driven());
-        assert_eq!(runtime::Handle::current().metrics().num_alive_tasks(), 0);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_short_call_after_a_long_one_and_the_other_way_round_end_in_time() {
-        let calls = async {
-            for after in [10_000, 10, 20_000, 30, 20, 1].map(|millis| MS * millis) {
-                poll_fn(|cx| {
-                    drop(Timer::register(Instant::now() + 500_000 * MS, cx));
-                    Poll::Ready(())
-                })
-                .await;
-                let took = wait(after).await;
-                assert!(took >= after && took <= after + 2 * MS, "{took:?} for {after:?}");
-            }
-        };
-        tokio::spawn(calls).await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn deadlines_that_look_at_no_clock_are_never_early_and_hardly_late() {
-        crate::internal::recent::calibrate();
-        let calls = async {
-            let limit = 5 * MS;
-            for n in 0..50_000 {
-                let mut deadline = Deadline::after(limit);
-                let before = Instant::now();
-                let mut timer = poll_fn(|cx| Poll::Ready(Timer::start(&mut deadline, cx))).await;
-                let at = deadline.fixed().unwrap();
-                assert!(at >= before + limit && at <= Instant::now() + limit + MS / 5);
-                if n % 10_000 == 0 {
-                    poll_fn(|cx| timer.poll(cx)).await;
-                    assert!(Instant::now() >= at);
-                }
-            }
-        };
-        tokio::spawn(calls).await.unwrap();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn no_more_than_the_last_waker_of_a_thread_is_kept_and_not_for_longer_than_its_call() {
-        let (first, second) = (Arc::default(), Arc::default());
-        drop(register(20 * MS, &first).await);
-        assert_eq!(Arc::strong_count(&first), 2);
-        drop(register(20 * MS, &second).await);
-        assert_eq!((Arc::strong_count(&first), Arc::strong_count(&second)), (1, 2));
-        tokio::time::sleep(30 * MS).await;
-        assert_eq!(Arc::strong_count(&second), 1);
-        assert_eq!(first.0.load(SeqCst) + second.0.load(SeqCst), 0);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_timer_goes_with_its_call_to_another_task() {
-        let (first, second) = (Arc::default(), Arc::default());
-        let mut timer = register(20 * MS, &first).await;
-        assert_pending!(poll(&mut timer, &second));
-        assert_eq!(Arc::strong_count(&first), 1);
-        // Others of its thread do without its place meanwhile.
-        let third = Arc::default();
-        let mut other = register(10 * MS, &third).await;
-        tokio::time::sleep(12 * MS).await;
-        assert_eq!((second.0.load(SeqCst), third.0.load(SeqCst)), (0, 1));
-        assert_ready!(poll(&mut other, &third));
-        tokio::time::sleep(12 * MS).await;
-        assert_eq!(second.0.load(SeqCst), 1);
-        assert_ready!(poll(&mut timer, &second));
+        assert!(current_thread().block_on(waiting.into_inner()) >= 20 * MS);
     }
 
     #[test]
-    fn calls_of_a_task_outlive_its_runtime_and_those_that_ended_are_forgotten_with_it() {
-        let build = || runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        let (waits, ended) = (Arc::default(), Arc::default());
-        let (first, second) = (build(), build());
+    fn a_waiter_on_a_runtime_of_threads_outlives_it() {
+        let (first, waker) = (threads(2), Arc::default());
         let start = Instant::now();
-        let mut timer = first.block_on(register(20 * MS, &waits));
-        thread::scope(|scope| {
-            scope.spawn(|| drop(first.block_on(register(1_000_000 * MS, &ended))));
-        });
-        assert_eq!(Arc::strong_count(&ended), 2);
-        drop(first);
-        assert_eq!((waits.0.load(SeqCst), Arc::strong_count(&ended)), (1, 1));
-        second.block_on(async {
-            while poll(&mut timer, &waits).is_pending() {
-                tokio::time::sleep(MS).await;
-            }
-        });
+        let mut timer = first.block_on(async { register(20 * MS, &waker) });
+        first.shutdown_timeout(Duration::from_secs(60));
+        assert!(waker.0.load(SeqCst) >= 1);
+        current_thread().block_on(poll_fn(|cx| timer.poll(cx)));
         assert!(start.elapsed() >= 20 * MS);
-        assert_eq!(waits.0.load(SeqCst), 2);
+    }
+
+    #[test]
+    fn a_runtime_that_ends_leaves_nothing_in_memory() {
+        let runtime = current_thread();
+        let shard = runtime.block_on(async {
+            drop(tokio::spawn(wait(HOUR)));
+            yield_now().await;
+            Arc::downgrade(&Shard::current())
+        });
+        assert!(shard.upgrade().is_some());
+        drop(runtime);
+        // The thread keeps the shard that it used last.
+        current_thread().block_on(call(MS));
+        assert!(shard.upgrade().is_none());
     }
 
     #[test]
     fn one_thread_serves_two_runtimes_and_each_wakes_its_own() {
-        let build = || runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        let (first, second) = (build(), build());
+        let (first, second) = (current_thread(), current_thread());
         let waker = Arc::default();
         for runtime in [&first, &second, &first] {
-            drop(runtime.block_on(register(10_000 * MS, &waker)));
-            assert_eq!(Arc::strong_count(&waker), 2);
+            drop(runtime.block_on(async { register(10_000 * MS, &waker) }));
+            assert_eq!(Arc::strong_count(&waker), 1);
             runtime.block_on(async {
                 assert!(tokio::spawn(wait(5 * MS)).await.unwrap() >= 5 * MS);
             });
@@ -559,143 +694,129 @@ mod tests {
 
     #[test]
     fn one_task_serves_two_runtimes_and_each_wakes_its_own() {
-        let build = || runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        let (outer, first, second) = (build(), build(), build());
+        let (outer, first, second) = (current_thread(), current_thread(), current_thread());
         let calls = move || {
-            // Its driver sleeps on for long, and its runtime does not run any more.
-            let ended = poll_fn(|cx| {
-                drop(Timer::register(Instant::now() + 600_000 * MS, cx));
-                Poll::Ready(())
-            });
-            first.block_on(ended);
-            let took =
-                second.block_on(async { tokio::time::timeout(1_000 * MS, wait(5 * MS)).await });
-            drop(first);
-            took
+            let waker = Arc::default();
+            // Its runtime does not run any more.
+            let _waiting = first.block_on(async { register(HOUR, &waker) });
+            second.block_on(async { timeout(60_000 * MS, wait(5 * MS)).await })
         };
         let took = outer.block_on(async { task::spawn_blocking(calls).await.unwrap() });
         assert!(took.is_ok_and(|took| took >= 5 * MS));
     }
 
     #[test]
-    fn a_waker_that_goes_from_task_to_task_is_woken_by_the_runtime_of_each() {
-        let build = || runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        let (first, second) = (build(), build());
-        let waker = Arc::<Counted>::default();
-        first.block_on(async { drop(register(600_000 * MS, &waker).await) });
-        let kept = Arc::clone(&waker);
-        let calls = async move {
-            let waker = Waker::from(kept);
-            let mut cx = Context::from_waker(&waker);
-            let start = Instant::now();
-            // Too far away for the place of the thread.
-            drop(Timer::register(start + Duration::from_secs(600 * 365 * 86_400), &mut cx));
-            let _timer = Timer::register(start + 700_000 * MS, &mut cx);
-            mine().len()
-        };
-        assert_eq!(second.block_on(async { tokio::spawn(calls).await.unwrap() }), 1);
+    fn a_runtime_that_blocks_within_another_keeps_its_own_timers() {
+        let outer = threads(1);
+        let took = outer.spawn(async {
+            call(HOUR).await;
+            let inside = || {
+                let own =
+                    current_thread().block_on(async { timeout(60_000 * MS, wait(5 * MS)).await });
+                let same = Handle::current().block_on(timeout(60_000 * MS, wait(5 * MS)));
+                [own.unwrap(), same.unwrap()]
+            };
+            let [own, same] = task::block_in_place(inside);
+            [own, same, timeout(60_000 * MS, wait(5 * MS)).await.unwrap()]
+        });
+        assert!(outer.block_on(took).unwrap().into_iter().all(|took| took >= 5 * MS));
     }
 
-    struct Panics;
+    #[test]
+    fn a_local_set_may_go_from_one_runtime_to_the_other() {
+        let (first, second, local) = (current_thread(), current_thread(), task::LocalSet::new());
+        let waits = local.spawn_local(wait(50 * MS));
+        local.block_on(&first, call(HOUR));
+        drop(first);
+        let took = local.block_on(&second, async { timeout(60_000 * MS, waits).await });
+        assert!(took.unwrap().unwrap() >= 50 * MS);
+    }
 
-    impl Wake for Panics {
-        fn wake(self: Arc<Self>) {
-            panic!("this waker panics");
-        }
+    #[tokio::test(start_paused = true)]
+    async fn memory_is_given_back_after_a_million_timers() {
+        let waker = Arc::default();
+        drop(register(HOUR, &waker));
+        let info = allocation_counter::measure(|| {
+            // Three durations, and some that no other has.
+            let limits = (0..1_000_000_u64).map(|n| match n % 100 {
+                0 => Duration::from_micros(n.wrapping_mul(7_919) % 1_000_000),
+                n => HOUR * (n as u32 % 3 + 1),
+            });
+            let mut timers: Vec<_> = limits.map(|limit| register(limit, &waker)).collect();
+            fastrand::Rng::with_seed(7).shuffle(&mut timers);
+            drop(timers);
+        });
+        assert!(info.bytes_max > 40_000_000, "{info:?}");
+        assert!(info.bytes_current < 20_000, "{info:?}");
+        assert_eq!(Arc::strong_count(&waker), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_waker_that_panics_keeps_no_other_from_being_woken() {
+        struct Panics;
+
+        impl Wake for Panics {
+            fn wake(self: Arc<Self>) {
+                panic!("this waker panics");
+            }
+        }
+
         let at = Instant::now() + 5 * MS;
         let bad = Waker::from(Arc::new(Panics));
         let first = Timer::register(at, &mut Context::from_waker(&bad));
-        let mut second = polled::spawn(async {
-            let mut timer = poll_fn(|cx| Poll::Ready(Timer::register(at, cx))).await;
-            poll_fn(|cx| timer.poll(cx)).await;
-        });
-        assert_pending!(second.poll());
+        let waker = Arc::default();
+        let mut second = register(5 * MS, &waker);
         tokio::time::sleep(10 * MS).await;
-        assert!(second.is_woken());
-        assert_ready!(second.poll());
+        assert_eq!(waker.0.load(SeqCst), 1);
+        assert_ready!(poll(&mut second, &waker));
         drop(first);
     }
 
-    /// Says when it is dropped whether the list is locked then.
-    struct Probe(&'static List, mpsc::Sender<bool>);
+    #[tokio::test(start_paused = true)]
+    async fn a_waker_may_own_a_call_of_the_same_timer() {
+        /// Registers and drops a timer wherever it is cloned, woken or dropped.
+        struct Reenters(Option<Timer>);
 
-    impl Wake for Probe {
-        fn wake(self: Arc<Self>) {}
-    }
-
-    impl Drop for Probe {
-        fn drop(&mut self) {
-            let (sender, locked) = mpsc::channel();
-            let list = self.0;
-            thread::spawn(move || {
-                drop(list.lock());
-                sender.send(()).unwrap();
-            });
-            self.1.send(locked.recv_timeout(500 * MS).is_err()).unwrap();
-        }
-    }
-
-    #[test]
-    fn a_waker_is_dropped_when_the_list_is_not_locked() {
-        let build = || runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        let first = build();
-        let list = find(first.handle().id()).0;
-        let (sender, locked) = mpsc::channel();
-        let waker = || Waker::from(Arc::new(Probe(list, sender.clone())));
-        let probed = |after| {
-            let waker = waker();
-            let register = async move {
-                Timer::register(Instant::now() + after, &mut Context::from_waker(&waker))
-            };
-            first.block_on(async { tokio::spawn(register).await.unwrap() })
-        };
-        let (mut moored, mut listed) = (probed(600_000 * MS), probed(600_000 * MS));
-        assert!(matches!((&moored.0, &listed.0), (Kind::Moored(_), Kind::Listed(..))));
-        for timer in [&mut moored, &mut listed] {
-            assert_pending!(timer.poll(&mut Context::from_waker(Waker::noop())));
-            assert_eq!(locked.try_recv(), Ok(false));
-            let waker = waker();
-            assert_pending!(timer.poll(&mut Context::from_waker(&waker)));
-        }
-        drop(listed);
-        assert_eq!(locked.try_recv(), Ok(false));
-
-        // The call ends just when the driver is lost, and another runtime gets the list.
-        drop(first);
-        assert!(locked.try_recv().is_err());
-        let Kind::Moored(berth) = moored.0 else { unreachable!() };
-        berth.standby.free();
-        std::mem::forget(moored);
-        // Lists that other tests have left may come first.
-        let mut others = Vec::new();
-        let locked = loop {
-            let other = build();
-            // On a thread of its own, because this one would put its place in order itself.
-            thread::scope(|scope| {
-                scope.spawn(|| {
-                    drop(other.block_on(register(600_000 * MS, &Arc::default())));
-                });
-            });
-            others.push(other);
-            if let Ok(locked) = locked.try_recv() {
-                break locked;
+        impl Drop for Reenters {
+            fn drop(&mut self) {
+                drop(register(MS, &Arc::default()));
             }
-        };
-        assert!(!locked);
+        }
+
+        impl Wake for Reenters {
+            fn wake(self: Arc<Self>) {
+                drop(register(MS, &Arc::default()));
+            }
+        }
+
+        let waker = || Waker::from(Arc::new(Reenters(Some(register(HOUR, &Arc::default())))));
+        for after in [10 * MS, HOUR] {
+            let at = Instant::now() + after;
+            let mut timer = Timer::register(at, &mut Context::from_waker(&waker()));
+            assert_pending!(timer.poll(&mut Context::from_waker(&waker())));
+            tokio::time::sleep(20 * MS).await;
+        }
+        assert!(Reenters(None).0.is_none());
+        assert!(Shard::current().state().waiting.is_empty());
     }
 
     #[test]
     fn a_runtime_without_time_says_so_each_time() {
-        let runtime = runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = Builder::new_current_thread().build().unwrap();
         for _ in 0..2 {
-            assert!(
-                runtime.block_on(async { tokio::spawn(wait(MS)).await.unwrap_err().is_panic() })
-            );
+            let waits = async { tokio::spawn(wait(MS)).await.unwrap_err().is_panic() };
+            assert!(runtime.block_on(waits));
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "is being shutdown")]
+    fn a_runtime_that_has_shut_down_says_so() {
+        let runtime = current_thread();
+        let handle = runtime.handle().clone();
+        drop(runtime);
+        let _inside = handle.enter();
+        drop(register(MS, &Arc::default()));
     }
 
     #[test]
