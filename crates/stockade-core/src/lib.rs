@@ -9,6 +9,7 @@
 //! - [`deadline`]: the ambient deadline, by which a call must have ended.
 //! - [`attempts`]: how often the call at hand has been tried.
 //! - [`waits`]: how long the call at hand has waited inside the stack.
+//! - [`Bypass`]: which calls pass a layer by.
 //! - [`config`], [`Name`]: checks of what a user configures.
 //!
 //! It knows none of the layers, and it starts no task and no thread. Time is tokio's: a test with a paused clock
@@ -49,6 +50,7 @@
 //! ```
 
 pub mod attempts;
+mod bypass;
 mod class;
 pub mod config;
 pub mod deadline;
@@ -61,6 +63,7 @@ pub mod name;
 mod rejected;
 pub mod waits;
 
+pub use bypass::{Bypass, NoBypass};
 pub use class::{Class, Classify, DefaultClassify, Judged};
 pub use config::ConfigError;
 pub use error::{BoxError, Error, LayerError, boxed};

@@ -13,6 +13,9 @@ thread_local! {
     static WAITED: Cell<Option<Duration>> = const { Cell::new(None) };
 }
 
+/// What a wait is reported as at least, so that one that took no time can be told from none.
+const SHORTEST: Duration = Duration::from_nanos(1);
+
 /// Reports that the call at hand has waited for `wait`.
 pub fn record(wait: Duration) {
     WAITED.set(WAITED.get().map(|waited| waited.saturating_add(wait)));
@@ -33,9 +36,12 @@ pub fn record(wait: Duration) {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counter(Duration);
 
-/// A wait that is reported when it is dropped.
+/// A wait that is reported when it is dropped, for as long as it took, or as the shortest one where nobody
+/// counted when it began.
+///
+/// So a counter that is entered only while a call is dropped still learns whether the call was waiting.
 #[derive(Debug)]
-pub struct Wait(Instant);
+pub struct Wait(Option<Instant>);
 
 // === impl Counter ===
 
@@ -43,7 +49,14 @@ impl Counter {
     /// Runs `f`, and adds what is reported meanwhile. A counter outside hears of it too.
     #[inline]
     pub fn enter<R>(&mut self, f: impl FnOnce() -> R) -> R {
-        let scope = Scope { outer: WAITED.replace(Some(Duration::ZERO)), counter: self };
+        self.enter_if(true, f)
+    }
+
+    /// Runs `f`, and counts only if `counts`: for a layer that measures only where it is configured to.
+    #[inline]
+    pub fn enter_if<R>(&mut self, counts: bool, f: impl FnOnce() -> R) -> R {
+        let scope =
+            counts.then(|| Scope { outer: WAITED.replace(Some(Duration::ZERO)), counter: self });
         let result = f();
         drop(scope);
         result
@@ -72,15 +85,16 @@ impl Drop for Scope<'_> {
 // === impl Wait ===
 
 impl Wait {
-    /// A wait that begins now; `None` where nobody counts, and then no clock is read.
-    pub fn start() -> Option<Self> {
-        WAITED.get().map(|_| Self(Instant::now()))
+    /// A wait that begins now. Where nobody counts no clock is read.
+    pub fn start() -> Self {
+        Self(WAITED.get().map(|_| Instant::now()))
     }
 }
 
 impl Drop for Wait {
     fn drop(&mut self) {
-        record(self.0.elapsed());
+        let waited = self.0.map_or(Duration::ZERO, |since| since.elapsed());
+        record(waited.max(SHORTEST));
     }
 }
 
@@ -106,10 +120,20 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_wait_is_reported_when_it_is_dropped() {
         let mut counter = Counter::default();
-        assert!(Wait::start().is_none());
         let wait = counter.enter(Wait::start);
         tokio::time::advance(MS * 5).await;
         counter.enter(|| drop(wait));
         assert_eq!(counter.waited(), MS * 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_that_began_where_nobody_counted_is_reported_as_the_shortest() {
+        let mut counter = Counter::default();
+        let wait = Wait::start();
+        tokio::time::advance(MS * 5).await;
+        counter.enter_if(false, || record(MS));
+        assert_eq!(counter.waited(), Duration::ZERO);
+        counter.enter(|| drop(wait));
+        assert_eq!(counter.waited(), Duration::from_nanos(1));
     }
 }

@@ -22,6 +22,12 @@ pub trait Reserve {
     /// A permit, if there is one at once.
     fn try_reserve(&self) -> Option<Self::Permit>;
 
+    /// Whether a permit that an instance has kept since it became ready is still worth something. Otherwise
+    /// the instance waits for another one when it is polled again.
+    fn still_holds(&self, _: &Self::Permit) -> bool {
+        true
+    }
+
     /// Joins the queue. Neither the bound of the queue nor the longest wait holds here: a caller takes
     /// an error of `poll_ready` for the end of the service.
     fn wait(&self) -> Self::Waiter;
@@ -115,6 +121,9 @@ impl<Req, L: ReserveCall<Req>> Service<Req> for Backpressure<L> {
     type Future = L::Future;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), L::Error>> {
+        if self.permit.as_ref().is_some_and(|permit| !self.service.still_holds(permit)) {
+            self.permit = None;
+        }
         // The permit first: an instance that waits for one must not keep others from the service inside.
         if self.permit.is_none() {
             match ready!(self.poll_permit(cx)) {

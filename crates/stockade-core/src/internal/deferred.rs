@@ -78,7 +78,7 @@ where
     /// A call that waits. `refuser` names the layer: it becomes an [`Expired`](Reason::Expired) refusal
     /// if the deadline has passed after a wait.
     pub fn deferred(waiter: W, service: S, request: Req, refuser: Rejected) -> Self {
-        let (call, wait) = (Some((service, request)), Wait::start());
+        let (call, wait) = (Some((service, request)), Some(Wait::start()));
         Self::Deferred(Box::pin(Deferred { waiter, permit: None, call, wait, refuser }))
     }
 

@@ -1,0 +1,31 @@
+//! Which calls pass a layer by.
+
+/// Decides which calls pass a layer by, as if it were not there.
+///
+/// Closures `Fn(&Req) -> bool` do; annotate the type of the request: `|request: &Request| …`. It is asked
+/// once per call, before the layer does anything, and under no lock.
+pub trait Bypass<Req> {
+    /// Whether this call passes the layer by.
+    fn passes_by(&self, request: &Req) -> bool;
+}
+
+/// No call passes the layer by: the default.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoBypass;
+
+impl<Req> Bypass<Req> for NoBypass {
+    #[inline]
+    fn passes_by(&self, _: &Req) -> bool {
+        false
+    }
+}
+
+impl<F, Req> Bypass<Req> for F
+where
+    F: Fn(&Req) -> bool,
+{
+    #[inline]
+    fn passes_by(&self, request: &Req) -> bool {
+        self(request)
+    }
+}
