@@ -1,13 +1,19 @@
-//! What is asked and what is answered, and the adapter between that and `reqwest`.
+//! What is asked and what is answered, and the adapter between that and the HTTP client.
 
 use std::{
+    error::Error as StdError,
+    fmt,
     net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
 
-use reqwest::{Method, Request, Response, StatusCode, Url, header::RETRY_AFTER};
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header::RETRY_AFTER};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper_util::client::legacy;
 use stockade::{Class, Classify, DefaultClassify, Error};
 use tower::Service;
 
@@ -37,8 +43,17 @@ pub(crate) struct Answer {
     pub(crate) number: usize,
 }
 
+/// Why there is no answer.
+#[derive(Debug)]
+pub(crate) enum ExchangeError {
+    /// The request could not be sent, or nothing came back.
+    Send(legacy::Error),
+    /// The answer broke off.
+    Read(hyper::Error),
+}
+
 /// The error of the whole stack.
-pub(crate) type HttpError = Error<reqwest::Error>;
+pub(crate) type HttpError = Error<ExchangeError>;
 
 /// Sends attempts through an HTTP client, and reads the answers to their end.
 #[derive(Clone, Debug)]
@@ -55,39 +70,56 @@ impl<S> Exchange<S> {
         Self { client, server, audit }
     }
 
-    fn request(&self, attempt: Attempt) -> Request {
-        let mut url = Url::parse("http://localhost").expect("it is a URL");
-        url.set_ip_host(self.server.ip()).expect("an http URL has a host");
-        url.set_port(Some(self.server.port())).expect("an http URL has a port");
-        url.set_path(&format!("/items/{}", attempt.get.id));
-        let mut request = Request::new(Method::GET, url);
-        request.headers_mut().insert(CALL, attempt.number.into());
-        request
+    fn request(&self, attempt: Attempt) -> Request<Empty<Bytes>> {
+        let uri = format!("http://{}/items/{}", self.server, attempt.get.id);
+        let request = Request::get(uri).header(CALL, attempt.number);
+        request.body(Empty::new()).expect("an address and a number make a URI")
     }
 }
 
 impl<S> Service<Attempt> for Exchange<S>
 where
-    S: Service<Request, Response = Response, Error = reqwest::Error>,
+    S: Service<Request<Empty<Bytes>>, Response = Response<Incoming>, Error = legacy::Error>,
     S::Future: Send + 'static,
 {
     type Response = Answer;
-    type Error = reqwest::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Answer, reqwest::Error>> + Send>>;
+    type Error = ExchangeError;
+    type Future = Pin<Box<dyn Future<Output = Result<Answer, ExchangeError>> + Send>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.client.poll_ready(cx)
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ExchangeError>> {
+        self.client.poll_ready(cx).map_err(ExchangeError::Send)
     }
 
     fn call(&mut self, attempt: Attempt) -> Self::Future {
         let part = self.audit.send(attempt.number);
         let sent = self.client.call(self.request(attempt));
         Box::pin(async move {
-            let response = sent.await?;
+            let response = sent.await.map_err(ExchangeError::Send)?;
             let (status, retry_after) = (response.status(), retry_after(&response));
-            let body = response.text().await?;
+            let body = response.into_body().collect().await.map_err(ExchangeError::Read)?;
+            let body = String::from_utf8_lossy(&body.to_bytes()).into_owned();
             drop(part);
             Ok(Answer { status, retry_after, body, number: attempt.number })
+        })
+    }
+}
+
+// === impl ExchangeError ===
+
+impl fmt::Display for ExchangeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Send(_) => "no answer came",
+            Self::Read(_) => "the answer broke off",
+        })
+    }
+}
+
+impl StdError for ExchangeError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(match self {
+            Self::Send(error) => error,
+            Self::Read(error) => error,
         })
     }
 }
@@ -103,7 +135,7 @@ pub(crate) fn judge(result: Result<&Answer, &HttpError>) -> Class {
     }
 }
 
-fn retry_after(response: &Response) -> Option<Duration> {
+fn retry_after(response: &Response<Incoming>) -> Option<Duration> {
     let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
     Some(Duration::from_secs(seconds))
 }

@@ -67,14 +67,14 @@ async fn run(args: Args) -> Result<ExitCode, BoxError> {
     if path.exists() {
         return Err(format!("{} exists already: name a new file", path.display()).into());
     }
-    let created = Database::create(&path).await;
+    let created = Database::create(&path);
     let database = created.map_err(|error| format!("{}: {error}", path.display()))?;
     let load = f64::from(args.rate) * 0.8;
     let plan = Plan { requests: args.requests, seed: args.seed, load };
     let audit = Audit::new(plan);
     let address = server::start(plan, audit.clone()).await?;
 
-    let (http, http_retries, breaker) = stack::http(&args, address, &audit)?;
+    let (http, http_retries, breaker) = stack::http(&args, address, &audit);
     let (rows, rows_retries) = stack::rows(&database);
 
     let tally = Tally::new();
@@ -88,7 +88,7 @@ async fn run(args: Args) -> Result<ExitCode, BoxError> {
     let work = load::drain_after(load, &http, |what| progress.say(what));
     let drained = progress.during(work).await?;
     rows.drain(load::PATIENCE).await;
-    let stored = database.count().await?;
+    let stored = database.count()?;
 
     let counts = tally.lock();
     let findings = audit.findings();

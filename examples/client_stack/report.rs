@@ -9,7 +9,7 @@ use stockade::{
 use crate::{
     audit::Findings,
     plan::{Behaviour, Phase},
-    stack::{CONNECTIONS, QUEUE},
+    stack::{QUEUE, WRITERS},
     tally::{Counts, Span},
     transitions::Transition,
 };
@@ -130,7 +130,7 @@ impl Report<'_> {
             "rebuilt",
         ]);
         for (name, stats, workers) in
-            [("http", &self.http, self.workers), ("rows", &self.rows, CONNECTIONS)]
+            [("http", &self.http, self.workers), ("rows", &self.rows, WRITERS)]
         {
             let numbers = [
                 stats.accepted,

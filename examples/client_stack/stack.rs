@@ -2,19 +2,19 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use reqwest::{redirect, retry};
+use hyper_util::{client::legacy, rt::TokioExecutor};
 use stockade::{
-    BoxError, BreakerLayer, Error, LimitLayer, Pool, RateLayer, RetryLayer, TimeoutLayer,
+    BreakerLayer, Error, LimitLayer, Pool, RateLayer, RetryLayer, TimeoutLayer,
     breaker::{BreakerHandle, Window},
     retry::{Backoff, Budget, RetryHandle},
 };
-use tower::{ServiceBuilder, service_fn};
+use tower::ServiceBuilder;
 
 use crate::{
     Args,
     audit::Audit,
     exchange::{Answer, Attempt, Exchange, Get, HttpError, judge},
-    store::{Connection, Database, Row, StoreError},
+    store::{Database, Row, StoreError},
 };
 
 pub(crate) type HttpPool = Pool<Get, Answer, HttpError>;
@@ -23,20 +23,18 @@ pub(crate) type RowPool = Pool<Row, (), StoreError>;
 /// The jobs that may wait for a worker, in either pool.
 pub(crate) const QUEUE: usize = 128;
 
-/// The connections to the database, one a worker.
-pub(crate) const CONNECTIONS: usize = 2;
+/// The rows that may be on their way into the database at once.
+pub(crate) const WRITERS: usize = 2;
 
 /// The HTTP client in a pool and five layers, the outermost first.
 pub(crate) fn http(
     args: &Args,
     server: SocketAddr,
     audit: &Audit,
-) -> Result<(HttpPool, RetryHandle, BreakerHandle), BoxError> {
-    let client = reqwest::Client::builder()
-        .no_proxy()
-        .redirect(redirect::Policy::none())
-        .retry(retry::never())
-        .build()?;
+) -> (HttpPool, RetryHandle, BreakerHandle) {
+    let client = legacy::Client::builder(TokioExecutor::new())
+        .retry_canceled_requests(false) // the retry layer does that, and counts it
+        .build_http();
 
     let retry = RetryLayer::max_attempts(4)
         .backoff(Backoff::exponential(Duration::from_millis(20), Duration::from_secs(1)))
@@ -65,26 +63,20 @@ pub(crate) fn http(
         .service(client);
     let pool =
         Pool::builder().workers(usize::from(args.workers)).queue(QUEUE).name("http").build(stack);
-    Ok((pool, handles.0, handles.1))
+    (pool, handles.0, handles.1)
 }
 
-/// The database in a pool and two layers, with one connection a worker.
+/// The database in a pool and two layers.
 pub(crate) fn rows(database: &Database) -> (RowPool, RetryHandle) {
     let retry = RetryLayer::max_attempts(5);
     let handle = retry.handle();
 
-    let layers = ServiceBuilder::new()
+    let database = database.clone();
+    let stack = ServiceBuilder::new()
         .layer(TimeoutLayer::new(Duration::from_secs(10)).name("row"))
         .layer(retry)
-        .map_err(Error::Service);
-    let database = database.clone();
-    let connect = service_fn(move |_worker| {
-        let (database, layers) = (database.clone(), layers.clone());
-        async move {
-            let connection = Connection::open(&database).await?;
-            Ok::<_, sqlx::Error>(layers.service_fn(move |row| connection.clone().insert(row)))
-        }
-    });
-    let builder = Pool::builder().workers(CONNECTIONS).queue(QUEUE).name("rows").measure();
-    (builder.build_make(connect), handle)
+        .map_err(Error::Service)
+        .service_fn(move |row| database.clone().insert(row));
+    let builder = Pool::builder().workers(WRITERS).queue(QUEUE).name("rows").measure();
+    (builder.build(stack), handle)
 }

@@ -1,17 +1,17 @@
-//! The database: a table of the answers, one row per request.
+//! The database: a table of the answers, one row per request, in a file of `redb`, an embedded database.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use sqlx::{
-    ConnectOptions, Connection as _, SqliteConnection,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
-};
+use redb::{Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 use stockade::Error;
-use tokio::sync::Mutex;
+use tokio::task::spawn_blocking;
 
 use crate::exchange::Answer;
 
-pub(crate) type StoreError = Error<sqlx::Error>;
+pub(crate) type StoreError = Error<redb::Error>;
+
+/// By the number of the request: status, number of the call, body, and microseconds that it took.
+const ANSWERS: TableDefinition<'_, u64, (u16, u64, &str, u64)> = TableDefinition::new("answers");
 
 /// The answer to a request, as it is stored.
 #[derive(Clone, Debug)]
@@ -21,62 +21,46 @@ pub(crate) struct Row {
     pub(crate) took: Duration,
 }
 
-/// Where the database is.
+/// An open database.
 #[derive(Clone, Debug)]
-pub(crate) struct Database(SqliteConnectOptions);
-
-/// A worker's own connection. A worker runs one job at a time, so nobody ever waits for the lock: it is
-/// there because a call's future has to own what it uses.
-#[derive(Clone, Debug)]
-pub(crate) struct Connection(Arc<Mutex<SqliteConnection>>);
+pub(crate) struct Database(Arc<redb::Database>);
 
 // === impl Database ===
 
 impl Database {
     /// A new database.
-    pub(crate) async fn create(path: &Path) -> sqlx::Result<Self> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Normal)
-            .busy_timeout(Duration::from_secs(5));
-        let mut connection = options.clone().create_if_missing(true).connect().await?;
-        let table = "CREATE TABLE answers (
-            id INTEGER PRIMARY KEY, status INTEGER NOT NULL, call INTEGER NOT NULL,
-            body TEXT NOT NULL, took_us INTEGER NOT NULL)";
-        sqlx::query(table).execute(&mut connection).await?;
-        connection.close().await?;
-        Ok(Self(options))
-    }
-
-    /// How many rows there are, as a connection of its own sees it.
-    pub(crate) async fn count(&self) -> sqlx::Result<u64> {
-        let mut connection = self.0.connect().await?;
-        let rows: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM answers").fetch_one(&mut connection).await?;
-        connection.close().await?;
-        Ok(rows.unsigned_abs())
-    }
-}
-
-// === impl Connection ===
-
-impl Connection {
-    pub(crate) async fn open(database: &Database) -> sqlx::Result<Self> {
-        Ok(Self(Arc::new(Mutex::new(database.0.connect().await?))))
+    pub(crate) fn create(path: &Path) -> Result<Self, redb::Error> {
+        let database = redb::Database::create(path)?;
+        let transaction = database.begin_write()?;
+        transaction.open_table(ANSWERS)?;
+        transaction.commit()?;
+        Ok(Self(Arc::new(database)))
     }
 
     /// Stores a row. To do it twice changes nothing, so it may be repeated.
-    pub(crate) async fn insert(self, row: Row) -> sqlx::Result<()> {
-        let mut connection = self.0.lock().await;
-        sqlx::query("INSERT INTO answers VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING")
-            .bind(row.id.cast_signed())
-            .bind(row.answer.status.as_u16())
-            .bind(row.answer.number as i64)
-            .bind(row.answer.body)
-            .bind(row.took.as_micros() as i64)
-            .execute(&mut *connection)
-            .await?;
-        Ok(())
+    pub(crate) async fn insert(self, row: Row) -> Result<(), redb::Error> {
+        // A database on the disk blocks its thread.
+        spawn_blocking(move || self.insert_blocking(&row)).await.expect("it does not panic")
+    }
+
+    fn insert_blocking(&self, row: &Row) -> Result<(), redb::Error> {
+        let Row { id, answer, took } = row;
+        let mut transaction = self.0.begin_write()?;
+        // On the disk with the next flush: a crash of the machine may lose the last rows, as with SQLite's WAL.
+        transaction.set_durability(Durability::None)?;
+        let mut table = transaction.open_table(ANSWERS)?;
+        if table.get(id)?.is_none() {
+            let took = took.as_micros() as u64;
+            let row = (answer.status.as_u16(), answer.number as u64, answer.body.as_str(), took);
+            table.insert(id, row)?;
+        }
+        drop(table);
+        Ok(transaction.commit()?)
+    }
+
+    /// Flushes the rows to the disk, and says how many there are.
+    pub(crate) fn count(&self) -> Result<u64, redb::Error> {
+        self.0.begin_write()?.commit()?;
+        Ok(self.0.begin_read()?.open_table(ANSWERS)?.len()?)
     }
 }

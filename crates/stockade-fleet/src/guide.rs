@@ -18,7 +18,7 @@
 //!
 //! # A fleet with one rate and one verdict
 //!
-//! `examples/fleet_pool.rs` is the same program as one of a fleet. This is all that changes:
+//! `examples/servers/fleet_pool.rs` is the same program as one of a fleet. This is all that changes:
 //!
 //! ```diff
 //! -use stockade::{BoxError, BreakerLayer, Pool, RateLayer, RetryLayer, TimeoutLayer};
@@ -53,7 +53,7 @@
 //! # Jobs that outlive a process
 //!
 //! The stack stays, the pool too; what feeds it is a worker of `apalis` in place of your own loop, with
-//! [`JobsLayer`](crate::jobs::JobsLayer) between the two. `examples/durable_pool` runs two processes over one queue and
+//! [`JobsLayer`](crate::jobs::JobsLayer) between the two. `examples/servers/durable_pool` runs two processes over one queue and
 //! kills one of them.
 //!
 //! | promise | how |

@@ -1,7 +1,7 @@
 //! The guide shows what is so.
 
 const ONE: &str = include_str!("../../../examples/one_pool.rs");
-const FLEET: &str = include_str!("../../../examples/fleet_pool.rs");
+const FLEET: &str = include_str!("../../../examples/servers/fleet_pool.rs");
 const GUIDE: &str = include_str!("../src/guide.rs");
 
 /// The code, without what the two say about themselves.
