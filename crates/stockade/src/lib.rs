@@ -26,31 +26,38 @@
 //! # }
 //! ```
 //!
-//! Each layer is a crate of its own, and a feature here; all six are on by default. What the results of real
-//! clients mean to retry and breaker is in `stockade-clients`, which this crate does not bring.
+//! Each layer is a crate of its own, and a feature here; all six are on by default. What the results of real clients
+//! mean to retry and breaker is in `stockade-clients`, because this crate depends on no client.
 //!
 //! # The order of layers
 //!
-//! Outermost first: total timeout, retry, breaker, rate limit, concurrency limit, attempt timeout, client; and a pool
-//! in front of all. Why, and what goes wrong in other orders, is told in [`order`].
+//! Outermost first: total timeout, retry, breaker, rate limit, concurrency limit, attempt timeout, client; and a pool in
+//! front of all. [`order`] says why, and what goes wrong in other orders.
 //!
 //! # Errors
 //!
-//! No layer wraps the error of the service inside it. A refusal by any of them is the one small
-//! [`Rejected`] value, carried by the error type that your stack has anyway: [`Error<E>`](Error) through
-//! `.map_err(Error::Service)`, a `BoxError`, or an enum of your own that implements [`LayerError`]. So the
-//! order of the layers never changes the error type, and a `match` stays exhaustive.
+//! No layer wraps the error of the service inside it. A refusal by any of them is one small value, a [`Rejected`], and
+//! your stack's error type carries it: [`Error<E>`](Error) through `.map_err(Error::Service)`, a [`BoxError`] through
+//! `.map_err(stockade::boxed)`, or an enum of your own that implements [`LayerError`]. So the order of the layers never
+//! changes the error type, and a `match` stays exhaustive.
 //!
-//! # Watching
+//! A refusal fails fast: it ends the call at once, says in [`retry_after`](Rejected::retry_after) when to come back if the
+//! layer knows, is no failure of the service to a breaker, and is not repeated by retry unless
+//! `RetryLayer::retry_refusals` allows it.
 //!
-//! Every layer but the timeout has a handle, and so has the pool: it shows what there is to see and turns what there is
-//! to turn, and nothing is counted twice for it.
+//! # Seeing what happens
+//!
+//! Layers and pools have handles, which show what they hold and change what can be changed at run time. On top of that:
 //!
 //! - Feature `metrics`: the handles as Prometheus metrics, read when they are scraped.
-//! - Feature `tracing`: an event with the target `stockade` for each refusal, each retry and each call given up (debug),
-//!   each transition of a breaker (info), each service that a worker could not make (warn) and each panic in a pool
-//!   (error), with the fields `layer` and `name`, and none for a call that goes well. The span of who submits a job goes
-//!   with it to the pool's worker.
+//! - Feature `tracing`: events with the target `stockade`, and with the fields `layer` and `name`, for refusals,
+//!   timeouts and retries (debug), transitions of a breaker (info), calls that are given up and services that a worker
+//!   could not make (warn), and panics in a pool (error). A call that goes well has none. The span of the caller who
+//!   submits a job goes with it to the pool's worker.
+//!
+//! # Tests
+//!
+//! Time is tokio's. In a test with the paused clock (`#[tokio::test(start_paused = true)]`) every layer follows it.
 //!
 //! # When it does not compile
 //!
