@@ -1,0 +1,148 @@
+//! The layer, which is the configuration.
+
+use std::fmt;
+
+use stockade_core::{ConfigError, Name, config};
+use tower_layer::Layer;
+
+use crate::{Fallback, OnError, OnRequest};
+
+/// Answers in place of calls that fail.
+///
+/// The function gets the error and gives the answer, or an error: the same, or another one of the same type.
+/// It is an async closure or function, cloned for each call, so let it capture handles and not data. It runs
+/// inside the response future, under the deadline that is set outside of this layer.
+///
+/// | setter | default |
+/// |---|---|
+/// | [`on`](Self::on) | every error |
+/// | [`name`](Self::name) | none |
+///
+/// # Example
+///
+/// The request is kept, as a clone, only where it is asked for:
+///
+/// ```
+/// use stockade_core::Error;
+/// use stockade_fallback::FallbackLayer;
+/// use tower::{ServiceBuilder, ServiceExt};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// type AppError = Error<std::io::Error>;
+///
+/// let guess = async |city: String, _: AppError| Ok(format!("{city}: as yesterday"));
+/// let svc = ServiceBuilder::new()
+///     .layer(FallbackLayer::with_request(guess))
+///     .map_err(Error::Service)
+///     .service_fn(async |_: String| Err::<String, _>(std::io::Error::other("no forecast")));
+/// assert_eq!(svc.oneshot("Bern".into()).await.unwrap(), "Bern: as yesterday");
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct FallbackLayer<H, O = Always> {
+    handler: H,
+    on: O,
+    name: Option<&'static str>,
+}
+
+/// Says which errors the fallback answers. Closures `Fn(&E) -> bool` do.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot tell which errors of the type `{E}` the fallback answers",
+    label = "expected a closure `|error: &{E}| -> bool`"
+)]
+pub trait On<E> {
+    /// Whether the fallback answers this error.
+    fn answers(&self, error: &E) -> bool;
+}
+
+/// The default: every error.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Always;
+
+// === impl FallbackLayer ===
+
+impl<F> FallbackLayer<OnError<F>> {
+    /// Answers with `answer`, an async function of the error.
+    pub const fn new<E, Fut>(answer: F) -> Self
+    where
+        F: Fn(E) -> Fut,
+    {
+        Self { handler: OnError(answer), on: Always, name: None }
+    }
+}
+
+impl<F> FallbackLayer<OnRequest<F>> {
+    /// Answers with `answer`, an async function of the request and the error. Each request is cloned before it
+    /// is sent.
+    pub const fn with_request<Req, E, Fut>(answer: F) -> Self
+    where
+        F: Fn(Req, E) -> Fut,
+    {
+        Self { handler: OnRequest(answer), on: Always, name: None }
+    }
+}
+
+impl<H, O> FallbackLayer<H, O> {
+    /// Answers only the errors for which `on` says so: [`is_refusal`](crate::is_refusal) for what a layer
+    /// inside refused, or a closure that asks a classifier.
+    ///
+    /// It is asked once for each call that failed. If it panics, the caller gets the panic.
+    #[must_use]
+    pub fn on<E, P>(self, on: P) -> FallbackLayer<H, P>
+    where
+        P: Fn(&E) -> bool,
+    {
+        FallbackLayer { handler: self.handler, on, name: self.name }
+    }
+
+    /// A name for events.
+    ///
+    /// # Panics
+    ///
+    /// If the name is owned and too long, or there are too many: see [`Name`].
+    #[must_use]
+    #[track_caller]
+    pub fn name(self, name: impl Into<Name>) -> Self {
+        config::checked(self.try_name(name))
+    }
+
+    /// The same, with an error in place of the panic.
+    ///
+    /// # Errors
+    ///
+    /// Where [`name`](Self::name) would panic.
+    pub fn try_name(mut self, name: impl Into<Name>) -> Result<Self, ConfigError> {
+        self.name = Some(name.into().check("FallbackLayer::name")?);
+        Ok(self)
+    }
+}
+
+impl<S, H: Clone, O: Clone> Layer<S> for FallbackLayer<H, O> {
+    type Service = Fallback<S, H, O>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Fallback::new(inner, self.handler.clone(), self.on.clone(), self.name)
+    }
+}
+
+/// Without the closures, which cannot be shown.
+impl<H, O> fmt::Debug for FallbackLayer<H, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FallbackLayer").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+// === impl On ===
+
+impl<E> On<E> for Always {
+    fn answers(&self, _: &E) -> bool {
+        true
+    }
+}
+
+impl<E, F: Fn(&E) -> bool> On<E> for F {
+    fn answers(&self, error: &E) -> bool {
+        self(error)
+    }
+}

@@ -1,0 +1,36 @@
+//! A fallback: an async function that answers in place of a call that failed.
+//!
+//! It does not repeat the call (that is retry), keep old answers, or change what succeeds.
+//!
+//! - [`FallbackLayer`] is the configuration, and the `tower` layer.
+//! - [`Fallback`] is the service.
+//!
+//! # Example
+//!
+//! ```
+//! use stockade_core::{Error, Reason, Rejected};
+//! use stockade_fallback::{FallbackLayer, is_refusal};
+//! use tower::{ServiceBuilder, ServiceExt};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! type Answer = Result<&'static str, Error<std::io::Error>>;
+//!
+//! let svc = ServiceBuilder::new()
+//!     .layer(FallbackLayer::new(async |_| Ok("from the cache")).on(is_refusal))
+//!     .service_fn(async |(): ()| -> Answer {
+//!         Err(Rejected::new(&"breaker", Reason::BreakerOpen).into())
+//!     });
+//! assert_eq!(svc.oneshot(()).await.unwrap(), "from the cache");
+//! # }
+//! ```
+
+mod future;
+mod handler;
+mod layer;
+mod service;
+
+pub use future::ResponseFuture;
+pub use handler::{Handler, OnError, OnRequest, is_refusal};
+pub use layer::{Always, FallbackLayer, On};
+pub use service::Fallback;
