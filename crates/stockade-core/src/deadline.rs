@@ -165,6 +165,12 @@ pub const fn shared<F>(future: F) -> Scoped<F> {
     Scoped { future, deadline: None, hides: true }
 }
 
+/// Runs `f` under no deadline, whatever is set where it runs: [`shared`] for what is no future.
+pub fn hidden<R>(f: impl FnOnce() -> R) -> R {
+    let _hidden = Hidden::enter();
+    f()
+}
+
 // === impl Scoped ===
 
 impl<F: Future> Future for Scoped<F> {

@@ -1,0 +1,103 @@
+//! The layer, which is the configuration.
+
+use std::{fmt, marker::PhantomData, sync::Arc};
+
+use stockade_core::Configured;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::{Coalesce, CoalesceHandle, handle::Counts};
+
+/// Lets calls with the same key that are in flight at once share one answer.
+///
+/// `key` is asked once a call. Include in the key all that makes two answers differ: the user, too, where an
+/// answer is for one user. Only clones of one service share answers, since two services may not be the same
+/// client.
+///
+/// | setter | default |
+/// |---|---|
+/// | [`only`](Self::only) | every call |
+pub struct CoalesceLayer<Req, K, F, O = Everything> {
+    key: F,
+    only: O,
+    counts: Arc<Counts>,
+    keys: PhantomData<fn(&Req) -> K>,
+}
+
+/// Says which requests may share an answer. Closures `Fn(&Req) -> bool` do.
+pub trait Only<Req> {
+    /// Whether `request` may share an answer.
+    fn shares(&self, request: &Req) -> bool;
+}
+
+/// The default: every request.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Everything;
+
+// === impl CoalesceLayer ===
+
+impl<Req, K, F> CoalesceLayer<Req, K, F>
+where
+    F: Fn(&Req) -> K,
+{
+    /// Calls with an equal `key` share one answer.
+    pub fn new(key: F) -> Self {
+        Self { key, only: Everything, counts: Arc::default(), keys: PhantomData }
+    }
+}
+
+impl<Req, K, F, O> CoalesceLayer<Req, K, F, O> {
+    /// Only requests for which `only` says so, for instance those with the method GET. All others pass by, and
+    /// cost nothing.
+    #[must_use]
+    pub fn only<P: Fn(&Req) -> bool>(self, only: P) -> CoalesceLayer<Req, K, F, P> {
+        CoalesceLayer { key: self.key, only, counts: self.counts, keys: PhantomData }
+    }
+
+    /// Ends the setters, and gives a handle to what all services of this layer share.
+    pub fn with_handle(self) -> (Configured<Self>, CoalesceHandle) {
+        let handle = CoalesceHandle::new(Arc::clone(&self.counts));
+        (Configured::new(self), handle)
+    }
+}
+
+impl<Req, K, F: Clone, O: Clone> Clone for CoalesceLayer<Req, K, F, O> {
+    fn clone(&self) -> Self {
+        let (key, only, counts) = (self.key.clone(), self.only.clone(), Arc::clone(&self.counts));
+        Self { key, only, counts, keys: PhantomData }
+    }
+}
+
+impl<S, Req, K, F, O> Layer<S> for CoalesceLayer<Req, K, F, O>
+where
+    S: Service<Req>,
+    F: Clone,
+    O: Clone,
+{
+    type Service = Coalesce<S, Req, K, F, O>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Coalesce::new(inner, self.key.clone(), self.only.clone(), Arc::clone(&self.counts))
+    }
+}
+
+/// Without the closures, which cannot be shown.
+impl<Req, K, F, O> fmt::Debug for CoalesceLayer<Req, K, F, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CoalesceLayer").field("counts", &self.counts).finish_non_exhaustive()
+    }
+}
+
+// === impl Only ===
+
+impl<Req> Only<Req> for Everything {
+    fn shares(&self, _: &Req) -> bool {
+        true
+    }
+}
+
+impl<Req, F: Fn(&Req) -> bool> Only<Req> for F {
+    fn shares(&self, request: &Req) -> bool {
+        self(request)
+    }
+}
