@@ -110,7 +110,7 @@ async fn the_call_is_dropped_when_the_last_caller_leaves() {
     let svc = CoalesceLayer::new(|n: &u8| *n).layer(service);
     let handle = svc.handle();
     let mut calls = [(); 2].map(|()| spawn(svc.clone().oneshot(7)));
-    calls.each_mut().map(|call| assert_pending!(call.poll()));
+    calls.iter_mut().for_each(|call| assert_pending!(call.poll()));
     let [first, second] = calls;
     drop(first);
     assert_eq!((dropped.load(SeqCst), handle.in_flight()), (0, 1));
@@ -183,7 +183,7 @@ async fn a_wake_while_another_caller_polls_is_not_lost() {
     });
     let svc = CoalesceLayer::new(|n: &u8| *n).layer(service);
     let mut calls = [(); 3].map(|()| spawn(svc.clone().oneshot(1)));
-    calls.each_mut().map(|call| assert_pending!(call.poll()));
+    calls.iter_mut().for_each(|call| assert_pending!(call.poll()));
     go.notify_one();
     assert!(calls.iter().all(tokio_test::task::Spawn::is_woken), "whoever comes first goes on");
     // The one that polled last is gone, and the others do not depend on it.
