@@ -43,12 +43,12 @@ async fn main() -> Result<(), Box<dyn StdError>> {
 
     let retry = RetryLayer::max_attempts(3).backoff(Backoff::constant(Duration::from_millis(5)));
     let breaker = BreakerLayer::new();
-    let rate = RateLayer::per_second(2_000).burst(100);
+    let (rate, rate_handle) = RateLayer::per_second(2_000).burst(100).with_handle();
     let limit = LimitLayer::new(8);
     let metrics = Metrics::new();
     metrics.retry("shop", retry.handle())?;
     metrics.breaker("shop", breaker.handle())?;
-    metrics.rate("shop", rate.handle())?;
+    metrics.rate("shop", rate_handle)?;
     metrics.limit("shop", limit.handle())?;
     let stack = ServiceBuilder::new()
         .layer(retry)

@@ -75,8 +75,9 @@ async fn a_limit_tells_who_is_in_flight_and_who_waits() {
 
 #[tokio::test(start_paused = true)]
 async fn a_rate_tells_its_tokens_and_who_waits_for_one() {
-    let (metrics, layer) = (Metrics::new(), RateLayer::per_second(1).burst(3));
-    metrics.rate("geo", layer.handle()).unwrap();
+    let (metrics, (layer, handle)) =
+        (Metrics::new(), RateLayer::per_second(1).burst(3).with_handle());
+    metrics.rate("geo", handle).unwrap();
     tells(&metrics, &[("stockade_rate_available{name=geo}", 3.0)]);
     let service = layer.layer(service_fn(async |()| Ok::<_, Refusal>(())));
     let calls: Vec<_> = (0..5).map(|_| tokio::spawn(service.clone().oneshot(()))).collect();
@@ -94,8 +95,8 @@ async fn a_rate_tells_its_tokens_and_who_waits_for_one() {
 #[tokio::test(start_paused = true)]
 async fn a_keyed_rate_tells_how_many_keys_it_knows_and_what_is_left_for_all_others() {
     let layer = RateLayer::per_second(1).burst(3).queue(0).keyed(|user: &u32| *user, 2);
-    let metrics = Metrics::new();
-    metrics.keyed_rate("users", layer.handle()).unwrap();
+    let ((layer, handle), metrics) = (layer.with_handle(), Metrics::new());
+    metrics.keyed_rate("users", handle).unwrap();
     let service = layer.layer(service_fn(async |_: u32| Ok::<_, Refusal>(())));
     for user in 0..4 {
         service.clone().oneshot(user).await.unwrap();

@@ -1,17 +1,14 @@
-//! The token bucket, with time passed in.
+//! The token bucket, with the time passed in.
 //!
-//! It is the generic cell rate algorithm (ITU-T I.371), whose arithmetic is `governor`'s: instead of a
-//! level that would have to be topped up, one word keeps the *theoretical arrival time*, the instant at
-//! which the bucket will be full again. A call may pass up to `burst - 1` periods before that instant,
-//! and moves it by one period. So the whole bucket is one atomic, and nothing happens while nobody calls.
+//! Every decision is `governor`'s, which implements the generic cell rate algorithm (ITU-T I.371). The whole bucket is
+//! one word: the *theoretical arrival time*, the instant at which the bucket will be full again. A call passes if that
+//! instant is at most `burst - 1` periods ahead, and moves it by one period per token. Nothing runs while nobody calls.
 //!
-//! A limiter of governor's reads a clock of its own. Here it is put together for one decision, over the
-//! one word that stays, with a clock that says what it was told: that is what makes this room pure, and
-//! lets a late decision be dated back. The one decision that most calls need, a token is there and nobody else takes
-//! one at this moment, is written out, with what it takes of the quota ready at hand; a test holds it against governor's.
+//! A governor limiter reads its own clock. Here one is put together for each decision, over the word that stays and
+//! with a clock that returns the instant it was given. So this room is pure, and a late decision can be dated back.
 //!
-//! Instants count from zero, when the bucket is full; they stay far from the 584 years that fit, because
-//! the layer allows no bucket that takes longer than [`MAX_FILL`] to fill up.
+//! Instants count from zero, when the bucket is full. They stay far below the 584 years that fit, because no bucket
+//! may take longer than [`MAX_FILL`] to fill up.
 
 use std::{cell::Cell, num::NonZeroU32, time::Duration};
 
@@ -31,9 +28,6 @@ pub(crate) const MAX_FILL: Duration = MAX_DURATION.saturating_mul(2);
 #[derive(Debug)]
 pub(crate) struct Bucket {
     quota: Quota,
-    /// Of the quota: the time in which one token comes, and that in which all but one do.
-    period: Nanos,
-    ahead: Nanos,
     full_at: FullAt,
 }
 
@@ -59,51 +53,43 @@ struct FullAt(AtomicU64);
 struct Standing(Cell<Nanos>);
 
 /// Governor's limiter, without the features that would choose its clock and its store.
-type Limiter<'a> = RateLimiter<NotKeyed, &'a FullAt, Standing, NoOpMiddleware<Nanos>>;
+type Governor<'a> = RateLimiter<NotKeyed, &'a FullAt, Standing, NoOpMiddleware<Nanos>>;
 
 // === impl Bucket ===
 
 impl Bucket {
+    /// A full bucket.
     pub(crate) fn new(quota: Quota) -> Self {
-        let period = Nanos::from(quota.replenish_interval());
-        let ahead = period * u64::from(quota.burst_size().get() - 1);
-        Self { quota, period, ahead, full_at: FullAt::default() }
+        Self::full_at(quota, Nanos::default())
     }
 
-    /// Takes a token, or says when there will be one.
+    /// A bucket that will be full at this instant.
+    pub(crate) fn full_at(quota: Quota, at: Nanos) -> Self {
+        Self { quota, full_at: FullAt(AtomicU64::new(at.into())) }
+    }
+
+    /// The instant at which it will be full.
+    pub(crate) fn word(&self) -> Nanos {
+        self.full_at.load()
+    }
+
+    /// Takes so many tokens, all or none, or says when there will be as many. It never holds more than its burst.
     #[inline]
-    pub(crate) fn take(&self, now: Nanos) -> Result<(), Nanos> {
-        let full_at = self.full_at.load();
-        if full_at <= now + self.ahead
-            && self.full_at.moves(full_at, full_at.max(now) + self.period)
-        {
-            return Ok(());
-        }
-        self.take_slowly(now)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn take_slowly(&self, now: Nanos) -> Result<(), Nanos> {
-        let limiter = Limiter::new(self.quota, &self.full_at, Standing::default());
+    pub(crate) fn take(&self, now: Nanos, cost: NonZeroU32) -> Result<(), Nanos> {
+        let limiter = Governor::new(self.quota, &self.full_at, Standing::default());
         limiter.clock().0.set(now);
-        limiter.check().map_err(|not| not.earliest_possible())
-    }
-
-    /// Takes so many tokens, all or none, or says when there will be as many; of more than the bucket
-    /// holds, never.
-    #[inline]
-    pub(crate) fn take_many(&self, now: Nanos, cost: NonZeroU32) -> Result<(), Nanos> {
-        // Asked first, because governor multiplies before it compares.
-        if cost > self.burst() {
+        let decided = if cost == NonZeroU32::MIN {
+            limiter.check()
+        } else if cost > self.burst() {
+            // Asked first, because governor multiplies before it compares.
             return Err(u64::MAX.into());
-        }
-        let limiter = Limiter::new(self.quota, &self.full_at, Standing::default());
-        limiter.clock().0.set(now);
-        match limiter.check_n(cost) {
-            Ok(decided) => decided.map_err(|not| not.earliest_possible()),
-            Err(_) => Err(u64::MAX.into()),
-        }
+        } else {
+            match limiter.check_n(cost) {
+                Ok(decided) => decided,
+                Err(_) => return Err(u64::MAX.into()),
+            }
+        };
+        decided.map_err(|not| not.earliest_possible())
     }
 
     /// Takes the tokens that somebody has waited for, or says when they will be there.
@@ -115,7 +101,7 @@ impl Bucket {
         loop {
             let due = self.due(now, cost.get().into());
             let at = due.max(now.saturating_sub(self.period())).min(now);
-            match self.take_many(at, cost) {
+            match self.take(at, cost) {
                 // A call that did not see anybody wait was faster, and there is one more token.
                 Err(earliest) if earliest <= now => {}
                 decided => return decided,
@@ -129,7 +115,7 @@ impl Bucket {
         // Counted from an empty bucket, that is by one filling later, so that nothing is below zero. What
         // has been due for longer than the bucket takes to fill up has run over.
         let first = (self.full_at.load() + self.period()).max(now);
-        let further = self.period().as_u64().saturating_mul(tokens.saturating_sub(1));
+        let further = self.time_of(tokens.saturating_sub(1));
         Nanos::from(first.as_u64().saturating_add(further)).saturating_sub(self.fill())
     }
 
@@ -138,23 +124,23 @@ impl Bucket {
         u32::try_from(self.level(now) / self.period()).unwrap_or(u32::MAX)
     }
 
-    /// Whether no token is missing; a closed bucket is not full.
-    pub(crate) fn is_full(&self, now: Nanos) -> bool {
-        self.full_at.load() <= now
-    }
-
     /// Takes away what would come before the instant `until`: then there is one token.
     pub(crate) fn penalize(&self, until: Nanos) {
         let full_at = until + self.fill().saturating_sub(self.period());
         self.full_at.0.fetch_max(full_at.into(), Ordering::Relaxed);
     }
 
-    /// Puts a token back that was not used; what does not fit runs over.
-    pub(crate) fn give_back(&self) {
-        let period = self.period().as_u64();
-        let earlier = |full_at: u64| Some(full_at.saturating_sub(period));
-        // It never fails, because the closure never does.
-        let _ = self.full_at.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, earlier);
+    /// Puts tokens back that were not used. What does not fit runs over.
+    pub(crate) fn give_back(&self, tokens: u64) {
+        let time = self.time_of(tokens);
+        self.full_at.update(|full_at| full_at.saturating_sub(time));
+    }
+
+    /// Takes so many tokens, also where they are not there: what is missing is owed, and comes before the next token.
+    pub(crate) fn charge(&self, now: Nanos, tokens: u64) {
+        let (time, now) = (self.time_of(tokens), now.as_u64());
+        let most = now.saturating_add(Nanos::from(MAX_FILL).as_u64());
+        self.full_at.update(|full_at| full_at.max(now).saturating_add(time).min(most.max(full_at)));
     }
 
     /// Says how full the bucket is, and then gives no token any more, neither to one who looks at this
@@ -194,7 +180,12 @@ impl Bucket {
 
     /// The time in which one token comes.
     fn period(&self) -> Nanos {
-        self.period
+        self.quota.replenish_interval().into()
+    }
+
+    /// The time in which so many tokens come, in nanoseconds.
+    fn time_of(&self, tokens: u64) -> u64 {
+        self.period().as_u64().saturating_mul(tokens)
     }
 
     /// The time in which an empty bucket fills up.
@@ -223,11 +214,16 @@ impl FullAt {
         self.0.load(Ordering::Relaxed).into()
     }
 
-    /// Whether it has been moved on from `old`, where it may not be any more.
+    /// Moves it from `old` to `new`, unless it is no longer at `old`.
     #[inline]
     fn moves(&self, old: Nanos, new: Nanos) -> bool {
         let (old, new) = (old.as_u64(), new.as_u64());
         self.0.compare_exchange_weak(old, new, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    fn update(&self, new: impl Fn(u64) -> u64) {
+        // It never fails, because the closure never does.
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| Some(new(old)));
     }
 }
 
@@ -284,13 +280,13 @@ mod tests {
             let bucket = bucket(100, 3);
             assert_eq!(bucket.available(nanos(start)), 3);
             for left in [2, 1, 0] {
-                assert_eq!(bucket.take(nanos(start)), Ok(()));
+                assert_eq!(bucket.take(nanos(start), ONE), Ok(()));
                 assert_eq!(bucket.available(nanos(start)), left);
             }
             for n in 1..10 {
                 let due = nanos(start + 100 * n);
-                assert_eq!(bucket.take(nanos(start + 100 * n - 1)), Err(due));
-                assert_eq!(bucket.take(due), Ok(()));
+                assert_eq!(bucket.take(nanos(start + 100 * n - 1), ONE), Err(due));
+                assert_eq!(bucket.take(due, ONE), Ok(()));
             }
         }
     }
@@ -303,7 +299,7 @@ mod tests {
             let bucket = bucket(period, burst);
             let now = nanos(500 * year);
             for _ in 0..burst.min(2) {
-                assert_eq!(bucket.take(now), Ok(()));
+                assert_eq!(bucket.take(now, ONE), Ok(()));
             }
             assert_eq!(bucket.available(now), burst - burst.min(2));
             assert!(bucket.due(now, u64::MAX) > now);
@@ -315,7 +311,7 @@ mod tests {
     #[test]
     fn a_late_decision_is_dated_back_by_one_period_at_most() {
         let bucket = bucket(100, 1);
-        assert_eq!(bucket.take(nanos(1_000)), Ok(()));
+        assert_eq!(bucket.take(nanos(1_000), ONE), Ok(()));
         assert_eq!(bucket.take_due(nanos(1_099), ONE), Err(nanos(1_100)));
         assert_eq!(bucket.take_due(nanos(1_130), ONE), Ok(()));
         assert_eq!(bucket.due(nanos(1_130), 1), nanos(1_200), "as if it had been taken in time");
@@ -328,7 +324,7 @@ mod tests {
     fn threads_take_each_token_once() {
         let bucket = bucket(100, 40_000);
         let taken = std::thread::scope(|scope| {
-            let take_all = || (0..).take_while(|_| bucket.take(nanos(7)).is_ok()).count();
+            let take_all = || (0..).take_while(|_| bucket.take(nanos(7), ONE).is_ok()).count();
             let threads = [(); 4].map(|()| scope.spawn(take_all));
             threads.map(|thread| thread.join().unwrap()).iter().sum::<usize>()
         });
@@ -395,19 +391,6 @@ mod tests {
 
     proptest! {
         #[test]
-        fn takes_one_token_as_governor_does(
-            period in 1..300_u64, burst in 1..20_u32, gaps in prop::collection::vec(gap(), 1..300),
-        ) {
-            let (ours, governors) = (bucket(period, burst), bucket(period, burst));
-            let mut now = 0;
-            for gap in gaps {
-                now += gap;
-                prop_assert_eq!(ours.take(nanos(now)), governors.take_slowly(nanos(now)));
-                prop_assert_eq!(ours.full_at.load(), governors.full_at.load());
-            }
-        }
-
-        #[test]
         fn decides_like_a_level_that_is_topped_up(
             period in 1..300_u64, burst in 1..20_u32, steps in steps(0),
         ) {
@@ -420,10 +403,7 @@ mod tests {
                 match step {
                     Step::Take(n) => {
                         let due = bucket.due(nanos(now), n.into());
-                        let decided = match n {
-                            1 if now % 2 == 0 => bucket.take(nanos(now)),
-                            _ => bucket.take_many(nanos(now), cost(n)),
-                        };
+                        let decided = bucket.take(nanos(now), cost(n));
                         prop_assert_eq!(decided, model.take(now, n));
                         match decided {
                             Ok(()) => prop_assert!(due <= nanos(now)),
@@ -456,7 +436,7 @@ mod tests {
                         let decided = if late {
                             bucket.take_due(nanos(now), cost(n))
                         } else {
-                            bucket.take_many(nanos(now), cost(n))
+                            bucket.take(nanos(now), cost(n))
                         };
                         if decided.is_ok() {
                             passed.push((now, u64::from(n)));
@@ -494,7 +474,7 @@ mod tests {
                         let decided = if late {
                             bucket.take_due(nanos(now), cost(n))
                         } else {
-                            bucket.take_many(nanos(now), cost(n))
+                            bucket.take(nanos(now), cost(n))
                         };
                         if decided.is_ok() {
                             prop_assert!(now >= not_before, "none during a penalty");
@@ -508,7 +488,7 @@ mod tests {
                     }
                     Step::SetRate(period, burst) => {
                         let level = bucket.close(nanos(now));
-                        prop_assert!(bucket.take(nanos(now)).is_err(), "a closed one gives none");
+                        prop_assert!(bucket.take(nanos(now), ONE).is_err(), "a closed one gives none");
                         bucket = self::bucket(period, burst);
                         bucket.open(level);
                         if not_before > now {
@@ -534,7 +514,7 @@ mod tests {
             idle in 0..9_000_u64,
         ) {
             let bucket = bucket(period, burst);
-            while bucket.take(nanos(0)).is_ok() {}
+            while bucket.take(nanos(0), ONE).is_ok() {}
             let now = nanos(idle);
             let costs: Vec<u32> = costs.into_iter().map(|n| n.min(burst)).collect();
             let sum: u32 = costs.iter().sum();

@@ -1,4 +1,4 @@
-//! The response future: mostly the one of the service inside.
+//! The response future: for most calls, that of the service inside.
 
 use std::{
     fmt,
@@ -7,102 +7,82 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use stockade_core::{LayerError, Rejected, internal::Cold};
+use stockade_core::{
+    LayerError,
+    internal::{Cold, Slow, Waiter},
+};
 use tower_service::Service;
 
-use crate::waiter::Waiter;
+use crate::{backend::Spend, waiter};
 
 pin_project! {
     /// The response future of [`Rate`](crate::Rate).
     ///
-    /// For a call that passed at once it is the future of the service inside. For one that waits, it
-    /// takes a place in the queue at its first poll, sleeps when it is at the head, takes its token, then
-    /// polls a clone of the service ready and calls it. So a token is spent before the service is ready:
-    /// a service that is not ready for long delays the call further, and at its next readiness lets
-    /// several calls in that have their tokens already.
+    /// For a call that passed at once it is the future of the service inside. A call that waits takes a place in the
+    /// queue when this is first polled. When it has its tokens, it polls a clone of the service ready and calls it.
     ///
     /// # Panics
     ///
-    /// When it has to wait outside a tokio runtime with time, and when it is polled after it was ready.
+    /// When the call has to wait outside a tokio runtime with time, and when it is polled after it was ready.
     ///
     /// # Cancel safety
     ///
-    /// Dropping it gives its place in the queue back; if it was at the head, the next call takes over.
-    /// Who keeps a waiting future without polling it holds up the calls behind it. A token that was taken
-    /// is spent.
-    pub struct ResponseFuture<S, Req>
+    /// Dropping it returns its place in the queue, or its tokens if the service inside was not called yet. A future
+    /// that waits and is not polled delays no other call: its tokens are kept for it.
+    pub struct ResponseFuture<S, Req, W = waiter::Waiter>
     where
         S: Service<Req>,
+        W: Waiter,
     {
         #[pin]
-        state: State<S, Req, S::Future>,
+        state: State<S::Future, Slow<W, S, Req>>,
     }
 }
 
 pin_project! {
     #[project = StateProj]
-    enum State<S, Req, F> {
-        // The call has passed.
+    enum State<F, Slow> {
         Running { #[pin] future: F },
-        // The call has not passed yet. Then: Running.
-        // Taken when it has ended.
-        Slow { slow: Cold<Slow<S, Req>> },
-    }
-}
-
-/// What most calls never are. They only ask whether they are, and carry no room for it about.
-pub(crate) enum Slow<S, Req> {
-    Waiting(Pin<Box<Waiting<S, Req>>>),
-    Refused(Rejected),
-}
-
-pin_project! {
-    /// A call that waits for its token, and then for the service inside.
-    pub(crate) struct Waiting<S, Req> {
-        #[pin]
-        waiter: Waiter,
-        served: bool,
-        service: S,
-        request: Option<Req>,
+        // Then: Running. Taken when the call is refused.
+        Slow { slow: Cold<Slow> },
     }
 }
 
 // === impl ResponseFuture ===
 
-impl<S, Req> ResponseFuture<S, Req>
+impl<S, Req, W> ResponseFuture<S, Req, W>
 where
     S: Service<Req>,
+    W: Waiter,
 {
-    #[inline(always)]
-    pub(crate) fn running(future: S::Future) -> Self {
+    #[inline]
+    pub(crate) const fn running(future: S::Future) -> Self {
         Self { state: State::Running { future } }
     }
 
-    #[inline(always)]
-    pub(crate) fn slow(slow: Slow<S, Req>) -> Self {
-        let slow = match slow {
-            Slow::Waiting(waiting) => Slow::Waiting(waiting),
-            Slow::Refused(rejected) => Slow::Refused(rejected.in_words()),
-        };
+    #[inline]
+    pub(crate) const fn slow(slow: Slow<W, S, Req>) -> Self {
         Self { state: State::Slow { slow: Cold::new(slow) } }
     }
 }
 
-impl<S, Req> Future for ResponseFuture<S, Req>
+impl<S, Req, W> Future for ResponseFuture<S, Req, W>
 where
     S: Service<Req>,
     S::Error: LayerError,
+    W: Waiter,
+    W::Permit: Spend,
 {
     type Output = Result<S::Response, S::Error>;
 
-    #[inline(always)]
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
         loop {
             match state.as_mut().project() {
                 StateProj::Running { future } => return future.poll(cx),
                 StateProj::Slow { slow } => {
-                    let future = ready!(Slow::poll(slow, cx))?;
+                    let future = ready!(start(slow, cx))?;
                     state.set(State::Running { future });
                 }
             }
@@ -110,66 +90,39 @@ where
     }
 }
 
-// === impl Slow ===
-
-impl<S, Req> Slow<S, Req> {
-    pub(crate) fn waiting(waiter: Waiter, service: S, request: Req) -> Self {
-        let waiting = Waiting { waiter, served: false, service, request: Some(request) };
-        Self::Waiting(Box::pin(waiting))
-    }
-}
-
-impl<S, Req> Slow<S, Req>
+/// Ready when the call has started, or with what ends it.
+#[cold]
+#[inline(never)]
+fn start<S, Req, W>(
+    slow: &mut Cold<Slow<W, S, Req>>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<S::Future, S::Error>>
 where
     S: Service<Req>,
     S::Error: LayerError,
+    W: Waiter,
+    W::Permit: Spend,
 {
-    /// Ready when the call has passed, with its future; or with what ends it.
-    #[cold]
-    #[inline(never)]
-    fn poll(slow: &mut Cold<Self>, cx: &mut Context<'_>) -> Poll<Result<S::Future, S::Error>> {
-        let passed = match slow.get_mut() {
-            Some(Self::Waiting(waiting)) => ready!(waiting.as_mut().poll(cx)),
-            Some(Self::Refused(rejected)) => Err(rejected.into_error()),
-            None => panic!("`ResponseFuture` polled after it was ready"),
-        };
-        drop(slow.take());
-        Poll::Ready(passed)
-    }
+    let waiting = slow.get_mut().expect("`ResponseFuture` is not polled after it was ready");
+    let admitted = ready!(waiting.poll(cx));
+    drop(slow.take());
+    Poll::Ready(admitted.map(|(permit, mut service, request)| {
+        permit.spend();
+        service.call(request)
+    }))
 }
 
-impl<S, Req> Waiting<S, Req>
+impl<S, Req, W> fmt::Debug for ResponseFuture<S, Req, W>
 where
     S: Service<Req>,
-    S::Error: LayerError,
-{
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<S::Future, S::Error>> {
-        let this = self.project();
-        if !*this.served {
-            if let Err(rejected) = ready!(this.waiter.poll(cx)) {
-                return Poll::Ready(Err(rejected.into_error()));
-            }
-            *this.served = true;
-        }
-        ready!(this.service.poll_ready(cx))?;
-        let request = this.request.take().expect("a call that panicked is not polled again");
-        Poll::Ready(Ok(this.service.call(request)))
-    }
-}
-
-impl<S, Req> fmt::Debug for ResponseFuture<S, Req>
-where
-    S: Service<Req>,
+    W: Waiter,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = match &self.state {
-            State::Running { .. } => "running",
-            State::Slow { slow } => match slow.get() {
-                Some(Slow::Waiting(_)) => "waiting",
-                Some(Slow::Refused(_)) => "refused",
-                None => "done",
-            },
+        let mut debug = f.debug_struct("ResponseFuture");
+        match &self.state {
+            State::Running { .. } => debug.field("state", &"running"),
+            State::Slow { slow } => debug.field("state", &slow.get()),
         };
-        f.debug_struct("ResponseFuture").field("state", &state).finish_non_exhaustive()
+        debug.finish_non_exhaustive()
     }
 }

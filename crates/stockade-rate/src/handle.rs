@@ -1,19 +1,19 @@
-//! What there is to see, and to turn at run time.
+//! Reads the state of a rate limit, and changes it at run time.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::poll_fn, num::NonZeroU32, pin::pin, sync::Arc, time::Duration};
 
-use stockade_core::config::{MAX_DURATION, MIN_DURATION, allow};
+use stockade_core::{ConfigError, Reason, Rejected, deadline, internal::Waiter as _};
 
 use crate::{
-    bucket::{self, MAX_FILL},
-    gate::Gate,
-    layer::{non_zero, saturate},
+    Config,
+    backend::{Admission, Backend, Spend},
+    shared::Shared,
 };
 
-/// Reads the state of a rate limit, changes its rate, and makes it pause when a server asked for that.
+/// Reads the state of a rate limit, changes its rate, pauses it when a server asked for that, and takes tokens by hand.
 ///
-/// It does not let go of those who wait, and does not keep any service alive. Each value is of the moment
-/// at which it was read. A clone is a handle to the same rate limit.
+/// It keeps no service alive. Each value is of the moment at which it was read. A clone is a handle to the same rate
+/// limit.
 ///
 /// # Example
 ///
@@ -24,8 +24,7 @@ use crate::{
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() {
-/// let layer = RateLayer::per_second(10);
-/// let handle = layer.handle();
+/// let (layer, handle) = RateLayer::per_second(10).with_handle();
 /// let echo = service_fn(|word: &'static str| async move { Ok::<_, Error<()>>(word) });
 /// let service = ServiceBuilder::new().layer(layer).service(echo);
 /// service.oneshot("hello").await.unwrap();
@@ -34,64 +33,138 @@ use crate::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct RateHandle {
-    gate: Arc<Gate>,
+    shared: Arc<Shared>,
 }
 
 // === impl RateHandle ===
 
 impl RateHandle {
-    pub(crate) fn new(gate: Arc<Gate>) -> Self {
-        Self { gate }
+    pub(crate) const fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
     }
 
-    /// The number of calls that would pass at once: the tokens in the bucket, and zero while calls wait
-    /// for them.
+    /// The number of calls that would pass at once: the tokens in the bucket, or 0 while calls wait for them.
     pub fn available(&self) -> u32 {
-        self.gate.available()
+        self.shared.available()
     }
 
     /// The number of calls that wait in the queue.
     pub fn waiting(&self) -> usize {
-        self.gate.waiting()
+        self.shared.waiting()
+    }
+
+    /// How many calls were refused for this reason.
+    pub fn refused(&self, reason: Reason) -> u64 {
+        self.shared.common().refused(reason)
+    }
+
+    /// The configuration, with the rate and the burst that hold now.
+    pub fn config(&self) -> Config {
+        self.shared.config()
     }
 
     /// Goes on with up to `n` calls in the time `per`.
     ///
-    /// The tokens that are there, and the part of the next one that has come, stay; a burst that was
-    /// [set](crate::RateLayer::burst) stays too, otherwise it is `n` again, and tokens that do not fit any
-    /// more run over. So over a time in which the rate changes at most the larger of both bursts passes, and
-    /// what each rate gives while it holds. Calls that wait keep their order, and wait for as long as the new
-    /// rate makes them: `max_wait` and the deadline were asked about when they came. One that costs more
-    /// than the new burst is refused when its turn comes.
+    /// The tokens that are there, and the part of the next one that has come, stay. A burst that was
+    /// [set](crate::RateLayer::burst) stays too, otherwise it is `n`; tokens that do not fit are gone. So over a time
+    /// in which the rate changes, at most the larger of both bursts passes, and what each rate gives while it holds.
+    /// Calls that wait keep their order, and wait for as long as the new rate makes them: `max_wait` and the deadline
+    /// were checked when they came. One that costs more than the new burst is refused when its turn comes.
     ///
-    /// A rate limit whose rate has changed takes a short lock on every call; set back to the rate it
-    /// was made with, it needs none.
+    /// A rate limit whose rate has changed takes a short lock on every call. Set back to the rate it was made with, it
+    /// needs none.
+    ///
+    /// # Errors
+    ///
+    /// Unless `per` is from 1 ns to ten years, `n` from 1 to the number of nanoseconds in `per`, and a burst that was
+    /// set comes in at most twenty years. Nothing changes then.
+    pub fn set_rate(&self, n: u32, per: Duration) -> Result<(), ConfigError> {
+        self.shared.set_rate(self.shared.common().now(), n, per)
+    }
+
+    /// Gives no token until `pause` has passed, as a server asks for that answers `429 Too Many Requests` with a
+    /// `Retry-After`.
+    ///
+    /// The tokens that are there are gone. When the time has passed there is one, and then one per period, because a
+    /// burst would be answered as the last one was. A penalty never makes the next token come earlier, so of several
+    /// the one that ends last counts. One of more than ten years is cut to that. Calls that wait go on waiting in their
+    /// order, and `retry_after` includes the penalty. Calls that have passed are not held back.
+    pub fn penalize(&self, pause: Duration) {
+        self.shared.penalize(self.shared.common().now(), pause);
+    }
+
+    /// Corrects what a call was charged, once its real cost is known: takes so many more tokens, or with a negative
+    /// number gives some back.
+    ///
+    /// Tokens that are not there are owed: calls wait until they have come, too. At most twenty years of them can be
+    /// owed. What does not fit into the bucket when it is given back is gone, and it does not end a penalty.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// use stockade_rate::RateLayer;
+    ///
+    /// let (_layer, handle) = RateLayer::per_second(1_000).with_handle();
+    /// handle.try_take(100).unwrap(); // an estimate
+    /// handle.settle(-40); // it took 60
+    /// assert_eq!(handle.available(), 940);
+    /// # }
+    /// ```
+    pub fn settle(&self, tokens: i64) {
+        self.shared.adjust(self.shared.common().now(), tokens);
+    }
+
+    /// Takes `n` tokens for something that is no call of a service, if they are there and no call waits.
+    ///
+    /// # Errors
+    ///
+    /// [`RateLimited`](stockade_core::Reason::RateLimited) with the time after which they would be there, or
+    /// [`TooCostly`](stockade_core::Reason::TooCostly) for more than the burst.
+    pub fn try_take(&self, n: u32) -> Result<(), Rejected> {
+        NonZeroU32::new(n).map_or(Ok(()), |cost| self.shared.try_take(cost))
+    }
+
+    /// Takes `n` tokens, and waits for them in the queue like a call that costs as much.
+    ///
+    /// # Errors
+    ///
+    /// The refusals of [`Rate`](crate::Rate), for the same reasons.
     ///
     /// # Panics
     ///
-    /// Unless `per` is from 1 ns to ten years, `n` from 1 to the number of nanoseconds in `per`, and a burst
-    /// that was set comes in at most twenty years.
-    #[track_caller]
-    pub fn set_rate(&self, n: u32, per: Duration) {
-        let per = allow("RateHandle::set_rate, per", per, MIN_DURATION..=MAX_DURATION);
-        let n = allow("RateHandle::set_rate, n", n, 1..=saturate(per.as_nanos()));
-        let (period, burst) = (bucket::period(n, per), self.gate.rules().burst);
-        if let Some(burst) = burst {
-            allow("RateHandle::set_rate, per / n", period, MIN_DURATION..=MAX_FILL / burst.get());
+    /// When it has to wait outside a tokio runtime with time.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future returns its place in the queue. Tokens are gone only when it is ready.
+    pub async fn take(&self, n: u32) -> Result<(), Rejected> {
+        let Some(cost) = NonZeroU32::new(n) else { return Ok(()) };
+        match Shared::admit(&self.shared, cost) {
+            Admission::Pass => Ok(()),
+            Admission::Refuse(rejected) => Err(rejected),
+            Admission::Wait(waiter) => {
+                let mut waiter = pin!(waiter);
+                let permit = poll_fn(|cx| waiter.as_mut().poll_admit(cx)).await?;
+                if deadline::has_passed() {
+                    return Err(self.shared.common().refuse(Reason::Expired));
+                }
+                permit.spend();
+                Ok(())
+            }
         }
-        let quota = bucket::quota(period, burst.unwrap_or(non_zero(n)));
-        self.gate.set_quota(self.gate.now(), quota);
     }
 
-    /// Gives no token before the time `pause` has passed, as a server asks for that said
-    /// `429 Too Many Requests` with a `Retry-After`.
+    /// Switches the rate limit off, or on again.
     ///
-    /// The tokens that are there are gone. When the time has passed there is one, and then one a
-    /// period: a burst would be answered as the last one was. It never makes the next token come
-    /// earlier, so of several penalties the one that ends last counts; a longer one than ten years is cut to
-    /// that. Calls that wait go on waiting, in their order, and `retry_after` says the time with the
-    /// penalty. Calls that have passed are not held back.
-    pub fn penalize(&self, pause: Duration) {
-        self.gate.penalize(self.gate.now() + pause.min(MAX_DURATION));
+    /// While it is off no call waits or is refused, and those that wait pass. Calls still take the tokens that are
+    /// there.
+    pub fn set_enabled(&self, enabled: bool) {
+        self.shared.common().enable(enabled);
+        self.shared.switched();
+    }
+
+    /// Whether it is switched on, as it is at first.
+    pub fn is_enabled(&self) -> bool {
+        self.shared.common().is_enabled()
     }
 }

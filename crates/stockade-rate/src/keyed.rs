@@ -1,27 +1,32 @@
-//! One bucket a key, and a bound on how many there are.
+//! One bucket for each key, and a bound on how many there are.
 //!
-//! A key whose bucket is full is as good as one that never came, so forgetting it changes nothing. Whenever
-//! a new key comes and the table is half full, two of those that are there are looked at, in turns, and
-//! the ones that are idle go. So each key is looked at again and again while new ones come, a key that is forgotten was paid for by the
-//! one that came, and nothing runs in the background. When there are as many keys as may be, and neither
-//! of the two is idle, the new one gets no bucket of its own but the one that all such share: whoever
-//! invents keys gets, with all of them together, one bucket's rate once the table is full.
+//! A key whose bucket is full is in the same state as one that never came, so evicting it changes nothing. Whenever a
+//! new key comes and the table is half full, two of those that are there are looked at, in turns, and the ones that are
+//! idle go. So each key is looked at again and again while new ones come, and nothing runs in the background. When the
+//! table is full and neither of the two is idle, the new key gets no bucket of its own but the one that all such keys
+//! share.
 //!
-//! One short lock is around it, not many, so that the bound is exact; under it the key is hashed and its
-//! bucket is asked. For an integer as the key that makes a call twice as dear as one of a plain rate limit, and
-//! where two threads make nothing but such calls, they wait for each other about as long again. The hash is
-//! the standard library's, whose secret keeps others from choosing keys that collide.
+//! What a key needs is one word, its bucket. Only while its calls wait, or during a penalty, is there a queue.
+//!
+//! One short lock is around it, not many, so that the bound is exact. Under it the key is hashed and compared, and its
+//! bucket is asked. A key is cloned and dropped outside of it. The hash is the standard library's, whose secret keeps
+//! others from choosing keys that collide.
 
-use std::{collections::HashMap, fmt, hash::Hash, num::NonZeroU32, sync::Arc};
+use std::{collections::HashMap, fmt, hash::Hash, num::NonZeroU32, sync::Arc, time::Duration};
 
-use governor::{Quota, nanos::Nanos};
-use stockade_core::internal::{lock, sync::Mutex};
+use governor::nanos::Nanos;
+use stockade_core::{
+    Reason, Rejected,
+    internal::{lock, sync::Mutex},
+};
 
 use crate::{
-    RateHandle,
-    clock::Clock,
-    gate::{Gate, Rules, Verdict},
-    policy::sealed::{Admit, Make},
+    Config, Policy, PolicyFor, RateHandle,
+    backend::{Admission, Backend},
+    bucket::Bucket,
+    limiter::{Common, Limiter},
+    policy::sealed::Build,
+    shared::Shared,
     waiter::Waiter,
 };
 
@@ -32,7 +37,7 @@ pub struct Keyed<K, F> {
     key: F,
 }
 
-/// Reads the state of a keyed rate limit, and makes a key pause when a server asked for that.
+/// Reads the state of a keyed rate limit, and pauses a key when a server asked for that.
 ///
 /// It does not change the rate. A clone is a handle to the same rate limit.
 ///
@@ -45,8 +50,7 @@ pub struct Keyed<K, F> {
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() {
-/// let layer = RateLayer::per_second(10).keyed(|user: &u64| *user, 1_000);
-/// let handle = layer.handle();
+/// let (layer, handle) = RateLayer::per_second(10).keyed(|user: &u64| *user, 1_000).with_handle();
 /// let echo = service_fn(|user: u64| async move { Ok::<_, Error<()>>(user) });
 /// ServiceBuilder::new().layer(layer).service(echo).oneshot(7).await.unwrap();
 /// assert_eq!((handle.keys(), handle.available(&7), handle.available(&8)), (1, 9, 10));
@@ -57,147 +61,206 @@ pub struct KeyedHandle<K> {
 }
 
 struct Table<K> {
-    quota: Quota,
-    rules: Rules,
+    common: Arc<Common>,
     max_keys: usize,
-    clock: Clock,
     /// For keys that have no place.
-    overflow: Arc<Gate>,
+    overflow: Arc<Shared>,
     known: Mutex<Known<K>>,
 }
 
-/// A call that did not pass, and where it may ask further.
-#[derive(Debug)]
-pub struct Doubt {
-    gate: Arc<Gate>,
-    now: Nanos,
-    cost: NonZeroU32,
+struct Known<K> {
+    places: HashMap<K, usize>,
+    slots: Vec<Slot<K>>,
+    /// The slot that is looked at next.
+    next: usize,
 }
 
-struct Known<K> {
-    gates: HashMap<K, Arc<Gate>>,
-    /// The same, in the order in which they are looked at.
-    round: Vec<(K, Arc<Gate>)>,
-    next: usize,
+struct Slot<K> {
+    key: K,
+    /// When the bucket will be full.
+    full_at: Nanos,
+    /// The bucket and the queue, in place of `full_at`.
+    shared: Option<Arc<Shared>>,
 }
 
 /// How many keys are looked at when a new one comes: more than one, so that a table empties.
 const LOOKS: usize = 2;
 
-/// What has been forgotten, to be dropped after the lock: a key may run code of its own then.
-type Forgotten<K> = [Option<(K, Arc<Gate>, K)>; LOOKS];
+/// What has been evicted, to be dropped after the lock, because a key may run code of its own then.
+type Evicted<K> = [Option<(K, Slot<K>)>; LOOKS];
 
 // === impl Table ===
 
 impl<K: Hash + Eq + Clone> Table<K> {
-    fn new(quota: Quota, rules: Rules, max_keys: usize) -> Self {
-        let clock = Clock::new();
-        Self {
-            quota,
-            rules,
-            max_keys,
-            overflow: Arc::new(Gate::new(quota, rules, clock.clone())),
-            clock,
-            known: Mutex::new(Known { gates: HashMap::new(), round: Vec::new(), next: 0 }),
+    fn new(config: Config, max_keys: usize) -> Self {
+        let common = Arc::new(Common::new(config));
+        let known = Known { places: HashMap::new(), slots: Vec::new(), next: 0 };
+        let overflow = Arc::new(Shared::new(Arc::clone(&common)));
+        Self { common, max_keys, overflow, known: Mutex::new(known) }
+    }
+
+    /// A call with this key comes.
+    fn admit(&self, key: K, now: Nanos, cost: NonZeroU32) -> Admission<Waiter> {
+        let mut clone = None;
+        loop {
+            let mut known = lock(&self.known);
+            if let Some(slot) = known.slot(&key) {
+                let Some(shared) = slot.shared(now) else {
+                    return slot.admit(&self.common, now, cost);
+                };
+                let shared = Arc::clone(shared);
+                drop(known);
+                return Shared::admit(&shared, cost);
+            }
+            let Some(clone) = clone.take() else {
+                drop(known);
+                clone = Some(key.clone());
+                continue;
+            };
+            let evicted = if known.slots.len() >= self.max_keys / 2 {
+                known.evict(now)
+            } else {
+                Evicted::default()
+            };
+            let admission = if known.slots.len() < self.max_keys {
+                let place = known.slots.len();
+                known.places.insert(clone, place);
+                known.slots.push(Slot { key, full_at: Nanos::default(), shared: None });
+                known.slots[place].admit(&self.common, now, cost)
+            } else {
+                drop(known);
+                Shared::admit(&self.overflow, cost)
+            };
+            drop(evicted);
+            return admission;
         }
     }
 
-    /// A call with this key comes: it passes, or here is the gate that it may ask further.
-    fn pass(&self, key: K, now: Nanos, cost: Option<NonZeroU32>) -> Result<(), Arc<Gate>> {
+    /// Looks at the bucket at which a call with this key would come, if there is one.
+    fn look<R>(&self, key: &K, f: impl FnOnce(&Shared) -> R) -> Option<R> {
+        let now = self.common.now();
         let mut known = lock(&self.known);
-        if let Some(gate) = known.gates.get(&key) {
-            return if gate.pass(now, cost) { Ok(()) } else { Err(Arc::clone(gate)) };
-        }
-        let forgotten = if known.round.len() >= self.max_keys / 2 {
-            known.forget(now)
-        } else {
-            Forgotten::default()
-        };
-        let gate = if known.round.len() < self.max_keys {
-            let gate = Arc::new(Gate::new(self.quota, self.rules, self.clock.clone()));
-            known.gates.insert(key.clone(), Arc::clone(&gate));
-            known.round.push((key, Arc::clone(&gate)));
-            gate
-        } else {
-            Arc::clone(&self.overflow)
+        let is_full = known.slots.len() >= self.max_keys;
+        let shared = match known.slot(key) {
+            Some(slot) => slot.grown(&self.common, now),
+            None if is_full => Arc::clone(&self.overflow),
+            None => return None,
         };
         drop(known);
-        drop(forgotten);
-        if gate.pass(now, cost) { Ok(()) } else { Err(gate) }
-    }
-
-    /// The gate at which a call with this key would come.
-    fn gate(&self, key: &K) -> Option<Arc<Gate>> {
-        let known = lock(&self.known);
-        match known.gates.get(key) {
-            Some(gate) => Some(Arc::clone(gate)),
-            None if known.round.len() < self.max_keys => None,
-            None => Some(Arc::clone(&self.overflow)),
-        }
+        Some(f(&shared))
     }
 }
 
 // === impl Known ===
 
 impl<K: Hash + Eq> Known<K> {
-    fn forget(&mut self, now: Nanos) -> Forgotten<K> {
+    fn slot(&mut self, key: &K) -> Option<&mut Slot<K>> {
+        let place = *self.places.get(key)?;
+        self.slots.get_mut(place)
+    }
+
+    fn evict(&mut self, now: Nanos) -> Evicted<K> {
         [(); LOOKS].map(|()| {
-            if self.next >= self.round.len() {
+            if self.next >= self.slots.len() {
                 self.next = 0;
             }
-            let (_, gate) = self.round.get(self.next)?;
-            // The table has two; who waits, or is about to, has more.
-            if Arc::strong_count(gate) > 2 || !gate.is_idle(now) {
+            if !self.slots.get_mut(self.next)?.is_idle(now) {
                 self.next += 1;
                 return None;
             }
-            let (key, gate) = self.round.swap_remove(self.next);
-            let (twin, _) = self.gates.remove_entry(&key)?;
-            Some((key, gate, twin))
+            let slot = self.slots.swap_remove(self.next);
+            let (twin, _) = self.places.remove_entry(&slot.key)?;
+            if let Some(moved) = self.slots.get(self.next) {
+                *self.places.get_mut(&moved.key)? = self.next;
+            }
+            Some((twin, slot))
         })
+    }
+}
+
+// === impl Slot ===
+
+impl<K> Slot<K> {
+    /// A call comes, and there is no queue.
+    fn admit(&mut self, common: &Arc<Common>, now: Nanos, cost: NonZeroU32) -> Admission<Waiter> {
+        let bucket = Bucket::full_at(common.quota, self.full_at);
+        let admission = if bucket.take(now, cost).is_ok() {
+            Admission::Pass
+        } else {
+            common.judge(&Limiter::default(), &bucket, now, cost)
+        };
+        self.full_at = bucket.word();
+        match admission {
+            Admission::Pass => Admission::Pass,
+            Admission::Refuse(rejected) => Admission::Refuse(rejected),
+            Admission::Wait(()) => {
+                Admission::Wait(Waiter::new(self.grown(common, now), cost, true))
+            }
+        }
+    }
+
+    /// The bucket with its queue, which is put in place if there is none.
+    fn grown(&mut self, common: &Arc<Common>, now: Nanos) -> Arc<Shared> {
+        if self.shared(now).is_none() {
+            let bucket = Bucket::full_at(common.quota, self.full_at);
+            self.shared = Some(Arc::new(Shared::with_bucket(Arc::clone(common), bucket)));
+        }
+        Arc::clone(self.shared.as_ref().expect("it is put in place above"))
+    }
+
+    /// The bucket with its queue, unless nobody needs the queue any more.
+    fn shared(&mut self, now: Nanos) -> Option<&Arc<Shared>> {
+        // Whoever waits, or is about to, has a reference too.
+        if let Some(shared) = &self.shared
+            && Arc::strong_count(shared) == 1
+            && let Some(full_at) = shared.unused(now)
+        {
+            self.full_at = full_at;
+            self.shared = None;
+        }
+        self.shared.as_ref()
+    }
+
+    fn is_idle(&mut self, now: Nanos) -> bool {
+        self.shared(now).is_none() && self.full_at <= now
     }
 }
 
 // === impl Keyed ===
 
 impl<K: Hash + Eq + Clone, F> Keyed<K, F> {
-    pub(crate) fn new(key: F, quota: Quota, rules: Rules, max_keys: usize) -> Self {
-        Self { table: Arc::new(Table::new(quota, rules, max_keys)), key }
+    pub(crate) fn new(key: F, config: Config, max_keys: usize) -> Self {
+        Self { table: Arc::new(Table::new(config, max_keys)), key }
     }
 }
 
-impl<K: Hash + Eq + Clone, F: Clone> Make for Keyed<K, F> {
+impl<K: Hash + Eq + Clone, F: Clone> Build for Keyed<K, F> {
+    fn fresh(&self, config: &Config) -> Self {
+        Self::new(self.key.clone(), config.clone(), self.table.max_keys)
+    }
+}
+
+impl<K, F> Policy for Keyed<K, F> {
     type Handle = KeyedHandle<K>;
+    type Limiter = Shared;
 
     fn handle(&self) -> KeyedHandle<K> {
         KeyedHandle { table: Arc::clone(&self.table) }
     }
 
-    #[expect(private_interfaces, reason = "sealed")]
-    fn afresh(&self, quota: Quota, rules: Rules) -> Self {
-        Self::new(self.key.clone(), quota, rules, self.table.max_keys)
+    fn rejected(&self, reason: Reason) -> Rejected {
+        self.table.common.rejected(reason)
     }
 }
 
-impl<K, F, Req> Admit<Req> for Keyed<K, F>
+impl<K, F, Req> PolicyFor<Req> for Keyed<K, F>
 where
     K: Hash + Eq + Clone,
-    F: Fn(&Req) -> K + Clone,
+    F: Fn(&Req) -> K,
 {
-    type Doubt = Doubt;
-
-    fn pass(&self, request: &Req, cost: Option<NonZeroU32>) -> Result<(), Self::Doubt> {
+    fn admit(&self, request: &Req, cost: Option<NonZeroU32>) -> Admission<Waiter> {
         let key = (self.key)(request);
-        let now = self.table.clock.now();
-        self.table.pass(key, now, cost).map_err(|gate| {
-            let cost = cost.unwrap_or(NonZeroU32::MIN);
-            Doubt { gate, now, cost }
-        })
-    }
-
-    #[expect(private_interfaces, reason = "sealed")]
-    fn knock(&self, Doubt { gate, now, cost }: Doubt) -> Verdict<Waiter> {
-        gate.knock(now, cost)
+        self.table.admit(key, self.table.common.now(), cost.unwrap_or(NonZeroU32::MIN))
     }
 }
 
@@ -216,34 +279,69 @@ impl<K, F> fmt::Debug for Keyed<K, F> {
 // === impl KeyedHandle ===
 
 impl<K: Hash + Eq + Clone> KeyedHandle<K> {
-    /// The number of keys that have a bucket of their own at the moment.
+    /// The number of keys that have a bucket of their own.
     pub fn keys(&self) -> usize {
-        lock(&self.table.known).round.len()
+        lock(&self.table.known).slots.len()
     }
 
-    /// The number of calls with this key that would pass at once. A key that has no bucket counts as one
-    /// that would get a full one, or where there is no place, the one that all such keys share.
+    /// The number of calls with this key that would pass at once. A key without a bucket counts as one that would get
+    /// a full one, or where there is no place, the one that all such keys share.
     pub fn available(&self, key: &K) -> u32 {
-        self.table.gate(key).map_or(self.table.quota.burst_size().get(), |gate| gate.available())
+        let burst = self.table.common.quota.burst_size().get();
+        self.table.look(key, Shared::available).unwrap_or(burst)
     }
 
     /// The number of calls that wait for tokens of this key's bucket.
     pub fn waiting(&self, key: &K) -> usize {
-        self.table.gate(key).map_or(0, |gate| gate.waiting())
+        self.table.look(key, Shared::waiting).unwrap_or(0)
     }
 
-    /// Gives this key no token before the time `pause` has passed: [`RateHandle::penalize`]. A key that
-    /// has no bucket at the moment is not touched.
-    pub fn penalize(&self, key: &K, pause: std::time::Duration) {
-        let gate = lock(&self.table.known).gates.get(key).map(Arc::clone);
-        if let Some(gate) = gate {
-            RateHandle::new(gate).penalize(pause);
-        }
+    /// Gives this key no token until `pause` has passed: [`RateHandle::penalize`]. A key without a bucket of its own is
+    /// not touched.
+    pub fn penalize(&self, key: &K, pause: Duration) {
+        self.change(key, |shared, now| shared.penalize(now, pause));
     }
 
-    /// The bucket that is shared by keys for which there is no place.
+    /// Corrects what a call with this key was charged: [`RateHandle::settle`]. A key without a bucket of its own is not
+    /// touched.
+    pub fn settle(&self, key: &K, tokens: i64) {
+        self.change(key, |shared, now| shared.adjust(now, tokens));
+    }
+
+    /// How many calls were refused for this reason, whatever their keys.
+    pub fn refused(&self, reason: Reason) -> u64 {
+        self.table.common.refused(reason)
+    }
+
+    /// The configuration of each bucket.
+    pub fn config(&self) -> Config {
+        self.table.common.config.clone()
+    }
+
+    /// The bucket that is shared by keys for which there is no place. It is switched off and on with all others.
     pub fn overflow(&self) -> RateHandle {
         RateHandle::new(Arc::clone(&self.table.overflow))
+    }
+
+    /// Switches the rate limit off for all keys, or on again: [`RateHandle::set_enabled`].
+    pub fn set_enabled(&self, enabled: bool) {
+        self.table.common.enable(enabled);
+        let queues: Vec<_> = {
+            let known = lock(&self.table.known);
+            known.slots.iter().filter_map(|slot| slot.shared.clone()).collect()
+        };
+        self.table.overflow.switched();
+        queues.iter().for_each(|shared| shared.switched());
+    }
+
+    fn change(&self, key: &K, f: impl FnOnce(&Shared, Nanos)) {
+        let now = self.table.common.now();
+        let slot =
+            |known: &mut Known<K>| known.slot(key).map(|slot| slot.grown(&self.table.common, now));
+        let shared = slot(&mut lock(&self.table.known));
+        if let Some(shared) = shared {
+            f(&shared, now);
+        }
     }
 }
 
@@ -255,36 +353,36 @@ impl<K> Clone for KeyedHandle<K> {
 
 impl<K> fmt::Debug for KeyedHandle<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyedHandle").field("keys", &lock(&self.table.known).round.len()).finish()
+        f.debug_struct("KeyedHandle").field("keys", &lock(&self.table.known).slots.len()).finish()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::bucket;
 
-    const RULES: Rules = Rules { burst: None, queue: 0, max_wait: None, name: None };
     const MS: u64 = 1_000_000;
 
     fn table(max_keys: usize) -> Table<u64> {
         // Ten a second, and ten at once.
-        let burst = NonZeroU32::new(10).unwrap();
-        Table::new(bucket::quota(Duration::from_millis(100), burst), RULES, max_keys)
+        Table::new(Config { queue: 0, ..Config::new(10, Duration::from_secs(1)) }, max_keys)
     }
 
     impl Table<u64> {
         fn passes(&self, key: u64, now: u64) -> bool {
-            self.pass(key, now.into(), None).is_ok()
+            matches!(self.admit(key, now.into(), NonZeroU32::MIN), Admission::Pass)
+        }
+
+        fn knows(&self, key: u64) -> bool {
+            lock(&self.known).places.contains_key(&key)
         }
 
         fn assert_bounded(&self) -> usize {
             let known = lock(&self.known);
-            assert!(known.round.len() <= self.max_keys);
-            assert_eq!(known.round.len(), known.gates.len());
-            known.round.len()
+            assert!(known.slots.len() <= self.max_keys);
+            assert_eq!(known.slots.len(), known.places.len());
+            assert!(known.slots.iter().enumerate().all(|(n, slot)| known.places[&slot.key] == n));
+            known.slots.len()
         }
     }
 
@@ -303,12 +401,12 @@ mod tests {
             hostile += u64::from(table.passes(n, now));
         }
         assert_eq!(table.assert_bounded(), 1_000);
-        let (capacity, round) = {
+        let (capacity, slots) = {
             let known = lock(&table.known);
-            (known.gates.capacity(), known.round.capacity())
+            (known.places.capacity(), known.slots.capacity())
         };
         // The map doubles once more than its entries need, to have room for those that were removed.
-        assert!(capacity <= 4_000 && round <= 2_000, "{capacity} and {round}");
+        assert!(capacity <= 4_000 && slots <= 2_000, "{capacity} and {slots}");
         assert_eq!(known, 10 + 10 * 10 - 1, "the burst and ten a second for ten seconds");
         // A place comes free 100 ms after it was taken; and the one bucket for all who find none.
         assert!(hostile <= 1_000 * (1 + 10 * 10) + 10 + 10 * 10, "{hostile}");
@@ -341,24 +439,31 @@ mod tests {
     fn a_key_with_a_penalty_is_not_forgotten_before_it_is_over() {
         let table = table(1);
         assert!(table.passes(1, 0));
-        lock(&table.known).gates[&1].penalize((5_000 * MS).into());
+        let shared = {
+            let mut known = lock(&table.known);
+            known.slot(&1).unwrap().grown(&table.common, 0.into())
+        };
+        shared.penalize(0.into(), Duration::from_secs(5));
+        drop(shared);
         assert!(table.passes(2, 4_000 * MS), "by the bucket for all");
         assert!(!table.passes(1, 4_999 * MS) && table.passes(1, 5_000 * MS));
         // The bucket is full again, and another takes the place.
         assert!(table.passes(2, 6_000 * MS));
-        assert!(lock(&table.known).gates.contains_key(&2));
+        assert!(table.knows(2));
     }
 
     #[test]
     fn a_key_for_which_somebody_waits_is_not_forgotten() {
-        let table = table(1);
+        let table = Table::new(Config::new(10, Duration::from_secs(1)), 1);
         assert!((0..10).all(|_| table.passes(1, 0)));
-        let Err(waits) = table.pass(1, 0.into(), None) else { panic!("there is no token") };
+        let Admission::Wait(waits) = table.admit(1, 0.into(), NonZeroU32::MIN) else {
+            panic!("there is no token")
+        };
         assert!(table.passes(2, 60_000 * MS));
-        assert!(lock(&table.known).gates.contains_key(&1));
+        assert!(table.knows(1));
         drop(waits);
         assert!(table.passes(2, 60_000 * MS));
-        assert!(lock(&table.known).gates.contains_key(&2));
+        assert!(table.knows(2));
     }
 
     #[test]

@@ -2,23 +2,20 @@
 //!
 //! It does not bound how many calls run at the same time.
 //!
-//! A call takes its token in `call`, or as many as it [costs](RateLayer::cost). If there is none, the call
-//! waits inside its response future, in the order of arrival and in a bounded queue, or is refused at once
-//! when it is already known that it could not be served in time; every refusal says when to come back,
-//! unless there is no such time. The layer is shared: all its clones, all services it makes and their clones
-//! draw on one bucket, or on one [for each key](RateLayer::keyed).
+//! A call takes one token in `call`, or as many as it [costs](RateLayer::cost). If they are not there, it waits inside
+//! its response future, in FIFO order and in a bounded queue. It is refused at once when it is already known that it
+//! could not be served in time, and every refusal says when to come back, unless there is no such time. The layer is
+//! shared: all its clones, all services it makes and their clones draw on one bucket, or on one [for each
+//! key](RateLayer::keyed).
 //!
-//! - [`RateLayer`]: the layer, which is the configuration.
+//! - [`RateLayer`]: the layer, and [`Config`], its configuration as a value.
 //! - [`Rate`]: the service, and [`ResponseFuture`], what it returns.
-//! - [`RateHandle`]: what there is to see, and to turn at run time; [`KeyedHandle`] where there is a
+//! - [`RateHandle`]: reads the state, changes it at run time and takes tokens by hand; [`KeyedHandle`] where there is a
 //!   bucket for each key.
-//! - [`Backpressure`]: the service that waits in `poll_ready`, for those who need that.
 //! - [`Policy`]: what a call takes, and from which bucket.
 //!
 //! # Features
 //!
-//! - `test-util`: time is tokio's, so that tests with a paused clock see the rate limit follow it. For
-//!   `[dev-dependencies]`: it makes every call a little dearer.
 //! - `tracing`: an event for each refusal.
 //!
 //! # Example
@@ -42,24 +39,31 @@
 //! # }
 //! ```
 
-mod backpressure;
+mod alarm;
+#[doc(hidden)]
+pub mod backend;
 mod bucket;
-mod clock;
+mod config;
 mod future;
-mod gate;
 mod handle;
 mod keyed;
 mod layer;
-#[cfg(all(test, shuttle))]
-mod model;
+mod limiter;
 mod policy;
 mod service;
+mod shared;
+#[cfg(all(test, shuttle))]
+mod tests {
+    mod shuttle;
+}
 mod waiter;
 
-pub use backpressure::{Backpressure, BackpressureLayer};
+pub use config::Config;
 pub use future::ResponseFuture;
 pub use handle::RateHandle;
 pub use keyed::{Keyed, KeyedHandle};
 pub use layer::RateLayer;
-pub use policy::{Costly, Policy, PolicyFor, Single};
+#[doc(hidden)]
+pub use policy::Cost;
+pub use policy::{Bypass, Costly, Policy, PolicyFor, Single};
 pub use service::Rate;

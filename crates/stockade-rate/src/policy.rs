@@ -1,68 +1,61 @@
 //! What a call takes, and from which bucket: the part of a rate limit that looks at the request.
 //!
-//! A plain rate limit is [`Single`] and looks at nothing; what it is made of here is gone when it is
-//! compiled. [`Costly`] goes around another policy and tells it the cost.
+//! A plain rate limit is [`Single`] and looks at nothing. [`Costly`] goes around another policy and tells it the cost.
 
 use std::{fmt, num::NonZeroU32, sync::Arc};
 
-use governor::{Quota, nanos::Nanos};
+use stockade_core::{Reason, Rejected};
 
 use crate::{
-    RateHandle,
-    clock::Clock,
-    gate::{Gate, Rules, Verdict},
-    policy::sealed::{Admit, Make},
-    waiter::Waiter,
+    Config,
+    backend::{Admission, Backend},
+    limiter::Common,
+    policy::sealed::Build,
+    shared::Shared,
 };
 
 /// Which buckets a rate limit has.
 ///
 /// It is not for others to implement: [`Single`], [`Costly`] and [`Keyed`](crate::Keyed) do.
-pub trait Policy: Make {}
+pub trait Policy {
+    /// Reads the state of the buckets, and changes it at run time.
+    type Handle;
+
+    /// What a bucket is.
+    #[doc(hidden)]
+    type Limiter: Backend;
+
+    #[doc(hidden)]
+    fn handle(&self) -> Self::Handle;
+
+    #[doc(hidden)]
+    fn rejected(&self, reason: Reason) -> Rejected;
+}
 
 /// A [`Policy`] that takes requests of the type `Req`.
-pub trait PolicyFor<Req>: Policy + Admit<Req> {}
-
-impl<P: Make> Policy for P {}
-impl<P: Admit<Req>, Req> PolicyFor<Req> for P {}
+pub trait PolicyFor<Req>: Policy {
+    /// A call comes. It costs 1 unless the cost is said.
+    #[doc(hidden)]
+    fn admit(
+        &self,
+        request: &Req,
+        cost: Option<NonZeroU32>,
+    ) -> Admission<<Self::Limiter as Backend>::Waiter>;
+}
 
 pub(crate) mod sealed {
-    use std::num::NonZeroU32;
+    use crate::Config;
 
-    use governor::Quota;
-
-    use crate::{
-        gate::{Rules, Verdict},
-        waiter::Waiter,
-    };
-
-    pub trait Make {
-        /// What there is to see and to turn.
-        type Handle;
-
-        fn handle(&self) -> Self::Handle;
-
+    pub trait Build {
         /// The same policy with full buckets and nobody waiting.
-        #[expect(private_interfaces, reason = "sealed")]
-        fn afresh(&self, quota: Quota, rules: Rules) -> Self;
-    }
-
-    pub trait Admit<Req>: Make {
-        /// What the slow path is asked with.
-        type Doubt;
-
-        /// A call comes; the cost is 1 unless it is said.
-        fn pass(&self, request: &Req, cost: Option<NonZeroU32>) -> Result<(), Self::Doubt>;
-
-        #[expect(private_interfaces, reason = "sealed")]
-        fn knock(&self, doubt: Self::Doubt) -> Verdict<Waiter>;
+        #[must_use]
+        fn fresh(&self, config: &Config) -> Self;
     }
 }
 
 /// One bucket for all calls, of which each takes one token: the default.
-#[derive(Clone, Debug)]
-pub struct Single {
-    gate: Arc<Gate>,
+pub struct Single<L = Shared> {
+    limiter: Arc<L>,
 }
 
 /// Calls that take as many tokens as a function says; see [`RateLayer::cost`](crate::RateLayer::cost).
@@ -72,91 +65,163 @@ pub struct Costly<F, P = Single> {
     policy: P,
 }
 
+/// Calls of which some cost nothing; see [`RateLayer::bypass`](crate::RateLayer::bypass).
+#[derive(Clone)]
+pub struct Bypass<F>(F);
+
+/// Says what a call costs.
+#[doc(hidden)]
+pub trait Cost<Req> {
+    /// What it costs, where `said` is what somebody further out has said already: `None` for nothing, and
+    /// `Some(None)` for what is usual.
+    fn of(&self, request: &Req, said: Option<NonZeroU32>) -> Option<Option<NonZeroU32>>;
+}
+
 // === impl Single ===
 
+impl<L> Single<L> {
+    #[doc(hidden)]
+    pub const fn new(limiter: Arc<L>) -> Self {
+        Self { limiter }
+    }
+
+    #[doc(hidden)]
+    pub const fn limiter(&self) -> &Arc<L> {
+        &self.limiter
+    }
+}
+
 impl Single {
-    pub(crate) fn new(quota: Quota, rules: Rules) -> Self {
-        Self { gate: Arc::new(Gate::new(quota, rules, Clock::new())) }
-    }
-
-    pub(crate) fn into_gate(self) -> Arc<Gate> {
-        self.gate
+    pub(crate) fn local(config: &Config) -> Self {
+        Self::new(Arc::new(Shared::new(Arc::new(Common::new(config.clone())))))
     }
 }
 
-impl Make for Single {
-    type Handle = RateHandle;
-
-    fn handle(&self) -> RateHandle {
-        RateHandle::new(Arc::clone(&self.gate))
-    }
-
-    #[expect(private_interfaces, reason = "sealed")]
-    fn afresh(&self, quota: Quota, rules: Rules) -> Self {
-        Self::new(quota, rules)
+impl Build for Single {
+    fn fresh(&self, config: &Config) -> Self {
+        Self::local(config)
     }
 }
 
-impl<Req> Admit<Req> for Single {
-    type Doubt = (Nanos, NonZeroU32);
+impl<L: Backend> Policy for Single<L> {
+    type Handle = L::Handle;
+    type Limiter = L;
 
-    #[inline(always)]
-    fn pass(&self, _: &Req, cost: Option<NonZeroU32>) -> Result<(), Self::Doubt> {
-        let now = self.gate.now();
-        if self.gate.pass(now, cost) { Ok(()) } else { Err((now, cost.unwrap_or(NonZeroU32::MIN))) }
+    fn handle(&self) -> L::Handle {
+        L::handle(&self.limiter)
     }
 
-    #[expect(private_interfaces, reason = "sealed")]
-    fn knock(&self, (now, cost): Self::Doubt) -> Verdict<Waiter> {
-        self.gate.knock(now, cost)
+    fn rejected(&self, reason: Reason) -> Rejected {
+        self.limiter.rejected(reason)
+    }
+}
+
+impl<L: Backend, Req> PolicyFor<Req> for Single<L> {
+    #[inline]
+    fn admit(&self, _: &Req, cost: Option<NonZeroU32>) -> Admission<L::Waiter> {
+        L::admit(&self.limiter, cost.unwrap_or(NonZeroU32::MIN))
+    }
+}
+
+impl<L> Clone for Single<L> {
+    fn clone(&self) -> Self {
+        Self { limiter: Arc::clone(&self.limiter) }
+    }
+}
+
+impl<L: fmt::Debug> fmt::Debug for Single<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Single").field(&self.limiter).finish()
     }
 }
 
 // === impl Costly ===
 
 impl<F, P> Costly<F, P> {
-    pub(crate) fn new(cost: F, policy: P) -> Self {
+    #[doc(hidden)]
+    pub const fn new(cost: F, policy: P) -> Self {
         Self { cost, policy }
+    }
+
+    #[doc(hidden)]
+    #[must_use]
+    pub fn map<Q>(&self, policy: impl FnOnce(&P) -> Q) -> Costly<F, Q>
+    where
+        F: Clone,
+    {
+        Costly::new(self.cost.clone(), policy(&self.policy))
     }
 }
 
-impl<F: Clone, P: Make> Make for Costly<F, P> {
+impl<F: Clone, P: Build> Build for Costly<F, P> {
+    fn fresh(&self, config: &Config) -> Self {
+        self.map(|policy| policy.fresh(config))
+    }
+}
+
+impl<F, P: Policy> Policy for Costly<F, P> {
     type Handle = P::Handle;
+    type Limiter = P::Limiter;
 
     fn handle(&self) -> P::Handle {
         self.policy.handle()
     }
 
-    #[expect(private_interfaces, reason = "sealed")]
-    fn afresh(&self, quota: Quota, rules: Rules) -> Self {
-        Self { cost: self.cost.clone(), policy: self.policy.afresh(quota, rules) }
+    fn rejected(&self, reason: Reason) -> Rejected {
+        self.policy.rejected(reason)
     }
 }
 
-impl<F, P, Req> Admit<Req> for Costly<F, P>
+impl<F, P, Req> PolicyFor<Req> for Costly<F, P>
 where
-    F: Fn(&Req) -> u32 + Clone,
-    P: Admit<Req>,
+    F: Cost<Req>,
+    P: PolicyFor<Req>,
 {
-    type Doubt = P::Doubt;
-
     #[inline]
-    fn pass(&self, request: &Req, said: Option<NonZeroU32>) -> Result<(), Self::Doubt> {
-        // Who set the cost last goes around who set it first.
-        match said.or_else(|| NonZeroU32::new((self.cost)(request))) {
-            Some(cost) => self.policy.pass(request, Some(cost)),
-            None => Ok(()),
+    fn admit(
+        &self,
+        request: &Req,
+        said: Option<NonZeroU32>,
+    ) -> Admission<<P::Limiter as Backend>::Waiter> {
+        match self.cost.of(request, said) {
+            Some(cost) => self.policy.admit(request, cost),
+            None => Admission::Pass,
         }
     }
+}
 
-    #[expect(private_interfaces, reason = "sealed")]
-    fn knock(&self, doubt: Self::Doubt) -> Verdict<Waiter> {
-        self.policy.knock(doubt)
+/// The cost that was set last goes around the one that was set first, and counts.
+impl<F: Fn(&Req) -> u32, Req> Cost<Req> for F {
+    #[inline]
+    fn of(&self, request: &Req, said: Option<NonZeroU32>) -> Option<Option<NonZeroU32>> {
+        said.or_else(|| NonZeroU32::new(self(request))).map(Some)
     }
 }
 
 impl<F, P: fmt::Debug> fmt::Debug for Costly<F, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Costly").field("policy", &self.policy).finish_non_exhaustive()
+    }
+}
+
+// === impl Bypass ===
+
+impl<F> Bypass<F> {
+    #[doc(hidden)]
+    pub const fn new(passes_by: F) -> Self {
+        Self(passes_by)
+    }
+}
+
+impl<F: Fn(&Req) -> bool, Req> Cost<Req> for Bypass<F> {
+    #[inline]
+    fn of(&self, request: &Req, said: Option<NonZeroU32>) -> Option<Option<NonZeroU32>> {
+        (!(self.0)(request)).then_some(said)
+    }
+}
+
+impl<F> fmt::Debug for Bypass<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bypass").finish_non_exhaustive()
     }
 }

@@ -1,38 +1,47 @@
 //! The service.
 
-use std::task::{Context, Poll};
+use std::{
+    num::NonZeroU32,
+    task::{Context, Poll},
+};
 
-use stockade_core::{LayerError, Rejected};
+use stockade_core::{
+    LayerError, Reason,
+    internal::{
+        backpressure::{Reserve, ReserveCall},
+        deferred::{self, Slow},
+    },
+};
 use tower_service::Service;
 
 use crate::{
-    Policy, PolicyFor, ResponseFuture, Single, future::Slow, gate::Verdict, waiter::Waiter,
+    Policy, PolicyFor, ResponseFuture, Single,
+    backend::{Admission, Backend, Permit, Spend},
 };
 
 /// A service whose calls pass no faster than a rate.
 ///
 /// It does not bound how many calls run at the same time, and it does not end a call that runs.
 ///
-/// `poll_ready` is the readiness of the service inside: it takes no token and never refuses. `call` takes a
-/// token, or what the call costs; if there is none, or others wait for one, the call waits inside its
-/// [response future](ResponseFuture), or is refused. Calls wait in the order in which their futures are
-/// first polled. A call that waits and one that is refused let go of the readiness that this service
-/// held, so that nobody occupies a place in the service inside without using it. A clone shares the bucket
-/// and the queue. Dropping the service changes nothing for calls that wait.
+/// `poll_ready` is the readiness of the service inside: it takes no token and never refuses. `call` takes one token,
+/// or what the call costs. If there are not enough, or other calls wait for theirs, the call waits inside its
+/// [response future](ResponseFuture) or is refused. Calls wait in the order in which their futures are first polled. A
+/// call that waits and one that is refused give up the readiness that this service held, so that a waiting call does
+/// not hold a permit of the service inside. A clone shares the bucket and the queue. Dropping the service changes
+/// nothing for calls that wait.
 ///
 /// # Errors
 ///
-/// The errors of the service inside, as they are, and refusals by the layer `"rate"`. Each but the
-/// last says in `retry_after` when the same call would not be refused any more, if nobody else came meanwhile:
+/// The errors of the service inside, as they are, and refusals by the layer `"rate"`. Each but the last says in
+/// `retry_after` when the same call would not be refused, if no other call came in the meantime:
 ///
-/// - [`RateLimited`](stockade_core::Reason::RateLimited): there is no token, and no queue.
-/// - [`QueueFull`](stockade_core::Reason::QueueFull): there is no place in the queue.
-/// - [`WaitExceeded`](stockade_core::Reason::WaitExceeded): the wait would be longer than
-///   [`max_wait`](crate::RateLayer::max_wait).
-/// - [`Expired`](stockade_core::Reason::Expired): the wait would end after the
-///   [deadline](stockade_core::deadline) of the call.
-/// - [`TooCostly`](stockade_core::Reason::TooCostly): the call [costs](crate::RateLayer::cost) more than the
-///   burst. This one says no time, because it would be refused at any.
+/// - [`RateLimited`](Reason::RateLimited): there is no token, and no queue.
+/// - [`QueueFull`](Reason::QueueFull): there is no place in the queue.
+/// - [`WaitExceeded`](Reason::WaitExceeded): the wait would be longer than [`max_wait`](crate::RateLayer::max_wait).
+/// - [`Expired`](Reason::Expired): the wait would end at the [deadline](stockade_core::deadline) of the call, or after
+///   it. A call whose deadline has passed by the time it has its tokens is refused too, without a time.
+/// - [`TooCostly`](Reason::TooCostly): the call [costs](crate::RateLayer::cost) more than the burst. It would be refused
+///   at any time.
 ///
 /// # Example
 ///
@@ -61,50 +70,15 @@ stockade_core::accessors!(Rate<S, P>);
 // === impl Rate ===
 
 impl<S, P: Policy> Rate<S, P> {
-    pub(crate) fn new(inner: S, policy: P) -> Self {
+    #[doc(hidden)]
+    pub const fn new(inner: S, policy: P) -> Self {
         Self { inner, policy }
     }
 
-    /// What there is to see and to turn of the buckets and the queues of this service.
+    /// Reads the state of the buckets of this service, and changes it at run time.
     pub fn handle(&self) -> P::Handle {
         self.policy.handle()
     }
-
-    /// There was no token at once. None: there is one after all.
-    #[cold]
-    #[inline(never)]
-    fn knock<Req>(&self, doubt: P::Doubt) -> Option<Outside>
-    where
-        P: PolicyFor<Req>,
-    {
-        match self.policy.knock(doubt) {
-            Verdict::Pass => None,
-            Verdict::Refuse(rejected) => Some(Outside::Refused(rejected)),
-            Verdict::Wait(waiter) => Some(Outside::Waiting(waiter)),
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn stay<Req>(&mut self, outside: Outside, request: Req) -> Slow<S, Req>
-    where
-        S: Clone,
-    {
-        let slow = match outside {
-            Outside::Refused(rejected) => Slow::Refused(rejected),
-            Outside::Waiting(waiter) => Slow::waiting(waiter, self.inner.clone(), request),
-        };
-        // The instance that is ready holds a place in the service inside: it goes.
-        let fresh = self.inner.clone();
-        drop(std::mem::replace(&mut self.inner, fresh));
-        slow
-    }
-}
-
-/// What becomes of a call that does not pass.
-enum Outside {
-    Waiting(Waiter),
-    Refused(Rejected),
 }
 
 impl<S, P, Req> Service<Req> for Rate<S, P>
@@ -115,21 +89,70 @@ where
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = ResponseFuture<S, Req>;
+    type Future = ResponseFuture<S, Req, Waiter<P>>;
 
     #[inline]
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
-    // Left to itself the compiler calls, and moves the future through memory.
-    #[inline(always)]
+    #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
-        // What comes back from a function that stays one lies in memory. So neither `knock` nor `stay` hands on a
-        // future, which would move all others through memory too; and there is one call of what is inside.
-        match self.policy.pass(&request, None).err().and_then(|doubt| self.knock::<Req>(doubt)) {
-            None => ResponseFuture::running(self.inner.call(request)),
-            Some(outside) => ResponseFuture::slow(self.stay(outside, request)),
+        let waiter = match self.policy.admit(&request, None) {
+            Admission::Pass => return ResponseFuture::running(self.inner.call(request)),
+            Admission::Wait(waiter) => Ok(waiter),
+            Admission::Refuse(rejected) => Err(rejected),
+        };
+        let service = deferred::release(&mut self.inner);
+        ResponseFuture::slow(match waiter {
+            Ok(waiter) => {
+                let refuser = self.policy.rejected(Reason::Expired);
+                Slow::deferred(waiter, service, request, refuser)
+            }
+            Err(rejected) => Slow::Refused(rejected),
+        })
+    }
+}
+
+type Waiter<P> = <<P as Policy>::Limiter as Backend>::Waiter;
+
+// === waiting in `poll_ready` ===
+
+impl<S, L: Backend> Reserve for Rate<S, Single<L>> {
+    type Permit = Permit<L>;
+    type Waiter = L::Waiter;
+
+    fn try_reserve(&self) -> Option<Permit<L>> {
+        let limiter = self.policy.limiter();
+        limiter.try_reserve().then(|| Permit::new(limiter.clone(), NonZeroU32::MIN))
+    }
+
+    fn wait(&self) -> L::Waiter {
+        L::reserve(self.policy.limiter())
+    }
+}
+
+impl<S, L, Req> ReserveCall<Req> for Rate<S, Single<L>>
+where
+    S: Service<Req>,
+    S::Error: LayerError,
+    L: Backend,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, Req, L::Waiter>;
+
+    fn poll_inner_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call_reserved(&mut self, permit: Option<Permit<L>>, request: Req) -> Self::Future {
+        match permit.or_else(|| self.try_reserve()) {
+            Some(permit) => {
+                permit.spend();
+                ResponseFuture::running(self.inner.call(request))
+            }
+            None => ResponseFuture::slow(Slow::Refused(self.policy.limiter().turn_away())),
         }
     }
 }

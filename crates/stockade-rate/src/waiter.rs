@@ -1,92 +1,74 @@
-//! The wait of one call inside its response future.
+//! The wait of one call, in its response future or in `poll_ready`.
 
 use std::{
     num::NonZeroU32,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
-use pin_project_lite::pin_project;
-use stockade_core::{Rejected, deadline, internal::Key};
-use tokio::time::{Instant, Sleep, sleep_until};
+use stockade_core::{Reason, Rejected, internal};
+use tokio::runtime::Handle;
 
-use crate::gate::{Gate, Turn, Verdict};
+use crate::{
+    backend::Permit,
+    shared::{Place, Shared},
+};
 
-pin_project! {
-    /// The wait of one call. It is a part of every response future, and so kept small.
-    #[derive(Debug)]
-    pub(crate) struct Waiter {
-        place: Place,
-        // Only the head sleeps.
-        #[pin]
-        sleep: Option<Sleep>,
-    }
-}
-
+/// The wait of one call for its tokens.
+///
+/// It takes its place in the queue when it is first polled, and gives it back when it is dropped.
 #[derive(Debug)]
-struct Place {
-    gate: Arc<Gate>,
-    at: At,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum At {
-    /// Before the queue, which it enters at the first poll.
-    Door { cost: NonZeroU32 },
-    /// In the queue. As the head it had been told to look so often when it last did.
-    Queue { key: Key, told: u32 },
+pub struct Waiter {
+    shared: Arc<Shared>,
+    cost: NonZeroU32,
+    /// Whether the bound of the queue, the longest wait and the deadline hold.
+    bounded: bool,
+    place: Place,
 }
 
 // === impl Waiter ===
 
 impl Waiter {
-    pub(crate) fn new(gate: Arc<Gate>, cost: NonZeroU32) -> Self {
-        Self { place: Place { gate, at: At::Door { cost } }, sleep: None }
+    pub(crate) const fn new(shared: Arc<Shared>, cost: NonZeroU32, bounded: bool) -> Self {
+        Self { shared, cost, bounded, place: Place::Outside }
     }
 
-    /// Ready when the call has its tokens, or is refused after all.
-    pub(crate) fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Rejected>> {
-        let mut this = self.project();
-        let Place { gate, at } = this.place;
-        if let At::Door { cost } = *at {
-            match gate.enter(gate.now(), cost, cx.waker()) {
-                Verdict::Pass => return Poll::Ready(Ok(())),
-                Verdict::Refuse(rejected) => return Poll::Ready(Err(rejected)),
-                Verdict::Wait(key) => *at = At::Queue { key, told: 0 },
-            }
-        }
-        let At::Queue { key, told } = at else { return Poll::Pending };
-        loop {
-            if let Some(sleep) = this.sleep.as_mut().as_pin_mut()
-                && sleep.poll(cx).is_pending()
-                && gate.told() == *told
-            {
-                return Poll::Pending;
-            }
-            let due = match gate.turn(*key, cx.waker(), || gate.now()) {
-                Turn::Behind => return Poll::Pending,
-                Turn::Served => return Poll::Ready(Ok(())),
-                Turn::Refused(rejected) => return Poll::Ready(Err(rejected)),
-                Turn::Due(after, so_far) => {
-                    *told = so_far;
-                    deadline::saturating_add(Instant::now(), after)
-                }
-            };
-            match this.sleep.as_mut().as_pin_mut() {
-                Some(sleep) => sleep.reset(due),
-                None => this.sleep.set(Some(sleep_until(due))),
-            }
+    fn poll_served(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejected>> {
+        let Self { shared, cost, bounded, place } = self;
+        let now = shared.common().now();
+        // The waker is cloned before the lock, because that may run foreign code.
+        let from = (Handle::try_current().ok(), cx.waker().clone());
+        match *place {
+            Place::Outside => shared.enter(now, *cost, *bounded, from, place),
+            Place::Queued(key) => shared.turn(now, key, from),
+            Place::Done => panic!("it is not polled again once it is ready"),
         }
     }
 }
 
-// === impl Place ===
+impl internal::Waiter for Waiter {
+    type Permit = Permit<Shared>;
 
-impl Drop for Place {
+    fn poll_admit(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Self::Permit, Rejected>> {
+        let served = ready!(self.poll_served(cx));
+        self.place = Place::Done;
+        Poll::Ready(served.map(|()| Permit::new(Arc::clone(&self.shared), self.cost)))
+    }
+
+    fn expired(self: Pin<&mut Self>) {
+        // It is counted here, and made by the future.
+        let _ = self.shared.common().refuse(Reason::Expired);
+    }
+}
+
+impl Drop for Waiter {
     fn drop(&mut self) {
-        if let At::Queue { key, .. } = self.at {
-            self.gate.remove(key);
+        if let Place::Queued(key) = self.place {
+            self.shared.leave(self.shared.common().now(), key, self.cost);
         }
     }
 }

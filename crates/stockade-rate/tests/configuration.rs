@@ -77,6 +77,6 @@ fn the_ends_of_the_ranges_are_allowed() {
         RateLayer::new(10, Duration::from_nanos(10)).queue(4_294_967_294).max_wait(10 * YEAR),
     ];
     for (layer, tokens) in layers.into_iter().zip([1, u32::MAX, 2, u32::MAX, 10]) {
-        assert_eq!(layer.handle().available(), tokens);
+        assert_eq!(layer.with_handle().1.available(), tokens);
     }
 }

@@ -55,12 +55,12 @@ async fn calls_of_a_key_wait_in_their_order_and_those_of_another_do_not_mind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn clones_share_the_keys_and_applications_of_an_isolated_layer_do_not() {
+async fn clones_share_the_keys_and_applications_of_a_per_service_layer_do_not() {
     let (mut first, _) = service(RateLayer::per_second(1).queue(0), 10);
     let mut clone = first.clone();
     assert_ready_ok!(call(&mut first, 100).poll());
     assert_eq!(refusal(&mut clone, 100).retry_after(), Some(Duration::from_secs(1)));
-    let layer = RateLayer::per_second(1).queue(0).per_service().keyed(KEY, 10);
+    let layer = RateLayer::per_second(1).queue(0).keyed(KEY, 10).per_service();
     for _ in 0..2 {
         assert_ready_ok!(call(&mut layer.layer(Probe::new()), 100).poll());
     }

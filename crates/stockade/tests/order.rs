@@ -191,17 +191,16 @@ async fn with_the_breaker_outside_of_retry_attempts_that_failed_look_healthy() {
 
 #[tokio::test(start_paused = true)]
 async fn with_the_rate_outside_of_the_breaker_refused_calls_take_tokens() {
-    let (wrong, right) = (RateLayer::new(20, HOUR), RateLayer::new(20, HOUR));
-    let outside =
-        ServiceBuilder::new().layer(wrong.clone()).layer(breaker()).service(client(fails).0);
-    let inside =
-        ServiceBuilder::new().layer(breaker()).layer(right.clone()).service(client(fails).0);
+    let [(wrong, of_wrong), (right, of_right)] =
+        [(); 2].map(|()| RateLayer::new(20, HOUR).with_handle());
+    let outside = ServiceBuilder::new().layer(wrong).layer(breaker()).service(client(fails).0);
+    let inside = ServiceBuilder::new().layer(breaker()).layer(right).service(client(fails).0);
     for _ in 0..10 {
         assert!(outside.clone().oneshot(()).await.is_err());
         assert!(inside.clone().oneshot(()).await.is_err());
     }
-    assert_eq!(wrong.handle().available(), 10);
-    assert_eq!(right.handle().available(), 16, "only the four that opened it");
+    assert_eq!(of_wrong.available(), 10);
+    assert_eq!(of_right.available(), 16, "only the four that opened it");
 }
 
 #[tokio::test(start_paused = true)]

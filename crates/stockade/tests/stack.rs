@@ -114,10 +114,11 @@ async fn a_stack_over_boxed_errors_needs_nothing_written() {
 #[tokio::test(start_paused = true)]
 async fn an_attempt_that_the_open_breaker_refuses_takes_no_token_and_no_permit() {
     let breaker = BreakerLayer::new().window(breaker::Window::calls(4)).min_calls(4);
-    let (rate, limit) = (RateLayer::new(10, Duration::from_secs(3_600)), LimitLayer::new(4));
+    let (rate, rate_handle) = RateLayer::new(10, Duration::from_secs(3_600)).with_handle();
+    let limit = LimitLayer::new(4);
     let svc = ServiceBuilder::new()
         .layer(breaker.clone())
-        .layer(rate.clone())
+        .layer(rate)
         .layer(limit.clone())
         .service(service_fn(async |()| Answer::<()>::Err(Error::Service("down"))));
     for _ in 0..4 {
@@ -128,7 +129,7 @@ async fn an_attempt_that_the_open_breaker_refuses_takes_no_token_and_no_permit()
         let error = svc.clone().oneshot(()).await.unwrap_err();
         assert_eq!(error.rejected().unwrap().reason(), Reason::BreakerOpen);
     }
-    assert_eq!(rate.handle().available(), 6);
+    assert_eq!(rate_handle.available(), 6);
     assert_eq!(limit.handle().in_flight(), 0);
 }
 

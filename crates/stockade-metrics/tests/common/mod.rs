@@ -43,9 +43,9 @@ pub(crate) fn one_of_each(
     let pool = pool.build(service_fn(async |n: u32| Ok::<_, Refusal>(n)));
     let metrics = Metrics::new();
     metrics.limit(name, LimitLayer::new(64).handle())?;
-    metrics.rate(name, RateLayer::new(10, Duration::from_secs(1)).handle())?;
+    metrics.rate(name, RateLayer::new(10, Duration::from_secs(1)).with_handle().1)?;
     let keyed = RateLayer::new(10, Duration::from_secs(1)).keyed::<u32, _>(|n: &u32| *n, 100);
-    metrics.keyed_rate(name, keyed.handle())?;
+    metrics.keyed_rate(name, keyed.with_handle().1)?;
     metrics.retry(name, RetryLayer::max_attempts(3).handle())?;
     metrics.breaker(name, BreakerLayer::new().handle())?;
     metrics.pool(name, &pool.handle())?;

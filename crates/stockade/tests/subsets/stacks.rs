@@ -132,7 +132,8 @@ pub(crate) fn stack_over(client: Boxed, order: &[Kind], backpressure: bool) -> (
         }
         Kind::Rate => {
             let layer = RateLayer::new(2, MS).burst(4).queue(12).max_wait(20 * MS);
-            handles.rate = Some(layer.handle());
+            let (layer, handle) = layer.with_handle();
+            handles.rate = Some(handle);
             if backpressure {
                 BoxCloneService::new(layer.backpressure().layer(inner))
             } else {

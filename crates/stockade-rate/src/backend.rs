@@ -1,0 +1,90 @@
+//! What a rate limit is to its service: the same for a bucket in this process and for one elsewhere.
+//!
+//! Hidden, and free to change: `stockade-fleet` implements it for a bucket in Redis.
+
+use std::{fmt, num::NonZeroU32, sync::Arc};
+
+use stockade_core::{Reason, Rejected, internal::Waiter};
+
+pub use crate::{shared::Shared, waiter::Waiter as LocalWaiter};
+
+/// A bucket of tokens, and the queue of those who wait for them.
+pub trait Backend: Sized {
+    /// The wait of one call.
+    type Waiter: Waiter<Permit = Permit<Self>>;
+    /// Reads its state, and changes it at run time.
+    type Handle;
+
+    /// A handle to it.
+    fn handle(this: &Arc<Self>) -> Self::Handle;
+
+    /// A call comes that costs so many tokens.
+    fn admit(this: &Arc<Self>, cost: NonZeroU32) -> Admission<Self::Waiter>;
+
+    /// Takes a token if there is one and nobody waits for it.
+    fn try_reserve(&self) -> bool;
+
+    /// Waits for a token, in the queue but not bounded by it.
+    fn reserve(this: &Arc<Self>) -> Self::Waiter;
+
+    /// The refusal of a call that takes no part in the queue.
+    fn turn_away(&self) -> Rejected;
+
+    /// Takes tokens back that were not used.
+    fn give_back(this: &Arc<Self>, cost: NonZeroU32);
+
+    /// A refusal of this rate limit.
+    fn rejected(&self, reason: Reason) -> Rejected;
+}
+
+/// What becomes of a call.
+#[derive(Debug)]
+pub enum Admission<W> {
+    /// It has its tokens.
+    Pass,
+    /// It waits for them.
+    Wait(W),
+    /// It is refused.
+    Refuse(Rejected),
+}
+
+/// Tokens that were taken. They go back when this is dropped, unless they are [spent](Self::spend).
+pub struct Permit<L: Backend> {
+    limiter: Option<Arc<L>>,
+    cost: NonZeroU32,
+}
+
+/// A permit, whatever it is for.
+pub trait Spend {
+    /// The call is sent: its tokens are gone.
+    fn spend(self);
+}
+
+// === impl Permit ===
+
+impl<L: Backend> Permit<L> {
+    /// So many tokens that were taken.
+    pub const fn new(limiter: Arc<L>, cost: NonZeroU32) -> Self {
+        Self { limiter: Some(limiter), cost }
+    }
+}
+
+impl<L: Backend> Spend for Permit<L> {
+    fn spend(mut self) {
+        self.limiter = None;
+    }
+}
+
+impl<L: Backend> Drop for Permit<L> {
+    fn drop(&mut self) {
+        if let Some(limiter) = &self.limiter {
+            L::give_back(limiter, self.cost);
+        }
+    }
+}
+
+impl<L: Backend> fmt::Debug for Permit<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit").field("cost", &self.cost).finish_non_exhaustive()
+    }
+}

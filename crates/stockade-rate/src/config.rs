@@ -1,0 +1,115 @@
+//! What the setters of a layer set, and within which limits.
+
+use std::{num::NonZeroU32, time::Duration};
+
+use governor::Quota;
+use stockade_core::{
+    ConfigError, Name,
+    config::{MAX_DURATION, MIN_DURATION, check},
+};
+
+use crate::{
+    RateLayer,
+    bucket::{self, MAX_FILL},
+};
+
+/// The configuration of a rate limit.
+///
+/// A layer is usually made with [`RateLayer::new`] and its setters, which panic if a value is not allowed. This is the
+/// same configuration as a value, for one that is read from a file: [`try_build`](Self::try_build) returns an error.
+///
+/// # Example
+///
+/// ```
+/// use std::time::Duration;
+/// use stockade_rate::Config;
+///
+/// let mut config = Config::new(600, Duration::from_secs(60));
+/// config.burst = Some(20);
+/// assert!(config.clone().try_build().is_ok());
+///
+/// config.calls = 0;
+/// let error = config.try_build().unwrap_err();
+/// assert_eq!(error.to_string(), "Config::calls: 0 is not allowed, it has to be from 1 to 4294967295");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Config {
+    /// How many calls pass in the time [`per`](Self::per): from 1 to the number of nanoseconds in it.
+    pub calls: u32,
+    /// The time in which that many calls pass: from 1 ns to ten years.
+    pub per: Duration,
+    /// How many calls pass at once after a pause, at least 1; `None`, the default, is as many as
+    /// [`calls`](Self::calls). As many periods may take at most twenty years.
+    pub burst: Option<u32>,
+    /// How many calls may wait, at most 4,294,967,294; 1,024 by default.
+    pub queue: usize,
+    /// How long a call may wait, at most ten years; `None`, the default, is not bounded.
+    pub max_wait: Option<Duration>,
+    /// The name in refusals, events and metrics; `None` by default.
+    pub name: Option<Name>,
+}
+
+/// The longest queue, which still fits the keys of its places.
+pub(crate) const MAX_QUEUE: usize = (u32::MAX - 1) as usize;
+
+// === impl Config ===
+
+impl Config {
+    /// Up to `calls` calls in the time `per`, and the defaults. Nothing is checked yet.
+    pub const fn new(calls: u32, per: Duration) -> Self {
+        Self { calls, per, burst: None, queue: 1024, max_wait: None, name: None }
+    }
+
+    /// The layer.
+    ///
+    /// # Errors
+    ///
+    /// The first value that is not allowed, with what is.
+    pub fn try_build(self) -> Result<RateLayer, ConfigError> {
+        self.check_rate("Config::calls", "Config::per")?;
+        if let Some(burst) = self.burst {
+            self.check_burst("Config::burst", burst)?;
+        }
+        check("Config::queue", self.queue, 0..=MAX_QUEUE)?;
+        if let Some(wait) = self.max_wait {
+            check("Config::max_wait", wait, Duration::ZERO..=MAX_DURATION)?;
+        }
+        if let Some(name) = self.name.clone() {
+            name.check("Config::name")?;
+        }
+        Ok(RateLayer::of(self))
+    }
+
+    pub(crate) fn check_rate(&self, calls: &str, per: &str) -> Result<(), ConfigError> {
+        check(per, self.per, MIN_DURATION..=MAX_DURATION)?;
+        check(calls, self.calls, 1..=saturate(self.per.as_nanos()))?;
+        Ok(())
+    }
+
+    pub(crate) fn check_burst(&self, setting: &str, burst: u32) -> Result<u32, ConfigError> {
+        check(setting, burst, 1..=saturate(MAX_FILL.as_nanos() / self.period().as_nanos()))
+    }
+
+    /// The time in which one token comes.
+    pub(crate) fn period(&self) -> Duration {
+        bucket::period(self.calls, self.per)
+    }
+
+    /// What governor decides by.
+    pub(crate) fn quota(&self) -> Quota {
+        bucket::quota(self.period(), non_zero(self.burst.unwrap_or(self.calls)))
+    }
+
+    pub(crate) fn static_name(&self) -> Option<&'static str> {
+        self.name.clone().and_then(|name| name.check("name").ok())
+    }
+}
+
+fn saturate(n: u128) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+fn non_zero(n: u32) -> NonZeroU32 {
+    NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN)
+}
