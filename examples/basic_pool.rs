@@ -1,4 +1,4 @@
-//! Twenty jobs through five workers, four rounds of them.
+//! Runs twenty jobs on five workers, so in four rounds.
 
 use std::time::Duration;
 

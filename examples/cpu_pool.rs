@@ -1,4 +1,4 @@
-//! Work for the processor on threads of its own, while the timers of the runtime keep time.
+//! Runs CPU-bound jobs on threads of the pool's own, while the runtime's timers stay punctual.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -17,7 +17,7 @@ async fn main() {
         .queue(64)
         .build(service_fn(async |part: u64| Ok::<_, Error<Infallible>>(primes(part))));
 
-    // On the only thread of the runtime, which a busy worker must not hold up.
+    // This runs on the runtime's only thread, which a busy worker must not block.
     let start = Instant::now();
     let ticks = tokio::spawn(async {
         let mut ticks = interval(Duration::from_millis(10));
@@ -51,7 +51,7 @@ async fn main() {
 
 static WORST: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
 
-/// Counts the primes in one of the parts of the numbers below the limit, without a single await.
+/// Counts the primes in one part of the numbers below the limit, without an await.
 fn primes(part: u64) -> u64 {
     let is_prime =
         |n: &u64| *n > 1 && (2..).take_while(|d| d * d <= *n).all(|d| !n.is_multiple_of(d));

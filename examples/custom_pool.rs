@@ -1,4 +1,4 @@
-//! A pool put together by hand: its own order of the queue, its own scaling, and a service made for each worker.
+//! A pool with a queue order and a scaling rule of its own, and a service made for each worker.
 
 use std::{
     collections::BinaryHeap,
@@ -17,7 +17,7 @@ use stockade::{
 use tokio::time::sleep;
 use tower::service_fn;
 
-/// The most urgent first; among equals the one that came first.
+/// The most urgent job first; among equals the oldest.
 #[derive(Clone, Default)]
 struct MostUrgent(BinaryHeap<(u8, Ticket)>);
 
@@ -31,7 +31,7 @@ impl Order<(u8, u32)> for MostUrgent {
     }
 }
 
-/// A worker for every ten jobs that wait.
+/// One worker for every ten waiting jobs.
 struct OnePerTen;
 
 impl Scale for OnePerTen {
@@ -40,7 +40,7 @@ impl Scale for OnePerTen {
     }
 }
 
-// On one thread, so that all jobs are queued before the first is taken, and there is something to choose from.
+// On one thread, so that all jobs are queued before the first one is taken.
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let made = Arc::new(AtomicUsize::new(0));

@@ -1,4 +1,4 @@
-//! Two to ten workers: a burst of forty jobs, and then back to two.
+//! A pool that grows from two to ten workers for a burst of forty jobs, and shrinks again.
 
 use std::{convert::Infallible, time::Duration};
 

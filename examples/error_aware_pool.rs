@@ -1,4 +1,4 @@
-//! Jobs that fail now and then, fail for good, take too long or panic: what became of each, and how often it was
+//! Jobs that fail sometimes, fail always, take too long or panic: how each one ended, and how often it was
 //! tried.
 
 use std::{collections::BTreeMap, fmt, panic, time::Duration};
@@ -9,7 +9,7 @@ use stockade::{
 use tokio::time::sleep;
 use tower::ServiceBuilder;
 
-/// What goes wrong with a job.
+/// What goes wrong in a job.
 #[derive(Clone, Copy, Debug)]
 enum Trouble {
     Busy,
@@ -27,7 +27,7 @@ impl fmt::Display for Trouble {
 
 #[tokio::main]
 async fn main() {
-    // One line a panic is enough here.
+    // One line per panic is enough here.
     panic::set_hook(Box::new(|panic| println!("a job panicked: {panic}")));
 
     let retry = RetryLayer::max_attempts(4)
@@ -72,7 +72,7 @@ async fn main() {
         retries.retried, run_time.p50, run_time.max
     );
 
-    // The books: each job is in exactly one row, and each attempt is a job's first or a retry.
+    // Each job is in exactly one row, and each attempt is a job's first one or a retry.
     let jobs: u64 = table.values().map(|(jobs, _)| jobs).sum();
     let attempts: u32 = table.values().map(|(_, attempts)| attempts).sum();
     assert_eq!((jobs, stats.accepted, stats.ended()), (40, 40, 40));
@@ -81,7 +81,7 @@ async fn main() {
     println!("books balance: 40 jobs in {} rows, {attempts} attempts", table.len());
 }
 
-/// A job in ten takes too long, one panics, one is for nothing, and one in five finds the line busy.
+/// Of ten jobs one takes too long, one panics, one always fails, and two find the line busy.
 async fn work(n: u32) -> Result<u32, Trouble> {
     sleep(Duration::from_millis(2)).await;
     match n % 10 {

@@ -1,6 +1,6 @@
-//! A pool that is stopped by Ctrl-C or SIGTERM: what runs may end, and what was not started is handed back.
+//! Stops a pool on Ctrl-C or SIGTERM: running jobs may finish, and jobs that were not started are handed back.
 //!
-//! Without a signal the example sends itself a SIGTERM after a second, so that it ends by itself.
+//! If nobody sends a signal, the example sends itself a SIGTERM after a second.
 
 use std::{convert::Infallible, process, time::Duration};
 
@@ -41,7 +41,7 @@ async fn main() -> std::io::Result<()> {
         "{done} done, {} of them while draining; {back} handed back, {never_taken} never taken",
         drained.completed
     );
-    // The books: every request is done, cancelled while it ran, handed back, or was never taken.
+    // Every request is done, was cancelled while it ran, was handed back, or was never accepted.
     let stats = pool.stats();
     assert_eq!(stats.accepted, stats.ended());
     assert_eq!(stats.succeeded + stats.cancelled + stats.handed_back, stats.accepted);
@@ -51,7 +51,7 @@ async fn main() -> std::io::Result<()> {
     Ok(())
 }
 
-/// Waits for Ctrl-C or SIGTERM, which it sends itself after a while.
+/// Waits for Ctrl-C or for SIGTERM, which it sends to itself after a while.
 async fn stop_signal(patience: Duration) -> std::io::Result<&'static str> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;

@@ -1,7 +1,7 @@
-//! Jobs of a key in their order, while a hot key holds up nobody else's.
+//! Jobs with the same key run in order, and a busy key does not hold up the others.
 //!
-//! Account 0 gets as many entries as all others together. Its entries are booked one after the other; the others
-//! do not wait for them.
+//! Account 0 gets as many entries as all others together. Its entries are booked one after the other; those of
+//! the other accounts do not wait for them.
 
 use std::{
     collections::HashMap,
@@ -36,7 +36,7 @@ async fn main() {
     let pool =
         Pool::builder().workers(4).queue(128).affinity(|entry: &Entry| entry.account).build(book);
 
-    // The hot account first: 40 entries of it, then 40 of eight others.
+    // The busy account first: 40 entries of it, then 40 of eight others.
     let hot = (0..40).map(|number| Entry { account: 0, number });
     let others = (0..5).flat_map(|number| (1..=8).map(move |account| Entry { account, number }));
     let start = Instant::now();

@@ -1,4 +1,4 @@
-//! One process: a pool in front of a stack, with a rate limit and a breaker of its own.
+//! One process: a pool in front of a stack with its own rate limit and breaker.
 //!
 //! `fleet_pool.rs` is the same program as one of a fleet.
 
@@ -29,7 +29,7 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// What a provider does who allows us fifty calls a second.
+/// Stands for a provider that allows fifty calls a second.
 async fn geocode(place: u32) -> Result<u32, BoxError> {
     sleep(Duration::from_millis(20)).await;
     Ok(place)

@@ -1,7 +1,7 @@
-//! A rendezvous beside a buffered queue: six jobs come at once, and two workers take 100 ms for each.
+//! Compares a pool without a queue to one with: six jobs arrive at once, and two workers take 100 ms for each.
 //!
-//! With a queue of 0 a job is accepted only when a worker is free, so the producer waits with the workers. With
-//! a queue of 4 all six are accepted at once, and the producer goes on to other things.
+//! With `queue(0)` a job is accepted only when a worker is free, so the producer waits for the workers. With
+//! `queue(4)` all six are accepted at once, and the producer can do something else.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -22,7 +22,7 @@ async fn main() {
     assert!(buffered < JOB, "all are accepted at once");
 }
 
-/// Submits six jobs one after the other; says when the last was accepted.
+/// Submits six jobs one after the other, and returns when the last one was accepted.
 async fn produce(name: &str, queue: usize) -> Duration {
     println!("{name}: a queue of {queue} before 2 workers");
     let pool = Pool::builder().workers(2).queue(queue).build(service_fn(async |_: u32| {

@@ -1,4 +1,4 @@
-//! One stack of all five layers, and a pool in front: a client that fails now and then looks as if it never did.
+//! All five layers and a pool in front: a client that fails sometimes looks as if it never did.
 
 use std::{
     io,
@@ -17,11 +17,11 @@ async fn main() {
     let retries = retry.handle();
 
     let stack = ServiceBuilder::new()
-        .layer(TimeoutLayer::new(Duration::from_secs(5))) // all attempts together
+        .layer(TimeoutLayer::new(Duration::from_secs(5))) // the whole call, with all its attempts
         .layer(retry)
         .layer(BreakerLayer::new())
         .layer(RateLayer::per_second(1_000).burst(50))
-        .layer(LimitLayer::new(8)) // calls in flight
+        .layer(LimitLayer::new(8)) // calls at once
         .map_err(Error::Service)
         .service_fn(fetch);
     let pool = Pool::builder().workers(16).queue(64).build(stack);
@@ -39,7 +39,7 @@ async fn main() {
     );
 }
 
-/// The client: every tenth call fails.
+/// The client. Every tenth call fails.
 async fn fetch(n: u64) -> io::Result<u64> {
     static CALLS: AtomicU32 = AtomicU32::new(1);
     tokio::time::sleep(Duration::from_millis(5)).await;

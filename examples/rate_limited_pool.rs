@@ -1,4 +1,4 @@
-//! Ten workers, but five calls a second: twenty jobs, of which five go at once and the last at 3.0 s.
+//! Ten workers but five calls a second: of twenty jobs, five run at once and the last one starts at 3.0 s.
 
 use std::time::Duration;
 

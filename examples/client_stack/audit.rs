@@ -1,16 +1,15 @@
-//! The audit: what the server saw, call by call, for the books.
+//! The audit records what the server saw, call by call, for the final check.
 //!
-//! The server counts, but two things it cannot know by itself are told to it at once, because a network
-//! would tell them late:
+//! The server counts. The client tells it two things directly, which it would otherwise learn too late:
 //!
-//! - *When the client asked the rate limit.* The token of a call is taken somewhere between then and its
-//!   arrival at the server. So a call that asked and arrived within a window took its token within that
-//!   window, and of such calls there must be no more than the bucket gives in that time. This needs no
-//!   allowance for what queues, wires and schedulers add: they only move calls out of the window.
-//! - *When the client hung up.* A client that gives a call up has its permit back at once, and the server
-//!   still works until it sees the connection close. So a call is in flight from when the server begins
-//!   with it until the server is done or the client hangs up. All that time the client holds a permit,
-//!   therefore there must never be more of them than the limit, not by one.
+//! - *When a call asked the rate limit.* It takes its token at some point between then and its arrival at the server.
+//!   So a call that asked and arrived within a window took its token within that window, and there must not be more
+//!   such calls than the bucket gives out in that time. Delays in queues and on the network need no allowance: they
+//!   only move calls out of the window.
+//! - *When the client hung up.* The client has its permit back at once, while the server works on until it sees the
+//!   closed connection. So a call counts as in flight from when the server begins with it until the server is done or
+//!   the client hangs up. The client holds a permit all that time, so there must never be more such calls than the
+//!   limit.
 
 use std::{
     collections::HashMap,
@@ -22,7 +21,7 @@ use tokio::time::Instant;
 
 use crate::plan::{Behaviour, Plan};
 
-/// One call under audit.
+/// A recorded call.
 #[derive(Clone, Copy, Debug)]
 struct Call {
     id: u64,
@@ -33,9 +32,9 @@ struct Call {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
-    /// On its way.
+    /// It is on its way.
     Sent,
-    /// The server works on it, and the client waits.
+    /// The server works on it, and the client waits for it.
     InFlight,
     /// The server is done, or the client has hung up.
     Over,
@@ -61,7 +60,7 @@ pub(crate) struct Audit {
     ledger: Arc<Mutex<Ledger>>,
 }
 
-/// One side's part in a call; when it is dropped, that side is done with the call.
+/// One side of a call. Dropping it says that this side is done with the call.
 #[derive(Debug)]
 pub(crate) struct Part {
     audit: Audit,
@@ -75,13 +74,13 @@ enum Side {
     Server,
 }
 
-/// What has been seen.
+/// What the audit found.
 #[derive(Debug)]
 pub(crate) struct Findings {
     pub(crate) peak: usize,
     pub(crate) done: [[u64; 3]; Behaviour::NAMES.len()],
     pub(crate) hung_up: [u64; 3],
-    /// Of each call that arrived: when it asked the rate limit, and when it arrived, both counted from
+    /// For each call that arrived: when it asked the rate limit and when it arrived, both counted from
     /// when the first call asked.
     pub(crate) arrivals: Vec<(Duration, Duration)>,
 }
@@ -93,7 +92,7 @@ impl Audit {
         Self { plan, ledger: Arc::default() }
     }
 
-    /// A call asks the rate limit; it gets its number.
+    /// Records that a call asks the rate limit, and returns its number.
     pub(crate) fn ask(&self, id: u64) -> usize {
         let mut ledger = self.lock();
         let asked = Instant::now();
@@ -101,12 +100,12 @@ impl Audit {
         ledger.calls.len() - 1
     }
 
-    /// The client sends the call.
+    /// Records that the client sends the call.
     pub(crate) fn send(&self, number: usize) -> Part {
         Part { audit: self.clone(), number, side: Side::Client }
     }
 
-    /// The call arrives at the server; also says how often its request has arrived.
+    /// Records that the call arrives at the server. Returns how often its request has arrived, too.
     pub(crate) fn arrive(&self, number: usize) -> Option<(Part, u32)> {
         let mut ledger = self.lock();
         let call = ledger.calls.get_mut(number)?;
@@ -124,7 +123,7 @@ impl Audit {
         Some((Part { audit: self.clone(), number, side: Side::Server }, attempt))
     }
 
-    /// The server has decided what to do with a request.
+    /// Records what the server decided to do with a request.
     pub(crate) fn note(&self, id: u64, behaviour: Behaviour) {
         self.lock().done[behaviour.index()][self.plan.phase(id) as usize] += 1;
     }

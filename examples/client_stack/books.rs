@@ -1,24 +1,24 @@
-//! The books: four statements that must hold whatever happened, checked exactly.
+//! The books: four statements that have to hold exactly, whatever happened.
 
 use std::{fmt, time::Duration};
 
-/// What was counted, each number by somebody who does not know the others.
+/// What was counted. Each number comes from a part of the program that does not know the others.
 #[derive(Debug)]
 pub(crate) struct Books {
-    /// By the pool: the requests that it took.
+    /// By the pool: the requests that it accepted.
     pub(crate) accepted: u64,
     /// By the callers: the requests that have an outcome.
     pub(crate) outcomes: u64,
     /// By the drain: the requests that it returned.
     pub(crate) handed_back: u64,
-    /// By the callers: the answers that were to be stored.
+    /// By the callers: the answers to store.
     pub(crate) successes: u64,
-    /// By the database.
+    /// By the database: its rows.
     pub(crate) rows: u64,
     /// By the server: the most calls that were in flight at once.
     pub(crate) peak: usize,
     pub(crate) limit: usize,
-    /// By the server: of each call when it asked the rate limit and when it arrived, in the order in which
+    /// By the server: for each call when it asked the rate limit and when it arrived, in the order in which
     /// they asked.
     pub(crate) arrivals: Vec<(Duration, Duration)>,
     /// Calls a second.
@@ -30,7 +30,7 @@ pub(crate) struct Books {
 #[derive(Debug)]
 struct Statement {
     text: String,
-    /// By how much it does not hold.
+    /// By how much it is wrong; 0 if it holds.
     off: i128,
 }
 
@@ -39,7 +39,7 @@ const SECOND: Duration = Duration::from_secs(1);
 // === impl Books ===
 
 impl Books {
-    /// What there is to say in the end.
+    /// The statements with their numbers.
     ///
     /// # Errors
     ///
@@ -88,15 +88,15 @@ impl Books {
         ]
     }
 
-    /// The most that the bucket may let through in this time: a full bucket, what runs in meanwhile, and the
-    /// one more that waiters may take late.
+    /// The most calls that the bucket may let through in this time: a full bucket, what flows in during that
+    /// time, and one more that a waiter may take late.
     fn tokens(&self, time: Duration) -> u64 {
         let running_in = time.as_nanos() * u128::from(self.rate) / SECOND.as_nanos();
         u64::from(self.burst) + running_in as u64 + 1
     }
 
-    /// The most calls that asked and arrived within a window: their tokens were taken in it, whenever that
-    /// was.
+    /// The most calls that both asked and arrived within a window of this length, so that their tokens were taken
+    /// in it.
     pub(crate) fn busiest(&self, window: Duration) -> usize {
         let within = |(from, (start, _)): (usize, &(Duration, Duration))| {
             let end = *start + window;

@@ -1,4 +1,4 @@
-//! What is asked and what is answered, and the adapter between that and the HTTP client.
+//! Requests and answers, and the adapter between them and the HTTP client.
 
 use std::{
     error::Error as StdError,
@@ -29,7 +29,7 @@ pub(crate) struct Get {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Attempt {
     pub(crate) get: Get,
-    /// Its number, under which the audit knows it.
+    /// The audit knows it by this number.
     pub(crate) number: usize,
 }
 

@@ -1,4 +1,4 @@
-//! The load: requests come by the clock, and each one is followed from its offer to its row.
+//! The load: requests arrive by the clock, and each one is followed until its answer is a row in the database.
 
 use std::{pin::pin, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::{
     tally::{Ended, Tally},
 };
 
-/// How long what is under way may take after the first Ctrl-C.
+/// How long running requests may take after the first Ctrl-C.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How the load ended.
@@ -28,7 +28,7 @@ pub(crate) struct Drained {
     pub(crate) handed_back: u64,
 }
 
-/// Who follows a request, and what it needs for that.
+/// Follows one request.
 #[derive(Clone, Debug)]
 struct Follower {
     tally: Tally,
@@ -38,11 +38,10 @@ struct Follower {
     due: Instant,
 }
 
-/// Offers all requests of the plan, or as many as there are until the pool is closed; returns when the last
-/// one has ended.
+/// Offers the requests of the plan until the pool is closed, and returns when the last one has ended.
 ///
-/// A request is due at a time of its own, whether or not the ones before have been answered, and the time
-/// that it takes counts from then. Where the pool has no room the load waits, and goes on from there.
+/// A request is due at its own time, whether the ones before it have been answered or not, and its latency counts from
+/// then. When the pool has no room, the load waits for room and goes on from there.
 pub(crate) async fn offer(plan: Plan, http: HttpPool, rows: RowPool, tally: Tally) {
     let mut followers = JoinSet::new();
     let mut due = Instant::now();
@@ -63,7 +62,7 @@ pub(crate) async fn offer(plan: Plan, http: HttpPool, rows: RowPool, tally: Tall
 
 /// Waits for the load to end, or for Ctrl-C, and drains the pool.
 ///
-/// The first Ctrl-C lets what the pool has accepted end within [`PATIENCE`], a second one stops it at once.
+/// The first Ctrl-C leaves accepted requests [`PATIENCE`] to finish; the second one stops them at once.
 pub(crate) async fn drain_after(
     mut load: JoinHandle<()>,
     http: &HttpPool,

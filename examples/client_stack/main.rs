@@ -1,7 +1,7 @@
-//! An HTTP client in a pool and five layers, against a server that fails; every answer goes into a database
-//! through a second stack. In the end the books are checked.
+//! An HTTP client in a pool and five layers calls a server that fails. Every answer goes into a database through a
+//! second stack. At the end, the books are checked.
 //!
-//! Begin with `stack.rs`: the two stacks are there. The rest of the files are what surrounds them.
+//! Start reading in `stack.rs`, which has the two stacks. The other files are their surroundings.
 
 mod audit;
 mod books;
@@ -30,22 +30,22 @@ use crate::{
 /// and checks that every request is accounted for.
 #[derive(Debug, Parser)]
 struct Args {
-    /// How many requests to send; a third each in a calm, a failing and a recovering phase.
+    /// How many requests to send: a third each in a calm, a failing and a recovering phase.
     #[arg(long, default_value_t = 6_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     requests: u64,
-    /// What the load and the faults follow from.
+    /// The load and the faults follow from this number.
     #[arg(long, default_value_t = 7)]
     seed: u64,
-    /// Calls a second that the rate limit lets through; the load is four fifths of it.
+    /// Calls per second that the rate limit allows; the load is four fifths of it.
     #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rate: u32,
-    /// Calls in flight at once that the concurrency limit lets through.
+    /// Calls at once that the concurrency limit allows.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1_024))]
     limit: u16,
     /// Workers of the pool in front of the client.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1_024))]
     workers: u16,
-    /// Where to keep the database, a file that does not exist yet; without it, it is thrown away.
+    /// Keep the database in this file, which must not exist yet; by default it is deleted.
     #[arg(long, value_name = "PATH")]
     database: Option<PathBuf>,
 }
@@ -137,7 +137,7 @@ async fn run(args: Args) -> Result<ExitCode, BoxError> {
 // === impl Args ===
 
 impl Args {
-    /// The calls that the rate limit lets through at once after a pause: a tenth of a second's worth.
+    /// The calls that the rate limit allows at once after a pause: those of a tenth of a second.
     fn burst(&self) -> u32 {
         self.rate.div_ceil(10)
     }

@@ -1,4 +1,4 @@
-//! The plan: the load and the faults. All of it follows from the seed.
+//! The plan: the load and the faults. Both follow from the seed.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub(crate) enum Behaviour {
     Fail,
     /// Answers 429, with `Retry-After: 1`.
     Busy,
-    /// Answers 200, after a time that is longer than the client's patience.
+    /// Answers 200, but later than the client waits.
     Stall(Duration),
     /// Drops the connection in the middle of its answer.
     Cut,
@@ -54,7 +54,7 @@ impl Phase {
 // === impl Behaviour ===
 
 impl Behaviour {
-    /// What the report calls them, in the order of [`index`](Self::index).
+    /// Their names in the report, in the order of [`index`](Self::index).
     pub(crate) const NAMES: [&str; 6] =
         ["200 in time", "404 not found", "500 failed", "429 busy", "stalled", "connection dropped"];
 
@@ -81,8 +81,8 @@ impl Plan {
         }
     }
 
-    /// The time between the request before this one and this one: exponential, as if many independent users
-    /// sent them; but now and then a crowd comes at once, for the bucket to hold back.
+    /// The time between the previous request and this one. It is exponentially distributed, as if many independent
+    /// users sent them; but sometimes a crowd arrives at once, which the rate limit has to hold back.
     pub(crate) fn gap(&self, id: u64) -> Duration {
         const CROWD: u64 = 80;
         const EVERY: u64 = 400;

@@ -1,5 +1,4 @@
-//! Progress: a bar on a terminal, a line a second otherwise; on standard error, as the report goes to
-//! standard output.
+//! The progress, on standard error: a bar on a terminal, otherwise a line per second.
 
 use std::{
     io::{IsTerminal, stderr},
@@ -57,7 +56,7 @@ impl Progress {
         done
     }
 
-    /// Says something in between.
+    /// Prints a line above the bar.
     pub(crate) fn say(&self, what: &str) {
         match &self.bar {
             Some(bar) => bar.println(what),

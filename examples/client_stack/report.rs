@@ -14,7 +14,7 @@ use crate::{
     transitions::Transition,
 };
 
-/// What is reported.
+/// What the report shows.
 #[derive(Debug)]
 pub(crate) struct Report<'a> {
     pub(crate) counts: &'a Counts,
@@ -28,7 +28,7 @@ pub(crate) struct Report<'a> {
     pub(crate) transitions: &'a [Transition],
 }
 
-/// A line below the header, and no others.
+/// A line below the header, and no other.
 const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::new('─', '─', '─', '─'));
 
 // === impl Report ===
@@ -180,7 +180,7 @@ fn row(name: &str, numbers: impl IntoIterator<Item = u64>) -> Vec<String> {
     [name.to_owned()].into_iter().chain(numbers).collect()
 }
 
-/// A table whose first column is of names, and the others of numbers.
+/// A table with names in the first column and numbers in the others.
 fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(STYLE).set_header(header);

@@ -18,7 +18,7 @@ use crate::{
     plan::{Behaviour, Plan},
 };
 
-/// The header in which the client tells the number of its call.
+/// The header with the number of the call.
 pub(crate) const CALL: &str = "x-call";
 
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ async fn item(State(site): State<Site>, Path(id): Path<String>, headers: HeaderM
     let (Ok(id), Some(number)) = (id.parse(), number) else {
         return StatusCode::BAD_REQUEST.into_response();
     };
-    // Dropped when the answer is made, or with this future when the client closes the connection.
+    // Dropped when the answer is ready, or together with this future when the client closes the connection.
     let Some((_part, attempt)) = site.audit.arrive(number) else {
         return StatusCode::BAD_REQUEST.into_response();
     };
@@ -63,7 +63,7 @@ async fn item(State(site): State<Site>, Path(id): Path<String>, headers: HeaderM
     }
 }
 
-/// A body that breaks off, upon which the server drops the connection.
+/// A body that breaks off, which makes the server drop the connection.
 fn half_an_answer() -> Body {
     let parts = [Ok(Bytes::from_static(b"item ")), Err(io::ErrorKind::BrokenPipe)];
     Body::from_stream(stream::iter(parts.map(|part| part.map_err(io::Error::from))))

@@ -1,4 +1,4 @@
-//! The two stacks: this is what a user of the library writes.
+//! The two stacks. This is what a user of the library writes.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -20,10 +20,10 @@ use crate::{
 pub(crate) type HttpPool = Pool<Get, Answer, HttpError>;
 pub(crate) type RowPool = Pool<Row, (), StoreError>;
 
-/// The jobs that may wait for a worker, in either pool.
+/// How many jobs may wait for a worker, in each pool.
 pub(crate) const QUEUE: usize = 128;
 
-/// The rows that may be on their way into the database at once.
+/// How many rows may be on their way into the database at once.
 pub(crate) const WRITERS: usize = 2;
 
 /// The HTTP client in a pool and five layers, the outermost first.

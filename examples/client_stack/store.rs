@@ -10,7 +10,7 @@ use crate::exchange::Answer;
 
 pub(crate) type StoreError = Error<redb::Error>;
 
-/// By the number of the request: status, number of the call, body, and microseconds that it took.
+/// The key is the number of the request; the value is status, number of the call, body, and latency in microseconds.
 const ANSWERS: TableDefinition<'_, u64, (u16, u64, &str, u64)> = TableDefinition::new("answers");
 
 /// The answer to a request, as it is stored.
@@ -37,16 +37,16 @@ impl Database {
         Ok(Self(Arc::new(database)))
     }
 
-    /// Stores a row. To do it twice changes nothing, so it may be repeated.
+    /// Stores a row. Storing it twice changes nothing, so the call may be repeated.
     pub(crate) async fn insert(self, row: Row) -> Result<(), redb::Error> {
-        // A database on the disk blocks its thread.
+        // Writing to the disk blocks the thread.
         spawn_blocking(move || self.insert_blocking(&row)).await.expect("it does not panic")
     }
 
     fn insert_blocking(&self, row: &Row) -> Result<(), redb::Error> {
         let Row { id, answer, took } = row;
         let mut transaction = self.0.begin_write()?;
-        // On the disk with the next flush: a crash of the machine may lose the last rows, as with SQLite's WAL.
+        // Not flushed to the disk each time: a crash of the machine may lose the last rows.
         transaction.set_durability(Durability::None)?;
         let mut table = transaction.open_table(ANSWERS)?;
         if table.get(id)?.is_none() {
@@ -58,7 +58,7 @@ impl Database {
         Ok(transaction.commit()?)
     }
 
-    /// Flushes the rows to the disk, and says how many there are.
+    /// Flushes the rows to the disk, and counts them.
     pub(crate) fn count(&self) -> Result<u64, redb::Error> {
         self.0.begin_write()?.commit()?;
         Ok(self.0.begin_read()?.open_table(ANSWERS)?.len()?)

@@ -1,4 +1,4 @@
-//! The tally: what callers saw of their requests, phase by phase.
+//! The tally counts how the callers' requests ended, phase by phase.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use crate::{
     plan::Phase,
 };
 
-/// What became of a request.
+/// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Ended {
     Success,
@@ -24,24 +24,24 @@ pub(crate) enum Ended {
     Failed(u16),
     /// The connection broke.
     Broken,
-    /// By a layer, or by the pool.
+    /// Refused or ended by a layer or by the pool.
     Refused {
         layer: &'static str,
         name: Option<&'static str>,
         reason: &'static str,
     },
-    /// By the drain: it was never started.
+    /// Returned by the drain: it was never started.
     HandedBack,
 }
 
 #[derive(Debug)]
 pub(crate) struct Counts {
-    /// By what became of it, and phase.
+    /// By how they ended, and by phase.
     pub(crate) ended: BTreeMap<Ended, [u64; 3]>,
     pub(crate) phases: [Span; 3],
-    /// Successes that were offered to the database, and are rows by now.
+    /// Successful answers that are rows in the database.
     pub(crate) stored: u64,
-    /// Successes that the database did not take, with the last reason.
+    /// Successful answers that the database did not take, with the last reason.
     pub(crate) not_stored: Option<(u64, String)>,
 }
 
@@ -55,7 +55,7 @@ pub(crate) struct Span {
     pub(crate) latency: Histogram<u64>,
 }
 
-/// Shared by those who follow the requests.
+/// The counts, shared by everything that follows a request.
 #[derive(Clone, Debug)]
 pub(crate) struct Tally(Arc<Mutex<Counts>>);
 
@@ -108,14 +108,14 @@ impl Tally {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A request is due.
+    /// Counts a request that is due.
     pub(crate) fn offer(&self, phase: Phase, due: Instant) {
         let span = &mut self.lock().phases[phase as usize];
         span.offered += 1;
         span.first.get_or_insert(due);
     }
 
-    /// A request has ended, after this time.
+    /// Counts a request that ended after this time.
     pub(crate) fn end(&self, phase: Phase, ended: Ended, took: Duration) {
         let mut counts = self.lock();
         counts.ended.entry(ended).or_default()[phase as usize] += 1;
@@ -126,7 +126,7 @@ impl Tally {
         }
     }
 
-    /// The database has taken a row, or not.
+    /// Counts a row that the database took, or did not take.
     pub(crate) fn store<E: fmt::Display>(&self, result: Result<(), E>) {
         let mut counts = self.lock();
         match result {
@@ -146,7 +146,7 @@ impl Counts {
         self.ended[&Ended::Success].iter().sum()
     }
 
-    /// The requests that have an outcome, other than that they were handed back.
+    /// The requests that ended otherwise than by being handed back.
     pub(crate) fn outcomes(&self) -> u64 {
         let own = self.ended.iter().filter(|(ended, _)| **ended != Ended::HandedBack);
         own.flat_map(|(_, phases)| phases).sum()

@@ -1,4 +1,4 @@
-//! The breaker's transitions, as one who watches its handle sees them.
+//! The breaker's transitions, as its handle shows them.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -23,7 +23,7 @@ pub(crate) struct Transitions(Arc<Mutex<Vec<Transition>>>);
 // === impl Transitions ===
 
 impl Transitions {
-    /// Follows the state for as long as there is anything left of the breaker.
+    /// Follows the state until nothing of the breaker is left.
     pub(crate) fn follow(mut states: watch::Receiver<State>) -> Self {
         let (this, began) = (Self::default(), Instant::now());
         let seen = this.clone();

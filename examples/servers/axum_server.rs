@@ -1,4 +1,4 @@
-//! The layers on the server's side: each client has its rate, the work its limit, and every request its time.
+//! The layers in a server: a rate limit for each client, a limit on the work, and a timeout for every request.
 
 use std::{collections::BTreeMap, error::Error as StdError, time::Duration};
 
@@ -18,13 +18,13 @@ use tower::ServiceBuilder;
 
 fn app() -> Router {
     let rate = RateLayer::new(4, Duration::from_secs(60))
-        .queue(0) // told at once when to come back
+        .queue(0) // refuse at once, and say when to come back
         .keyed(client, 10_000);
     let layers = ServiceBuilder::new()
         .layer(HandleErrorLayer::new(async |error: Error<_>| -> Response { refusal(&error) }))
         .layer(TimeoutLayer::new(Duration::from_secs(1)))
         .layer(rate)
-        .layer(LimitLayer::new(2).queue(1)) // beyond that, work is shed
+        .layer(LimitLayer::new(2).queue(1)) // refuse what does not fit
         .map_err(Error::Service);
     Router::new()
         .route(
@@ -34,7 +34,7 @@ fn app() -> Router {
         .layer(layers)
 }
 
-/// Whose rate it is.
+/// Whose rate limit applies.
 fn client(request: &Request) -> Option<HeaderValue> {
     request.headers().get("x-api-key").cloned()
 }

@@ -1,6 +1,6 @@
-//! One of a fleet: the pool and the stack of `one_pool.rs`, with one rate and one verdict for all processes.
+//! One process of a fleet: the stack of `one_pool.rs`, with a rate limit and a breaker shared by all processes.
 //!
-//! The Redis is at `$REDIS_URL`, or on this machine; where there is none, this process takes its quarter of the rate.
+//! Redis is at `$REDIS_URL`, or on this machine. Without it, this process uses its quarter of the rate.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// What a provider does who allows us fifty calls a second.
+/// Stands for a provider that allows fifty calls a second.
 async fn geocode(place: u32) -> Result<u32, BoxError> {
     sleep(Duration::from_millis(20)).await;
     Ok(place)

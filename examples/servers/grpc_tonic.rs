@@ -1,4 +1,4 @@
-//! A gRPC client of a server that is now and then exhausted and says when to come back.
+//! A gRPC client of a server that is sometimes exhausted, and then says when to come back.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::{error::Error as StdError, time::Duration};
@@ -13,7 +13,7 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use tower::{Service, ServiceBuilder, ServiceExt};
 
-/// What the server asks for when it is exhausted.
+/// How long the server tells clients to wait when it is exhausted.
 const PUSHBACK: Duration = Duration::from_millis(120);
 
 #[tokio::main]
@@ -23,13 +23,13 @@ async fn main() -> Result<(), Box<dyn StdError>> {
     let serve = Server::builder().add_service(HealthServer::new(Shaky));
     tokio::spawn(serve.serve_with_incoming(TcpIncoming::from(listener)));
 
-    // Around the channel: what concerns the connection.
+    // Around the channel: layers that concern the connection.
     let endpoint = Endpoint::from_shared(server)?.connect_timeout(Duration::from_secs(2));
     let channel = ServiceBuilder::new()
         .layer(LimitLayer::new(8))
         .map_err(Error::Service)
         .service(endpoint.connect_lazy());
-    // Around the calls: what has to see a status, or to repeat a message.
+    // Around the calls: layers that look at a status, or repeat a message.
     let client = HealthClient::new(channel);
     let retry = RetryLayer::max_attempts(3)
         .classify(Grpc::new())

@@ -1,4 +1,4 @@
-//! A hyper client whose server starts later: what could not be sent is repeated, be it a POST or not.
+//! A hyper client whose server starts later: a request that could not be sent is repeated, even a POST.
 
 use std::{
     collections::BTreeMap,
@@ -33,7 +33,7 @@ async fn main() -> Result<(), BoxError> {
         .layer(TimeoutLayer::new(Duration::from_secs(10)))
         .layer(retry)
         .layer(LimitLayer::new(4))
-        .and_then(read_to_end) // inside the layers, so that they see what becomes of the body
+        .and_then(read_to_end) // inside the layers, so that they see a body that breaks off
         .map_err(BoxError::from)
         .service(Client::builder(TokioExecutor::new()).build_http());
     stockade::check::<Request<Full<bytes::Bytes>>>(&stack);
@@ -64,7 +64,7 @@ where
     Ok(Response::from_parts(parts, whole))
 }
 
-/// Takes orders, but only after a while. Until then the system refuses connections to the place.
+/// Accepts orders, but only after a while. Until then the system refuses connections to the port.
 async fn serve_later(place: TcpSocket, orders: Orders) -> std::io::Result<()> {
     tokio::time::sleep(Duration::from_millis(300)).await;
     let order = async move |Path(n): Path<u32>| {

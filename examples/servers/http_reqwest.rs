@@ -1,4 +1,4 @@
-//! A reqwest client that asks a shaky server: what fails for a moment is asked again, what may not be is not.
+//! A reqwest client of an unreliable server: a request that failed for a moment is repeated, if it may be.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::{error::Error as StdError, time::Duration};
@@ -15,7 +15,7 @@ async fn main() -> Result<(), Box<dyn StdError>> {
     let server: Url = format!("http://{}/", serve().await?).parse()?;
 
     let client = Client::builder()
-        .retry(retry::never()) // the retry layer does that, and better
+        .retry(retry::never()) // the retry layer does that
         .connect_timeout(Duration::from_secs(2))
         .no_proxy() // the server is on this machine
         .build()?;
@@ -60,7 +60,7 @@ async fn main() -> Result<(), Box<dyn StdError>> {
 
 static ASKED: AtomicU32 = AtomicU32::new(0);
 
-/// Every fifth number meets a fault first: the server is busy, broken or too slow, in turns.
+/// Every fifth number meets a fault first: the server is busy, broken or too slow, in turn.
 async fn serve() -> std::io::Result<std::net::SocketAddr> {
     static FAULTS: AtomicU32 = AtomicU32::new(0);
     let double = async |Path(n): Path<u32>| {

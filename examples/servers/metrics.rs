@@ -1,5 +1,5 @@
-//! A Prometheus endpoint over a stack under some load: it scrapes itself, and what it reads there has to be what it
-//! counted. With `--serve` it goes on, for a Prometheus of your own and the dashboard of `stockade-metrics`.
+//! A Prometheus endpoint for a stack under load. It scrapes itself, and compares what it reads to what it counted.
+//! With `--serve` it keeps running, for your own Prometheus and the dashboard of `stockade-metrics`.
 
 use std::{
     collections::BTreeMap,
@@ -27,7 +27,7 @@ struct Args {
     /// Where to listen; port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// Go on until it is interrupted.
+    /// Keep running until interrupted.
     #[arg(long)]
     serve: bool,
 }
@@ -79,7 +79,7 @@ async fn main() -> Result<(), Box<dyn StdError>> {
         println!("{series:<66} {value}");
     }
 
-    // The books: what was scraped is what was counted here.
+    // What was scraped is what was counted here.
     let told = |series: &str| page.get(series).copied().unwrap_or(f64::NAN) as u64;
     let ended = |status| told(&format!("stockade_pool_jobs_total{{name=orders,status={status}}}"));
     assert_eq!(told("stockade_pool_accepted_total{name=orders}"), JOBS);
@@ -122,7 +122,7 @@ async fn start(listen: SocketAddr, metrics: Metrics) -> io::Result<SocketAddr> {
     Ok(address)
 }
 
-/// Bursts of jobs, for ever.
+/// Submits bursts of jobs, for ever.
 async fn load(pool: &Pool<u64, u64, Error<io::Error>>) {
     loop {
         let mut outcomes = pool.run(0..fastrand::u64(1..200));
@@ -131,7 +131,7 @@ async fn load(pool: &Pool<u64, u64, Error<io::Error>>) {
     }
 }
 
-/// The client: one call in ten fails, and some things are never there.
+/// The client: one call in ten fails, and one order in fifty always does.
 async fn order(n: u64) -> io::Result<u64> {
     CALLS.fetch_add(1, Relaxed);
     sleep(Duration::from_millis(2)).await;

@@ -1,4 +1,4 @@
-//! Transfers between accounts through sqlx, serializable: those that conflict are repeated, and none is made twice.
+//! Serializable transfers between accounts through sqlx: those that conflict are repeated, and none is made twice.
 //!
 //! `cargo run --example postgres_sqlx [URL]`; without a URL it starts a PostgreSQL of its own.
 
@@ -25,15 +25,15 @@ async fn main() -> Result<(), BoxError> {
     let pool = connect(&url, limit, pool.connect(&url)).await.map_err(|no| no.to_string())?;
     pool.execute(TABLES).await?;
 
-    // A transfer is known by its number, so that it may be repeated even if nobody knows whether it was made.
+    // A transfer has a number, so it may be repeated even if it is unknown whether it was made.
     let retry = RetryLayer::max_attempts(50).classify(Sqlx::new().gated());
     let retries = retry.handle();
     let bank = pool.clone();
     let stack = ServiceBuilder::new()
-        .layer(TimeoutLayer::new(Duration::from_secs(20))) // all attempts together
+        .layer(TimeoutLayer::new(Duration::from_secs(20))) // the whole call, with all its attempts
         .layer(retry)
-        .layer(BreakerLayer::new().failure_rate(0.9).classify(Sqlx::new())) // conflicts are failures
-        .layer(LimitLayer::new(8)) // as many as there are connections, so nobody waits for one
+        .layer(BreakerLayer::new().failure_rate(0.9).classify(Sqlx::new())) // conflicts count as failures
+        .layer(LimitLayer::new(8)) // as many as connections, so that no call waits for one
         .layer(TimeoutLayer::new(Duration::from_secs(2))) // each attempt
         .map_err(Error::Service)
         .service_fn(move |number| transfer(bank.clone(), number));
@@ -55,7 +55,7 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// One transaction: reads two accounts and writes both, unless it has been done before.
+/// One transaction: reads two accounts and writes both, unless it was done before.
 async fn transfer(pool: PgPool, number: i32) -> sqlx::Result<()> {
     let (from, to) = (number % 10, (number * 7 + 3) % 10);
     let mut transaction = pool.begin_with("BEGIN ISOLATION LEVEL SERIALIZABLE").await?;

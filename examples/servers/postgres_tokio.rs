@@ -1,5 +1,5 @@
-//! tokio-postgres with one connection a worker: a statement that takes too long stops on the server too, and a worker
-//! whose connection is lost makes another.
+//! tokio-postgres with one connection per worker: a statement that takes too long is stopped on the server too, and a
+//! worker that loses its connection opens another one.
 //!
 //! `cargo run --example postgres_tokio [URL]`; without a URL it starts a PostgreSQL of its own.
 
@@ -29,7 +29,7 @@ async fn main() -> Result<(), BoxError> {
         async move { Ok::<_, BoxError>(layers.service(Connection(Arc::new(open(&url).await?)))) }
     });
     let pool = Pool::builder().workers(4).queue(64).build_make(make);
-    // Outside the pool, so that another worker may do it: that of a lost connection has to make one first.
+    // Outside the pool, so that another worker can take the retry: one that lost its connection has to open a new one.
     let stack = ServiceBuilder::new()
         .layer(RetryLayer::max_attempts(5).classify(TokioPostgres::new()))
         .service(pool.clone());
@@ -39,18 +39,18 @@ async fn main() -> Result<(), BoxError> {
         assert_eq!(ask("SELECT 6 * 7").await?, 42);
     }
 
-    // It is not repeated, as it would take too long again: this goes past the retries.
+    // Not through the retries, because it would take too long again.
     let late = pool.clone().oneshot("SELECT 1 FROM pg_sleep(3600)").await;
     let error = late.expect_err("an hour is too long");
     assert_eq!(error.rejected().map(|no| no.reason()), Some(Reason::Elapsed));
     let hanging = "SELECT count(*)::int FROM pg_stat_activity
         WHERE state = 'active' AND query LIKE '%pg_sleep(3600)' AND pid <> pg_backend_pid()";
     while watcher.query_one_scalar::<i32, _>(hanging, &[]).await? > 0 {
-        tokio::time::sleep(Duration::from_millis(5)).await; // the cancellation is on its way
+        tokio::time::sleep(Duration::from_millis(5)).await; // until the cancellation has arrived
     }
     println!("a statement timed out, and does not run on");
 
-    // Somebody ends all connections that the workers have.
+    // The server ends all connections of the workers.
     let end = "SELECT count(pg_terminate_backend(pid))::int FROM pg_stat_activity
         WHERE application_name = 'stockade' AND pid <> pg_backend_pid()";
     let ended: i32 = watcher.query_one_scalar(end, &[]).await?;
@@ -74,7 +74,7 @@ async fn open(url: &str) -> Result<Client, Failure<ConnectError<tokio_postgres::
     Ok(client)
 }
 
-/// A worker's own connection. When it is lost it is not ready, so the worker makes another before its next job.
+/// A worker's own connection. Once lost, it is not ready, so the worker opens another one before its next job.
 struct Connection(Arc<Client>);
 
 impl Service<&'static str> for Connection {
@@ -92,13 +92,13 @@ impl Service<&'static str> for Connection {
         Box::pin(async move {
             let mut cancel = CancelOnDrop(Some(client.cancel_token()));
             let answer = client.query_one_scalar(sql, &[]).await;
-            cancel.0 = None; // it has ended by itself
+            cancel.0 = None; // it ended by itself
             Ok(answer?)
         })
     }
 }
 
-/// Tells the server to stop what nobody waits for any longer, over a connection of its own.
+/// Tells the server, over a connection of its own, to stop a statement that nothing waits for.
 struct CancelOnDrop(Option<CancelToken>);
 
 impl Drop for CancelOnDrop {

@@ -1,4 +1,4 @@
-//! A cache in Redis in front of something slow; when the cache is away, it is soon left alone, and nobody notices.
+//! A cache in Redis in front of something slow. When the cache is down, it is soon left alone, and no caller notices.
 //!
 //! `cargo run --example redis_cache [URL]`; without a URL it starts a Redis of its own, and kills it halfway.
 
@@ -34,7 +34,7 @@ async fn main() -> Result<(), BoxError> {
     });
     let manager = manager.await.map_err(|no| no.to_string())?;
 
-    // A cache is to be fast or not at all: a short time-out, one repeat, and a breaker that opens soon.
+    // A cache should be fast or not asked: a short timeout, one retry, and a breaker that opens soon.
     let breaker = BreakerLayer::new()
         .window(Window::calls(10))
         .consecutive(3)
@@ -78,7 +78,7 @@ async fn run(mut manager: ConnectionManager, cmd: Cmd) -> Result<Value, RedisErr
     cmd.query_async(&mut manager).await
 }
 
-/// From the cache if it has it, and computed otherwise. An error of the cache is no error.
+/// Returns the value from the cache, or computes it. An error of the cache is not an error.
 async fn get<S>(cache: &mut S, prefix: &str, n: u32) -> Result<u32, BoxError>
 where
     S: Service<Cmd, Response = Value, Error = Error<RedisError>>,

@@ -1,4 +1,4 @@
-//! SQLite through sqlx: a file takes one writer at a time, and whoever finds it busy tries again.
+//! SQLite through sqlx: a file takes one writer at a time, and a writer that finds it busy tries again.
 
 use std::{future::ready, time::Duration};
 
@@ -23,15 +23,15 @@ async fn main() -> Result<(), BoxError> {
         .filename(folder.path().join("counter.db"))
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
-        .busy_timeout(Duration::ZERO); // or SQLite waits on a thread, out of the layers' reach
+        .busy_timeout(Duration::ZERO); // otherwise SQLite waits on a thread, where no layer sees it
     let pool = SqlitePoolOptions::new().max_connections(8).connect_with(options).await?;
     pool.execute("CREATE TABLE counter (n INTEGER NOT NULL); INSERT INTO counter VALUES (0)")
         .await?;
 
-    // To count is not idempotent: it is repeated only because whoever found the file busy has changed nothing.
+    // Counting is not idempotent. It is repeated only because a writer that found the file busy has changed nothing.
     let retry = RetryLayer::max_attempts(100)
         .backoff(Backoff::exponential(Duration::from_millis(1), Duration::from_millis(50)))
-        .budget(Budget::unlimited()) // the file is never overloaded, only busy
+        .budget(Budget::unlimited()) // a file is never overloaded, only busy
         .classify(Sqlx::new().gated())
         .idempotent(|_: &i64| false);
     let retries = retry.handle();
@@ -57,7 +57,7 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// One transaction, which takes the file for itself from its beginning.
+/// One transaction, which locks the file from its beginning.
 async fn add(pool: SqlitePool, by: i64) -> sqlx::Result<()> {
     let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
     let n: i64 = sqlx::query_scalar("SELECT n FROM counter").fetch_one(&mut *transaction).await?;

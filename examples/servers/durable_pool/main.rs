@@ -1,8 +1,8 @@
-//! A pool whose jobs outlive it: the same stack under a worker of `apalis`, with the queue in memory or in PostgreSQL.
+//! Jobs that outlive the process: the same stack under a worker of `apalis`, with the queue in memory or in PostgreSQL.
 //!
-//! Without arguments the queue is in memory, and nothing else is needed. With a PostgreSQL, two worker processes share
-//! the queue, and one of them is killed in the middle of its jobs: every job ends at least once, and exactly once in
-//! effect. Begin with `stack.rs`.
+//! Without arguments the queue is in memory. With PostgreSQL, two worker processes share the queue, and one of them is
+//! killed in the middle of its jobs: every job is finished at least once, and has its effect exactly once. Start
+//! reading in `stack.rs`.
 
 mod memory;
 mod postgres;
@@ -21,13 +21,13 @@ struct Args {
     /// Keeps the queue in the PostgreSQL at this URL, and kills one of two worker processes.
     #[arg(long, value_name = "URL")]
     postgres: Option<String>,
-    /// The same with a PostgreSQL of its own, started from the installed programs and thrown away.
+    /// The same with a temporary PostgreSQL, started from the installed programs.
     #[arg(long, conflicts_with = "postgres")]
     own_server: bool,
     /// How many jobs there are.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(20..=10_000))]
     jobs: u32,
-    /// Is one of the worker processes: its name and the name of its queue.
+    /// Run as one of the worker processes: its name and the name of its queue.
     #[arg(long, hide = true, num_args = 2, requires = "postgres")]
     worker: Option<Vec<String>>,
 }

@@ -1,4 +1,4 @@
-//! The queue in memory: no server, and nothing is left of it afterwards.
+//! The queue in memory: no server is needed, and nothing is left of it.
 
 use std::{
     collections::HashMap,

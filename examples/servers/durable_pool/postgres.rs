@@ -13,10 +13,10 @@ use tokio::{
 
 use crate::worker::storage;
 
-/// How long all of it may take.
+/// How long the whole run may take.
 const LIMIT: Duration = Duration::from_secs(150);
 
-/// How often is looked at the books.
+/// How often to look at the books.
 const GLANCE: Duration = Duration::from_millis(20);
 
 const TABLES: &str = "
@@ -41,7 +41,7 @@ const FORGET: [&str; 4] = [
     "DELETE FROM apalis.workers WHERE worker_type = $1",
 ];
 
-/// What is known of one queue.
+/// What the database says about one queue.
 struct Books {
     database: PgPool,
     queue: String,
@@ -61,7 +61,7 @@ pub(crate) async fn run(url: &str, jobs: u32) -> Result<(), BoxError> {
 
     let begin = Instant::now();
     let in_time = || if begin.elapsed() < LIMIT { Ok(()) } else { Err("it takes too long") };
-    // In the middle of several jobs, after some are done.
+    // In the middle of several jobs, when some are done already.
     while books.count(EFFECTS).await? < i64::from(jobs / 6) || books.begun_by("one").await? < 2 {
         in_time()?;
         sleep(GLANCE).await;

@@ -1,4 +1,4 @@
-//! The stack, which is the same whatever the queue: five layers and a pool, as without any.
+//! The stack: five layers and a pool. It is the same for every queue, and the same as without one.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ pub(crate) const WORK: Duration = Duration::from_millis(200);
 
 /// A pool of four workers that run `work`, no more than forty a second.
 ///
-/// A job that would have to wait for the rate limit for long is refused, and goes back to where all jobs wait: there
-/// another process may take it.
+/// A job that would have to wait long for the rate limit is refused and goes back to the queue, where another process
+/// may take it.
 pub(crate) fn pool<W, F>(work: W) -> Pool<u32, (), BoxError>
 where
     W: Fn(u32) -> F + Clone + Send + Sync + 'static,
@@ -29,7 +29,7 @@ where
     Pool::builder().workers(4).queue(4).name("durable").build(stack)
 }
 
-/// Failures are tried again at once; refusals are not, because the queue outside waits for them.
+/// Failed jobs are retried here. Refused ones are not: they go back to the queue, which waits for them.
 fn patience(result: Result<&(), &BoxError>) -> stockade::Class {
     use stockade::{Class, LayerError};
     match result {

@@ -1,4 +1,4 @@
-//! One worker process: it takes jobs out of the queue in PostgreSQL, until it is told to stop.
+//! One worker process. It takes jobs from the queue in PostgreSQL until it is told to stop.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use tower::Layer;
 use crate::stack::{self, WORK};
 
 pub(crate) fn storage(database: &PgPool, queue: &str) -> PostgresStorage<u32> {
-    // A worker that has not been heard of for two seconds has died, and its jobs go to others.
+    // A worker that was silent for two seconds counts as dead, and its jobs go to others.
     let config = Config::default().queue(queue).batch_size(8);
     let config = config.heartbeat_interval(Duration::from_millis(250)).missed_heartbeats(8);
     PostgresStorage::new(database).with_config(config)
@@ -48,7 +48,7 @@ pub(crate) async fn run(url: &str, name: &str, queue: &str) -> Result<(), BoxErr
     Ok(())
 }
 
-/// The job. It may run twice, and its effect is the same: whoever comes second finds it done.
+/// The job. It may run twice with the same effect: the second run finds it done.
 async fn work(database: PgPool, name: String, queue: String, job: u32) -> Result<(), BoxError> {
     let job = i64::from(job);
     let run = "INSERT INTO durable_runs (queue, job, worker) VALUES ($1, $2, $3)";
