@@ -61,6 +61,10 @@ mod layers;
 mod macros;
 pub mod name;
 mod rejected;
+#[cfg(all(test, shuttle))]
+mod tests {
+    mod shuttle;
+}
 pub mod waits;
 
 pub use bypass::{Bypass, NoBypass};

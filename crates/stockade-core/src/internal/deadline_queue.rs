@@ -25,7 +25,8 @@ pub(crate) struct DeadlineQueue<T> {
 /// Where a value was put. It is found by that and by when it is due.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Place {
-    Line(usize, Key),
+    /// In one of the [`LINES`].
+    Line(u8, Key),
     Beside(u64),
 }
 
@@ -47,7 +48,7 @@ impl<T> DeadlineQueue<T> {
     pub(crate) fn insert(&mut self, at: Instant, value: T) -> Place {
         let in_order = |line: &Queue<(Instant, T)>| line.back().is_none_or(|(last, _)| *last <= at);
         if let Some(line) = self.lines.iter().position(in_order) {
-            return Place::Line(line, self.lines[line].push_back((at, value)));
+            return Place::Line(line as u8, self.lines[line].push_back((at, value)));
         }
         self.came += 1;
         self.beside.insert((at, self.came), value);
@@ -58,7 +59,9 @@ impl<T> DeadlineQueue<T> {
     #[inline]
     pub(crate) fn get_mut(&mut self, at: Instant, place: Place) -> Option<&mut T> {
         match place {
-            Place::Line(line, key) => self.lines[line].get_mut(key).map(|(_, value)| value),
+            Place::Line(line, key) => {
+                self.lines[usize::from(line)].get_mut(key).map(|(_, value)| value)
+            }
             Place::Beside(came) => self.beside.get_mut(&(at, came)),
         }
     }
@@ -67,7 +70,9 @@ impl<T> DeadlineQueue<T> {
     #[inline]
     pub(crate) fn remove(&mut self, at: Instant, place: Place) -> Option<T> {
         match place {
-            Place::Line(line, key) => self.lines[line].remove(key).map(|(_, value)| value),
+            Place::Line(line, key) => {
+                self.lines[usize::from(line)].remove(key).map(|(_, value)| value)
+            }
             Place::Beside(came) => self.beside.remove(&(at, came)),
         }
     }

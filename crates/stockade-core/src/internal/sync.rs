@@ -10,10 +10,16 @@ use std::{hint::spin_loop, sync::TryLockError};
 use std::sync::PoisonError;
 
 #[cfg(not(shuttle))]
-pub use std::sync::{Mutex, MutexGuard, atomic};
+pub use std::{
+    sync::{Mutex, MutexGuard, atomic},
+    thread_local,
+};
 
 #[cfg(shuttle)]
-pub use shuttle::sync::{Mutex, MutexGuard, atomic};
+pub use shuttle::{
+    sync::{Mutex, MutexGuard, atomic},
+    thread_local,
+};
 
 /// Locks `mutex`, also after a panic under it: what it guards is kept consistent at every line, so a
 /// panic (of a waker, of a user's `Drop`) costs one call its answer and the others go on.

@@ -36,7 +36,7 @@ use tokio::{
 
 use super::{
     deadline_queue::{DeadlineQueue, Place},
-    sync::{Mutex, MutexGuard, lock},
+    sync::{Mutex, MutexGuard, lock, thread_local},
     wake,
 };
 use crate::deadline::Deadline;
@@ -170,10 +170,7 @@ impl Shard {
         let id = runtime.id();
         let known =
             SHARD.try_with(|last| last.borrow().clone().filter(|shard| shard.runtime == id));
-        // What a model checker knows of a lock ends with each schedule.
-        if let Ok(Some(shard)) = known
-            && !cfg!(shuttle)
-        {
+        if let Ok(Some(shard)) = known {
             return shard;
         }
         let new = Arc::new(Self::new(id));
