@@ -217,8 +217,11 @@ impl Rejected {
         E::from_rejected(self)
     }
 
-    /// Emits the event of a refusal that becomes no error, because the caller gets his request back. Without the
+    /// Emits the event of a refusal that becomes no error, because the caller gets the request back. Without the
     /// feature `tracing` it does nothing.
+    ///
+    /// The message says what happened: `refused`, or `timed out`, `panicked` or `cancelled` for a call that was let
+    /// through.
     pub fn tell(&self) {
         #[cfg(feature = "tracing")]
         tracing::debug!(
@@ -226,8 +229,10 @@ impl Rejected {
             layer = self.layer(),
             name = self.name,
             reason = self.reason().as_str(),
-            retry_after = ?self.retry_after(),
-            "refused"
+            retry_after = self.retry_after().map(tracing::field::debug),
+            limit = self.limit().map(tracing::field::debug),
+            "{}",
+            if self.is_refusal() { "refused" } else { self.reason().as_str() }
         );
     }
 }

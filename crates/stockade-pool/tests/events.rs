@@ -103,7 +103,7 @@ async fn a_panic_is_one_event_with_its_worker_and_its_message_and_its_job_is_ref
     let told = events.take();
     assert_eq!(told.len(), 2, "{told:#?}");
     assert!(
-        told[0].contains(r#"DEBUG message=refused layer="pool" name="jobs" reason="panicked""#)
+        told[0].contains(r#"DEBUG message=panicked layer="pool" name="jobs" reason="panicked""#)
     );
     assert!(told[1].contains(r#"ERROR message=panicked layer="pool" name="jobs" worker=0 panic="#));
 }

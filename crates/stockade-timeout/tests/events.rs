@@ -21,6 +21,7 @@ async fn a_call_that_takes_too_long_is_one_event_and_one_that_is_answered_is_non
     assert_eq!(events.take(), [""; 0]);
     timeout.oneshot(Request::wait(5)).await.unwrap_err();
     let told = events.take();
-    let elapsed = r#"DEBUG message=refused layer="timeout" name="slow" reason="timed out""#;
+    let elapsed =
+        r#"DEBUG message=timed out layer="timeout" name="slow" reason="timed out" limit=2s"#;
     assert!(told.len() == 1 && told[0].starts_with(elapsed), "{told:?}");
 }
