@@ -126,7 +126,7 @@ pub enum Deadline {
 }
 
 /// How long a call may take, to the nanosecond and up to 584 years.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Nanos(u64);
 
 pin_project! {
@@ -261,11 +261,33 @@ impl Deadline {
 // === impl Nanos ===
 
 impl Nanos {
+    /// No time.
+    pub const ZERO: Self = Self(0);
+
     /// The limit; what is longer than 584 years is as long as that.
     #[inline]
     pub const fn new(limit: Duration) -> Self {
         let nanos = limit.as_nanos();
         Self(if nanos < NONE as u128 { nanos as u64 } else { NONE - 1 })
+    }
+
+    /// The limit of so many nanoseconds.
+    #[inline]
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(if nanos < NONE { nanos } else { NONE - 1 })
+    }
+
+    /// The limit in nanoseconds.
+    #[inline]
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// The limit less `spent`, or zero.
+    #[inline]
+    #[must_use]
+    pub const fn saturating_sub(self, spent: Self) -> Self {
+        Self(self.0.saturating_sub(spent.0))
     }
 
     /// The limit as a duration.

@@ -1,30 +1,31 @@
 use std::{
     fmt,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use stockade_core::{
-    Reason, Rejected,
-    config::{MAX_DURATION, MIN_DURATION, allow},
-    deadline::Nanos,
+    Configured, Fresh, Name, PerService,
+    config::{allow, checked},
 };
 use tower_layer::Layer;
 
-use crate::{Fixed, Timeout};
+use crate::{Config, Fixed, NoBypass, Timeout, TimeoutHandle, config::LIMITS, shared::Shared};
 
 /// Ends a call that takes longer than its limit.
 ///
-/// The limit counts from the first poll of the response future, or from when a layer inside asked for the
-/// deadline. Of the limit of the layer, that of the [request](Self::per_request) and the deadline that is set
-/// outside, the earliest holds.
+/// The limit counts from the first poll of the response future, or from when a layer inside asked for the deadline.
+/// Of the limit of the layer, that of the [request](Self::per_request) and the deadline that is set outside, the
+/// earliest holds.
 ///
-/// Nothing is shared between its services but the coarse timer, which all timeouts of a runtime share.
+/// All clones of a layer, all services it makes and their clones share one limit, which a
+/// [handle](Self::with_handle) can change, unless it is [`per_service`](Self::per_service). Setters may come in any
+/// order.
 ///
 /// # Example
 ///
 /// ```
-/// use std::{fmt, sync::{Mutex, PoisonError}, time::Duration};
+/// use std::time::Duration;
 /// use stockade_core::Error;
 /// use stockade_timeout::TimeoutLayer;
 /// use tower::{ServiceBuilder, ServiceExt};
@@ -38,44 +39,38 @@ use crate::{Fixed, Timeout};
 /// # });
 /// ```
 #[derive(Clone)]
-pub struct TimeoutLayer<P = Fixed> {
-    settings: Settings,
+pub struct TimeoutLayer<P = Fixed, B = NoBypass> {
+    config: Config,
     per_request: P,
+    bypass: B,
+    shared: Arc<OnceLock<Arc<Shared>>>,
 }
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Settings {
-    pub(crate) limit: Nanos,
-    /// Where it is kept, and not the name itself: every call carries it about.
-    name: Option<&'static &'static str>,
-}
-
-/// All names that timeouts were given, each once. They are never freed, nor are the names.
-static NAMES: Mutex<Vec<&'static &'static str>> = Mutex::new(Vec::new());
 
 // === impl TimeoutLayer ===
 
 impl TimeoutLayer {
-    /// A call may take `limit`; after that it is dropped, and its answer is
-    /// [`Reason::Elapsed`], which carries the limit.
+    /// A call may take `limit`. After that it is dropped, and the caller gets
+    /// [`Reason::Elapsed`](stockade_core::Reason::Elapsed), which carries the limit.
     ///
     /// # Panics
     ///
-    /// If `limit` is not from a nanosecond to ten years.
+    /// If `limit` is not from a nanosecond to ten years. [`Config::try_build`] returns an error instead.
+    #[must_use]
     #[track_caller]
     pub fn new(limit: Duration) -> Self {
-        let limit = allow("TimeoutLayer::new", limit, MIN_DURATION..=MAX_DURATION);
-        let settings = Settings { limit: Nanos::new(limit), name: None };
-        Self { settings, per_request: Fixed }
+        Self::from_config(Config::new(allow("TimeoutLayer::new", limit, LIMITS)))
+    }
+
+    pub(crate) fn from_config(config: Config) -> Self {
+        Self { config, per_request: Fixed, bypass: NoBypass, shared: Arc::default() }
     }
 }
 
-impl<P> TimeoutLayer<P> {
-    /// Gives single requests a limit of their own; `None` leaves them the one of the layer.
+impl<P, B> TimeoutLayer<P, B> {
+    /// Gives single requests a limit of their own; `None` leaves them that of the layer.
     ///
-    /// The shorter one holds: a request cannot take itself more time than the layer gives, so any duration is
-    /// taken as it comes. With zero a call has to be answered when it is first polled, and the layers inside
-    /// refuse it where it would have to wait.
+    /// The shorter one holds: a request cannot take more time than the layer gives, so any duration is allowed. With
+    /// zero a call has to be answered when it is first polled, and layers inside refuse it where it would wait.
     ///
     /// `limit` is asked once a call, in `call`. If it panics, that call panics, before anything is sent.
     ///
@@ -96,60 +91,90 @@ impl<P> TimeoutLayer<P> {
     /// # });
     /// ```
     #[must_use]
-    pub fn per_request<Req, F>(self, limit: F) -> TimeoutLayer<F>
+    pub fn per_request<Req, F>(self, limit: F) -> TimeoutLayer<F, B>
     where
         F: Fn(&Req) -> Option<Duration>,
     {
-        TimeoutLayer { settings: self.settings, per_request: limit }
+        let Self { config, bypass, .. } = self;
+        TimeoutLayer { config, per_request: limit, bypass, shared: Arc::default() }
+    }
+
+    /// Sets no limit and no deadline for the calls for which `passes_by` says so. For long polls, streams and the
+    /// like.
+    #[must_use]
+    pub fn bypass<Req, F>(self, passes_by: F) -> TimeoutLayer<P, F>
+    where
+        F: Fn(&Req) -> bool,
+    {
+        let Self { config, per_request, .. } = self;
+        TimeoutLayer { config, per_request, bypass: passes_by, shared: Arc::default() }
+    }
+
+    /// Counts the time for which `poll_ready` is pending too, for a service that gets ready by connecting, or by
+    /// waiting for others.
+    ///
+    /// If the service inside is not ready within the limit, `poll_ready` returns
+    /// [`Reason::Elapsed`](stockade_core::Reason::Elapsed). What readiness took is subtracted from the limit of the
+    /// next call. The time between being ready and being called does not count.
+    #[must_use]
+    pub fn readiness(self) -> Self {
+        self.with(|config| config.readiness = true)
     }
 
     /// A name for refusals and events.
+    ///
+    /// # Panics
+    ///
+    /// If it is an owned name that is [too long, or one too many](stockade_core::name).
     #[must_use]
-    pub fn name(mut self, name: &'static str) -> Self {
-        self.settings.name = Some(kept(name));
+    #[track_caller]
+    pub fn name(self, name: impl Into<Name>) -> Self {
+        let name = checked(name.into().check("TimeoutLayer::name"));
+        self.with(|config| config.name = Some(name.into()))
+    }
+
+    /// Gives each service that this layer makes a limit of its own, whose handle is [`Timeout::handle`].
+    #[must_use]
+    pub fn per_service(self) -> PerService<Self> {
+        PerService::new(self)
+    }
+
+    /// Ends the setters, and returns the handle of the limit that the layer, its clones and their services share.
+    #[must_use]
+    pub fn with_handle(self) -> (Configured<Self>, TimeoutHandle) {
+        let handle = TimeoutHandle::new(self.shared());
+        (Configured::new(self), handle)
+    }
+
+    fn with(mut self, set: impl FnOnce(&mut Config)) -> Self {
+        set(&mut self.config);
+        self.shared = Arc::default();
         self
     }
-}
 
-impl<S, P: Clone> Layer<S> for TimeoutLayer<P> {
-    type Service = Timeout<S, P>;
-
-    fn layer(&self, inner: S) -> Timeout<S, P> {
-        Timeout::new(inner, self.settings, self.per_request.clone())
+    fn shared(&self) -> Arc<Shared> {
+        Arc::clone(self.shared.get_or_init(|| Arc::new(Shared::new(&self.config))))
     }
 }
 
-/// Without the closure, which cannot be shown.
-impl<P> fmt::Debug for TimeoutLayer<P> {
+impl<P: Clone, B: Clone> Fresh for TimeoutLayer<P, B> {
+    fn fresh(&self) -> Self {
+        self.clone().with(|_| ())
+    }
+}
+
+impl<S, P: Clone, B: Clone> Layer<S> for TimeoutLayer<P, B> {
+    type Service = Timeout<S, P, B>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        let closures = (self.per_request.clone(), self.bypass.clone());
+        Timeout::new(inner, self.shared(), closures, self.config.readiness)
+    }
+}
+
+/// Without the closures, which cannot be shown.
+impl<P, B> fmt::Debug for TimeoutLayer<P, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TimeoutLayer")
-            .field("limit", &self.settings.limit.get())
-            .field("name", &self.settings.name())
-            .finish_non_exhaustive()
+        f.debug_struct("TimeoutLayer").field("config", &self.config).finish_non_exhaustive()
     }
-}
-
-// === impl Settings ===
-
-impl Settings {
-    pub(crate) fn name(&self) -> Option<&'static str> {
-        self.name.copied()
-    }
-
-    pub(crate) fn elapsed(&self) -> Rejected {
-        Rejected::new(&"timeout", Reason::Elapsed)
-            .with_name(self.name())
-            .with_limit(self.limit.get())
-    }
-}
-
-/// The place of `name` among all names.
-fn kept(name: &'static str) -> &'static &'static str {
-    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(known) = names.iter().find(|known| **known == &name) {
-        return known;
-    }
-    let new: &'static &'static str = Box::leak(Box::new(name));
-    names.push(new);
-    new
 }

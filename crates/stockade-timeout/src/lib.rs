@@ -1,14 +1,15 @@
 //! A timeout: a call that takes longer is ended, and everything inside knows when that will be.
 //!
-//! It does not interrupt code that blocks the thread, and does not undo what the call has done so far.
+//! It does not interrupt code that blocks the thread, and it does not undo what the call has done so far.
 //!
-//! - [`TimeoutLayer`] is the configuration, and the `tower` layer.
-//! - [`Timeout`] is the service. It covers all that happens inside the response future: the wait for a
-//!   limit or a token, the retries, the call itself. Its deadline is [ambient](stockade_core::deadline) for
-//!   the layers inside, so that none of them waits for longer than that.
+//! - [`TimeoutLayer`] is the `tower` layer and its setters; [`Config`] is the same as a value.
+//! - [`TimeoutHandle`] changes the limit while calls run, and switches it off.
+//! - [`Timeout`] is the service. It covers all that happens inside the response future: the wait for a limit or a
+//!   token, the retries, the call itself. Its deadline is [ambient](stockade_core::deadline) for the layers
+//!   inside, so that none of them waits for longer than that.
 //!
-//! A call that is answered when it is first polled costs no timer and reads no clock. All others share one coarse
-//! timer a thread, which fires up to about a millisecond late, never early.
+//! A call that is answered when it is first polled needs no timer and reads no clock. All others share one timer a
+//! thread, which fires up to about a millisecond late, as tokio's timers do, and never early.
 //!
 //! # Example
 //!
@@ -31,12 +32,18 @@
 //! # }
 //! ```
 
+mod config;
 mod future;
+mod handle;
 mod layer;
-mod limit;
+mod request;
 mod service;
+mod shared;
+mod stopwatch;
 
+pub use config::Config;
 pub use future::ResponseFuture;
+pub use handle::TimeoutHandle;
 pub use layer::TimeoutLayer;
-pub use limit::{Fixed, PerRequest};
+pub use request::{Bypass, Fixed, NoBypass, PerRequest};
 pub use service::Timeout;

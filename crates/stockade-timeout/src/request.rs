@@ -1,8 +1,8 @@
-//! How long a call may take.
+//! What a request says about its timeout.
 
 use std::time::Duration;
 
-/// Says how long the call of a request may take. Closures `Fn(&Req) -> Option<Duration>` do.
+/// Says how long the call of a request may take. Closures `Fn(&Req) -> Option<Duration>` implement it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot tell how long a call of `{Req}` may take",
     label = "expected a closure `|req: &{Req}| -> Option<Duration>`"
@@ -12,12 +12,26 @@ pub trait PerRequest<Req> {
     fn limit(&self, request: &Req) -> Option<Duration>;
 }
 
-/// The default: one limit for all requests.
+/// The default of [`PerRequest`]: one limit for all requests.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Fixed;
 
+/// Says which requests have no timeout. Closures `Fn(&Req) -> bool` implement it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot tell whether `{Req}` has a timeout",
+    label = "expected a closure `|req: &{Req}| -> bool`"
+)]
+pub trait Bypass<Req> {
+    /// Whether `request` has no timeout.
+    fn passes_by(&self, request: &Req) -> bool;
+}
+
+/// The default of [`Bypass`]: every request has the timeout.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoBypass;
+
 impl<Req> PerRequest<Req> for Fixed {
-    #[inline(always)]
+    #[inline]
     fn limit(&self, _: &Req) -> Option<Duration> {
         None
     }
@@ -29,6 +43,23 @@ where
 {
     #[inline]
     fn limit(&self, request: &Req) -> Option<Duration> {
+        self(request)
+    }
+}
+
+impl<Req> Bypass<Req> for NoBypass {
+    #[inline]
+    fn passes_by(&self, _: &Req) -> bool {
+        false
+    }
+}
+
+impl<F, Req> Bypass<Req> for F
+where
+    F: Fn(&Req) -> bool,
+{
+    #[inline]
+    fn passes_by(&self, request: &Req) -> bool {
         self(request)
     }
 }

@@ -1,74 +1,151 @@
 use std::{
     fmt,
-    task::{Context, Poll},
+    sync::Arc,
+    task::{Context, Poll, ready},
 };
 
-use stockade_core::{
-    LayerError,
-    deadline::{Deadline, Nanos},
-};
+use stockade_core::{LayerError, deadline::Nanos};
+use tokio::time::Instant;
 use tower_service::Service;
 
-use crate::{Fixed, PerRequest, ResponseFuture, layer::Settings};
+use crate::{
+    Bypass, Fixed, NoBypass, PerRequest, ResponseFuture, TimeoutHandle, shared::Shared,
+    stopwatch::Stopwatch,
+};
 
 /// Ends a call that takes longer than its limit; made by [`TimeoutLayer`](crate::TimeoutLayer).
 ///
-/// - `poll_ready` is that of the service inside. Time spent there does not count: keep what waits in the
-///   response future, as the layers of this family do.
+/// - `poll_ready` is that of the service inside, and the time spent there does not count. With
+///   [`readiness`](crate::TimeoutLayer::readiness) it does.
 /// - `call` starts the call at once, under the deadline.
-/// - A clone is not ready.
-/// - Dropping the service, or a response future, gives the timer back.
-#[derive(Clone)]
-pub struct Timeout<S, P = Fixed> {
+/// - A clone is not ready, and shares the limit.
+/// - Dropping the service, or a response future, leaves no timer behind.
+pub struct Timeout<S, P = Fixed, B = NoBypass> {
     inner: S,
-    settings: Settings,
+    shared: Arc<Shared>,
     per_request: P,
+    bypass: B,
+    /// There if the time spent in `poll_ready` counts.
+    readiness: Option<Box<Readiness>>,
 }
 
-stockade_core::accessors!(Timeout<S, P>);
+/// A wait for readiness.
+#[derive(Debug, Default)]
+struct Readiness {
+    /// Runs while the service inside is not ready.
+    stopwatch: Option<(Stopwatch, Instant)>,
+    /// How long it took until the service inside was ready. Counts for the next call.
+    spent: Nanos,
+}
+
+stockade_core::accessors!(Timeout<S, P, B>);
 
 // === impl Timeout ===
 
-impl<S, P> Timeout<S, P> {
-    pub(crate) fn new(inner: S, settings: Settings, per_request: P) -> Self {
-        Self { inner, settings, per_request }
+impl<S, P, B> Timeout<S, P, B> {
+    pub(crate) fn new(
+        inner: S,
+        shared: Arc<Shared>,
+        (per_request, bypass): (P, B),
+        readiness: bool,
+    ) -> Self {
+        let readiness = readiness.then(Box::default);
+        Self { inner, shared, per_request, bypass, readiness }
+    }
+
+    /// Shows and changes the limit that this service shares.
+    pub fn handle(&self) -> TimeoutHandle {
+        TimeoutHandle::new(Arc::clone(&self.shared))
     }
 }
 
-impl<S, P, Req> Service<Req> for Timeout<S, P>
+impl<S, P, B, Req> Service<Req> for Timeout<S, P, B>
 where
     S: Service<Req>,
     S::Error: LayerError,
     P: PerRequest<Req>,
+    B: Bypass<Req>,
 {
     type Response = S::Response;
     type Error = S::Error;
     type Future = ResponseFuture<S::Future>;
 
+    /// # Errors
+    ///
+    /// Those of the service inside; with [`readiness`](crate::TimeoutLayer::readiness) also
+    /// [`Elapsed`](stockade_core::Reason::Elapsed). The service can be polled again after that.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
+        match &mut self.readiness {
+            None => self.inner.poll_ready(cx),
+            Some(readiness) => readiness.poll(&self.shared, cx, |cx| self.inner.poll_ready(cx)),
+        }
     }
 
-    // Left to itself the compiler calls, and moves the future through memory.
+    // Without it the compiler calls this, and moves the future through memory.
     #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
-        let mut settings = self.settings;
-        if let Some(limit) = self.per_request.limit(&request) {
-            settings.limit = settings.limit.min(Nanos::new(limit));
-        }
-        let mut deadline = Deadline::After(settings.limit);
-        let future = deadline.enter(|| self.inner.call(request));
-        ResponseFuture::new(future, deadline, settings)
+        let spent =
+            self.readiness.as_mut().map_or(Nanos::ZERO, |ready| std::mem::take(&mut ready.spent));
+        let limit = self.shared.limit_now().filter(|_| !self.bypass.passes_by(&request));
+        let Some(limit) = limit else {
+            return ResponseFuture::new(self.inner.call(request), None);
+        };
+        let own = self.per_request.limit(&request).map_or(limit, Nanos::new);
+        let mut stopwatch = Stopwatch::new(limit.min(own), spent, self.shared.name);
+        let future = stopwatch.deadline.enter(|| self.inner.call(request));
+        ResponseFuture::new(future, Some(stopwatch))
     }
 }
 
-/// Without the closure, which cannot be shown.
-impl<S: fmt::Debug, P> fmt::Debug for Timeout<S, P> {
+impl<S: Clone, P: Clone, B: Clone> Clone for Timeout<S, P, B> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            shared: Arc::clone(&self.shared),
+            per_request: self.per_request.clone(),
+            bypass: self.bypass.clone(),
+            readiness: self.readiness.as_ref().map(|_| Box::default()),
+        }
+    }
+}
+
+/// Without the closures, which cannot be shown.
+impl<S: fmt::Debug, P, B> fmt::Debug for Timeout<S, P, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Timeout")
             .field("inner", &self.inner)
-            .field("limit", &self.settings.limit.get())
-            .field("name", &self.settings.name())
+            .field("shared", &self.shared)
             .finish_non_exhaustive()
+    }
+}
+
+// === impl Readiness ===
+
+impl Readiness {
+    fn poll<E: LayerError>(
+        &mut self,
+        shared: &Shared,
+        cx: &mut Context<'_>,
+        poll_ready: impl FnOnce(&mut Context<'_>) -> Poll<Result<(), E>>,
+    ) -> Poll<Result<(), E>> {
+        let Some(limit) = shared.limit_now() else { return poll_ready(cx) };
+        let known = self.stopwatch.take();
+        let since = known.as_ref().map(|(_, since)| *since);
+        let mut stopwatch = match known {
+            Some((stopwatch, _)) => stopwatch,
+            None => Stopwatch::new(limit, Nanos::ZERO, shared.name),
+        };
+        let starved = stopwatch.is_starved();
+        let ready = stopwatch.deadline.enter(|| poll_ready(cx));
+        if ready.is_ready() {
+            self.spent = since.map_or(Nanos::ZERO, |since| Nanos::new(since.elapsed()));
+            return ready;
+        }
+        let polled = stopwatch.poll(starved, cx);
+        if polled.is_pending() {
+            self.stopwatch = Some((stopwatch, since.unwrap_or_else(Instant::now)));
+        }
+        let elapsed = ready!(polled);
+        Poll::Ready(Err(elapsed.into_error()))
     }
 }

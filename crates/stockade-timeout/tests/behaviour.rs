@@ -201,16 +201,17 @@ async fn a_panic_where_the_limit_of_a_request_is_told_leaves_nothing() {
 
 #[test]
 fn a_fixed_limit_makes_the_service_no_larger() {
-    // A limit, and where the name is kept.
-    type Plain = (deadline::Nanos, Option<&'static &'static str>);
-    assert_eq!(size_of::<Timeout<()>>(), size_of::<Plain>());
+    // What it shares, and whether readiness counts.
+    assert_eq!(size_of::<Timeout<()>>(), 2 * size_of::<usize>());
 }
 
 #[tokio::test(start_paused = true)]
 async fn each_timeout_says_its_own_name() {
-    let names: [&'static str; 3] = ["one", "two", String::from("one").leak()];
-    for name in names {
-        let svc = layer(20).name(name).layer(service_fn(|()| pending::<Result<(), Error<()>>>()));
+    for name in ["one", "two", "one"] {
+        // An owned name may be given too.
+        let svc = layer(20)
+            .name(name.to_owned())
+            .layer(service_fn(|()| pending::<Result<(), Error<()>>>()));
         let Error::Rejected(rejected) = svc.oneshot(()).await.unwrap_err() else { panic!() };
         assert_eq!(rejected.name(), Some(name));
     }
@@ -275,6 +276,211 @@ async fn an_exhausted_budget_does_not_pass_for_a_late_answer() {
     assert!(call.is_woken());
     tokio::task::yield_now().await;
     assert_ready_ok!(call.poll());
+}
+
+/// Is ready after the wait that it is made with, counted from the first `poll_ready`, and answers each call after
+/// the wait that it is asked for.
+#[derive(Clone, Debug)]
+struct SlowlyReady {
+    after: Duration,
+    since: Option<Instant>,
+}
+
+fn slowly_ready(after: Duration) -> SlowlyReady {
+    SlowlyReady { after, since: None }
+}
+
+impl Service<Duration> for SlowlyReady {
+    type Response = Option<Instant>;
+    type Error = Refusal;
+    type Future = std::pin::Pin<Box<dyn Future<Output = Result<Option<Instant>, Refusal>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= self.after {
+            return Poll::Ready(Ok(()));
+        }
+        let (waker, until) = (cx.waker().clone(), since + self.after);
+        tokio::spawn(async move {
+            tokio::time::sleep_until(until).await;
+            waker.wake();
+        });
+        Poll::Pending
+    }
+
+    fn call(&mut self, wait: Duration) -> Self::Future {
+        self.since = None;
+        Box::pin(see(wait))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_whose_readiness_hangs_is_timed_out_and_may_be_asked_again() {
+    let mut svc = layer(20).readiness().name("db").layer(slowly_ready(50 * MS));
+    let start = Instant::now();
+    let error = svc.ready().await.err().unwrap();
+    fires_about(start, 20);
+    assert_eq!(error.to_string(), "timeout `db`: timed out after 20ms");
+    let error = svc.ready().await.err().unwrap();
+    fires_about(start, 40);
+    assert_eq!(error.rejected().unwrap().reason(), Reason::Elapsed);
+    assert!(svc.ready().await.is_ok());
+    fires_about(start, 50);
+}
+
+#[tokio::test(start_paused = true)]
+async fn readiness_does_not_count_unless_it_was_asked_for() {
+    let start = Instant::now();
+    layer(20).layer(slowly_ready(50 * MS)).oneshot(10 * MS).await.unwrap();
+    fires_about(start, 60);
+}
+
+#[tokio::test(start_paused = true)]
+async fn readiness_and_the_call_share_one_limit_and_the_time_between_does_not_count() {
+    let mut svc = layer(50).readiness().layer(slowly_ready(20 * MS));
+    svc.ready().await.unwrap();
+    sleep(1_000 * MS).await;
+    let start = Instant::now();
+    let error = svc.call(1_000 * MS).await.unwrap_err();
+    fires_about(start, 30);
+    assert_eq!(error.rejected().unwrap().limit(), Some(50 * MS), "what both may take");
+    // Only the call after that readiness has less time.
+    let start = Instant::now();
+    assert!(svc.call(1_000 * MS).await.is_err());
+    fires_about(start, 50);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_for_readiness_at_once_or_from_a_clone_has_the_whole_limit() {
+    let mut svc = layer(50).readiness().layer(slowly_ready(40 * MS));
+    let start = Instant::now();
+    assert_pending!(polled::spawn(svc.ready()).poll());
+    sleep(30 * MS).await;
+    let mut clone = svc.clone();
+    clone.ready().await.unwrap();
+    fires_about(start, 40);
+    let start = Instant::now();
+    assert_eq!(clone.call(Duration::ZERO).await.unwrap(), Some(start + 40 * MS));
+    let mut svc = layer(50).readiness().layer(service_fn(see));
+    svc.ready().await.unwrap();
+    assert_eq!(svc.call(Duration::ZERO).await.unwrap(), Some(Instant::now() + 50 * MS));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_is_seen_inside_while_the_service_gets_ready() {
+    struct Sees(Option<Instant>);
+
+    impl Service<()> for Sees {
+        type Response = ();
+        type Error = Refusal;
+        type Future = std::future::Pending<Result<(), Refusal>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
+            self.0 = deadline::current();
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, (): ()) -> Self::Future {
+            pending()
+        }
+    }
+
+    let mut svc = layer(20).readiness().layer(Sees(None));
+    svc.ready().await.unwrap();
+    assert_eq!(svc.get_ref().0, Some(Instant::now() + 20 * MS));
+}
+
+#[tokio::test(start_paused = true)]
+async fn time_spent_waiting_for_a_permit_in_poll_ready_is_covered() {
+    let limited = tower::limit::ConcurrencyLimit::new(service_fn(see), 1);
+    let svc = layer(20).readiness().layer(limited);
+    let mut holder = svc.clone();
+    holder.ready().await.unwrap();
+    let start = Instant::now();
+    let mut waits = svc;
+    let error = waits.ready().await.err().unwrap();
+    fires_about(start, 20);
+    assert_eq!(error.rejected().unwrap().reason(), Reason::Elapsed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handle_changes_the_limit_of_the_calls_that_begin_after_that() {
+    let (layer, handle) = layer(20).name("db").with_handle();
+    let mut svc = layer.layer(service_fn(see));
+    let other = layer.clone().layer(service_fn(see));
+    let start = Instant::now();
+    let before = svc.call(1_000 * MS);
+    handle.set(60 * MS).unwrap();
+    assert!(before.await.is_err());
+    fires_about(start, 20);
+    let start = Instant::now();
+    assert!(other.oneshot(1_000 * MS).await.is_err());
+    fires_about(start, 60);
+    assert_eq!((svc.handle().limit(), svc.handle().name()), (60 * MS, Some("db")));
+}
+
+#[test]
+fn a_handle_takes_no_impossible_limit_and_does_not_panic() {
+    let (_layer, handle) = layer(20).with_handle();
+    let error = handle.set(Duration::ZERO).unwrap_err();
+    assert_eq!((error.setting(), error.value()), ("TimeoutHandle::set", "0ns"));
+    assert!(handle.set(Duration::MAX).is_err());
+    assert_eq!(handle.limit(), 20 * MS);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_timeout_that_is_off_sets_no_deadline_and_ends_nothing() {
+    let (layer, handle) = layer(20).readiness().with_handle();
+    let mut svc = layer.layer(slowly_ready(30 * MS));
+    handle.set_enabled(false);
+    assert!(!handle.is_enabled());
+    assert_eq!(svc.ready().await.unwrap().call(100 * MS).await.unwrap(), None);
+    handle.set_enabled(true);
+    assert!(svc.ready().await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_passes_by_has_no_timeout_and_no_deadline() {
+    let long = |wait: &Duration| *wait >= 1_000 * MS;
+    let by_request = |_: &Duration| Some(5 * MS);
+    let both = [
+        layer(20).bypass(long).per_request(by_request).layer(service_fn(see)).oneshot(1_000 * MS),
+        layer(20).per_request(by_request).bypass(long).layer(service_fn(see)).oneshot(1_000 * MS),
+    ];
+    for call in both {
+        assert_eq!(call.await.unwrap(), None);
+    }
+    let start = Instant::now();
+    assert!(layer(20).bypass(long).layer(service_fn(see)).oneshot(999 * MS).await.is_err());
+    fires_about(start, 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn services_of_a_layer_share_a_limit_unless_it_is_per_service() {
+    let shared = layer(20);
+    let (one, two) = (shared.layer(service_fn(see)), shared.clone().layer(service_fn(see)));
+    one.handle().set(30 * MS).unwrap();
+    assert_eq!(two.handle().limit(), 30 * MS);
+    // A setter starts a new one.
+    assert_eq!(shared.name("other").layer(service_fn(see)).handle().limit(), 20 * MS);
+    let own = layer(20).per_service();
+    let (one, two) = (own.layer(service_fn(see)), own.layer(service_fn(see)));
+    one.handle().set(30 * MS).unwrap();
+    assert_eq!((one.clone().handle().limit(), two.handle().limit()), (30 * MS, 20 * MS));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_of_30_seconds_that_has_ended_does_not_move_a_paused_clock() {
+    let start = Instant::now();
+    layer(30_000).layer(service_fn(see)).oneshot(MS).await.unwrap();
+    assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
+    let (done, is_done) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        std::thread::sleep(50 * MS);
+        done.send(()).unwrap();
+    });
+    is_done.await.unwrap();
+    fires_about(start, 1);
 }
 
 /// Uses up what is left of the task's cooperative budget.

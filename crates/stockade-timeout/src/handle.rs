@@ -1,0 +1,74 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use stockade_core::{ConfigError, config::check};
+
+use crate::{config::LIMITS, shared::Shared};
+
+/// Shows a timeout, and changes it while it runs.
+///
+/// What it sets holds for calls that begin after that.
+///
+/// # Example
+///
+/// ```
+/// use std::time::Duration;
+/// use stockade_timeout::TimeoutLayer;
+///
+/// let (layer, handle) = TimeoutLayer::new(Duration::from_secs(2)).name("search").with_handle();
+/// handle.set(Duration::from_secs(5)).unwrap();
+/// assert_eq!(handle.limit(), Duration::from_secs(5));
+/// assert!(handle.set(Duration::ZERO).is_err());
+/// # drop(layer);
+/// ```
+#[derive(Clone)]
+pub struct TimeoutHandle {
+    shared: Arc<Shared>,
+}
+
+// === impl TimeoutHandle ===
+
+impl TimeoutHandle {
+    pub(crate) const fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// A call may take `limit` from now on.
+    ///
+    /// # Errors
+    ///
+    /// If `limit` is not from a nanosecond to ten years. Then nothing changes.
+    pub fn set(&self, limit: Duration) -> Result<(), ConfigError> {
+        self.shared.set_limit(check("TimeoutHandle::set", limit, LIMITS)?);
+        Ok(())
+    }
+
+    /// How long a call may take.
+    pub fn limit(&self) -> Duration {
+        self.shared.limit().get()
+    }
+
+    /// Switches the timeout on or off. While it is off, calls have no limit and no deadline of this layer.
+    pub fn set_enabled(&self, enabled: bool) {
+        self.shared.set_enabled(enabled);
+    }
+
+    /// Whether the timeout is on.
+    pub fn is_enabled(&self) -> bool {
+        self.shared.is_enabled()
+    }
+
+    /// The name in refusals and events.
+    pub fn name(&self) -> Option<&'static str> {
+        self.shared.name
+    }
+}
+
+impl fmt::Debug for TimeoutHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TimeoutHandle")
+            .field("limit", &self.limit())
+            .field("enabled", &self.is_enabled())
+            .field("name", &self.name())
+            .finish()
+    }
+}

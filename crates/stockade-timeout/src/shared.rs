@@ -1,0 +1,53 @@
+//! What the services of a layer, their clones and its handle share.
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+use stockade_core::deadline::Nanos;
+
+use crate::Config;
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// In nanoseconds.
+    limit: AtomicU64,
+    enabled: AtomicBool,
+    pub(crate) name: Option<&'static str>,
+}
+
+// === impl Shared ===
+
+impl Shared {
+    pub(crate) fn new(config: &Config) -> Self {
+        // The name was checked where it was set.
+        let name = config.name.clone().and_then(|name| name.check("Config::name").ok());
+        let limit = Nanos::new(config.limit).as_nanos();
+        Self { limit: AtomicU64::new(limit), enabled: AtomicBool::new(true), name }
+    }
+
+    /// The limit of a call that begins now; `None` if the layer is switched off.
+    #[inline]
+    pub(crate) fn limit_now(&self) -> Option<Nanos> {
+        self.is_enabled().then(|| self.limit())
+    }
+
+    #[inline]
+    pub(crate) fn limit(&self) -> Nanos {
+        Nanos::from_nanos(self.limit.load(Relaxed))
+    }
+
+    pub(crate) fn set_limit(&self, limit: Duration) {
+        self.limit.store(Nanos::new(limit).as_nanos(), Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn is_enabled(&self) -> bool {
+        self.enabled.load(Relaxed)
+    }
+
+    pub(crate) fn set_enabled(&self, enabled: bool) {
+        self.enabled.store(enabled, Relaxed);
+    }
+}

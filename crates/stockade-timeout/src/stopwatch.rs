@@ -1,0 +1,91 @@
+//! The time of one call, or of one wait for readiness.
+
+use std::{
+    mem,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use stockade_core::{
+    Reason, Rejected,
+    deadline::{self, Deadline, Nanos},
+    internal::{Cold, Timer},
+};
+use tokio::task::coop;
+
+/// Ends what takes longer than its limit.
+///
+/// It is used around a poll of what it limits: ask [`is_starved`](Self::is_starved), poll under the
+/// [`deadline`](Self::deadline), then [`stop`](Self::stop) or [`poll`](Self::poll).
+#[derive(Debug)]
+pub(crate) struct Stopwatch {
+    pub(crate) deadline: Deadline,
+    pub(crate) limit: Nanos,
+    name: Option<&'static str>,
+    /// Registered at the first pending poll.
+    timer: Cold<Timer>,
+    /// The time was up when the task had used up its cooperative budget, so what is inside may have been pending
+    /// for want of it. It is polled once more in the task's next turn, and then no more.
+    last_turn: bool,
+}
+
+/// The layer that has set an earlier deadline outside ends the call then, and says so. If none does, as where the
+/// deadline came with a job of a pool, the call is ended here, this much later.
+const GRACE: Duration = Duration::from_millis(2);
+
+// === impl Stopwatch ===
+
+impl Stopwatch {
+    /// What has already taken `spent` may take `limit` in all.
+    #[inline(always)]
+    pub(crate) fn new(limit: Nanos, spent: Nanos, name: Option<&'static str>) -> Self {
+        let deadline = Deadline::After(limit.saturating_sub(spent));
+        Self { deadline, limit, name, timer: Cold::none(), last_turn: false }
+    }
+
+    /// Whether what is inside may be pending only because the task's cooperative budget is used up.
+    #[inline(always)]
+    pub(crate) fn is_starved(&self) -> bool {
+        !self.timer.is_taken() && !coop::has_budget_remaining()
+    }
+
+    /// What is inside was ready, and needs no timer any more.
+    #[inline(always)]
+    pub(crate) fn stop(&mut self) {
+        self.timer = Cold::none();
+    }
+
+    /// What is inside was pending. Ready with the refusal when its time is up.
+    #[inline(never)]
+    pub(crate) fn poll(&mut self, starved: bool, cx: &mut Context<'_>) -> Poll<Rejected> {
+        let Some(timer) = self.timer.get_mut() else {
+            self.timer = Cold::new(self.start(cx));
+            return Poll::Pending;
+        };
+        ready!(timer.poll(cx));
+        if starved && !mem::replace(&mut self.last_turn, true) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let elapsed = Rejected::new(&"timeout", Reason::Elapsed).with_name(self.name);
+        Poll::Ready(elapsed.with_limit(self.limit.get()))
+    }
+
+    /// Starts the timer. It ends at the own deadline, or a moment after the one that is set outside if that is
+    /// earlier; then the limit becomes what was left.
+    fn start(&mut self, cx: &mut Context<'_>) -> Timer {
+        if !deadline::is_set() {
+            return Timer::start(&mut self.deadline, cx);
+        }
+        // Asked inside, so that one look at the clock fixes all that counts from now, here and outside.
+        let earliest = self.deadline.enter(deadline::current);
+        let own = self.deadline.fix();
+        match earliest.map(|earliest| deadline::saturating_add(earliest, GRACE)) {
+            Some(outer) if outer < own => {
+                self.limit = self.limit.saturating_sub(Nanos::new(own - outer));
+                Timer::register(outer, cx)
+            }
+            _ => Timer::register(own, cx),
+        }
+    }
+}
