@@ -20,6 +20,7 @@ impl<S> Client for S where
 
 const MAX: usize = 64;
 const LIMIT: Duration = Duration::from_secs(10);
+const ATTEMPT: Duration = Duration::from_secs(2);
 /// The workers of every pool.
 pub const WORKERS: usize = 4;
 /// The queue of every pool.
@@ -45,6 +46,12 @@ pub fn rate(inner: impl Inner) -> impl Client + Clone {
 /// The timeout alone.
 pub fn timeout(inner: impl Inner) -> impl Client + Clone {
     ServiceBuilder::new().layer(TimeoutLayer::new(LIMIT)).service(inner)
+}
+
+/// A timeout of the whole call, and a shorter one inside, as each attempt of a retry would have.
+pub fn two_timeouts(inner: impl Inner) -> impl Client + Clone {
+    let (total, attempt) = (TimeoutLayer::new(LIMIT), TimeoutLayer::new(ATTEMPT));
+    ServiceBuilder::new().layer(total).layer(attempt).service(inner)
 }
 
 /// The retry alone.
@@ -110,6 +117,11 @@ pub fn tower_rate(inner: impl Inner) -> impl Client {
 /// tower's `Timeout`. Called inside a runtime.
 pub fn tower_timeout(inner: impl Inner) -> impl Client + Clone {
     ServiceBuilder::new().timeout(LIMIT).service(inner)
+}
+
+/// Two of tower's `Timeout`. Called inside a runtime.
+pub fn tower_two_timeouts(inner: impl Inner) -> impl Client + Clone {
+    ServiceBuilder::new().timeout(LIMIT).timeout(ATTEMPT).service(inner)
 }
 
 /// tower's `Retry` with [`Never`].
