@@ -26,6 +26,7 @@ impl From<Rejected> for SharedError {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl LayerError for SharedError {
     fn rejected(&self) -> Option<&Rejected> {
         let mut error: &(dyn StdError + 'static) = &*self.0;

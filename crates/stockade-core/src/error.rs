@@ -72,6 +72,7 @@ impl<E> From<Rejected> for Error<E> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<E> LayerError for Error<E> {
     fn rejected(&self) -> Option<&Rejected> {
         match self {
@@ -105,6 +106,7 @@ impl<E: StdError> StdError for Error<E> {
 
 /// The refusal is found through the source chain. The error itself is not looked at, because the type of a
 /// borrowed one cannot be asked for; so a refusal is boxed as an [`Error`], whose source it is.
+#[diagnostic::do_not_recommend]
 impl<'a> LayerError for Box<dyn StdError + Send + Sync + 'a> {
     fn rejected(&self) -> Option<&Rejected> {
         let mut error = self.source();

@@ -6,7 +6,7 @@ use std::{
 };
 
 use stockade_core::{
-    LayerError, Reason,
+    LayerError, Reason, Reusable,
     internal::{
         backpressure::{Reserve, ReserveCall},
         deferred::{self, Slow},
@@ -83,7 +83,7 @@ impl<S, P: Policy> Rate<S, P> {
 
 impl<S, P, Req> Service<Req> for Rate<S, P>
 where
-    S: Service<Req> + Clone,
+    S: Service<Req> + Reusable,
     S::Error: LayerError,
     P: PolicyFor<Req>,
 {

@@ -26,7 +26,8 @@
 //! # }
 //! ```
 //!
-//! Each layer is a crate of its own, and a feature here; all six are on by default. What the results of real clients
+//! Each layer is a crate of its own, and a feature here. On by default are the layers above and the pool; `coalesce` and
+//! `fallback` are not. What the results of real clients
 //! mean to retry and breaker is in `stockade-clients`, because this crate depends on no client.
 //!
 //! # The order of layers
@@ -77,6 +78,12 @@ pub use stockade_core::{
 #[cfg(feature = "breaker")]
 #[doc(inline)]
 pub use stockade_breaker::{self as breaker, BreakerLayer};
+#[cfg(feature = "coalesce")]
+#[doc(inline)]
+pub use stockade_coalesce::{self as coalesce, CoalesceLayer};
+#[cfg(feature = "fallback")]
+#[doc(inline)]
+pub use stockade_fallback::{self as fallback, FallbackLayer};
 #[cfg(feature = "limit")]
 #[doc(inline)]
 pub use stockade_limit::{self as limit, LimitLayer};
