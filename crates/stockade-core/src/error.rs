@@ -1,19 +1,19 @@
-//! The error story: an error type that can carry a refusal, and the ready-made one.
+//! Error types that can carry a refusal, and a ready-made one.
 
 use std::{convert::Infallible, error::Error as StdError, fmt};
 
 use crate::Rejected;
 
-/// A boxed error, as tower's own layers use it.
+/// A boxed error, the same type that tower's own layers use.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// An error type that can carry a layer's refusal.
 ///
-/// A layer never wraps the error of the service inside it; it only needs a way to say no in the same
-/// type. So stacking order never changes the error type, and nothing nests.
+/// A layer never wraps the error of the service inside it. It only needs a way to say no in the same type. So the
+/// order of the layers never changes the error type, and errors do not nest.
 ///
-/// It is implemented for [`Error`] and for [`BoxError`], and in a few lines by an enum of your own
-/// (an example is on the crate's first page).
+/// [`Error`] and [`BoxError`] implement it; an enum of your own does in a few lines, which the crate's first page
+/// shows.
 #[diagnostic::on_unimplemented(
     message = "a layer cannot put its refusal into the error type `{Self}`",
     label = "`{Self}` does not implement `LayerError`",
@@ -32,7 +32,7 @@ pub trait LayerError: From<Rejected> {
     }
 }
 
-/// The ready-made error of a stack: what the service said, or a layer's refusal.
+/// A ready-made error of a stack: the service's own error, or a layer's refusal.
 ///
 /// # Example
 ///
@@ -48,7 +48,7 @@ pub trait LayerError: From<Rejected> {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error<E> {
-    /// The error of the service, as it was.
+    /// The service's own error.
     Service(E),
     /// A layer refused the call, or ended it.
     Rejected(Rejected),
@@ -57,7 +57,7 @@ pub enum Error<E> {
 // === impl Error ===
 
 impl<E> Error<E> {
-    /// The service's own error, if it is one.
+    /// The service's own error, if this is one.
     pub fn into_service(self) -> Option<E> {
         match self {
             Self::Service(error) => Some(error),
@@ -91,8 +91,8 @@ impl<E: fmt::Display> fmt::Display for Error<E> {
     }
 }
 
-/// Both variants print as what they hold. The source of `Service` is the source of the error it holds;
-/// the source of `Rejected` is the refusal itself, so that it can be found in a chain of boxed errors.
+/// Each variant prints as what it holds. The source of `Service` is the source of its error. The source of `Rejected`
+/// is the refusal itself, so that it can be found in a chain of boxed errors.
 impl<E: StdError> StdError for Error<E> {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
@@ -104,8 +104,9 @@ impl<E: StdError> StdError for Error<E> {
 
 // === impl LayerError for BoxError ===
 
-/// The refusal is found through the source chain. The error itself is not looked at, because the type of a
-/// borrowed one cannot be asked for; so a refusal is boxed as an [`Error`], whose source it is.
+/// The refusal is found among the sources of the error. The error itself is not looked at, because an error that may
+/// borrow has no type that could be asked for; so a refusal is boxed as an [`Error`], whose source it is. This holds
+/// for every lifetime, because inside a spawned task the compiler does not know that the lifetime is `'static`.
 #[diagnostic::do_not_recommend]
 impl<'a> LayerError for Box<dyn StdError + Send + Sync + 'a> {
     fn rejected(&self) -> Option<&Rejected> {
@@ -124,7 +125,7 @@ impl<'a> LayerError for Box<dyn StdError + Send + Sync + 'a> {
     }
 }
 
-/// Boxes any error, for `.map_err(stockade::boxed)` above a client whose errors are of many types.
+/// Boxes an error: for `.map_err(stockade::boxed)` above a client with errors of many types, or of `anyhow`.
 ///
 /// # Example
 ///

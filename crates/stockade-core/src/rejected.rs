@@ -6,9 +6,9 @@ use crate::LayerError;
 
 /// A refusal: a layer did not let a call through, or ended it.
 ///
-/// It is `Copy`, 32 bytes, and making one allocates nothing. It says which [layer](Self::layer)
-/// refused, under which [name](Self::name), for what [reason](Self::reason), and where the layer
-/// can tell, after what time another try makes sense ([`retry_after`](Self::retry_after)).
+/// It says which [layer](Self::layer) refused, the [name](Self::name) that the user gave it, and the
+/// [reason](Self::reason); and if the layer knows, when to try again ([`retry_after`](Self::retry_after)). It is
+/// `Copy`, has 32 bytes, and making one allocates nothing.
 ///
 /// # Example
 ///
@@ -24,7 +24,7 @@ use crate::LayerError;
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Rejected {
-    // A pointer to the name of the layer, because two whole `&str` would not leave room for the rest.
+    // A pointer to the layer's name, because two whole `&str` would leave no room for the rest.
     layer: &'static &'static str,
     name: Option<&'static str>,
     // The reason in the low byte, above it the duration in nanoseconds (all ones: none).
@@ -41,11 +41,11 @@ const NO_DURATION: u64 = u64::MAX >> REASON_BITS;
 pub enum Reason {
     /// The queue in front of the layer is full.
     QueueFull,
-    /// The call waited for as long as it was allowed to, or would have had to wait for longer.
+    /// The call waited as long as it was allowed to, or would have had to wait longer.
     WaitExceeded,
-    /// The rate limit has no token left, and the call was not to wait.
+    /// The rate limit has no token left, and the call was not allowed to wait.
     RateLimited,
-    /// The call costs more than the rate limit can ever hold at once.
+    /// The call costs more tokens than the rate limit can ever hold.
     TooCostly,
     /// The call took longer than its timeout.
     Elapsed,
@@ -59,7 +59,7 @@ pub enum Reason {
     Panicked,
     /// The call was cancelled while it ran.
     Cancelled,
-    /// The deadline of the call has passed, or could not have been kept.
+    /// The deadline of the call has passed, or the call could not have met it.
     Expired,
     /// The call was shed because the system is overloaded.
     Shed,
@@ -85,7 +85,7 @@ impl Reason {
         Self::Unavailable,
     ];
 
-    /// A few words that say what happened, lower case, for messages and labels.
+    /// What happened, in a few lower-case words. Messages, events and metrics spell it like this.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::QueueFull => "queue full",
@@ -114,7 +114,7 @@ impl fmt::Display for Reason {
 // === impl Rejected ===
 
 impl Rejected {
-    /// A refusal by `layer`, whose name is given as a reference to a literal: `&"limit"`.
+    /// A refusal by `layer`. Its name is a reference to a literal: `&"limit"`.
     pub const fn new(layer: &'static &'static str, reason: Reason) -> Self {
         Self { layer, name: None, packed: pack(reason, NO_DURATION) }
     }
@@ -126,14 +126,13 @@ impl Rejected {
         self
     }
 
-    /// The time after which another try makes sense. Kept in nanoseconds up to 833 days, the longest
-    /// it can say.
+    /// With the time after which to try again, in nanoseconds. More than 833 days become 833 days.
     #[must_use]
     pub fn with_retry_after(self, after: Duration) -> Self {
         self.with_duration(after)
     }
 
-    /// For [`Reason::Elapsed`]: the limit that was exceeded.
+    /// With the time limit that the call exceeded, for [`Reason::Elapsed`].
     #[must_use]
     pub fn with_limit(self, limit: Duration) -> Self {
         self.with_duration(limit)
@@ -163,8 +162,8 @@ impl Rejected {
         Reason::ALL[(self.packed & 0xff) as usize]
     }
 
-    /// The layer that refused: `"limit"`, `"rate"`, `"timeout"`, `"breaker"`, `"retry"` or `"pool"`,
-    /// or what a layer from elsewhere calls itself.
+    /// The layer that refused: `"limit"`, `"rate"`, `"timeout"`, `"breaker"`, `"pool"`, or the name of another
+    /// crate's layer.
     pub const fn layer(&self) -> &'static str {
         self.layer
     }
@@ -174,12 +173,12 @@ impl Rejected {
         self.name
     }
 
-    /// After what time another try makes sense, where the layer can tell.
+    /// The time after which to try again, if the layer knows it.
     pub fn retry_after(&self) -> Option<Duration> {
         if self.reason() == Reason::Elapsed { None } else { self.duration() }
     }
 
-    /// The limit that was exceeded, if the reason is [`Reason::Elapsed`].
+    /// The time limit that the call exceeded, if the reason is [`Reason::Elapsed`].
     pub fn limit(&self) -> Option<Duration> {
         if self.reason() == Reason::Elapsed { self.duration() } else { None }
     }
@@ -189,14 +188,13 @@ impl Rejected {
         (nanos != NO_DURATION).then(|| Duration::from_nanos(nanos))
     }
 
-    /// Whether a layer refused the call before it reached the service. Otherwise it may have run: the reason
-    /// is [`Elapsed`](Reason::Elapsed), [`Panicked`](Reason::Panicked) or [`Cancelled`](Reason::Cancelled).
+    /// Whether the layer refused the call before it reached the service. If not, the call may have run: the reason is
+    /// [`Elapsed`](Reason::Elapsed), [`Panicked`](Reason::Panicked) or [`Cancelled`](Reason::Cancelled).
     pub const fn is_refusal(&self) -> bool {
         !matches!(self.reason(), Reason::Elapsed | Reason::Panicked | Reason::Cancelled)
     }
 
-    /// Whether the same call could be let through later. It could not after
-    /// [`TooCostly`](Reason::TooCostly), [`PoolClosed`](Reason::PoolClosed),
+    /// Whether the same call could pass later. It cannot after [`TooCostly`](Reason::TooCostly), [`PoolClosed`](Reason::PoolClosed),
     /// [`ForcedOpen`](Reason::ForcedOpen) and [`Expired`](Reason::Expired).
     pub const fn may_pass_later(&self) -> bool {
         use Reason::{Expired, ForcedOpen, PoolClosed, TooCostly};
@@ -210,15 +208,15 @@ impl Rejected {
         self
     }
 
-    /// The refusal as the error type of a stack. With the feature `tracing` this is where the event
-    /// of a refusal is emitted, so layers make their errors here and nowhere else.
+    /// The refusal as an error of a stack. With the feature `tracing` this emits the event of the refusal, so layers
+    /// make all their errors here.
     pub fn into_error<E: LayerError>(self) -> E {
         self.tell();
         E::from_rejected(self)
     }
 
-    /// Emits the event of a refusal that becomes no error, because the caller gets the request back. Without the
-    /// feature `tracing` it does nothing.
+    /// Emits the event of a refusal that does not become an error, because the caller gets the request back. Does
+    /// nothing without the feature `tracing`.
     ///
     /// The message says what happened: `refused`, or `timed out`, `panicked` or `cancelled` for a call that was let
     /// through.
