@@ -1,0 +1,101 @@
+//! The service.
+
+use std::{
+    fmt,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use stockade_core::{LayerError, Reason, Rejected, internal::deferred};
+use tower_service::Service;
+
+use crate::{
+    ChaosHandle, Everything, MakeError, NoError, Only, ResponseFuture, fault::Fault, handle::Shared,
+};
+
+/// Makes some calls to `S` slow, fail, hang or panic; made by [`ChaosLayer`](crate::ChaosLayer).
+///
+/// - `poll_ready` is that of the service inside.
+/// - `call` calls the service inside at once, unless a fault befalls the call that keeps it from being made:
+///   then it gives up the readiness of this instance.
+/// - A clone is not ready, and shares the source of chance.
+///
+/// While it is off, and for a call that no fault befalls, nothing is allocated and no clock is read.
+///
+/// # Errors
+///
+/// Those of the service inside, those that were made up, and [`Shed`](Reason::Shed).
+///
+/// # Cancel safety
+///
+/// Dropping a response future drops the call.
+#[derive(Clone)]
+pub struct Chaos<S, F = NoError, O = Everything> {
+    inner: S,
+    error: F,
+    only: O,
+    shared: Arc<Shared>,
+}
+
+stockade_core::accessors!(Chaos<S, F, O>);
+
+// === impl Chaos ===
+
+impl<S, F, O> Chaos<S, F, O> {
+    pub(crate) const fn new(inner: S, error: F, only: O, shared: Arc<Shared>) -> Self {
+        Self { inner, error, only, shared }
+    }
+
+    /// Turns chaos on and off, for all services of the layer.
+    pub fn handle(&self) -> ChaosHandle {
+        ChaosHandle::new(Arc::clone(&self.shared))
+    }
+}
+
+impl<S, F, O, Req> Service<Req> for Chaos<S, F, O>
+where
+    S: Service<Req> + Clone,
+    S::Error: LayerError,
+    F: MakeError<S::Error>,
+    O: Only<Req>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future, S::Response, S::Error>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Req) -> Self::Future {
+        let may = self.shared.is_enabled() && self.only.befalls(&request);
+        let future = match may.then(|| self.shared.draw()).flatten() {
+            None => return ResponseFuture::calling(self.inner.call(request), None),
+            Some(Fault::Slow(delay)) => {
+                return ResponseFuture::calling(self.inner.call(request), Some(delay));
+            }
+            Some(Fault::Error) => match self.error.make() {
+                Some(error) => ResponseFuture::failing(error),
+                None => return ResponseFuture::calling(self.inner.call(request), None),
+            },
+            Some(Fault::Reject) => {
+                let refused = Rejected::new(&"chaos", Reason::Shed);
+                ResponseFuture::failing(refused.with_name(self.shared.config.name).into_error())
+            }
+            Some(Fault::Hang) => ResponseFuture::hanging(),
+            Some(Fault::Panic) => ResponseFuture::panicking(),
+        };
+        drop(deferred::release(&mut self.inner));
+        future
+    }
+}
+
+/// Without the closures, which cannot be shown.
+impl<S: fmt::Debug, F, O> fmt::Debug for Chaos<S, F, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Chaos")
+            .field("inner", &self.inner)
+            .field("shared", &self.shared)
+            .finish_non_exhaustive()
+    }
+}
