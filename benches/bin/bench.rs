@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    stockade_benches::suite::front::main()
+    stockade_benches::front::main()
 }

@@ -1,11 +1,6 @@
-//! Calls stacks, and nothing else; `cargo xtask bench instr` lets callgrind count what it does.
-
-use stockade_benches::suite::instructions;
+//! Calls the stacks that are the only argument, and nothing else; `cargo xtask bench instr` has callgrind count it.
 
 fn main() {
-    let arguments: Vec<_> = std::env::args().skip(1).collect();
-    let [stacks, calls] = arguments.as_slice() else {
-        panic!("this is started by `cargo xtask bench instr`")
-    };
-    instructions::make_calls(stacks, calls);
+    let stacks = std::env::args().nth(1).expect("this is started by `cargo xtask bench instr`");
+    stockade_benches::instructions::make_calls(&stacks);
 }

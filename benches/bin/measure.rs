@@ -1,8 +1,5 @@
 //! Measures on the real clock what a plan asks for; `cargo xtask bench` starts it.
 
-use stockade_benches::suite::{record::Clock, worker};
-
 fn main() {
-    let arguments: Vec<_> = std::env::args().skip(1).collect();
-    worker::main(&arguments, Clock::Real);
+    stockade_benches::measure::main(stockade_benches::record::Clock::Real);
 }

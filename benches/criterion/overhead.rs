@@ -1,19 +1,19 @@
-//! The overhead of all stacks by criterion: the long way, for those who want its statistics and its baselines.
+//! The overhead of all stacks by criterion, for its statistics and its baselines; it takes long.
 //!
-//! `cargo bench -p stockade-benches --bench overhead -- retry` takes those whose name contains a text.
+//! `cargo bench -p stockade-benches --bench overhead -- retry` measures those whose name contains a text.
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use stockade_benches::suite::{combo::Combo, overhead, record::inner};
+use stockade_benches::{combo::Combo, overhead, record::inner};
 
 fn overhead(criterion: &mut Criterion) {
     for threads in [1, 2] {
         for inner in inner::ALL {
             let mut group = criterion.benchmark_group(format!("{inner}, threads: {threads}"));
             for combo in Combo::all() {
-                let entry = overhead::entry(combo, inner, threads);
+                let entry = overhead::entry(combo, inner);
                 let mut run = None;
                 group.bench_function(&entry.name, |bencher| {
-                    // Started here, so that what is filtered out is not.
+                    // Started here, so that what is filtered out is not started.
                     let run = run.get_or_insert_with(|| entry.start(threads));
                     bencher.iter_custom(&mut *run);
                 });

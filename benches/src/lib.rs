@@ -1,18 +1,54 @@
-//! What the layers of stockade cost on the pass path, beside what stands at their place elsewhere.
+//! What the layers and the pool of stockade cost, beside their peers: the rooms behind `cargo xtask bench`.
 //!
-//! `cargo bench -p stockade-benches --bench pass_path` measures, and prints tables and which goals are met.
-//! `cargo test -p stockade-benches` counts allocations.
+//! Three programs share them. `bench` reads the command line, starts the others, keeps what they find and draws the
+//! report; it is built without optimization, so that it starts soon. `measure` is built for speed. It measures on the
+//! real clock, and its stacks are also the ones that callgrind counts the instructions of. `model` is the same
+//! program with the feature `virtual-time`: it runs the load and the faults on tokio's paused clock.
 //!
-//! Only figures of one run compare: the cases of a [`Group`](measure::Group) take turns in many short rounds, and
-//! a ratio is the median of the ratios of each round.
+//! Every figure comes from the same stacks ([`kit`] and [`peers`]), the same services ([`service`]) and the same
+//! callers ([`drive`]), and cases that compare take turns ([`turns`]). Only figures of one run compare.
+//!
+//! Functions that build stacks are `#[inline]` all the way up to `main`, so that they are compiled into the programs
+//! that call them, and not into this library or into `bench`.
 
-pub mod catalogue;
+// In this order, each module uses only modules above it.
+pub mod combo;
+pub mod environment;
+pub mod numbers;
+pub mod plan;
+pub mod record;
+pub mod usage;
+
+pub mod arrivals;
+pub mod service;
+pub mod worker;
+
+pub mod server;
+
 pub mod drive;
-pub mod floor;
-pub mod goals;
-pub mod inner;
-pub mod machine;
+pub mod turns;
+
+pub mod kit;
+pub mod peers;
+
+pub mod layers;
+pub mod load;
+pub mod memory;
+pub mod overhead;
+pub mod pools;
+pub mod tasks;
+
+pub mod faults;
 pub mod measure;
+
+mod programs;
+
+pub mod compare;
+pub mod instructions;
+pub mod readme;
+pub mod store;
+pub mod summary;
+
 pub mod report;
-pub mod stacks;
-pub mod suite;
+
+pub mod front;

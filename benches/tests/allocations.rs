@@ -15,12 +15,13 @@ use stockade::{
     deadline::Deadline, pool::TrySubmitError,
 };
 use stockade_benches::{
-    inner::{Failure, Ready},
-    measure::Flavor,
-    stacks::{self, Client},
+    kit::Kit,
+    service::{AtOnce, Client, Failure, Stack},
+    tasks, turns,
 };
 use tower::{Layer, Service, service_fn};
 
+const READY: AtOnce = AtOnce;
 const CALLS: u64 = 1_000;
 
 /// The answer of a future that needs no second poll.
@@ -36,9 +37,19 @@ fn is_ready<S: Service<u64, Error = Failure>>(service: &mut S) {
     assert!(matches!(ready, Poll::Ready(Ok(()))));
 }
 
-/// Allocations of so many turns, after a few that do not count.
+/// The README's stack: five layers and a total timeout.
+fn five() -> impl Stack {
+    tasks::readme(READY)
+}
+
+/// A pool of workers that do nothing.
+fn pool() -> Pool<u64, u64, Failure> {
+    Pool::builder().workers(4).queue(1_024).build(READY)
+}
+
+/// Allocations of all turns, after a few that do not count.
 fn allocations(mut turn: impl FnMut(u64)) -> u64 {
-    let _runtime = Flavor::CurrentThread.runtime();
+    let _runtime = turns::runtime(1);
     let _guard = _runtime.enter();
     (0..16).for_each(&mut turn);
     allocation_counter::measure(|| (0..CALLS).for_each(&mut turn)).count_total
@@ -73,21 +84,22 @@ fn the_counter_counts() {
 
 #[test]
 fn no_layer_allocates_for_a_call_that_passes() {
-    assert_eq!(of_calls(stacks::limit(Ready)), 0, "limit");
-    assert_eq!(of_calls(stacks::rate(Ready)), 0, "rate");
-    assert_eq!(of_calls(stacks::timeout(Ready)), 0, "timeout");
-    assert_eq!(of_calls(stacks::retry(Ready)), 0, "retry");
-    assert_eq!(of_calls(stacks::breaker(Ready)), 0, "breaker");
+    let Kit { limit, rate, timeout, retry, breaker, .. } = Kit::passing();
+    assert_eq!(of_calls(limit.layer(READY)), 0, "limit");
+    assert_eq!(of_calls(rate.layer(READY)), 0, "rate");
+    assert_eq!(of_calls(timeout.layer(READY)), 0, "timeout");
+    assert_eq!(of_calls(retry.layer(READY)), 0, "retry");
+    assert_eq!(of_calls(breaker.layer(READY)), 0, "breaker");
 }
 
 #[test]
 fn five_layers_allocate_nothing_for_a_call_that_passes() {
-    assert_eq!(of_calls(stacks::five(Ready)), 0);
+    assert_eq!(of_calls(five()), 0);
 }
 
 #[test]
 fn five_layers_allocate_nothing_for_a_clone_that_is_called_once() {
-    let service = stacks::five(Ready);
+    let service = five();
     let count = allocations(|n| {
         let mut once = service.clone();
         let ready = once.poll_ready(&mut Context::from_waker(Waker::noop()));
@@ -109,7 +121,7 @@ fn a_full_limit_allocates_nothing_to_refuse() {
 #[test]
 fn an_empty_bucket_allocates_nothing_to_refuse() {
     let layer = RateLayer::new(1, Duration::from_secs(3_600)).queue(0);
-    let mut service = layer.layer(Ready);
+    let mut service = layer.layer(READY);
     is_ready(&mut service);
     assert_eq!(now(service.call(1)).unwrap(), 1);
     assert_eq!(of_refusals(service, Reason::RateLimited), 0);
@@ -130,7 +142,7 @@ fn an_open_breaker_allocates_nothing_to_refuse() {
 fn an_isolated_breaker_allocates_nothing_to_refuse() {
     let layer = BreakerLayer::new();
     let _isolation = layer.handle().force_open();
-    assert_eq!(of_refusals(layer.layer(Ready), Reason::ForcedOpen), 0);
+    assert_eq!(of_refusals(layer.layer(READY), Reason::ForcedOpen), 0);
 }
 
 #[test]
@@ -139,7 +151,7 @@ fn a_full_queue_allocates_nothing_to_refuse() {
     let mut service = LimitLayer::new(1).queue(1).layer(hangs);
     is_ready(&mut service);
     let _in_flight = service.call(0);
-    let runtime = Flavor::CurrentThread.runtime();
+    let runtime = turns::runtime(1);
     let _guard = runtime.enter();
     is_ready(&mut service);
     let mut waits = Box::pin(service.call(1));
@@ -148,7 +160,7 @@ fn a_full_queue_allocates_nothing_to_refuse() {
     assert_eq!(of_refusals(service, Reason::QueueFull), 0, "limit");
 
     let layer = RateLayer::new(1, Duration::from_secs(3_600)).queue(1);
-    let mut service = layer.layer(Ready);
+    let mut service = layer.layer(READY);
     is_ready(&mut service);
     assert_eq!(now(service.call(1)).unwrap(), 1);
     let _guard = runtime.enter();
@@ -162,11 +174,11 @@ fn a_full_queue_allocates_nothing_to_refuse() {
 #[test]
 fn a_call_that_cannot_pass_in_time_or_at_all_allocates_nothing_to_be_refused() {
     let hour = Duration::from_secs(3_600);
-    let mut late = RateLayer::new(1, hour).max_wait(Duration::from_secs(1)).layer(Ready);
+    let mut late = RateLayer::new(1, hour).max_wait(Duration::from_secs(1)).layer(READY);
     is_ready(&mut late);
     assert_eq!(now(late.call(1)).unwrap(), 1);
     assert_eq!(of_refusals(late, Reason::WaitExceeded), 0);
-    let costly = RateLayer::new(1, hour).cost(|_: &u64| 2).layer(Ready);
+    let costly = RateLayer::new(1, hour).cost(|_: &u64| 2).layer(READY);
     assert_eq!(of_refusals(costly, Reason::TooCostly), 0);
 }
 
@@ -190,7 +202,7 @@ fn a_call_whose_deadline_has_passed_allocates_nothing_to_be_refused() {
     is_ready(&mut limit);
     let _in_flight = limit.call(0);
     assert_eq!(expire(limit), 0, "limit");
-    let mut rate = RateLayer::new(1, Duration::from_secs(3_600)).layer(Ready);
+    let mut rate = RateLayer::new(1, Duration::from_secs(3_600)).layer(READY);
     is_ready(&mut rate);
     assert_eq!(now(rate.call(1)).unwrap(), 1);
     assert_eq!(expire(rate), 0, "rate");
@@ -198,7 +210,7 @@ fn a_call_whose_deadline_has_passed_allocates_nothing_to_be_refused() {
 
 #[test]
 fn a_call_that_takes_too_long_allocates_nothing_to_be_ended() {
-    let runtime = Flavor::CurrentThread.runtime();
+    let runtime = turns::runtime(1);
     let hangs = service_fn(|_: u64| -> Pending<Result<u64, Failure>> { pending() });
     let mut service = TimeoutLayer::new(Duration::from_millis(1)).layer(hangs);
     let _guard = runtime.enter();
@@ -224,7 +236,7 @@ fn a_call_that_takes_too_long_allocates_nothing_to_be_ended() {
 #[test]
 fn a_full_pool_allocates_nothing_to_refuse() {
     let hangs = service_fn(|_: u64| -> Pending<Result<u64, Failure>> { pending() });
-    let runtime = Flavor::CurrentThread.runtime();
+    let runtime = turns::runtime(1);
     let _guard = runtime.enter();
     let mut pool = Pool::builder().workers(1).queue(1).build(hangs);
     // One runs and one is queued.
@@ -244,9 +256,9 @@ fn a_full_pool_allocates_nothing_to_refuse() {
 
 #[test]
 fn a_job_of_the_pool_allocates_nothing() {
-    let runtime = Flavor::CurrentThread.runtime();
+    let runtime = turns::runtime(1);
     let _guard = runtime.enter();
-    let mut pool = stacks::pool();
+    let mut pool = pool();
     let mut jobs = |calls| {
         runtime.block_on(async {
             for n in 0..calls {
@@ -265,9 +277,9 @@ fn a_job_of_the_pool_allocates_nothing() {
 #[test]
 fn running_many_jobs_allocates_none_a_job() {
     const JOBS: u64 = 10_000;
-    let runtime = Flavor::CurrentThread.runtime();
+    let runtime = turns::runtime(1);
     let _guard = runtime.enter();
-    let pool = stacks::pool();
+    let pool = pool();
     let run = |jobs| {
         runtime.block_on(async {
             let mut outcomes = pool.run(0..jobs);
@@ -286,7 +298,7 @@ fn running_many_jobs_allocates_none_a_job() {
 #[test]
 fn a_hundred_thousand_queued_jobs_of_64_bytes_stay_under_32_megabytes() {
     const JOBS: usize = 100_000;
-    let runtime = Flavor::CurrentThread.runtime();
+    let runtime = turns::runtime(1);
     let _guard = runtime.enter();
     let service = service_fn(async |_: [u8; 64]| Ok::<_, Failure>(()));
     let mut pool = None;

@@ -17,7 +17,7 @@ use std::{
 
 use data_encoding::BASE64;
 use serde_json::{Value, json};
-use stockade_benches::suite::report;
+use stockade_benches::report;
 use tempfile::TempDir;
 use tungstenite::{Message, WebSocket, client};
 

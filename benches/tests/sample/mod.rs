@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use stockade_benches::suite::{
+use stockade_benches::{
     combo::Combo,
     environment::Environment,
     faults::SCENARIOS,
@@ -104,7 +104,7 @@ fn faults() -> Vec<Fault> {
     all.collect()
 }
 
-fn group(name: &str, per: &str, peers: &[&str]) -> Group {
+fn group(section: Section, name: &str, per: &str, peers: &[&str]) -> Group {
     let case = |(place, name): (usize, &&str)| Case {
         name: (*name).to_owned(),
         ns: around(100.0 * (place + 1) as f64),
@@ -112,10 +112,12 @@ fn group(name: &str, per: &str, peers: &[&str]) -> Group {
         allocations: Some(place as f64),
     };
     Group {
+        section,
         name: name.to_owned(),
         about: "a group of cases that take turns".to_owned(),
         per: per.to_owned(),
         cases: peers.iter().enumerate().map(case).collect(),
+        goals: Vec::new(),
     }
 }
 
@@ -150,10 +152,11 @@ pub(crate) fn run(name: &str) -> Run {
         overhead: overheads(),
         load: loads(),
         faults: faults(),
-        pool: vec![
-            group("round trips", "job", &["stockade pool", "tokio::spawn", "flume + oneshot"]),
-            group("sleeps", "job", &["stockade pool", "tokio::spawn + Semaphore"]),
+        groups: vec![
+            group(Section::Layers, "five layers", "call", &["stockade", "tower + Buffer"]),
+            group(Section::Pool, "round trips", "job", &["ready + call", "tokio::spawn"]),
+            group(Section::Pool, "run", "job", &["stockade pool", "tokio JoinSet of 128"]),
         ],
-        peers: vec![group("five layers", "call", &["stockade", "tower's five + Buffer"])],
+        memory: Vec::new(),
     }
 }
