@@ -8,6 +8,7 @@
 //! - [`Class`] and [`Classify`]: the one way to judge a result, for retry and breaker alike.
 //! - [`deadline`]: the ambient deadline, by which a call must have ended.
 //! - [`attempts`]: how often the call at hand has been tried.
+//! - [`Budget`]: how many extra attempts there may be.
 //! - [`waits`]: how long the call at hand has waited inside the stack.
 //! - [`Bypass`]: which calls pass a layer by.
 //! - [`config`], [`Name`]: checks of what a user configures.
@@ -50,6 +51,7 @@
 //! ```
 
 pub mod attempts;
+mod budget;
 mod bypass;
 mod class;
 pub mod config;
@@ -67,6 +69,7 @@ mod tests {
 }
 pub mod waits;
 
+pub use budget::Budget;
 pub use bypass::{Bypass, NoBypass};
 pub use class::{Class, Classify, DefaultClassify, Judged};
 pub use config::ConfigError;
