@@ -41,7 +41,7 @@ async fn main() {
                 _ => Class::NoEffect { after: None },
             },
         });
-    let retries = retry.handle();
+    let (retry, retries) = retry.with_handle();
     let stack = ServiceBuilder::new()
         .layer(retry)
         .layer(TimeoutLayer::new(Duration::from_millis(50)))

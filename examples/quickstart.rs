@@ -14,7 +14,7 @@ use tower::ServiceBuilder;
 #[tokio::main]
 async fn main() {
     let retry = RetryLayer::max_attempts(4);
-    let retries = retry.handle();
+    let (retry, retries) = retry.with_handle();
 
     let stack = ServiceBuilder::new()
         .layer(TimeoutLayer::new(Duration::from_secs(5))) // the whole call, with all its attempts

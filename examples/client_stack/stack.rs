@@ -47,7 +47,8 @@ pub(crate) fn http(
         .open_for(Duration::from_millis(200))
         .probes(1)
         .classify(judge);
-    let handles = (retry.handle(), breaker.handle());
+    let (retry, retries) = retry.with_handle();
+    let breakers = breaker.handle();
 
     let (asked, sent) = (audit.clone(), audit.clone());
     let stack = ServiceBuilder::new()
@@ -63,13 +64,13 @@ pub(crate) fn http(
         .service(client);
     let pool =
         Pool::builder().workers(usize::from(args.workers)).queue(QUEUE).name("http").build(stack);
-    (pool, handles.0, handles.1)
+    (pool, retries, breakers)
 }
 
 /// The database in a pool and two layers.
 pub(crate) fn rows(database: &Database) -> (RowPool, RetryHandle) {
     let retry = RetryLayer::max_attempts(5);
-    let handle = retry.handle();
+    let (retry, handle) = retry.with_handle();
 
     let database = database.clone();
     let stack = ServiceBuilder::new()

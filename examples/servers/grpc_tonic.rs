@@ -35,7 +35,7 @@ async fn main() -> Result<(), Box<dyn StdError>> {
         .classify(Grpc::new())
         .idempotent(|_: &Request<HealthCheckRequest>| true)
         .clone_request(grpc::clone_request::<HealthCheckRequest>);
-    let retries = retry.handle();
+    let (retry, retries) = retry.with_handle();
     let mut stack = ServiceBuilder::new()
         .layer(TimeoutLayer::new(Duration::from_secs(5)))
         .layer(retry)

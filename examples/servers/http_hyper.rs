@@ -28,7 +28,7 @@ async fn main() -> Result<(), BoxError> {
         .backoff(Backoff::constant(Duration::from_millis(100)))
         .classify(Http::new())
         .idempotent(idempotent::<Full<bytes::Bytes>>);
-    let retries = retry.handle();
+    let (retry, retries) = retry.with_handle();
     let stack = ServiceBuilder::new()
         .layer(TimeoutLayer::new(Duration::from_secs(10)))
         .layer(retry)

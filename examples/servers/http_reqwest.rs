@@ -23,7 +23,7 @@ async fn main() -> Result<(), Box<dyn StdError>> {
         .classify(Http::new())
         .idempotent(requests::idempotent)
         .clone_request(requests::clone_request);
-    let retries = retry.handle();
+    let (retry, retries) = retry.with_handle();
     let mut stack = ServiceBuilder::new()
         .layer(TimeoutLayer::new(Duration::from_secs(10))) // all attempts together
         .layer(retry)

@@ -46,7 +46,8 @@ async fn main() -> Result<(), Box<dyn StdError>> {
     let (rate, rate_handle) = RateLayer::per_second(2_000).burst(100).with_handle();
     let limit = LimitLayer::new(8);
     let metrics = Metrics::new();
-    metrics.retry("shop", retry.handle())?;
+    let (retry, retries) = retry.with_handle();
+    metrics.retry("shop", retries)?;
     metrics.breaker("shop", breaker.handle())?;
     metrics.rate("shop", rate_handle)?;
     metrics.limit("shop", limit.handle())?;

@@ -27,7 +27,7 @@ async fn main() -> Result<(), BoxError> {
 
     // A transfer has a number, so it may be repeated even if it is unknown whether it was made.
     let retry = RetryLayer::max_attempts(50).classify(Sqlx::new().gated());
-    let retries = retry.handle();
+    let (retry, retries) = retry.with_handle();
     let bank = pool.clone();
     let stack = ServiceBuilder::new()
         .layer(TimeoutLayer::new(Duration::from_secs(20))) // the whole call, with all its attempts

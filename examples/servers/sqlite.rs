@@ -34,7 +34,7 @@ async fn main() -> Result<(), BoxError> {
         .budget(Budget::unlimited()) // a file is never overloaded, only busy
         .classify(Sqlx::new().gated())
         .idempotent(|_: &i64| false);
-    let retries = retry.handle();
+    let (retry, retries) = retry.with_handle();
     let counter = pool.clone();
     let stack = ServiceBuilder::new()
         .layer(TimeoutLayer::new(Duration::from_secs(20)))

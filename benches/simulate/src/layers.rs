@@ -11,7 +11,7 @@ use stockade::retry::{Backoff, Budget};
 use crate::values::{Amount, Count, CountOrNone, Positive, Share, Span};
 
 /// A layer. What is left out is as by the layer's own default.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Layer {
     /// Ends what takes longer than this.
     Timeout(Span),
@@ -39,7 +39,7 @@ enum Kind {
 }
 
 /// For [`RetryLayer`](stockade::RetryLayer).
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "RetryText")]
 pub struct Retry {
     pub(crate) attempts: Count,

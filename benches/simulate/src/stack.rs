@@ -51,8 +51,9 @@ impl Layer {
 
 impl Retry {
     fn layer(&self) -> RetryLayer {
-        let layer =
-            RetryLayer::max_attempts(self.attempts.get()).backoff(self.backoff).budget(self.budget);
+        let layer = RetryLayer::max_attempts(self.attempts.get())
+            .backoff(self.backoff)
+            .budget(self.budget.fresh());
         match self.max_elapsed {
             Some(time) => layer.max_elapsed(time.get()),
             None => layer,

@@ -102,7 +102,7 @@ async fn a_call_is_repeated_once_the_server_is_back() {
         .classify(Grpc::new())
         .idempotent(|_: &Request<HealthCheckRequest>| false)
         .clone_request(grpc::clone_request::<HealthCheckRequest>);
-    let retries = retry.handle();
+    let (retry, retries) = retry.with_handle();
     let client = ServiceBuilder::new()
         .layer(retry)
         .map_err(move |status: Status| {

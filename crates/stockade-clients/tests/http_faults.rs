@@ -104,7 +104,7 @@ fn stack(attempts: u32, mend: impl Fn() + Clone + Send + 'static) -> (Stack, Ret
         .classify(Http::new())
         .idempotent(requests::idempotent)
         .clone_request(requests::clone_request);
-    let handle = retry.handle();
+    let (retry, handle) = retry.with_handle();
     let stack = ServiceBuilder::new()
         .layer(retry)
         .map_err(move |error: HttpError| {

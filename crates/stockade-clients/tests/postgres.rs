@@ -169,7 +169,7 @@ async fn transactions_in_conflict_are_repeated_until_all_are_committed() {
         .budget(Budget::unlimited())
         .classify(Sqlx::new().gated())
         .idempotent(|(): &()| false);
-    let retries = retry.handle();
+    let (retry, retries) = retry.with_handle();
     let counting = pool.clone();
     let stack = ServiceBuilder::new().layer(retry).map_err(Error::Service).service_fn(move |()| {
         let pool = counting.clone();
@@ -224,7 +224,7 @@ async fn who_meets_the_limit_of_connections_is_let_in_once_there_is_room() {
         .budget(Budget::unlimited())
         .classify(TokioPostgres::new())
         .idempotent(|_: &String| false);
-    let retries = retry.handle();
+    let (retry, retries) = retry.with_handle();
     let stack = ServiceBuilder::new().layer(retry).map_err(Error::Service).service_fn(connect);
     let call = tokio::spawn(stack.oneshot(server.url()));
     within(async {

@@ -81,7 +81,7 @@ async fn workers_whose_connections_were_killed_make_new_ones_and_lose_no_job() {
         .backoff(Backoff::exponential(Duration::from_millis(5), Duration::from_millis(100)))
         .budget(Budget::unlimited())
         .classify(TokioPostgres::new());
-    let retries = retry.handle();
+    let (retry, retries) = retry.with_handle();
     let stack = ServiceBuilder::new().layer(retry).service(pool.clone());
     let stack = BoxCloneSyncService::new(stack);
 

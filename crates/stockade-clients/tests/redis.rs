@@ -175,7 +175,7 @@ async fn who_meets_the_limit_of_clients_is_let_in_once_there_is_room() {
         .backoff(Backoff::constant(Duration::from_millis(5)))
         .budget(Budget::unlimited())
         .classify(Judge::new());
-    let retries = retry.handle();
+    let (retry, retries) = retry.with_handle();
     let stack = ServiceBuilder::new().layer(retry).map_err(Error::Service).service_fn(ping);
     let call = tokio::spawn(stack.oneshot(server.url()));
     within(async {

@@ -46,7 +46,8 @@
 //! | `stockade_rate_overflow_waiting` | gauge | | calls that wait for a token of that bucket |
 //! | `stockade_retry_retries_total` | counter | | further attempts, decided on |
 //! | `stockade_retry_recovered_total` | counter | | calls that succeeded at a further attempt |
-//! | `stockade_retry_gave_up_total` | counter | `reason` | calls given up |
+//! | `stockade_retry_refusal_waits_total` | counter | | waits after a refusal by a layer inside |
+//! | `stockade_retry_gave_up_total` | counter | `reason` | calls that failed and were not tried again |
 //! | `stockade_breaker_state` | gauge | `state` | 1 at the state that it is in, and 0 at all others |
 //! | `stockade_breaker_opened_total` | counter | | how often it opened |
 //! | `stockade_breaker_refused_total` | counter | | calls refused |

@@ -30,9 +30,9 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 ///
 /// # fn main() -> Result<(), stockade_metrics::NameTaken> {
 /// let metrics = Metrics::new();
-/// let retry = RetryLayer::max_attempts(3);
-/// metrics.retry("search", retry.handle())?;
-/// assert!(metrics.retry("search", retry.handle()).is_err());
+/// let (retry, handle) = RetryLayer::max_attempts(3).with_handle();
+/// metrics.retry("search", handle.clone())?;
+/// assert!(metrics.retry("search", handle).is_err());
 ///
 /// let mut registry = Registry::default();
 /// registry.register_collector(Box::new(metrics.clone()));

@@ -25,8 +25,14 @@ impl Readable for RetryHandle {
             values: One(|retry| retry.recovered as f64),
         },
         Family {
+            name: "stockade_retry_refusal_waits",
+            help: "Waits after a refusal by a layer inside.",
+            sort: Counter,
+            values: One(|retry| retry.refusal_waits as f64),
+        },
+        Family {
             name: "stockade_retry_gave_up",
-            help: "Calls given up, by the reason.",
+            help: "Calls that failed and were not tried again, by the reason.",
             sort: Counter,
             values: Each("reason", |retry| {
                 vec![
@@ -34,7 +40,9 @@ impl Readable for RetryHandle {
                     ("over_budget", retry.over_budget as f64),
                     ("too_late", retry.too_late as f64),
                     ("not_repeatable", retry.not_repeatable as f64),
+                    ("refused", retry.refused as f64),
                     ("permanent", retry.permanent as f64),
+                    ("ignored", retry.ignored as f64),
                 ]
             }),
         },

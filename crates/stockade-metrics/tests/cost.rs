@@ -23,7 +23,8 @@ async fn a_call_allocates_nothing_for_being_watched_and_a_scrape_does() {
     let (retry, breaker, limit) =
         (RetryLayer::max_attempts(3), BreakerLayer::new(), LimitLayer::new(8));
     let metrics = Metrics::new();
-    metrics.retry("it", retry.handle()).unwrap();
+    let (retry, retries) = retry.with_handle();
+    metrics.retry("it", retries).unwrap();
     metrics.breaker("it", breaker.handle()).unwrap();
     metrics.limit("it", limit.handle()).unwrap();
     let layers = ServiceBuilder::new().layer(retry).layer(breaker).layer(limit);

@@ -14,7 +14,7 @@ use std::{
 
 use common::{Refusal, one_of_each, scrape};
 use stockade_breaker::BreakerLayer;
-use stockade_core::Error;
+use stockade_core::{Error, Reason, Rejected};
 use stockade_limit::LimitLayer;
 use stockade_metrics::Metrics;
 use stockade_pool::Pool;
@@ -114,8 +114,9 @@ async fn a_keyed_rate_tells_how_many_keys_it_knows_and_what_is_left_for_all_othe
 #[tokio::test(start_paused = true)]
 async fn a_retry_tells_what_it_repeated_and_why_it_gave_up() {
     let layer = RetryLayer::max_attempts(3).backoff(Backoff::constant(SECOND));
+    let (layer, handle) = layer.with_handle();
     let metrics = Metrics::new();
-    metrics.retry("search", layer.handle()).unwrap();
+    metrics.retry("search", handle).unwrap();
     let fails = service_fn(async |()| Err::<(), _>(Error::Service("no")));
     layer.layer(fails).oneshot(()).await.unwrap_err();
     let attempts = AtomicU32::new(0);
@@ -124,6 +125,9 @@ async fn a_retry_tells_what_it_repeated_and_why_it_gave_up() {
         std::future::ready(if first { Err(Error::Service("no")) } else { Ok(()) })
     };
     layer.layer(service_fn(second)).oneshot(()).await.unwrap();
+    let refused = Rejected::new(&"limit", Reason::QueueFull);
+    let refuses = service_fn(move |()| std::future::ready(Err::<(), Error<&str>>(refused.into())));
+    layer.layer(refuses).oneshot(()).await.unwrap_err();
     tells(
         &metrics,
         &[
@@ -132,6 +136,8 @@ async fn a_retry_tells_what_it_repeated_and_why_it_gave_up() {
             ("stockade_retry_gave_up_total{name=search,reason=exhausted}", 1.0),
             ("stockade_retry_gave_up_total{name=search,reason=over_budget}", 0.0),
             ("stockade_retry_gave_up_total{name=search,reason=permanent}", 0.0),
+            ("stockade_retry_gave_up_total{name=search,reason=refused}", 1.0),
+            ("stockade_retry_refusal_waits_total{name=search}", 0.0),
         ],
     );
 }

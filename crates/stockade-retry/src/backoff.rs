@@ -1,16 +1,19 @@
-//! How long to wait before the next attempt. Pure: chance is passed in.
+//! How long a call waits before it tries again. Pure: chance and the time that is left are passed in.
 
 use std::time::Duration;
 
 use fastrand::Rng;
-use stockade_core::config::{MAX_DURATION, MIN_DURATION, allow};
+use stockade_core::{
+    ConfigError,
+    config::{MAX_DURATION, MIN_DURATION, check, checked},
+};
 
 /// How long to wait before a further attempt.
 ///
-/// It knows no clock and keeps no state, so one value serves all calls; chance is drawn anew for every
-/// wait of every call. The default is `exponential(50 ms, 10 s)` with full jitter.
+/// It reads no clock and keeps no state, so one value serves all calls. The jitter of each wait of each call is drawn
+/// anew. The default is `exponential(50 ms, 10 s)` with full jitter.
 ///
-/// A server's hint is not jittered: the wait is the longer one of the two.
+/// If the server says when to come back, the longer wait is used.
 ///
 /// # Example
 ///
@@ -27,14 +30,13 @@ pub struct Backoff(Kind);
 
 #[derive(Clone, Copy, Debug)]
 enum Kind {
-    Exponential { base: Duration, cap: Duration, factor: f64, spread: Spread },
+    Exponential { base: Duration, cap: Duration, factor: f64, jitter: Jitter },
     Constant(Duration),
     Custom(fn(u32) -> Duration),
 }
 
-/// How chance is brought in.
 #[derive(Clone, Copy, Debug)]
-enum Spread {
+enum Jitter {
     None,
     Full,
     Decorrelated,
@@ -47,12 +49,18 @@ pub(crate) struct Waits {
     previous: Option<Duration>,
 }
 
+/// A tick of tokio's timer. A wait after a refusal is no shorter, so that a call without a backoff does not spin.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+/// A wait that a server asks for is spread over one part in ten of it.
+const SPREAD: u32 = 10;
+
 // === impl Backoff ===
 
 impl Backoff {
-    /// Waits up to `base`, then up to twice that, and so on up to `cap`: each wait is drawn evenly from
-    /// zero to that bound ("full jitter", [Exponential Backoff And Jitter, AWS Architecture Blog, 2015]),
-    /// also at the cap, and is never longer.
+    /// Waits up to `base` at first, then up to twice that, and so on up to `cap`. Each wait is drawn evenly from
+    /// zero to that bound, also at the cap ("full jitter", [Exponential Backoff And Jitter, AWS Architecture Blog,
+    /// 2015]).
     ///
     /// [Exponential Backoff And Jitter, AWS Architecture Blog, 2015]: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
     ///
@@ -61,81 +69,112 @@ impl Backoff {
     /// If `base` is zero, or `cap` is below `base` or above ten years.
     #[track_caller]
     pub fn exponential(base: Duration, cap: Duration) -> Self {
-        allow("Backoff::exponential, base", base, MIN_DURATION..=MAX_DURATION);
-        allow("Backoff::exponential, cap", cap, base..=MAX_DURATION);
-        Self(Kind::Exponential { base, cap, factor: 2.0, spread: Spread::Full })
+        checked(Self::try_exponential(base, cap))
     }
 
-    /// Waits for exactly `wait`, every time and without jitter.
+    /// The same as [`exponential`](Self::exponential), with an error instead of a panic.
+    ///
+    /// # Errors
+    ///
+    /// If `base` is zero, or `cap` is below `base` or above ten years.
+    pub fn try_exponential(base: Duration, cap: Duration) -> Result<Self, ConfigError> {
+        check("Backoff::exponential, base", base, MIN_DURATION..=MAX_DURATION)?;
+        check("Backoff::exponential, cap", cap, base..=MAX_DURATION)?;
+        Ok(Self(Kind::Exponential { base, cap, factor: 2.0, jitter: Jitter::Full }))
+    }
+
+    /// Waits for exactly `wait` each time, without jitter.
     ///
     /// # Panics
     ///
     /// If `wait` is zero (see [`none`](Self::none)) or above ten years.
     #[track_caller]
     pub fn constant(wait: Duration) -> Self {
-        Self(Kind::Constant(allow("Backoff::constant", wait, MIN_DURATION..=MAX_DURATION)))
+        checked(Self::try_constant(wait))
     }
 
-    /// Does not wait, unless a server's hint says so.
+    /// The same as [`constant`](Self::constant), with an error instead of a panic.
+    ///
+    /// # Errors
+    ///
+    /// If `wait` is zero or above ten years.
+    pub fn try_constant(wait: Duration) -> Result<Self, ConfigError> {
+        check("Backoff::constant", wait, MIN_DURATION..=MAX_DURATION)?;
+        Ok(Self(Kind::Constant(wait)))
+    }
+
+    /// Does not wait, unless the server says so.
     pub const fn none() -> Self {
         Self(Kind::Constant(Duration::ZERO))
     }
 
-    /// Waits for what `wait` returns for the number of attempts made so far: 1 before the second one.
+    /// Waits for what `wait` returns. It is given the number of attempts made so far, which is 1 before the second
+    /// one.
     ///
-    /// No jitter is added, and more than ten years is taken as ten years.
+    /// No jitter is added. More than ten years is taken as ten years.
     pub const fn custom(wait: fn(u32) -> Duration) -> Self {
         Self(Kind::Custom(wait))
     }
 
-    /// By what the bound of an exponential backoff grows each time. Default: 2. Changes no other kind.
+    /// The factor by which the bound of an exponential backoff grows each time. Default: 2. Other kinds stay as
+    /// they are.
     ///
     /// # Panics
     ///
     /// If `factor` is not from 1 to 100.
     #[must_use]
     #[track_caller]
-    pub fn factor(mut self, factor: f64) -> Self {
-        let allowed = allow("Backoff::factor", factor, 1.0..=100.0);
-        if let Kind::Exponential { factor, .. } = &mut self.0 {
-            *factor = allowed;
-        }
-        self
+    pub fn factor(self, factor: f64) -> Self {
+        checked(self.try_factor(factor))
     }
 
-    /// Draws each wait of an exponential backoff from `base` to three times the wait before, up to the
-    /// cap ("decorrelated jitter", the same source); [`factor`](Self::factor) then has no say. Changes no other kind.
+    /// The same as [`factor`](Self::factor), with an error instead of a panic.
+    ///
+    /// # Errors
+    ///
+    /// If `factor` is not from 1 to 100.
+    pub fn try_factor(mut self, to: f64) -> Result<Self, ConfigError> {
+        let to = check("Backoff::factor", to, 1.0..=100.0)?;
+        if let Kind::Exponential { factor, .. } = &mut self.0 {
+            *factor = to;
+        }
+        Ok(self)
+    }
+
+    /// Draws each wait of an exponential backoff from `base` to three times the wait before it, up to the cap
+    /// ("decorrelated jitter", the same source). [`factor`](Self::factor) is then not used. Other kinds stay as they
+    /// are.
     #[must_use]
     pub const fn decorrelated(self) -> Self {
-        self.spread(Spread::Decorrelated)
+        self.jitter(Jitter::Decorrelated)
     }
 
-    /// Waits for the bound of an exponential backoff itself, not for a part of it. Calls that failed
-    /// together then come back together. Changes no other kind.
+    /// Waits for the whole bound of an exponential backoff. Calls that failed together then come back together.
+    /// Other kinds stay as they are.
     #[must_use]
     pub const fn without_jitter(self) -> Self {
-        self.spread(Spread::None)
+        self.jitter(Jitter::None)
     }
 
-    const fn spread(mut self, chosen: Spread) -> Self {
-        if let Kind::Exponential { spread, .. } = &mut self.0 {
-            *spread = chosen;
+    const fn jitter(mut self, chosen: Jitter) -> Self {
+        if let Kind::Exponential { jitter, .. } = &mut self.0 {
+            *jitter = chosen;
         }
         self
     }
 
     /// The wait after `attempts` attempts, of which there was at least one.
-    pub(crate) fn wait(&self, attempts: u32, waits: &mut Waits) -> Duration {
-        let (base, cap, factor, spread) = match self.0 {
+    fn wait(&self, attempts: u32, waits: &mut Waits) -> Duration {
+        let (base, cap, factor, jitter) = match self.0 {
             Kind::Constant(wait) => return wait,
             Kind::Custom(wait) => return wait(attempts).min(MAX_DURATION),
-            Kind::Exponential { base, cap, factor, spread } => (base, cap, factor, spread),
+            Kind::Exponential { base, cap, factor, jitter } => (base, cap, factor, jitter),
         };
         let bound = || bound(base, cap, factor, attempts.saturating_sub(1));
-        let wait = match spread {
-            Spread::None => bound(),
-            Spread::Full => waits.draw(Duration::ZERO, bound()),
-            Spread::Decorrelated => {
+        let wait = match jitter {
+            Jitter::None => bound(),
+            Jitter::Full => waits.draw(Duration::ZERO, bound()),
+            Jitter::Decorrelated => {
                 let previous = waits.previous.unwrap_or(base);
                 waits.draw(base, previous.saturating_mul(3).min(cap))
             }
@@ -168,6 +207,48 @@ fn nanos(duration: Duration) -> u64 {
 impl Waits {
     pub(crate) const fn new(rng: Rng) -> Self {
         Self { rng, previous: None }
+    }
+
+    /// The wait after an attempt that failed, for which the server may have said when to come back. `None` if it
+    /// would not end within `room`.
+    pub(crate) fn after_failure(
+        &mut self,
+        backoff: &Backoff,
+        attempts: u32,
+        told: Option<Duration>,
+        room: Duration,
+    ) -> Option<Duration> {
+        let told = match told {
+            Some(told) => self.not_before(told, room)?,
+            None => Duration::ZERO,
+        };
+        let wait = backoff.wait(attempts, self).max(told);
+        (wait < room).then_some(wait)
+    }
+
+    /// The wait after so many refusals in a row, the last of which may have told when to come back. `None` if it
+    /// would not end within `room`, or would take longer than `left`.
+    pub(crate) fn after_refusal(
+        &mut self,
+        backoff: &Backoff,
+        refusals: u32,
+        told: Option<Duration>,
+        left: Duration,
+        room: Duration,
+    ) -> Option<Duration> {
+        let wait = match told {
+            Some(told) => self.not_before(told.max(SHORTEST), room.min(left + MIN_DURATION))?,
+            None => backoff.wait(refusals, self).min(left).max(SHORTEST),
+        };
+        (wait <= left && wait < room).then_some(wait)
+    }
+
+    /// A wait that is never shorter than `told`, and up to a tenth longer where `room` allows it: a fleet that was
+    /// told the same time does not come back in one instant.
+    fn not_before(&mut self, told: Duration, room: Duration) -> Option<Duration> {
+        let spare = room.checked_sub(told).filter(|spare| !spare.is_zero())?;
+        let most = spare.saturating_sub(SHORTEST).min(told / SPREAD);
+        Some(told + self.draw(Duration::ZERO, most))
     }
 
     fn draw(&mut self, from: Duration, to: Duration) -> Duration {
@@ -230,6 +311,48 @@ mod tests {
         assert_eq!([1, 2, 9].map(|n| backoff.wait(n, &mut waits(0))), [MS, MS * 2, MS * 9]);
         assert_eq!(Backoff::none().wait(1, &mut waits(0)), Duration::ZERO);
         assert_eq!(Backoff::constant(MS).factor(9.0).decorrelated().wait(8, &mut waits(0)), MS);
+    }
+
+    /// More than any wait.
+    const ROOM: Duration = Duration::from_secs(1 << 40);
+
+    #[test]
+    fn a_time_that_a_server_told_is_spread_over_the_tenth_after_it() {
+        let told = MS * 1_000;
+        let mut one_call = waits(3);
+        let none = Backoff::none();
+        let mut drawn = |room| one_call.after_failure(&none, 1, Some(told), room);
+        let all: Vec<_> = (0..1_000).map(|_| drawn(ROOM).unwrap()).collect();
+        assert!(all.iter().all(|wait| (told..=MS * 1_100).contains(wait)));
+        assert!(all.iter().any(|wait| *wait < MS * 1_010));
+        assert!(all.iter().any(|wait| *wait > MS * 1_090));
+        assert!((0..1_000).all(|_| drawn(MS * 1_005).unwrap() < MS * 1_005), "it fits if it can");
+        assert_eq!([told, MS * 999].map(drawn), [None, None]);
+    }
+
+    #[test]
+    fn a_told_time_does_not_shorten_a_longer_backoff() {
+        let backoff = Backoff::constant(MS * 100);
+        for (told, wait) in [(Duration::ZERO, 100), (MS, 100), (MS * 100, 100)] {
+            let drawn = waits(1).after_failure(&backoff, 1, Some(told), ROOM).unwrap();
+            assert!((MS * wait..MS * wait + told / 9).contains(&drawn) || drawn == MS * wait);
+        }
+        assert_eq!(waits(1).after_failure(&backoff, 1, None, MS * 100), None);
+    }
+
+    #[test]
+    fn a_wait_after_a_refusal_takes_no_more_than_is_left_and_never_nothing() {
+        let (none, constant) = (Backoff::none(), Backoff::constant(MS * 100));
+        let after =
+            |backoff: &Backoff, told, left| waits(2).after_refusal(backoff, 1, told, left, ROOM);
+        assert_eq!(after(&none, None, MS * 5), Some(MS), "so it does not spin");
+        assert_eq!(after(&none, Some(Duration::ZERO), MS), Some(MS));
+        assert_eq!(after(&constant, None, MS * 250), Some(MS * 100));
+        assert_eq!(after(&constant, None, MS * 30), Some(MS * 30));
+        assert_eq!(after(&constant, None, Duration::ZERO), None);
+        assert_eq!(after(&none, Some(MS * 30), MS * 30), Some(MS * 30));
+        assert_eq!(after(&none, Some(MS * 31), MS * 30), None);
+        assert_eq!(after(&none, Some(Duration::MAX), MAX_DURATION), None);
     }
 
     #[test]

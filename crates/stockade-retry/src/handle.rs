@@ -1,33 +1,31 @@
-//! What all clones share: the pool of the budget, what was counted, and the source of chance.
+//! What an operator sees and sets while the layer works.
 
 use std::{fmt, sync::Arc};
 
-use fastrand::Rng;
-use stockade_core::internal::lock;
-use stockade_core::internal::sync::Mutex;
-use tokio::time::Instant;
+use stockade_core::{Budget, Name};
 
-use crate::budget::{Budget, Pool};
+use crate::{Config, shared::Shared};
 
-/// Shows what a layer, all its clones and the services they made have repeated and given up.
+/// Shows what a layer, its clones and the services they make have repeated and given up, and changes some of it
+/// while they work.
 ///
-/// It changes nothing and keeps no service alive. It is cheap to clone.
+/// It keeps no service alive, and is cheap to clone.
 ///
 /// # Example
 ///
 /// ```
-/// use stockade_retry::RetryLayer;
+/// use stockade_retry::{Budget, RetryLayer};
 /// use tower::ServiceBuilder;
 ///
-/// let retry = RetryLayer::max_attempts(3).name("search");
-/// let handle = retry.handle();
+/// let (retry, handle) = RetryLayer::max_attempts(3).name("search").with_handle();
 /// let stack = ServiceBuilder::new().layer(retry);
 /// assert_eq!(handle.stats().retried, 0);
+/// assert_eq!(handle.config().max_attempts, 3);
+/// handle.set_budget(Budget::new(0.05, 1.0));
 /// ```
 #[derive(Clone)]
 pub struct RetryHandle {
-    state: Arc<State>,
-    name: Option<&'static str>,
+    shared: Arc<Shared>,
 }
 
 /// What was repeated and what was given up, since the layer was made.
@@ -36,145 +34,89 @@ pub struct RetryHandle {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Further attempts, the first one of each call not included. One is counted when it is decided on,
-    /// before the wait for it.
+    /// Further attempts, without the first one of each call. Counted when it is decided on, before the wait for it.
     pub retried: u64,
-    /// Calls that succeeded at a further attempt.
+    /// Calls that succeeded at a further attempt, or after a wait for a refusal.
     pub recovered: u64,
-    /// Calls given up because they had all the attempts that are allowed.
+    /// Waits after a refusal by a layer inside: see [`retry_refusals`](crate::RetryLayer::retry_refusals).
+    pub refusal_waits: u64,
+    /// Calls given up because they had all their attempts.
     pub exhausted: u64,
     /// Calls given up because the budget had no token left.
     pub over_budget: u64,
-    /// Calls given up because the next attempt would have begun after the deadline, or after
-    /// [`max_elapsed`](crate::RetryLayer::max_elapsed).
+    /// Calls given up because the next attempt would have started at the deadline or later, or at
+    /// [`max_elapsed`](crate::RetryLayer::max_elapsed) or later.
     pub too_late: u64,
-    /// Calls given up because the request could not, or was not to be repeated.
+    /// Calls given up because the request could not be repeated, or must not be.
     pub not_repeatable: u64,
-    /// Calls given up because they would have failed again.
+    /// Calls that ended because a layer inside refused them.
+    pub refused: u64,
+    /// Calls that failed in a way that another attempt would not change.
     pub permanent: u64,
-}
-
-/// Why a call is not tried again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum GaveUp {
-    Exhausted,
-    OverBudget,
-    TooLate,
-    NotRepeatable,
-    Permanent,
-}
-
-/// Shared by all clones. Locked when something is repeated or given up, and once in a batch of calls.
-#[derive(Debug)]
-pub(crate) struct State(Mutex<Ledger>);
-
-#[derive(Debug)]
-pub(crate) struct Ledger {
-    pub(crate) pool: Pool,
-    stats: Stats,
-    /// Of a layer with a seed: each call that is repeated forks its own.
-    rng: Option<Rng>,
+    /// Calls whose result says nothing about the service.
+    pub ignored: u64,
 }
 
 // === impl RetryHandle ===
 
 impl RetryHandle {
-    pub(crate) const fn new(state: Arc<State>, name: Option<&'static str>) -> Self {
-        Self { state, name }
+    pub(crate) const fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
     }
 
-    /// What was counted so far, all of it at one moment.
+    /// What was counted so far.
     pub fn stats(&self) -> Stats {
-        self.state.with(|ledger| ledger.stats)
+        self.shared.counts().stats()
     }
 
-    /// The name that the user gave to the layer, if any.
-    pub const fn name(&self) -> Option<&'static str> {
-        self.name
+    /// The name of the layer, if it has one.
+    pub fn name(&self) -> Option<&'static str> {
+        self.shared.name
+    }
+
+    /// What is configured, with the budget that is in use now.
+    pub fn config(&self) -> Config {
+        let config = self.shared.config.clone();
+        Config { budget: Some(self.budget()), name: self.name().map(Name::from), ..config }
+    }
+
+    /// The budget that is in use.
+    pub fn budget(&self) -> Budget {
+        self.shared.budget()
+    }
+
+    /// Replaces the budget. Calls that are under way use the new one from their next attempt on.
+    pub fn set_budget(&self, budget: Budget) {
+        self.shared.set_budget(budget);
+    }
+
+    /// Whether the layer repeats calls. It does until it is switched off.
+    pub fn is_enabled(&self) -> bool {
+        self.shared.is_enabled()
+    }
+
+    /// Switches the layer off, or on again. While it is off, new calls go straight to the service inside; those
+    /// under way are not affected.
+    pub fn set_enabled(&self, enabled: bool) {
+        self.shared.set_enabled(enabled);
     }
 }
 
 impl fmt::Debug for RetryHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RetryHandle")
-            .field("name", &self.name)
+            .field("name", &self.name())
             .field("stats", &self.stats())
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
 // === impl Stats ===
 
 impl Stats {
-    /// Calls given up, for whatever reason.
+    /// Calls given up: all that failed and were not tried again, without those that a layer inside refused and those
+    /// that were [`ignored`](Self::ignored).
     pub const fn gave_up(&self) -> u64 {
         self.exhausted + self.over_budget + self.too_late + self.not_repeatable + self.permanent
-    }
-}
-
-// === impl GaveUp ===
-
-impl GaveUp {
-    #[cfg(feature = "tracing")]
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Exhausted => "attempts exhausted",
-            Self::OverBudget => "over budget",
-            Self::TooLate => "too late",
-            Self::NotRepeatable => "not repeatable",
-            Self::Permanent => "permanent",
-        }
-    }
-}
-
-// === impl State ===
-
-impl State {
-    /// The clock is read here, so that the calls until the first retry are taken for what they are worth.
-    pub(crate) fn new() -> Self {
-        let pool = Pool::new(Instant::now());
-        Self(Mutex::new(Ledger { pool, stats: Stats::default(), rng: None }))
-    }
-
-    /// No code of a user runs in `f`.
-    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut Ledger) -> R) -> R {
-        f(&mut lock(&self.0))
-    }
-
-    /// A source of chance for one call.
-    pub(crate) fn rng(&self, seed: Option<u64>) -> Rng {
-        match seed {
-            None => Rng::new(),
-            Some(seed) => {
-                self.with(|ledger| ledger.rng.get_or_insert_with(|| Rng::with_seed(seed)).fork())
-            }
-        }
-    }
-
-    pub(crate) fn recovered(&self) {
-        self.with(|ledger| ledger.stats.recovered += 1);
-    }
-
-    pub(crate) fn gave_up(&self, reason: GaveUp) {
-        self.with(|Ledger { stats, .. }| {
-            *match reason {
-                GaveUp::Exhausted => &mut stats.exhausted,
-                GaveUp::OverBudget => &mut stats.over_budget,
-                GaveUp::TooLate => &mut stats.too_late,
-                GaveUp::NotRepeatable => &mut stats.not_repeatable,
-                GaveUp::Permanent => &mut stats.permanent,
-            } += 1;
-        });
-    }
-}
-
-// === impl Ledger ===
-
-impl Ledger {
-    /// Takes a token for a further attempt, if the budget has one.
-    pub(crate) fn retry(&mut self, budget: &Budget, now: Instant) -> bool {
-        let allowed = self.pool.withdraw(budget, now);
-        self.stats.retried += u64::from(allowed);
-        allowed
     }
 }

@@ -1,38 +1,37 @@
-//! The layer, which is the configuration.
+//! The layer, which is its own builder.
 
-use std::{fmt, sync::Arc, time::Duration};
-
-use stockade_core::{
-    DefaultClassify,
-    config::{MAX_DURATION, MIN_DURATION, allow},
-    deadline,
-    internal::Moment,
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
 };
-use tokio::time::Instant;
+
+use stockade_core::{Budget, Configured, Fresh, Name, PerService, config::checked};
 use tower_layer::Layer;
 
-use crate::{
-    Always, Backoff, Budget, ByClone, CloneRequest, Retry, RetryHandle, handle::State,
-    service::Application,
-};
+use crate::{Backoff, Config, Policy, Retry, RetryHandle, shared::Shared};
 
 /// Repeats calls that fail.
 ///
-/// It does not repeat what [succeeded](stockade_core::Class::Success) or would fail
-/// [again](stockade_core::Class::Permanent), it does not limit the time of an attempt, and it never
-/// refuses a call.
+/// It repeats what the *service* did. What a layer inside refused (an open breaker, a full queue, an empty
+/// bucket, a closed pool) ends the call at once, unless [`retry_refusals`](Self::retry_refusals) says to wait. It
+/// does not limit the time of an attempt, and it refuses nothing itself. [`Retry`] tells how a call proceeds.
 ///
-/// The layer, its clones, every service they make and every clone of those share one budget and one set
-/// of counts, unless the layer is [`per_service`](Self::per_service). How a call proceeds is told at [`Retry`].
+/// All clones of a layer, the services they make and the clones of those share one budget and one set of counts.
+/// A setter starts a new layer, which shares nothing with the one before it except a [`budget`](Self::budget)
+/// that was set.
 ///
 /// | setter | default |
 /// |---|---|
 /// | [`backoff`](Self::backoff) | exponential, 50 ms doubling to 10 s, full jitter |
 /// | [`budget`](Self::budget) | 20 % of the calls, and 10 a second |
-/// | [`classify`](Self::classify) | [`DefaultClassify`] |
+/// | [`classify`](Self::classify) | [`DefaultClassify`](stockade_core::DefaultClassify): every error is transient |
 /// | [`idempotent`](Self::idempotent) | every request may be repeated |
 /// | [`clone_request`](Self::clone_request) | the request's own `Clone` |
+/// | [`prepare`](Self::prepare) | every attempt sends the same request |
 /// | [`max_elapsed`](Self::max_elapsed) | none |
+/// | [`retry_refusals`](Self::retry_refusals) | a refusal ends the call |
+/// | [`bypass`](Self::bypass) | no request passes the layer by |
 /// | [`seed`](Self::seed) | chance |
 ///
 /// # Example
@@ -45,250 +44,230 @@ use crate::{
 ///
 /// let retry = RetryLayer::max_attempts(4)
 ///     .classify(|result: Result<&u16, &Error<std::io::Error>>| match result {
-///         Ok(429) => Class::Overload { after: Some(Duration::from_secs(1)), processed: true },
-///         Ok(500..) | Err(_) => Class::Transient { after: None },
+///         Ok(429) => Class::Overload { after: Some(Duration::from_secs(1)), processed: false },
+///         Ok(500..) | Err(_) => Class::TRANSIENT,
 ///         Ok(_) => Class::Success,
 ///     })
 ///     .idempotent(|path: &String| !path.starts_with("/pay"));
 /// let stack = ServiceBuilder::new().layer(retry);
 /// ```
 #[derive(Clone)]
-pub struct RetryLayer<C = DefaultClassify, I = Always, K = ByClone> {
-    policy: Policy<C, I, K>,
-    state: Arc<State>,
-    per_service: bool,
-}
-
-/// What was configured.
-#[derive(Clone)]
-pub(crate) struct Policy<C, I, K> {
-    pub(crate) max_attempts: u32,
-    pub(crate) max_elapsed: Option<Duration>,
-    pub(crate) backoff: Backoff,
-    pub(crate) budget: Budget,
-    pub(crate) seed: Option<u64>,
-    pub(crate) name: Option<&'static str>,
-    pub(crate) classify: C,
-    pub(crate) idempotent: I,
-    pub(crate) clone_request: K,
+pub struct RetryLayer<P = Policy> {
+    config: Config,
+    policy: P,
+    // Made when the first service or handle needs it. A setter starts a new one.
+    shared: Arc<OnceLock<Arc<Shared>>>,
 }
 
 // === impl RetryLayer ===
 
 impl RetryLayer {
-    /// At most `max_attempts` attempts a call, the first one included; with 1 nothing is repeated.
+    /// At most `max_attempts` attempts of one call, the first one included. With 1 nothing is repeated.
     ///
     /// # Panics
     ///
-    /// If `max_attempts` is zero.
+    /// If `max_attempts` is zero. [`Config::try_build`] returns an error instead, here and for all setters.
     #[track_caller]
     pub fn max_attempts(max_attempts: u32) -> Self {
-        let policy = Policy {
-            max_attempts: allow("RetryLayer::max_attempts", max_attempts, 1..=u32::MAX),
-            max_elapsed: None,
-            backoff: Backoff::default(),
-            budget: Budget::default(),
-            seed: None,
-            name: None,
-            classify: DefaultClassify,
-            idempotent: Always,
-            clone_request: ByClone,
-        };
-        Self { policy, state: Arc::new(State::new()), per_service: false }
+        checked(Config { max_attempts, ..Config::default() }.try_build())
     }
 }
 
-impl<C, I, K> RetryLayer<C, I, K> {
-    /// How long to wait before a further attempt. A server's hint is kept if it is longer.
-    #[must_use]
-    pub fn backoff(mut self, backoff: Backoff) -> Self {
-        self.policy.backoff = backoff;
-        self
+impl<P> RetryLayer<P> {
+    pub(crate) fn with_config(config: Config, policy: P) -> Self {
+        Self { config, policy, shared: Arc::default() }
     }
 
-    /// How many further attempts there may be, as a share of the calls.
+    /// How long to wait before a further attempt. If a server says when to come back, the longer wait is used.
     #[must_use]
-    pub fn budget(mut self, budget: Budget) -> Self {
-        self.policy.budget = budget;
-        self
+    pub fn backoff(self, backoff: Backoff) -> Self {
+        self.set(|config| config.backoff = backoff)
     }
 
-    /// Judges results: a [`Classify`](stockade_core::Classify), or a closure
-    /// `|result: Result<&Response, &Error>| -> Class`.
+    /// How many further attempts there may be, as a share of the calls. A clone of it in another layer shares
+    /// the tokens.
+    #[must_use]
+    pub fn budget(self, budget: Budget) -> Self {
+        self.set(|config| config.budget = Some(budget))
+    }
+
+    /// No attempt starts when this time has passed since the first one started, and no call waits for that.
     ///
-    /// It is asked once an attempt, on each call.
-    #[must_use]
-    pub fn classify<D>(self, classify: D) -> RetryLayer<D, I, K> {
-        self.with(|p| Policy {
-            max_attempts: p.max_attempts,
-            max_elapsed: p.max_elapsed,
-            backoff: p.backoff,
-            budget: p.budget,
-            seed: p.seed,
-            name: p.name,
-            classify,
-            idempotent: p.idempotent,
-            clone_request: p.clone_request,
-        })
-    }
-
-    /// Which requests may be repeated although an attempt may have had an effect, that is after
-    /// [`Transient`](stockade_core::Class::Transient) and [`Overload`](stockade_core::Class::Overload).
-    /// What never reached the service is repeated in any case.
-    ///
-    /// It is asked only when an attempt has failed, and is shown the copy of the request.
-    #[must_use]
-    pub fn idempotent<Req, F>(self, idempotent: F) -> RetryLayer<C, F, K>
-    where
-        F: Fn(&Req) -> bool,
-    {
-        self.with(|p| Policy {
-            max_attempts: p.max_attempts,
-            max_elapsed: p.max_elapsed,
-            backoff: p.backoff,
-            budget: p.budget,
-            seed: p.seed,
-            name: p.name,
-            classify: p.classify,
-            idempotent,
-            clone_request: p.clone_request,
-        })
-    }
-
-    /// How a request is copied, instead of by its `Clone`; `None`: this request cannot be repeated.
-    ///
-    /// It is asked before each attempt but the last one.
-    #[must_use]
-    pub fn clone_request<Req, F>(self, clone_request: F) -> RetryLayer<C, I, F>
-    where
-        F: Fn(&Req) -> Option<Req>,
-    {
-        self.with(|p| Policy {
-            max_attempts: p.max_attempts,
-            max_elapsed: p.max_elapsed,
-            backoff: p.backoff,
-            budget: p.budget,
-            seed: p.seed,
-            name: p.name,
-            classify: p.classify,
-            idempotent: p.idempotent,
-            clone_request,
-        })
-    }
-
-    /// No attempt begins later than this after the first one; what would is not waited for.
-    ///
-    /// It does not end an attempt, nor a wait for the service to become ready: a timeout outside does. Under such a
-    /// one, what is left of it for a last attempt is best what an attempt may take: a probe of a breaker inside that
-    /// begins with no time left counts as a failure of the service. With it, the clock is read on each call.
+    /// It ends neither an attempt nor a wait for the service to become ready: a timeout outside does. Under such
+    /// a timeout, leave the last attempt as much time as an attempt may take. With this setting the clock is read
+    /// on each call.
     ///
     /// # Panics
     ///
     /// If `max_elapsed` is zero or above ten years.
     #[must_use]
     #[track_caller]
-    pub fn max_elapsed(mut self, max_elapsed: Duration) -> Self {
-        let allowed = MIN_DURATION..=MAX_DURATION;
-        self.policy.max_elapsed = Some(allow("RetryLayer::max_elapsed", max_elapsed, allowed));
-        self
+    pub fn max_elapsed(self, max_elapsed: Duration) -> Self {
+        self.set(|config| config.max_elapsed = Some(max_elapsed))
     }
 
-    /// A name for this instance, for events and handles.
+    /// Lets a call that a layer inside refuses wait and try again. All such waits of one call together take at
+    /// most `total`; zero is the same as not to wait.
+    ///
+    /// A call waits for as long as the layer told it with `retry_after`, and up to a tenth longer, so that not all
+    /// callers come back in one instant. Where no time was told it waits by the [`backoff`](Self::backoff). It
+    /// never waits for what [cannot pass later](stockade_core::Rejected::may_pass_later): a call that is too
+    /// costly, a closed pool, a breaker that is held open by hand, an expired deadline. These waits take no attempt
+    /// and nothing from the budget.
+    ///
+    /// # Panics
+    ///
+    /// If `total` is above ten years.
     #[must_use]
-    pub fn name(mut self, name: &'static str) -> Self {
-        self.policy.name = Some(name);
-        self
+    #[track_caller]
+    pub fn retry_refusals(self, total: Duration) -> Self {
+        self.set(|config| config.retry_refusals = Some(total))
     }
 
-    /// Makes the jitter reproducible: the n-th call that fails, counted over all who share the layer,
-    /// draws the same waits in each run.
+    /// The name in events and metrics.
+    ///
+    /// # Panics
+    ///
+    /// If it is owned and longer than 128 bytes, or there are too many owned names: see [`Name`].
     #[must_use]
-    pub fn seed(mut self, seed: u64) -> Self {
-        self.policy.seed = Some(seed);
-        self
+    #[track_caller]
+    pub fn name(self, name: impl Into<Name>) -> Self {
+        let name = name.into();
+        self.set(|config| config.name = Some(name))
     }
 
-    /// Gives each application of the layer a budget and counts of its own, to be seen through
-    /// [`Retry::handle`]; the clones of one service still share theirs.
+    /// Makes the jitter reproducible: the n-th call that waits, counted over all who share the layer, draws the
+    /// same waits in each run.
     #[must_use]
-    pub fn per_service(mut self) -> Self {
-        self.per_service = true;
-        self
+    pub fn seed(self, seed: u64) -> Self {
+        self.set(|config| config.seed = Some(seed))
     }
 
-    /// Shows what was repeated and given up by all who share the layer. Of an
-    /// [per-service](Self::per_service) layer it shows nothing.
-    pub fn handle(&self) -> RetryHandle {
-        RetryHandle::new(Arc::clone(&self.state), self.policy.name)
+    /// The layer and its handle. This ends the setters.
+    pub fn with_handle(self) -> (Configured<Self>, RetryHandle) {
+        let handle = RetryHandle::new(Arc::clone(self.shared()));
+        (Configured::new(self), handle)
     }
 
-    fn with<D, J, L>(
-        self,
-        policy: impl FnOnce(Policy<C, I, K>) -> Policy<D, J, L>,
-    ) -> RetryLayer<D, J, L> {
-        RetryLayer { policy: policy(self.policy), state: self.state, per_service: self.per_service }
+    /// A layer that gives each service it makes a budget and counts of its own. Only the service has a handle:
+    /// [`Retry::handle`].
+    pub fn per_service(self) -> PerService<Self> {
+        PerService::new(self)
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        self.shared.get_or_init(|| Arc::new(Shared::new(self.config.clone())))
+    }
+
+    #[track_caller]
+    fn set(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(&mut self.config);
+        checked(self.config.check());
+        Self::with_config(self.config, self.policy)
     }
 }
 
-impl<S, C, I, K> Layer<S> for RetryLayer<C, I, K>
-where
-    S: Clone,
-    C: Clone,
-    I: Clone,
-    K: Clone,
-{
-    type Service = Retry<S, C, I, K>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        let state = if self.per_service { Arc::new(State::new()) } else { Arc::clone(&self.state) };
-        Retry::new(inner.clone(), Application::new(inner, self.policy.clone()), state)
+impl<C, I, K, P, B> RetryLayer<Policy<C, I, K, P, B>> {
+    /// Judges results: a [`Classify`](stockade_core::Classify), or a closure
+    /// `|result: Result<&Response, &Error>| -> Class`.
+    ///
+    /// It is asked once for each result of the service, and not about refusals by layers inside.
+    #[must_use]
+    pub fn classify<D>(self, classify: D) -> RetryLayer<Policy<D, I, K, P, B>> {
+        let Policy { idempotent, clone_request, prepare, bypass, .. } = self.policy;
+        let policy = Policy { classify, idempotent, clone_request, prepare, bypass };
+        RetryLayer::with_config(self.config, policy)
     }
-}
 
-impl<C, I, K> fmt::Debug for RetryLayer<C, I, K> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RetryLayer")
-            .field("policy", &self.policy)
-            .field("per_service", &self.per_service)
-            .finish_non_exhaustive()
-    }
-}
-
-// === impl Policy ===
-
-impl<C, I, K> Policy<C, I, K> {
-    /// The copy of `request` that the attempt leaves for the one after it; the last one leaves none.
-    #[inline]
-    pub(crate) fn copy<Req>(&self, attempt: u32, request: &Req) -> Option<Req>
+    /// Which requests may be repeated after an attempt that may have reached the service:
+    /// [`Transient`](stockade_core::Class::Transient), or a processed
+    /// [`Overload`](stockade_core::Class::Overload). What had [no effect](stockade_core::Class::had_no_effect)
+    /// is repeated in any case.
+    ///
+    /// It is asked after a failure, and is shown the copy of the request.
+    #[must_use]
+    pub fn idempotent<Req, F>(self, idempotent: F) -> RetryLayer<Policy<C, F, K, P, B>>
     where
-        K: CloneRequest<Req>,
+        F: Fn(&Req) -> bool,
     {
-        (attempt < self.max_attempts).then(|| self.clone_request.clone_request(request)).flatten()
+        let Policy { classify, clone_request, prepare, bypass, .. } = self.policy;
+        let policy = Policy { classify, idempotent, clone_request, prepare, bypass };
+        RetryLayer::with_config(self.config, policy)
     }
 
-    /// When it is too late to begin another attempt of a call that begins now.
-    #[inline]
-    pub(crate) fn until(&self) -> Moment {
-        self.max_elapsed.map_or(Moment::NONE, after)
+    /// How a request is copied, instead of by its `Clone`. `None`: this request cannot be repeated.
+    ///
+    /// It is asked before each attempt that another one may follow.
+    #[must_use]
+    pub fn clone_request<Req, F>(self, clone_request: F) -> RetryLayer<Policy<C, I, F, P, B>>
+    where
+        F: Fn(&Req) -> Option<Req>,
+    {
+        let Policy { classify, idempotent, prepare, bypass, .. } = self.policy;
+        let policy = Policy { classify, idempotent, clone_request, prepare, bypass };
+        RetryLayer::with_config(self.config, policy)
+    }
+
+    /// Changes a request before each attempt: a header with its number, a fresh token after a 401.
+    ///
+    /// `prepare` gets the request, the number of the attempt (from 1), and the result of the attempt before it.
+    /// It is called in `call` for the first attempt, and as soon as a further one is decided on, before the wait
+    /// for it. What it changes stays changed for the attempts after that. An attempt that a layer inside refused
+    /// gives its number to the next one.
+    ///
+    /// ```
+    /// use stockade_core::Error;
+    /// use stockade_retry::RetryLayer;
+    ///
+    /// #[derive(Clone)]
+    /// struct Request { attempt: u32 }
+    /// type Answer = Result<String, Error<std::io::Error>>;
+    ///
+    /// let retry = RetryLayer::max_attempts(3)
+    ///     .prepare(|request: &mut Request, attempt, _last: Option<&Answer>| request.attempt = attempt);
+    /// ```
+    #[must_use]
+    pub fn prepare<Req, T, E, F>(self, prepare: F) -> RetryLayer<Policy<C, I, K, F, B>>
+    where
+        F: Fn(&mut Req, u32, Option<&Result<T, E>>),
+    {
+        let Policy { classify, idempotent, clone_request, bypass, .. } = self.policy;
+        let policy = Policy { classify, idempotent, clone_request, prepare, bypass };
+        RetryLayer::with_config(self.config, policy)
+    }
+
+    /// Requests for which `bypass` returns true go straight to the service inside: they are neither copied nor
+    /// repeated, and pay nothing into the budget.
+    #[must_use]
+    pub fn bypass<Req, F>(self, bypass: F) -> RetryLayer<Policy<C, I, K, P, F>>
+    where
+        F: Fn(&Req) -> bool,
+    {
+        let Policy { classify, idempotent, clone_request, prepare, .. } = self.policy;
+        let policy = Policy { classify, idempotent, clone_request, prepare, bypass };
+        RetryLayer::with_config(self.config, policy)
+    }
+}
+
+impl<S: Clone, P: Clone> Layer<S> for RetryLayer<P> {
+    type Service = Retry<S, P>;
+
+    fn layer(&self, inner: S) -> Retry<S, P> {
+        Retry::new(inner, self.policy.clone(), Arc::clone(self.shared()))
+    }
+}
+
+impl<P: Clone> Fresh for RetryLayer<P> {
+    fn fresh(&self) -> Self {
+        let mut config = self.config.clone();
+        config.budget = config.budget.as_ref().map(Budget::fresh);
+        Self::with_config(config, self.policy.clone())
     }
 }
 
 /// Without the closures, which cannot be shown.
-impl<C, I, K> fmt::Debug for Policy<C, I, K> {
+impl<P> fmt::Debug for RetryLayer<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Policy")
-            .field("max_attempts", &self.max_attempts)
-            .field("max_elapsed", &self.max_elapsed)
-            .field("backoff", &self.backoff)
-            .field("budget", &self.budget)
-            .field("seed", &self.seed)
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+        f.debug_struct("RetryLayer").field("config", &self.config).finish_non_exhaustive()
     }
-}
-
-/// Apart, because most calls have no use for it.
-#[cold]
-fn after(limit: Duration) -> Moment {
-    Moment::of(deadline::saturating_add(Instant::now(), limit))
 }

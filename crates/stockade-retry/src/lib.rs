@@ -1,12 +1,14 @@
 //! A tower layer that repeats failed calls, with backoff, jitter and a budget.
 //!
-//! [`RetryLayer`] is the configuration, [`Retry`] the service, [`RetryHandle`] what an operator looks at.
-//! [`Backoff`] says how long to wait, [`Budget`] how much to repeat at all, and the
-//! [class](stockade_core::Class) of a result whether to repeat this one.
+//! [`RetryLayer`] is the layer and its configuration, [`Retry`] the service, [`RetryHandle`] what an operator uses.
+//! [`Backoff`] says how long to wait, [`Budget`] how much to repeat at all, and the [class](stockade_core::Class) of a
+//! result whether to repeat this one.
 //!
-//! It does not limit how long an attempt takes (put a timeout inside it for that), nor how long all of
-//! them take together (a timeout outside, or [`RetryLayer::max_elapsed`]). It never refuses a call: an
-//! answer is always one that the service, or a layer inside, gave.
+//! It repeats what the service did, never what your own layers refused: behind an open breaker or a full queue a call
+//! fails at once. Where a call should wait instead, say so with [`RetryLayer::retry_refusals`].
+//!
+//! It does not limit how long an attempt takes (put a timeout inside it for that), nor how long all of them take
+//! together (put a timeout outside it, or set [`RetryLayer::max_elapsed`]).
 //!
 //! # Example
 //!
@@ -30,19 +32,22 @@
 //! # }
 //! ```
 
+mod account;
+mod attempt;
 mod backoff;
-mod budget;
+mod config;
 mod future;
 mod handle;
 mod layer;
-mod request;
+mod policy;
 mod service;
 mod shared;
 
 pub use backoff::Backoff;
-pub use budget::Budget;
+pub use config::Config;
 pub use future::ResponseFuture;
 pub use handle::{RetryHandle, Stats};
 pub use layer::RetryLayer;
-pub use request::{Always, ByClone, CloneRequest, Idempotent};
+pub use policy::{Always, ByClone, CloneRequest, Idempotent, Policy, Prepare, Unchanged};
 pub use service::Retry;
+pub use stockade_core::Budget;

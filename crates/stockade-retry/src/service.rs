@@ -6,38 +6,40 @@ use std::{
     task::{Context, Poll},
 };
 
-use stockade_core::internal::sync::Mutex;
-use stockade_core::{Classify, DefaultClassify, LayerError, internal::lock};
+use stockade_core::{Bypass, Classify, LayerError, deadline};
+use tokio::time::Instant;
 use tower_service::Service;
 
 use crate::{
-    Always, ByClone, CloneRequest, Idempotent, ResponseFuture, RetryHandle, handle::State,
-    layer::Policy, shared::Shared,
+    CloneRequest, Idempotent, Policy, Prepare, ResponseFuture, RetryHandle, account::Member,
+    attempt::Call, shared::Shared,
 };
 
 /// Repeats the calls to `S` that fail. Made by [`RetryLayer`](crate::RetryLayer).
 ///
-/// It does not make a service out of one that is not `Clone`: further attempts need an instance each,
-/// because the one that was called first may be in use again.
+/// `S` has to be `Clone`, because each further attempt needs an instance of its own: the one that was called first may
+/// be in use again. Put a `tower::buffer` right above a client that is not.
 ///
 /// - `poll_ready` is that of the service inside.
-/// - `call` makes the first attempt on the instance that is ready, at once. It copies the request, and
-///   nothing else.
-/// - The future judges the result. To repeat, it drops the failed response, waits, clones the service
-///   from a template, polls it ready and calls it. What it answers with when it gives up is the last
-///   response, or the last error of the service; only if there was none, that of a readiness, and only if
-///   there was none either, the last refusal by a layer inside. A response that was judged a failure and
-///   repeated is gone.
-/// - A readiness that fails counts as an attempt. As the request was not sent, it is repeated whether or
-///   not it is idempotent, if the error is not [`Permanent`](stockade_core::Class::Permanent).
-/// - It gives up at once, without a wait, when the attempts or the budget are used up, when the next
-///   attempt would begin after the [deadline](stockade_core::deadline) or
-///   [`max_elapsed`](crate::RetryLayer::max_elapsed), and when the request cannot be repeated.
+/// - `call` makes the first attempt on the instance that is ready, at once. It copies the request, and nothing else.
+/// - The future judges the result. To repeat the call it drops the failed response, waits, clones the service, gets the
+///   clone ready and calls it. After each wait it looks at the [deadline](stockade_core::deadline) and at
+///   [`max_elapsed`](crate::RetryLayer::max_elapsed) again: no attempt starts at the deadline or later.
+/// - A refusal by a layer inside ends the call at once, also in a further attempt, unless
+///   [`retry_refusals`](crate::RetryLayer::retry_refusals) says to wait. It takes no attempt and nothing from the budget.
+/// - The future gives up at once, without a wait, when the attempts or the budget are used up, when the next attempt
+///   would start too late, or when the request cannot be repeated.
+/// - The answer after giving up is the last response, or the last error of the service. If there was no such error it
+///   is that of a readiness, and if there was none of these either, the last refusal by a layer inside. A response that
+///   was judged a failure and repeated is gone.
+/// - A readiness that fails counts as an attempt. The request was not sent, so it is repeated whether or not it is
+///   idempotent, if the error is not [`Permanent`](stockade_core::Class::Permanent).
 /// - A clone is not ready, and shares budget and counts.
 ///
 /// # Errors
 ///
-/// Those of the service, and of the layers inside; none of its own.
+/// Those of the service and of the layers inside. Its own one is [`Expired`](stockade_core::Reason::Expired), for a call
+/// whose deadline passed while it waited, and that so far had only a response, which is gone.
 ///
 /// # Panics
 ///
@@ -45,8 +47,8 @@ use crate::{
 ///
 /// # Cancel safety
 ///
-/// Dropping the future at any time drops the attempt, the wait or the instance that is being readied.
-/// The token that a wait was paid with is not returned to the budget.
+/// Dropping the future at any time drops the attempt, the wait or the instance that gets ready. The token that a wait
+/// was paid with is not returned to the budget.
 ///
 /// # Example
 ///
@@ -61,88 +63,80 @@ use crate::{
 /// // The type of the stack can be named.
 /// let client: Retry<Client> = RetryLayer::max_attempts(3).layer(Client);
 /// ```
-pub struct Retry<S, C = DefaultClassify, I = Always, K = ByClone> {
+pub struct Retry<S, P = Policy> {
     inner: S,
-    shared: Shared<Application<S, C, I, K>>,
+    member: Member<S, P>,
 }
 
-/// What the clones of one service share.
-pub(crate) struct Application<S, C, I, K> {
-    /// Where further attempts get their instance from: never called, so never ready. In a mutex
-    /// because it need not be `Sync`.
-    template: Mutex<S>,
-    pub(crate) policy: Policy<C, I, K>,
-}
-
-stockade_core::accessors!(Retry<S, C, I, K>);
+stockade_core::accessors!(Retry<S, P>);
 
 // === impl Retry ===
 
-impl<S, C, I, K> Retry<S, C, I, K> {
-    pub(crate) fn new(inner: S, application: Application<S, C, I, K>, state: Arc<State>) -> Self {
-        Self { inner, shared: Shared::new(application, state) }
+impl<S, P> Retry<S, P> {
+    pub(crate) fn new(inner: S, policy: P, shared: Arc<Shared>) -> Self
+    where
+        S: Clone,
+    {
+        Self { inner: inner.clone(), member: Member::new(inner, policy, shared) }
     }
 
-    /// Shows what was repeated and given up by all who share the budget.
+    /// Shows what was repeated and given up by all who share the layer.
     pub fn handle(&self) -> RetryHandle {
-        RetryHandle::new(Arc::clone(self.shared.state()), self.shared.policy.name)
+        RetryHandle::new(Arc::clone(&self.member.account().shared))
     }
 }
 
-impl<S, C, I, K, Req> Service<Req> for Retry<S, C, I, K>
+impl<S, C, I, K, P, B, Req> Service<Req> for Retry<S, Policy<C, I, K, P, B>>
 where
     S: Service<Req> + Clone,
     S::Error: LayerError,
     C: Classify<S::Response, S::Error>,
     I: Idempotent<Req>,
     K: CloneRequest<Req>,
+    P: Prepare<Req, S::Response, S::Error>,
+    B: Bypass<Req>,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = ResponseFuture<Req, S, C, I, K>;
+    type Future = ResponseFuture<Req, S, Policy<C, I, K, P, B>>;
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
     }
 
-    // As in `ResponseFuture::poll`.
-    #[inline(always)]
-    fn call(&mut self, request: Req) -> Self::Future {
-        let lease = self.shared.lease();
-        let copy = lease.policy.copy(1, &request);
-        let until = lease.policy.until();
-        ResponseFuture::new(self.inner.call(request), copy, until, lease)
+    #[inline]
+    fn call(&mut self, mut request: Req) -> Self::Future {
+        let account = self.member.account();
+        if !account.shared.is_enabled() || account.policy().bypass.passes_by(&request) {
+            return ResponseFuture::passing(self.inner.call(request));
+        }
+        let account = self.member.charge();
+        account.policy().prepare.prepare(&mut request, 1, None);
+        let copy = account.copy(1, &request);
+        let until = account.shared.config.max_elapsed.map(after);
+        let attempt = self.inner.call(request);
+        ResponseFuture::new(attempt, Call::new(account, copy, until))
     }
 }
 
-impl<S: Clone, C, I, K> Clone for Retry<S, C, I, K> {
+/// Apart, because most layers have no use for it.
+#[cold]
+fn after(max_elapsed: std::time::Duration) -> Instant {
+    deadline::saturating_add(Instant::now(), max_elapsed)
+}
+
+impl<S: Clone, P> Clone for Retry<S, P> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), shared: self.shared.clone() }
+        Self { inner: self.inner.clone(), member: self.member.clone() }
     }
 }
 
-impl<S: fmt::Debug, C, I, K> fmt::Debug for Retry<S, C, I, K> {
+impl<S: fmt::Debug, P> fmt::Debug for Retry<S, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Retry")
             .field("inner", &self.inner)
-            .field("policy", &self.shared.policy)
+            .field("config", &self.member.account().shared.config)
             .finish_non_exhaustive()
-    }
-}
-
-// === impl Application ===
-
-impl<S, C, I, K> Application<S, C, I, K> {
-    pub(crate) fn new(template: S, policy: Policy<C, I, K>) -> Self {
-        Self { template: Mutex::new(template), policy }
-    }
-
-    /// An instance for a further attempt.
-    pub(crate) fn instance(&self) -> S
-    where
-        S: Clone,
-    {
-        lock(&self.template).clone()
     }
 }

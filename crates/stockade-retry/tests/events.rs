@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use stockade_core::{Class, Error, internal::lock};
+use stockade_core::{Class, Error, Reason, Rejected, internal::lock};
 use stockade_retry::{Backoff, Budget, RetryLayer};
 use stockade_testkit::Events;
 use tower::{Layer, ServiceExt, service_fn};
@@ -55,13 +55,13 @@ async fn each_retry_is_one_event_with_its_number_its_wait_and_why() {
 async fn giving_up_is_one_event_that_says_after_how_many_attempts_and_why() {
     let exhausted = events(retry(2), 9).await;
     assert_eq!(exhausted.len(), 2, "{exhausted:?}");
-    has(&exhausted[1], &["message=gave up", r#"reason="attempts exhausted""#, "attempts=2"]);
+    has(&exhausted[1], &["WARN", "message=gave up", r#"reason="exhausted""#, "attempts=2"]);
 
     let poor = events(retry(3).budget(Budget::new(0.0, 0.0)), 9).await;
-    has(&poor[0], &["message=gave up", r#"reason="over budget""#, "attempts=1"]);
+    has(&poor[0], &["WARN", "message=gave up", r#"reason="over_budget""#, "attempts=1"]);
 
     let late = events(retry(3).max_elapsed(Duration::from_millis(10)), 9).await;
-    has(&late[0], &["message=gave up", r#"reason="too late""#, "attempts=1"]);
+    has(&late[0], &["WARN", "message=gave up", r#"reason="too_late""#, "attempts=1"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -74,6 +74,27 @@ async fn what_would_fail_again_or_may_not_be_repeated_says_so() {
     let _ = named().idempotent(|(): &()| false).layer(fails).oneshot(()).await;
     let events = recorded.take();
     assert_eq!(events.len(), 2, "{events:?}");
-    has(&events[0], &["message=gave up", r#"reason="permanent""#, "class=Permanent"]);
-    has(&events[1], &["message=gave up", r#"reason="not repeatable""#, "class=Transient"]);
+    has(
+        &events[0],
+        &["DEBUG", "message=gave up", r#"reason="permanent""#, "last=Answered(Permanent)"],
+    );
+    has(
+        &events[1],
+        &["WARN", "message=gave up", r#"reason="not_repeatable""#, "last=Answered(Transient"],
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_is_passed_on_is_told_by_the_layer_that_refused_and_not_here() {
+    let recorded = Events::of("stockade");
+    let rejected = Rejected::new(&"limit", Reason::QueueFull);
+    let refuses = service_fn(move |()| std::future::ready(Err::<(), Error<&str>>(rejected.into())));
+    let layer = retry(3).name("search");
+    let _ = layer.clone().layer(refuses).oneshot(()).await;
+    assert!(recorded.take().is_empty());
+    let _ = layer.retry_refusals(Duration::from_millis(50)).layer(refuses).oneshot(()).await;
+    let events = recorded.take();
+    assert_eq!(events.len(), 2, "{events:?}");
+    has(&events[0], &["DEBUG", "message=waiting", r#"reason="queue full""#, "wait=50ms"]);
+    has(&events[1], &["WARN", "message=gave up", r#"reason="refused""#]);
 }

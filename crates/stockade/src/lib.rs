@@ -71,8 +71,8 @@ pub mod order;
 pub use check::check;
 
 pub use stockade_core::{
-    BoxError, Class, Classify, DefaultClassify, Error, LayerError, Reason, Rejected, attempts,
-    boxed, deadline,
+    BoxError, Budget, Class, Classify, DefaultClassify, Error, LayerError, Reason, Rejected,
+    attempts, boxed, deadline,
 };
 
 #[cfg(feature = "breaker")]

@@ -299,12 +299,13 @@ async fn without_max_elapsed_a_probe_with_no_time_left_opens_the_breaker_again()
     // It is open for 792 ms at least, whatever the jitter.
     let breaker = || BreakerLayer::new().consecutive(1).open_for(MS * 990);
 
-    let late = total().layer(retry()).layer(breaker());
+    let patient = || retry().retry_refusals(MS * 2_000);
+    let late = total().layer(patient()).layer(breaker());
     let late = late.service(client(down_once).0);
     assert_eq!(refused(&late.clone().oneshot(()).await), Some(Reason::Elapsed));
     assert_eq!(refused(&late.oneshot(()).await), Some(Reason::BreakerOpen), "opened by the probe");
 
-    let in_time = total().layer(retry().max_elapsed(MS * 700)).layer(breaker());
+    let in_time = total().layer(patient().max_elapsed(MS * 700)).layer(breaker());
     let in_time = in_time.service(client(down_once).0);
     assert_eq!(in_time.clone().oneshot(()).await, DOWN);
     sleep(MS * 1_000).await;

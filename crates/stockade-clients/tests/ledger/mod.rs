@@ -78,7 +78,8 @@ impl<E: std::error::Error + Send + Sync + 'static> Rig<E> {
             .min_calls(10)
             .open_for(OPEN)
             .classify(classify);
-        let (retries, handle) = (retry.handle(), breaker.handle());
+        let (retry, retries) = retry.with_handle();
+        let handle = breaker.handle();
         let (asked, ended) = (Arc::clone(&counts), Arc::clone(&counts));
         let stack = ServiceBuilder::new()
             .layer(retry)

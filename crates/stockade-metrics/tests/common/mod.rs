@@ -46,7 +46,7 @@ pub(crate) fn one_of_each(
     metrics.rate(name, RateLayer::new(10, Duration::from_secs(1)).with_handle().1)?;
     let keyed = RateLayer::new(10, Duration::from_secs(1)).keyed::<u32, _>(|n: &u32| *n, 100);
     metrics.keyed_rate(name, keyed.with_handle().1)?;
-    metrics.retry(name, RetryLayer::max_attempts(3).handle())?;
+    metrics.retry(name, RetryLayer::max_attempts(3).with_handle().1)?;
     metrics.breaker(name, BreakerLayer::new().handle())?;
     metrics.pool(name, &pool.handle())?;
     Ok((metrics, pool))

@@ -28,6 +28,8 @@ pub(crate) enum Step {
     Refuse(Rejected),
     /// The readiness fails; it waits for the call where the next step is not this one.
     Unready(&'static str),
+    /// The readiness fails with a refusal.
+    Closed(Rejected),
     Hang,
     Panic,
 }
@@ -134,9 +136,14 @@ impl Service<u32> for Mock {
             return Poll::Pending;
         }
         let mut script = lock(&self.all.script);
-        if let Some(Step::Unready(error)) = script.front().copied() {
+        let error = match script.front().copied() {
+            Some(Step::Unready(error)) => Some(Error::Service(error)),
+            Some(Step::Closed(rejected)) => Some(Error::Rejected(rejected)),
+            _ => None,
+        };
+        if let Some(error) = error {
             script.pop_front();
-            return Poll::Ready(Err(Error::Service(error)));
+            return Poll::Ready(Err(error));
         }
         self.ready = true;
         Poll::Ready(Ok(()))
@@ -151,7 +158,7 @@ impl Service<u32> for Mock {
                 Step::Ok(answer) => Ok(answer),
                 Step::Fail(error) => Err(Error::Service(error)),
                 Step::Refuse(rejected) => Err(Error::Rejected(rejected)),
-                Step::Unready(_) => unreachable!("taken by poll_ready"),
+                Step::Unready(_) | Step::Closed(_) => unreachable!("taken by poll_ready"),
                 Step::Hang => pending().await,
                 Step::Panic => panic!("as told"),
             }

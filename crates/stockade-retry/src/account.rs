@@ -1,0 +1,207 @@
+//! How calls pay into the budget, and keep alive what they share.
+//!
+//! Two writes that all threads share would cost more than all else that the layer does for a call: counting a
+//! reference, and counting the call. So a clone of the service that is called more than a few times opens an account
+//! of its own: an `Arc` with a counter beside it, which only its own calls write. Clones that are called once or
+//! twice, as by `clone().oneshot(..)`, use the account of the clone they came from, and allocate nothing.
+//!
+//! An account pays its calls into the budget when one of them asks for a token, after 32 calls, and when it is
+//! dropped.
+
+use std::sync::Arc;
+
+use stockade_core::internal::{
+    lock,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+use tokio::time::Instant;
+
+use crate::shared::Shared;
+
+/// The account that a service uses.
+pub(crate) struct Member<S, P> {
+    account: Arc<Account<S, P>>,
+    /// The calls so far, up to those after which it has an account of its own.
+    calls: u8,
+}
+
+/// What a call keeps alive.
+pub(crate) struct Account<S, P> {
+    service: Arc<Template<S, P>>,
+    pub(crate) shared: Arc<Shared>,
+    unpaid: AtomicU64,
+}
+
+/// What the clones of one service share.
+struct Template<S, P> {
+    /// Further attempts clone it. It is never called, so it is never ready. In a mutex because it need not be
+    /// `Sync`.
+    instance: Mutex<S>,
+    policy: P,
+}
+
+/// The call at which a clone opens an account of its own.
+const SETTLED: u8 = 4;
+
+/// How many calls an account pays for at once.
+const BATCH: u64 = 32;
+
+// === impl Member ===
+
+impl<S, P> Member<S, P> {
+    pub(crate) fn new(instance: S, policy: P, shared: Arc<Shared>) -> Self {
+        let service = Arc::new(Template { instance: Mutex::new(instance), policy });
+        Self { account: Arc::new(Account::new(service, shared)), calls: 0 }
+    }
+
+    /// The account for one call, which is charged.
+    #[inline]
+    pub(crate) fn charge(&mut self) -> Arc<Account<S, P>> {
+        if self.calls < SETTLED {
+            self.settle();
+        }
+        if self.account.unpaid.fetch_add(1, Relaxed) == BATCH - 1 {
+            self.account.pay();
+        }
+        Arc::clone(&self.account)
+    }
+
+    pub(crate) fn account(&self) -> &Account<S, P> {
+        &self.account
+    }
+
+    #[cold]
+    fn settle(&mut self) {
+        self.calls += 1;
+        if self.calls == SETTLED {
+            let Account { service, shared, .. } = &*self.account;
+            self.account = Arc::new(Account::new(Arc::clone(service), Arc::clone(shared)));
+        }
+    }
+}
+
+impl<S, P> Clone for Member<S, P> {
+    fn clone(&self) -> Self {
+        Self { account: Arc::clone(&self.account), calls: 0 }
+    }
+}
+
+// === impl Account ===
+
+impl<S, P> Account<S, P> {
+    const fn new(service: Arc<Template<S, P>>, shared: Arc<Shared>) -> Self {
+        Self { service, shared, unpaid: AtomicU64::new(0) }
+    }
+
+    #[inline]
+    pub(crate) fn policy(&self) -> &P {
+        &self.service.policy
+    }
+
+    /// An instance of the service for a further attempt.
+    pub(crate) fn instance(&self) -> S
+    where
+        S: Clone,
+    {
+        lock(&self.service.instance).clone()
+    }
+
+    /// Takes a token for a further attempt. False if the budget has none.
+    pub(crate) fn withdraw(&self, now: Instant) -> bool {
+        self.pay();
+        self.shared.budget().withdraw(now)
+    }
+
+    #[cold]
+    fn pay(&self) {
+        let calls = self.unpaid.swap(0, Relaxed);
+        if calls > 0 {
+            self.shared.budget().deposit(calls);
+        }
+    }
+}
+
+impl<S, P> Drop for Account<S, P> {
+    fn drop(&mut self) {
+        self.pay();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Budget, Config};
+
+    /// A member of a layer whose budget gives back what is paid in.
+    fn member() -> (Member<(), ()>, Budget) {
+        let budget = Budget::new(1.0, 0.0);
+        let config = Config { budget: Some(budget.clone()), ..Config::default() };
+        (Member::new((), (), Arc::new(Shared::new(config))), budget)
+    }
+
+    fn tokens(budget: &Budget) -> usize {
+        // Too early for anything to leak.
+        let now = Instant::now() - std::time::Duration::from_secs(1);
+        (0..).take_while(|_| budget.withdraw(now)).count()
+    }
+
+    #[test]
+    fn what_others_paid_in_arrives_in_batches_and_when_they_are_dropped() {
+        let (mut member, budget) = member();
+        for _ in 0..34 {
+            member.charge();
+        }
+        // Those of the first account, which ended when the member got its own.
+        assert_eq!(tokens(&budget), 3);
+        member.charge();
+        assert_eq!(tokens(&budget), 32);
+        let call = member.charge();
+        drop(member);
+        assert_eq!(tokens(&budget), 0);
+        drop(call);
+        assert_eq!(tokens(&budget), 1);
+    }
+
+    #[test]
+    fn a_call_can_spend_at_once_what_its_clones_paid_in() {
+        let (mut member, _) = member();
+        let call = (0..20).map(|_| member.charge()).last().unwrap();
+        for mut clone in std::iter::repeat_n(member, 2) {
+            clone.charge();
+        }
+        let now = Instant::now() - std::time::Duration::from_secs(1);
+        assert_eq!((0..).take_while(|_| call.withdraw(now)).count(), 22);
+    }
+
+    #[test]
+    fn calls_from_many_threads_are_all_paid_for_and_none_twice() {
+        let (mut member, budget) = member();
+        for _ in 0..10 {
+            member.charge();
+        }
+        let now = Instant::now() - std::time::Duration::from_secs(1);
+        let spent: usize = std::thread::scope(|scope| {
+            let work = |n: usize, mut member: Member<(), ()>| {
+                let mut spent = 0;
+                for call in 0..1_000 {
+                    let account = if n < 2 { member.charge() } else { member.clone().charge() };
+                    spent += usize::from(call % 7 == n && account.withdraw(now));
+                }
+                spent
+            };
+            let threads: Vec<_> = (0..4)
+                .map(|n| {
+                    let clone = member.clone();
+                    scope.spawn(move || work(n, clone))
+                })
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        drop(member);
+        assert!(spent > 0);
+        assert_eq!(spent + tokens(&budget), 4_010);
+    }
+}
