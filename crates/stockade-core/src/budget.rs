@@ -149,6 +149,13 @@ impl Budget {
         lock(&shared.pool).withdraw(&shared.income, now)
     }
 
+    /// Gives a token back whose extra attempt was not made after all.
+    pub fn give_back(&self) {
+        if let Some(shared) = &self.0 {
+            lock(&shared.pool).give_back(&shared.income);
+        }
+    }
+
     /// The part of an extra attempt that each call pays for. `None`: there is no limit.
     pub fn ratio(&self) -> Option<f64> {
         self.0.as_ref().map(|shared| shared.income.per_call as f64 / TOKEN as f64)
@@ -221,6 +228,13 @@ impl Pool {
         true
     }
 
+    /// Into the stock that does not leak, within its bound; what calls paid in keeps the rest.
+    fn give_back(&mut self, income: &Income) {
+        let room = income.bound().saturating_sub(self.floor).min(TOKEN);
+        self.floor += room;
+        self.paid = (self.paid + TOKEN - room).min(MOST);
+    }
+
     /// Brings both stocks up to `now`. A clock that goes back changes nothing.
     fn settle(&mut self, income: &Income, now: Instant) {
         let elapsed = now.saturating_duration_since(self.looked).as_nanos();
@@ -271,6 +285,18 @@ mod tests {
         /// How often a token can be taken at `now`, up to `most`.
         fn drain(&mut self, now: Instant, most: usize) -> usize {
             (0..most).take_while(|_| self.withdraw(now)).count()
+        }
+    }
+
+    #[test]
+    fn a_token_that_is_given_back_can_be_taken_again() {
+        for budget in [Budget::new(0.0, 1e-9), Budget::new(0.5, 0.0), Budget::new(0.2, 10.0)] {
+            let now = Instant::now();
+            budget.deposit(2);
+            let taken = (0..1_000).take_while(|_| budget.withdraw(now)).count();
+            budget.give_back();
+            assert!(budget.withdraw(now), "{budget:?} after {taken}");
+            assert!(!budget.withdraw(now), "{budget:?}");
         }
     }
 

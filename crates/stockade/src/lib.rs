@@ -26,8 +26,8 @@
 //! # }
 //! ```
 //!
-//! Each layer is a crate of its own, and a feature here. On by default are the layers above and the pool; `coalesce` and
-//! `fallback` are not. What the results of real clients
+//! Each layer is a crate of its own, and a feature here. On by default are the layers above and the pool; `hedge`,
+//! `fallback`, `coalesce` and `chaos` are not. What the results of real clients
 //! mean to retry and breaker is in `stockade-clients`, because this crate depends on no client.
 //!
 //! # The order of layers
@@ -78,12 +78,18 @@ pub use stockade_core::{
 #[cfg(feature = "breaker")]
 #[doc(inline)]
 pub use stockade_breaker::{self as breaker, BreakerLayer};
+#[cfg(feature = "chaos")]
+#[doc(inline)]
+pub use stockade_chaos::{self as chaos, ChaosLayer};
 #[cfg(feature = "coalesce")]
 #[doc(inline)]
 pub use stockade_coalesce::{self as coalesce, CoalesceLayer};
 #[cfg(feature = "fallback")]
 #[doc(inline)]
 pub use stockade_fallback::{self as fallback, FallbackLayer};
+#[cfg(feature = "hedge")]
+#[doc(inline)]
+pub use stockade_hedge::{self as hedge, HedgeLayer};
 #[cfg(feature = "limit")]
 #[doc(inline)]
 pub use stockade_limit::{self as limit, LimitLayer};

@@ -1,0 +1,55 @@
+//! What can be seen.
+
+use std::{sync::Arc, time::Duration};
+
+use stockade_core::internal::sync::atomic::Ordering::Relaxed;
+
+use crate::shared::Shared;
+
+/// Shows what all services of one [`HedgeLayer`](crate::HedgeLayer) have hedged, and switches it off. Cheap to
+/// clone.
+#[derive(Clone, Debug)]
+pub struct HedgeHandle(Arc<Shared>);
+
+/// What was hedged, since the layer was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Further attempts that were begun.
+    pub hedged: u64,
+    /// Further attempts that gave the answer.
+    pub won: u64,
+    /// Further attempts that a layer inside refused. They cost no token.
+    pub refused: u64,
+    /// Further attempts that were due and not made, because the budget had no token.
+    pub over_budget: u64,
+}
+
+// === impl HedgeHandle ===
+
+impl HedgeHandle {
+    pub(crate) const fn new(shared: Arc<Shared>) -> Self {
+        Self(shared)
+    }
+
+    /// What was counted so far.
+    pub fn stats(&self) -> Stats {
+        let counts = &self.0.counts;
+        Stats {
+            hedged: counts.hedged.load(Relaxed),
+            won: counts.won.load(Relaxed),
+            refused: counts.refused.load(Relaxed),
+            over_budget: counts.over_budget.load(Relaxed),
+        }
+    }
+
+    /// After what time another attempt is made now; `None` until a percentile is known.
+    pub fn delay(&self) -> Option<Duration> {
+        self.0.delay.get()
+    }
+
+    /// Switches hedging off, or on again, for calls that begin from now on.
+    pub fn set_enabled(&self, enabled: bool) {
+        self.0.enabled.store(enabled, Relaxed);
+    }
+}

@@ -1,0 +1,190 @@
+//! The layer, which is the configuration.
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use stockade_core::{
+    Budget, Configured, DefaultClassify, Fresh, Name, PerService,
+    config::{MAX_DURATION, allow, checked},
+};
+use tower_layer::Layer;
+
+use crate::{
+    ByClone, Hedge, HedgeHandle, Idempotent, With, config::Config, delay::Rule, shared::Shared,
+};
+
+/// Makes another attempt when a call takes long, and takes the first good answer.
+///
+/// | setter | default |
+/// |---|---|
+/// | [`max`](Self::max) | 1 more attempt |
+/// | [`budget`](Self::budget) | 5 % of the calls, and one a second |
+/// | [`classify`](Self::classify) | [`DefaultClassify`] |
+/// | [`idempotent`](Self::idempotent), [`clone_request`](Self::clone_request) | every request may be sent twice, and is cloned |
+///
+/// All clones of the layer, the services they make and their clones share one budget, one window of latencies
+/// and one set of counts, unless it is [`per_service`](Self::per_service).
+///
+/// Put it right above what is slow now and then: inside of retry and outside of the breaker, so that each attempt
+/// has its own place in the limits.
+pub struct HedgeLayer<C = DefaultClassify, K = ByClone> {
+    config: Config,
+    classify: C,
+    copies: K,
+    shared: Arc<OnceLock<Arc<Shared>>>,
+}
+
+// === impl HedgeLayer ===
+
+impl HedgeLayer {
+    /// Another attempt is made once a call has taken `delay`.
+    ///
+    /// # Panics
+    ///
+    /// If `delay` is longer than ten years.
+    #[track_caller]
+    pub fn after(delay: Duration) -> Self {
+        let delay = allow("HedgeLayer::after", delay, Duration::ZERO..=MAX_DURATION);
+        Self::new(Rule::After(delay))
+    }
+
+    /// Another attempt is made once a call has taken longer than this share of the calls of the last minute:
+    /// with 0.95, longer than 95 of 100.
+    ///
+    /// Nothing is hedged until 100 calls were seen. It reads the clock twice a call.
+    ///
+    /// # Panics
+    ///
+    /// If `percentile` is not from 0.5 to 0.9999.
+    #[track_caller]
+    pub fn percentile(percentile: f64) -> Self {
+        Self::new(Rule::Percentile(allow("HedgeLayer::percentile", percentile, 0.5..=0.9999)))
+    }
+
+    fn new(rule: Rule) -> Self {
+        let config = Config { rule, max: 1, budget: Budget::new(0.05, 1.0), name: None };
+        Self { config, classify: DefaultClassify, copies: ByClone, shared: Arc::default() }
+    }
+}
+
+impl<C, K> HedgeLayer<C, K> {
+    /// At most `n` further attempts for one call (default 1), each after a further delay.
+    ///
+    /// # Panics
+    ///
+    /// If `n` is not from 1 to 10.
+    #[must_use]
+    #[track_caller]
+    pub fn max(self, n: u32) -> Self {
+        let max = allow("HedgeLayer::max", n, 1..=10);
+        self.set(|config| config.max = max)
+    }
+
+    /// How many further attempts there may be, as a share of the calls. Give a clone of the budget of retry to
+    /// bound both together.
+    #[must_use]
+    pub fn budget(self, budget: Budget) -> Self {
+        self.set(|config| config.budget = budget)
+    }
+
+    /// Judges results: a failure does not win while another attempt is on its way, and a server that has too
+    /// much to do is not asked again.
+    #[must_use]
+    pub fn classify<D>(self, classify: D) -> HedgeLayer<D, K> {
+        let Self { config, copies, .. } = self;
+        HedgeLayer { config, classify, copies, shared: Arc::default() }
+    }
+
+    /// Only requests for which `idempotent` says so are sent twice. They are cloned for it.
+    #[must_use]
+    pub fn idempotent<Req, F: Fn(&Req) -> bool>(
+        self,
+        idempotent: F,
+    ) -> HedgeLayer<C, Idempotent<F>> {
+        self.copies(Idempotent(idempotent))
+    }
+
+    /// How a request is copied, in place of its `Clone`; `None`: it may not be sent twice.
+    #[must_use]
+    pub fn clone_request<Req, F>(self, clone_request: F) -> HedgeLayer<C, With<F>>
+    where
+        F: Fn(&Req) -> Option<Req>,
+    {
+        self.copies(With(clone_request))
+    }
+
+    /// A name for events.
+    ///
+    /// # Panics
+    ///
+    /// If the name is owned and too long, or there are too many: see [`Name`].
+    #[must_use]
+    #[track_caller]
+    pub fn name(self, name: impl Into<Name>) -> Self {
+        let name = checked(name.into().check("HedgeLayer::name"));
+        self.set(|config| config.name = Some(name))
+    }
+
+    /// Gives each service that the layer makes a budget, a window and counts of its own. Ends the setters.
+    #[must_use]
+    pub fn per_service(self) -> PerService<Self> {
+        PerService::new(self)
+    }
+
+    /// Ends the setters, and gives a handle to what all services of the layer share.
+    pub fn with_handle(self) -> (Configured<Self>, HedgeHandle) {
+        let handle = HedgeHandle::new(self.shared());
+        (Configured::new(self), handle)
+    }
+
+    fn copies<L>(self, copies: L) -> HedgeLayer<C, L> {
+        let Self { config, classify, .. } = self;
+        HedgeLayer { config, classify, copies, shared: Arc::default() }
+    }
+
+    fn set(mut self, set: impl FnOnce(&mut Config)) -> Self {
+        set(&mut self.config);
+        self.shared = Arc::default();
+        self
+    }
+
+    fn shared(&self) -> Arc<Shared> {
+        Arc::clone(self.shared.get_or_init(|| Arc::new(Shared::new(&self.config))))
+    }
+}
+
+impl<C: Clone, K: Clone> Fresh for HedgeLayer<C, K> {
+    fn fresh(&self) -> Self {
+        let budget = self.config.budget.fresh();
+        self.clone().set(|config| config.budget = budget)
+    }
+}
+
+impl<C: Clone, K: Clone> Clone for HedgeLayer<C, K> {
+    fn clone(&self) -> Self {
+        Self {
+            config: self.config.clone(),
+            classify: self.classify.clone(),
+            copies: self.copies.clone(),
+            shared: Arc::clone(&self.shared),
+        }
+    }
+}
+
+impl<S: Clone, C: Clone, K: Clone> Layer<S> for HedgeLayer<C, K> {
+    type Service = Hedge<S, C, K>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Hedge::new(inner, self.classify.clone(), self.copies.clone(), self.shared())
+    }
+}
+
+/// Without the closures, which cannot be shown.
+impl<C, K> fmt::Debug for HedgeLayer<C, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HedgeLayer").field("config", &self.config).finish_non_exhaustive()
+    }
+}

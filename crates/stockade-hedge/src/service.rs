@@ -1,0 +1,136 @@
+//! The service.
+
+use std::{
+    fmt,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use stockade_core::{
+    Classify, DefaultClassify, LayerError,
+    internal::{
+        lock,
+        sync::{Mutex, atomic::Ordering::Relaxed},
+    },
+};
+use tower_service::Service;
+
+use crate::{
+    ByClone, HedgeHandle, HedgeRequest, ResponseFuture,
+    shared::{Deposits, Shared},
+};
+
+/// Makes another attempt when a call to `S` takes long; made by [`HedgeLayer`](crate::HedgeLayer).
+///
+/// - `poll_ready` is that of the service inside.
+/// - `call` makes the first attempt on the instance that is ready, at once. It copies the request if it may be
+///   sent twice.
+/// - The response future polls all attempts. The first answer that is no failure wins, and the others are dropped
+///   at once. A failure is the answer only when no attempt is left, and then it is the last one. A call that
+///   fails before its delay is over is not hedged.
+/// - A further attempt is not made when the deadline has passed, when the budget has no token, and after an
+///   answer that says that the server has too much to do, or when to come back. If a layer inside refuses a
+///   further attempt, that attempt is forgotten and its token given back.
+/// - A clone is not ready, and shares budget, window and counts.
+///
+/// A call that is not hedged allocates nothing. It reads the clock only with a percentile, or when it waits.
+///
+/// # Errors
+///
+/// Those of the service inside; none of its own.
+///
+/// # Cancel safety
+///
+/// Dropping the response future drops all attempts. The token of a further attempt is spent.
+pub struct Hedge<S, C = DefaultClassify, K = ByClone> {
+    inner: S,
+    deposits: Deposits,
+    application: Arc<Application<S, C, K>>,
+}
+
+/// What the clones of one service share.
+pub(crate) struct Application<S, C, K> {
+    /// Where further attempts get their instance from: never called, so never ready. In a mutex because it
+    /// need not be `Sync`.
+    template: Mutex<S>,
+    pub(crate) classify: C,
+    pub(crate) copies: K,
+    pub(crate) shared: Arc<Shared>,
+}
+
+stockade_core::accessors!(Hedge<S, C, K>);
+
+// === impl Hedge ===
+
+impl<S: Clone, C, K> Hedge<S, C, K> {
+    pub(crate) fn new(inner: S, classify: C, copies: K, shared: Arc<Shared>) -> Self {
+        let deposits = Deposits::new(shared.budget.clone());
+        let template = Mutex::new(inner.clone());
+        let application = Arc::new(Application { template, classify, copies, shared });
+        Self { inner, deposits, application }
+    }
+}
+
+impl<S, C, K> Hedge<S, C, K> {
+    /// Shows what all who share the budget have hedged.
+    pub fn handle(&self) -> HedgeHandle {
+        HedgeHandle::new(Arc::clone(&self.application.shared))
+    }
+}
+
+impl<S, C, K, Req> Service<Req> for Hedge<S, C, K>
+where
+    S: Service<Req> + Clone,
+    S::Error: LayerError,
+    C: Classify<S::Response, S::Error>,
+    K: HedgeRequest<Req>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, Req, C, K>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Req) -> Self::Future {
+        let application = &self.application;
+        let copy = if application.shared.enabled.load(Relaxed) {
+            self.deposits.count();
+            application.copies.copy(&request)
+        } else {
+            None
+        };
+        let future = self.inner.call(request);
+        ResponseFuture::new(future, copy, Arc::clone(application))
+    }
+}
+
+impl<S: Clone, C, K> Clone for Hedge<S, C, K> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            deposits: self.deposits.clone(),
+            application: Arc::clone(&self.application),
+        }
+    }
+}
+
+/// Without the closures, which cannot be shown.
+impl<S: fmt::Debug, C, K> fmt::Debug for Hedge<S, C, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hedge")
+            .field("inner", &self.inner)
+            .field("shared", &self.application.shared)
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl Application ===
+
+impl<S: Clone, C, K> Application<S, C, K> {
+    /// An instance for a further attempt.
+    pub(crate) fn instance(&self) -> S {
+        lock(&self.template).clone()
+    }
+}
