@@ -1,15 +1,16 @@
-//! The ambient deadline: the instant by which the call at hand must have ended.
+//! The ambient deadline: the instant by which the current call must have ended.
 //!
-//! A timeout layer [enters](Deadline::enter) its deadline around the inner `call` and around each poll of
-//! what is inside; [`current`] tells every layer inside, and a pool carries it across to the worker. So
-//! no layer sleeps, queues or starts work that cannot end in time.
+//! A timeout layer [enters](Deadline::enter) its deadline around the inner `call` and around each poll of what is
+//! inside. Every layer inside can ask for it with [`current`], and a pool carries it to the worker. So no layer
+//! sleeps, queues or starts work that cannot end in time.
 //!
-//! A deadline that counts from now is fixed only when somebody first needs it: a layer that asks, or the
-//! first pending poll. A call that is answered at once reads no clock for it. All deadlines that are
-//! entered when one of them is fixed are fixed at the same instant.
+//! A deadline that counts from now is fixed only when it is first needed: when a layer asks for it, or at the first
+//! pending poll. A call that is answered at once reads no clock for it. When one deadline is fixed, all that are
+//! entered at that time are fixed by the same look at the clock.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
+    mem,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -19,82 +20,48 @@ use pin_project_lite::pin_project;
 
 use tokio::time::Instant;
 
-// What is ambient is thread-local, because it is set around each poll, never across one. On the path of a call
-// that nobody asks about, only `LIMIT` is written: once going in and once coming out.
 thread_local! {
-    /// The shortest of the limits that are not fixed yet, in nanoseconds.
-    static LIMIT: Cell<u64> = const { Cell::new(NONE) };
-    /// The earliest of the deadlines that were fixed when they were entered.
-    static AT: Cell<Option<Instant>> = const { Cell::new(None) };
-    /// What was fixed meanwhile.
-    static FIXED: Cell<Option<Fixed>> = const { Cell::new(None) };
-    /// What was fixed before that, for each time that limits were fixed whose scopes have not all been left.
-    static BEFORE: RefCell<Vec<Option<Fixed>>> = const { RefCell::new(Vec::new()) };
+    /// The deadlines that are entered, the outermost first. They belong to a thread, because a deadline is entered
+    /// around each poll, never across one.
+    static ENTERED: RefCell<Vec<Deadline>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Limits that were entered, and then fixed.
-#[derive(Clone, Copy)]
-struct Fixed {
-    since: Instant,
-    /// The earliest, of those before too.
-    at: Instant,
+/// Where the thread ends, no deadline is entered any more.
+#[inline]
+fn with_entered<R: Default>(f: impl FnOnce(&mut Vec<Deadline>) -> R) -> R {
+    ENTERED.try_with(|entered| f(&mut entered.borrow_mut())).unwrap_or_default()
 }
 
-/// No limit. A real one is below.
-const NONE: u64 = u64::MAX;
-
-/// The instant by which the call at hand must have ended, if there is one.
+/// The instant by which the current call must have ended, if there is one.
 ///
-/// The first question fixes a deadline that counts from now; without any deadline no clock is read.
+/// Fixes a deadline that counts from now. Without a deadline it reads no clock.
 #[inline]
 pub fn current() -> Option<Instant> {
-    if LIMIT.get() != NONE {
-        fix();
-    }
-    let fixed = FIXED.get().map(|fixed| fixed.at);
-    fixed.map_or(AT.get(), |fixed| Some(earliest(AT.get(), fixed)))
+    with_entered(|entered| {
+        let mut now = None;
+        let fix =
+            |deadline: &mut Deadline| deadline.fix_at(|| *now.get_or_insert_with(Instant::now));
+        entered.iter_mut().map(fix).min()
+    })
 }
 
-/// Fixes the limits that are entered, as of now.
-#[cold]
-fn fix() {
-    let since = Instant::now();
-    let before = FIXED.get();
-    let at = earliest(before.map(|before| before.at), add(since, LIMIT.replace(NONE)));
-    with_before(|all| all.push(before));
-    FIXED.set(Some(Fixed { since, at }));
-}
-
-/// Where a thread ends there is nothing before any more.
-fn with_before<R>(f: impl FnOnce(&mut Vec<Option<Fixed>>) -> R) -> Option<R> {
-    BEFORE.try_with(|all| f(&mut all.borrow_mut())).ok()
-}
-
-fn add(since: Instant, limit: u64) -> Instant {
-    saturating_add(since, Duration::from_nanos(limit))
-}
-
-fn earliest(one: Option<Instant>, other: Instant) -> Instant {
-    one.map_or(other, |one| one.min(other))
-}
-
-/// Whether there is a deadline at all. Fixes nothing and reads no clock.
+/// Whether there is a deadline. Fixes nothing, and reads no clock.
 #[inline]
 pub fn is_set() -> bool {
-    LIMIT.get() != NONE || AT.get().is_some() || FIXED.get().is_some()
+    with_entered(|entered| !entered.is_empty())
 }
 
 /// Whether `instant` is too late: at the deadline or after it. Without a deadline nothing is too late, and no
 /// clock is read.
 #[inline]
 pub fn is_too_late(instant: Instant) -> bool {
-    is_set() && current().is_some_and(|deadline| deadline <= instant)
+    current().is_some_and(|deadline| deadline <= instant)
 }
 
 /// Whether the deadline has passed; without one no clock is read.
 #[inline]
 pub fn has_passed() -> bool {
-    is_set() && current().is_some_and(|deadline| deadline <= Instant::now())
+    current().is_some_and(|deadline| deadline <= Instant::now())
 }
 
 /// `instant + duration`, or an instant some thirty years away where that does not fit.
@@ -104,7 +71,7 @@ pub fn saturating_add(instant: Instant, duration: Duration) -> Instant {
     instant.checked_add(duration).unwrap_or_else(|| instant + FAR)
 }
 
-/// A deadline of one call, as the layer that sets it keeps it.
+/// A deadline of one call, kept by the layer that sets it.
 ///
 /// # Example
 ///
@@ -119,15 +86,11 @@ pub fn saturating_add(instant: Instant, duration: Duration) -> Instant {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deadline {
-    /// Counts from when it is first needed.
-    After(Nanos),
-    /// Is fixed.
+    /// So much time from when it is first needed.
+    After(Duration),
+    /// Is fixed at this instant.
     At(Instant),
 }
-
-/// How long a call may take, to the nanosecond and up to 584 years.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Nanos(u64);
 
 pin_project! {
     /// A future with a deadline of its own, or with none; made by [`scope`] and [`shared`].
@@ -159,8 +122,8 @@ pub const fn scope<F>(deadline: Option<Instant>, future: F) -> Scoped<F> {
 
 /// Runs `future` under no deadline, whatever is set where it is polled.
 ///
-/// For work that several callers wait for, such as a `futures::future::Shared`: it must not end because the
-/// caller that happens to poll it has little time. Each caller still waits under its own deadline.
+/// For work that several callers wait for, such as a `futures::future::Shared`. It must not end because the caller
+/// that happens to poll it has little time. Each caller still waits under its own deadline.
 pub const fn shared<F>(future: F) -> Scoped<F> {
     Scoped { future, deadline: None, hides: true }
 }
@@ -186,63 +149,50 @@ impl<F: Future> Future for Scoped<F> {
     }
 }
 
-/// What is ambient outside, put back when this is dropped.
-struct Hidden {
-    limit: u64,
-    at: Option<Instant>,
-    fixed: Option<Fixed>,
-}
+/// The deadlines that are entered outside, put back when this is dropped.
+struct Hidden(Vec<Deadline>);
 
 impl Hidden {
     fn enter() -> Self {
-        Self { limit: LIMIT.replace(NONE), at: AT.take(), fixed: FIXED.take() }
+        Self(with_entered(mem::take))
     }
 }
 
 impl Drop for Hidden {
     fn drop(&mut self) {
-        LIMIT.set(self.limit);
-        AT.set(self.at);
-        FIXED.set(self.fixed);
+        with_entered(|entered| *entered = mem::take(&mut self.0));
     }
 }
 
 // === impl Deadline ===
 
 impl Deadline {
-    /// A deadline that counts from when somebody first needs it.
+    /// A deadline that counts from when it is first needed.
     #[inline]
     pub const fn after(limit: Duration) -> Self {
-        Self::After(Nanos::new(limit))
+        Self::After(limit)
     }
 
-    /// Runs `f` under this deadline, or under an outer one where that is earlier.
+    /// Runs `f` under this deadline, or under an outer one if that is earlier.
     #[inline(always)]
     pub fn enter<R>(&mut self, f: impl FnOnce() -> R) -> R {
-        match *self {
-            Self::After(Nanos(limit)) => {
-                let outer = LIMIT.get();
-                let inner = limit.min(outer);
-                LIMIT.set(inner);
-                let _scope = AfterScope { deadline: self, limit, inner, outer };
-                f()
-            }
-            Self::At(own) => {
-                let at = AT.get();
-                let _scope = AtScope(at);
-                AT.set(Some(earliest(at, own)));
-                f()
-            }
-        }
+        with_entered(|entered| entered.push(*self));
+        let _entered = Entered(self);
+        f()
     }
 
     /// The instant, which is fixed now if it was not.
     #[inline]
     pub fn fix(&mut self) -> Instant {
+        self.fix_at(Instant::now)
+    }
+
+    #[inline]
+    fn fix_at(&mut self, now: impl FnOnce() -> Instant) -> Instant {
         match *self {
             Self::At(at) => at,
-            Self::After(Nanos(limit)) => {
-                let at = add(Instant::now(), limit);
+            Self::After(limit) => {
+                let at = saturating_add(now(), limit);
                 *self = Self::At(at);
                 at
             }
@@ -258,86 +208,15 @@ impl Deadline {
     }
 }
 
-// === impl Nanos ===
+/// Leaves a deadline, even after a panic. It may have been fixed inside.
+struct Entered<'a>(&'a mut Deadline);
 
-impl Nanos {
-    /// No time.
-    pub const ZERO: Self = Self(0);
-
-    /// The limit; what is longer than 584 years is as long as that.
-    #[inline]
-    pub const fn new(limit: Duration) -> Self {
-        let nanos = limit.as_nanos();
-        Self(if nanos < NONE as u128 { nanos as u64 } else { NONE - 1 })
-    }
-
-    /// The limit of so many nanoseconds.
-    #[inline]
-    pub const fn from_nanos(nanos: u64) -> Self {
-        Self(if nanos < NONE { nanos } else { NONE - 1 })
-    }
-
-    /// The limit in nanoseconds.
-    #[inline]
-    pub const fn as_nanos(self) -> u64 {
-        self.0
-    }
-
-    /// The limit less `spent`, or zero.
-    #[inline]
-    #[must_use]
-    pub const fn saturating_sub(self, spent: Self) -> Self {
-        Self(self.0.saturating_sub(spent.0))
-    }
-
-    /// The limit as a duration.
-    pub const fn get(self) -> Duration {
-        Duration::from_nanos(self.0)
-    }
-}
-
-// === the scopes, which put back what was ambient, also when `f` panics ===
-
-struct AfterScope<'a> {
-    deadline: &'a mut Deadline,
-    limit: u64,
-    inner: u64,
-    outer: u64,
-}
-
-struct AtScope(Option<Instant>);
-
-impl Drop for AfterScope<'_> {
-    #[inline(always)]
-    fn drop(&mut self) {
-        if LIMIT.replace(self.outer) != self.inner {
-            self.fixed();
-        }
-    }
-}
-
-impl AfterScope<'_> {
-    /// Somebody inside has asked.
-    #[cold]
-    fn fixed(&mut self) {
-        let Some(Fixed { since, .. }) = FIXED.get() else { return };
-        *self.deadline = Deadline::At(add(since, self.limit));
-        if self.outer == NONE {
-            // It is the outermost of those that were fixed together.
-            FIXED.set(with_before(Vec::pop).flatten().flatten());
-            return;
-        }
-        let before = with_before(|all| all.last().copied()).flatten().flatten();
-        let at = earliest(before.map(|before| before.at), add(since, self.outer));
-        LIMIT.set(NONE);
-        FIXED.set(Some(Fixed { since, at }));
-    }
-}
-
-impl Drop for AtScope {
+impl Drop for Entered<'_> {
     #[inline]
     fn drop(&mut self) {
-        AT.set(self.0);
+        if let Some(deadline) = with_entered(Vec::pop) {
+            *self.0 = deadline;
+        }
     }
 }
 
@@ -479,7 +358,7 @@ mod tests {
             let _inside = runtime.enter();
             play(&mut steps.into_iter(), &mut Vec::new());
             prop_assert!(!is_set());
-            prop_assert!(BEFORE.with_borrow(Vec::is_empty));
+            prop_assert!(ENTERED.with_borrow(Vec::is_empty));
         }
     }
 

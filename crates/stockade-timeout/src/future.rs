@@ -76,14 +76,10 @@ where
 
 impl<F> fmt::Debug for ResponseFuture<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut debug = f.debug_struct("ResponseFuture");
-        match &self.state {
-            State::Running { stopwatch: Some(stopwatch), .. } => debug
-                .field("limit", &stopwatch.limit.get())
-                .field("deadline", &stopwatch.deadline.fixed()),
-            State::Running { stopwatch: None, .. } => debug.field("limit", &"none"),
-            State::TimedOut => debug.field("timed_out", &true),
+        let stopwatch = match &self.state {
+            State::Running { stopwatch, .. } => stopwatch.as_ref(),
+            State::TimedOut => None,
         };
-        debug.finish_non_exhaustive()
+        f.debug_struct("ResponseFuture").field("stopwatch", &stopwatch).finish_non_exhaustive()
     }
 }

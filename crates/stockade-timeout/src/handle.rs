@@ -44,7 +44,7 @@ impl TimeoutHandle {
 
     /// How long a call may take.
     pub fn limit(&self) -> Duration {
-        self.shared.limit().get()
+        self.shared.limit()
     }
 
     /// Switches the timeout on or off. While it is off, calls have no limit and no deadline of this layer.

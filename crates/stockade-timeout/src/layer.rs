@@ -5,12 +5,12 @@ use std::{
 };
 
 use stockade_core::{
-    Configured, Fresh, Name, PerService,
+    Configured, Fresh, Name, NoBypass, PerService,
     config::{allow, checked},
 };
 use tower_layer::Layer;
 
-use crate::{Config, Fixed, NoBypass, Timeout, TimeoutHandle, config::LIMITS, shared::Shared};
+use crate::{Config, Fixed, Timeout, TimeoutHandle, config::LIMITS, shared::Shared};
 
 /// Ends a call that takes longer than its limit.
 ///

@@ -1,15 +1,15 @@
 use std::{
     fmt,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
+    time::Duration,
 };
 
-use stockade_core::{LayerError, deadline::Nanos};
-use tokio::time::Instant;
+use stockade_core::{Bypass, LayerError, NoBypass};
 use tower_service::Service;
 
 use crate::{
-    Bypass, Fixed, NoBypass, PerRequest, ResponseFuture, TimeoutHandle, shared::Shared,
+    Fixed, PerRequest, ResponseFuture, TimeoutHandle, readiness::Readiness, shared::Shared,
     stopwatch::Stopwatch,
 };
 
@@ -27,15 +27,6 @@ pub struct Timeout<S, P = Fixed, B = NoBypass> {
     bypass: B,
     /// There if the time spent in `poll_ready` counts.
     readiness: Option<Box<Readiness>>,
-}
-
-/// A wait for readiness.
-#[derive(Debug, Default)]
-struct Readiness {
-    /// Runs while the service inside is not ready.
-    stopwatch: Option<(Stopwatch, Instant)>,
-    /// How long it took until the service inside was ready. Counts for the next call.
-    spent: Nanos,
 }
 
 stockade_core::accessors!(Timeout<S, P, B>);
@@ -84,14 +75,13 @@ where
     // Without it the compiler calls this, and moves the future through memory.
     #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
-        let spent =
-            self.readiness.as_mut().map_or(Nanos::ZERO, |ready| std::mem::take(&mut ready.spent));
+        let spent = self.readiness.as_mut().map_or(Duration::ZERO, |ready| ready.take_spent());
         let limit = self.shared.limit_now().filter(|_| !self.bypass.passes_by(&request));
         let Some(limit) = limit else {
             return ResponseFuture::new(self.inner.call(request), None);
         };
-        let own = self.per_request.limit(&request).map_or(limit, Nanos::new);
-        let mut stopwatch = Stopwatch::new(limit.min(own), spent, self.shared.name);
+        let limit = self.per_request.limit(&request).map_or(limit, |own| limit.min(own));
+        let mut stopwatch = Stopwatch::new(limit, spent, self.shared.name);
         let future = stopwatch.deadline.enter(|| self.inner.call(request));
         ResponseFuture::new(future, Some(stopwatch))
     }
@@ -116,36 +106,5 @@ impl<S: fmt::Debug, P, B> fmt::Debug for Timeout<S, P, B> {
             .field("inner", &self.inner)
             .field("shared", &self.shared)
             .finish_non_exhaustive()
-    }
-}
-
-// === impl Readiness ===
-
-impl Readiness {
-    fn poll<E: LayerError>(
-        &mut self,
-        shared: &Shared,
-        cx: &mut Context<'_>,
-        poll_ready: impl FnOnce(&mut Context<'_>) -> Poll<Result<(), E>>,
-    ) -> Poll<Result<(), E>> {
-        let Some(limit) = shared.limit_now() else { return poll_ready(cx) };
-        let known = self.stopwatch.take();
-        let since = known.as_ref().map(|(_, since)| *since);
-        let mut stopwatch = match known {
-            Some((stopwatch, _)) => stopwatch,
-            None => Stopwatch::new(limit, Nanos::ZERO, shared.name),
-        };
-        let starved = stopwatch.is_starved();
-        let ready = stopwatch.deadline.enter(|| poll_ready(cx));
-        if ready.is_ready() {
-            self.spent = since.map_or(Nanos::ZERO, |since| Nanos::new(since.elapsed()));
-            return ready;
-        }
-        let polled = stopwatch.poll(starved, cx);
-        if polled.is_pending() {
-            self.stopwatch = Some((stopwatch, since.unwrap_or_else(Instant::now)));
-        }
-        let elapsed = ready!(polled);
-        Poll::Ready(Err(elapsed.into_error()))
     }
 }

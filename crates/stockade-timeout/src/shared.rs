@@ -5,8 +5,6 @@ use std::{
     time::Duration,
 };
 
-use stockade_core::deadline::Nanos;
-
 use crate::Config;
 
 #[derive(Debug)]
@@ -23,23 +21,22 @@ impl Shared {
     pub(crate) fn new(config: &Config) -> Self {
         // The name was checked where it was set.
         let name = config.name.clone().and_then(|name| name.check("Config::name").ok());
-        let limit = Nanos::new(config.limit).as_nanos();
-        Self { limit: AtomicU64::new(limit), enabled: AtomicBool::new(true), name }
+        Self { limit: AtomicU64::new(nanos(config.limit)), enabled: AtomicBool::new(true), name }
     }
 
     /// The limit of a call that begins now; `None` if the layer is switched off.
     #[inline]
-    pub(crate) fn limit_now(&self) -> Option<Nanos> {
+    pub(crate) fn limit_now(&self) -> Option<Duration> {
         self.is_enabled().then(|| self.limit())
     }
 
     #[inline]
-    pub(crate) fn limit(&self) -> Nanos {
-        Nanos::from_nanos(self.limit.load(Relaxed))
+    pub(crate) fn limit(&self) -> Duration {
+        Duration::from_nanos(self.limit.load(Relaxed))
     }
 
     pub(crate) fn set_limit(&self, limit: Duration) {
-        self.limit.store(Nanos::new(limit).as_nanos(), Relaxed);
+        self.limit.store(nanos(limit), Relaxed);
     }
 
     #[inline]
@@ -50,4 +47,9 @@ impl Shared {
     pub(crate) fn set_enabled(&self, enabled: bool) {
         self.enabled.store(enabled, Relaxed);
     }
+}
+
+/// Ten years, the longest limit, fit.
+fn nanos(limit: Duration) -> u64 {
+    u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -8,7 +8,7 @@ use std::{
 
 use stockade_core::{
     Reason, Rejected,
-    deadline::{self, Deadline, Nanos},
+    deadline::{self, Deadline},
     internal::{Cold, Timer},
 };
 use tokio::task::coop;
@@ -20,7 +20,7 @@ use tokio::task::coop;
 #[derive(Debug)]
 pub(crate) struct Stopwatch {
     pub(crate) deadline: Deadline,
-    pub(crate) limit: Nanos,
+    pub(crate) limit: Duration,
     name: Option<&'static str>,
     /// Registered at the first pending poll.
     timer: Cold<Timer>,
@@ -38,8 +38,8 @@ const GRACE: Duration = Duration::from_millis(2);
 impl Stopwatch {
     /// What has already taken `spent` may take `limit` in all.
     #[inline(always)]
-    pub(crate) fn new(limit: Nanos, spent: Nanos, name: Option<&'static str>) -> Self {
-        let deadline = Deadline::After(limit.saturating_sub(spent));
+    pub(crate) fn new(limit: Duration, spent: Duration, name: Option<&'static str>) -> Self {
+        let deadline = Deadline::after(limit.saturating_sub(spent));
         Self { deadline, limit, name, timer: Cold::none(), last_turn: false }
     }
 
@@ -68,7 +68,7 @@ impl Stopwatch {
             return Poll::Pending;
         }
         let elapsed = Rejected::new(&"timeout", Reason::Elapsed).with_name(self.name);
-        Poll::Ready(elapsed.with_limit(self.limit.get()))
+        Poll::Ready(elapsed.with_limit(self.limit))
     }
 
     /// Starts the timer. It ends at the own deadline, or a moment after the one that is set outside if that is
@@ -82,7 +82,7 @@ impl Stopwatch {
         let own = self.deadline.fix();
         match earliest.map(|earliest| deadline::saturating_add(earliest, GRACE)) {
             Some(outer) if outer < own => {
-                self.limit = self.limit.saturating_sub(Nanos::new(own - outer));
+                self.limit = self.limit.saturating_sub(own - outer);
                 Timer::register(outer, cx)
             }
             _ => Timer::register(own, cx),

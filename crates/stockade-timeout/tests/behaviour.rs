@@ -340,6 +340,7 @@ async fn readiness_and_the_call_share_one_limit_and_the_time_between_does_not_co
     let mut svc = layer(50).readiness().layer(slowly_ready(20 * MS));
     svc.ready().await.unwrap();
     sleep(1_000 * MS).await;
+    svc.ready().await.unwrap();
     let start = Instant::now();
     let error = svc.call(1_000 * MS).await.unwrap_err();
     fires_about(start, 30);
