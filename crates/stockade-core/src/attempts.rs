@@ -1,8 +1,7 @@
-//! How often the call at hand has been tried: a retry layer counts, a pool's worker asks.
+//! How often the current call has been tried. A retry layer records its attempts, and a pool's worker reads them.
 //!
-//! The count is ambient, like the [deadline](crate::deadline): a [`Counter`] is entered around each poll
-//! of a call, and what is [recorded](record) meanwhile, anywhere inside, lands in it. A call that is
-//! never retried costs its layers nothing here.
+//! The count is ambient, like the [deadline](crate::deadline): a [`Counter`] is entered around each poll of a call,
+//! and counts what is [recorded](record) anywhere inside. A call that is never retried costs nothing here.
 
 use std::cell::Cell;
 
@@ -10,7 +9,7 @@ thread_local! {
     static REPEATS: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Says that the call at hand is being tried once more.
+/// Records that the current call is tried once more.
 pub fn record() {
     REPEATS.set(REPEATS.get().saturating_add(1));
 }
@@ -20,7 +19,7 @@ pub fn record() {
 pub struct Counter(u32);
 
 impl Counter {
-    /// Runs `f`, and counts what is recorded meanwhile.
+    /// Runs `f`, and counts what is recorded in it.
     #[inline(always)]
     pub fn enter<R>(&mut self, f: impl FnOnce() -> R) -> R {
         let scope = Scope { outer: REPEATS.replace(0), counter: self };
@@ -35,7 +34,7 @@ impl Counter {
     }
 }
 
-/// Puts the outer count back, also when `f` panics.
+/// Puts the outer count back, even if `f` panics.
 struct Scope<'a> {
     outer: u32,
     counter: &'a mut Counter,

@@ -1,4 +1,4 @@
-//! What a future seldom holds when it is dropped.
+//! What is usually gone by the time a future is dropped.
 
 use std::{
     fmt,
@@ -6,13 +6,12 @@ use std::{
     ops::{Deref, DerefMut},
 };
 
-/// A value, or nothing once it is taken, that is dropped out of line.
+/// A value that can be taken out, and whose drop code is kept out of the hot path.
 ///
-/// The future of a call can hold what only slow calls need, a place in a queue or a clone of the service, and what
-/// is taken from it when the call ends. The code that drops these is large, and mostly there is nothing to drop.
-/// The compiler would put it where each call's future is dropped, or else make that a call of its own, layer by
-/// layer. In here it is one branch that is not taken, and what is left of dropping a finished future
-/// disappears into its caller.
+/// The future of a call has room for what only slow calls need, such as a place in a queue or a clone of the
+/// service, and for what is taken out when the call ends. The code that drops these is large, and usually there is
+/// nothing to drop. The compiler would inline all of it wherever a call's future is dropped, layer by layer. In a
+/// `Cold` it is one branch that is not taken, so dropping a finished future costs next to nothing.
 ///
 /// # Example
 ///
@@ -25,11 +24,11 @@ use std::{
 /// assert!(waiting.is_taken());
 /// ```
 pub struct Cold<T>(
-    // Lest the compiler adds its own check and code to drop it.
+    // `ManuallyDrop` keeps the compiler from adding a check and drop code of its own.
     Option<ManuallyDrop<T>>,
 );
 
-const TAKEN: &str = "it is used until it is taken";
+const TAKEN: &str = "it is not used after it was taken";
 
 // === impl Cold ===
 
@@ -44,25 +43,25 @@ impl<T> Cold<T> {
         Self(None)
     }
 
-    /// Takes the value, if it is there yet. What is taken is dropped as anything else.
+    /// Takes the value, if it is still there. It is then dropped like any other value.
     #[inline]
     pub fn take(&mut self) -> Option<T> {
         self.0.take().map(ManuallyDrop::into_inner)
     }
 
-    /// The value, if it is there yet.
+    /// The value, if it is still there.
     #[inline]
     pub fn get(&self) -> Option<&T> {
         self.0.as_deref()
     }
 
-    /// The value, if it is there yet.
+    /// The value, if it is still there.
     #[inline]
     pub fn get_mut(&mut self) -> Option<&mut T> {
         self.0.as_deref_mut()
     }
 
-    /// Whether there is nothing any more.
+    /// Whether there is no value.
     #[inline]
     pub const fn is_taken(&self) -> bool {
         self.0.is_none()
@@ -80,13 +79,13 @@ impl<T> Drop for Cold<T> {
 
 #[cold]
 #[inline(never)]
-fn drop_apart<T>(rare: &mut Cold<T>) {
-    drop(rare.take());
+fn drop_apart<T>(cold: &mut Cold<T>) {
+    drop(cold.take());
 }
 
 /// # Panics
 ///
-/// Once it is taken.
+/// If there is no value.
 impl<T> Deref for Cold<T> {
     type Target = T;
 
@@ -98,7 +97,7 @@ impl<T> Deref for Cold<T> {
 
 /// # Panics
 ///
-/// Once it is taken.
+/// If there is no value.
 impl<T> DerefMut for Cold<T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {

@@ -188,7 +188,7 @@ mod tests {
         let mut queue = Queue::new();
         let bound = |queue: &Queue<u32>| assert!(queue.slots.capacity() <= 8 * queue.len() + 256);
         // The head and every thousandth value stay.
-        let mut keys: Vec<_> = (0..1_000_000).map(|n| queue.push_back(n)).collect();
+        let mut keys: Vec<_> = (0..200_000).map(|n| queue.push_back(n)).collect();
         let stay: Vec<_> = keys.iter().step_by(1_000).copied().collect();
         fastrand::Rng::with_seed(7).shuffle(&mut keys);
         for key in keys.into_iter().filter(|key| stay.binary_search(key).is_err()) {
@@ -198,8 +198,8 @@ mod tests {
         for (at, key) in stay.iter().enumerate() {
             assert_eq!(queue.get(*key), Some(&(at as u32 * 1_000)));
         }
-        // One that stays at the head for ever, and a million that pass behind it.
-        for n in 0..1_000_000 {
+        // One that stays at the head for ever, and many that pass behind it.
+        for n in 0..200_000 {
             let key = queue.push_back(n);
             assert_eq!(queue.remove(key), Some(n));
         }

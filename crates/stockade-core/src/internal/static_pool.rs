@@ -1,21 +1,21 @@
-//! State that calls refer to without counting references.
+//! State that calls can refer to without counting references.
 
 use std::{
     fmt,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-/// A process-wide store of values that are never freed, but used again. It belongs into a `static`.
+/// Values that are never freed, but used again. It belongs in a `static`.
 ///
-/// A call that keeps the state of its layer alive counts a reference up and down, and these two atomic
-/// writes cost more than all else that a layer does on the path of a call that passes. A `&'static T` is
-/// not counted: it stays valid whatever becomes of the layer. The price is that the memory is not given back;
-/// but what is given back here is taken again, so there are never more values than were in use at once.
+/// A call that keeps the state of its layer alive with an `Arc` counts a reference up and down. These two atomic
+/// writes cost more than all else that a layer does for a call that passes. A `&'static T` is not counted, and stays
+/// valid when the layer is gone. The price is that its memory is never freed; but a value that was given back
+/// is taken again, so there are never more values than were in use at once.
 ///
-/// It does not know when a value is no longer used: whoever took it gives it back, once, for instance in the
-/// `Drop` of what the long-lived handles share. Calls of the former life may come back even after that, so
-/// the value itself has to tell them apart, for instance by an epoch that goes on counting from life to life.
-/// Nothing is reset here either, and what is large should be freed before it is given back.
+/// The owner of a value gives it back once, for instance in the `Drop` of what the handles of a layer share. Calls
+/// that began before that may still use it, so the value itself has to tell them from calls of its next
+/// owner, for instance by an epoch. Nothing is reset here, and what is large should be freed before the value is
+/// given back.
 ///
 /// # Example
 ///
