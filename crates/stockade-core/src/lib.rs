@@ -18,7 +18,6 @@
 //!
 //! # Features
 //!
-//! - `test-util`: does nothing any more.
 //! - `tracing`: an event for each refusal.
 //!
 //! # Example
