@@ -16,7 +16,7 @@ impl Readable for BreakerHandle {
     const FAMILIES: &'static [Family<Snapshot>] = &[
         Family {
             name: "stockade_breaker_state",
-            help: "1 at the state that it is in, and 0 at all others.",
+            help: "1 for the current state, 0 for the others.",
             sort: Gauge,
             values: Each("state", |breaker| {
                 STATES.map(|of| (of.as_str(), f64::from(breaker.state == of))).to_vec()
@@ -24,7 +24,7 @@ impl Readable for BreakerHandle {
         },
         Family {
             name: "stockade_breaker_opened",
-            help: "How often it opened.",
+            help: "How often it has opened.",
             sort: Counter,
             values: One(|breaker| breaker.opened as f64),
         },
@@ -60,13 +60,13 @@ impl Readable for BreakerHandle {
         },
         Family {
             name: "stockade_breaker_probes",
-            help: "Probes that are out.",
+            help: "Probes in flight.",
             sort: Gauge,
             values: One(|breaker| breaker.probes as f64),
         },
         Family {
             name: "stockade_breaker_open_remaining",
-            help: "How long it will be open yet, 0 if it is not.",
+            help: "Time until it lets probes through, 0 if it is not open.",
             sort: Seconds,
             values: One(|breaker| breaker.remaining.unwrap_or_default().as_secs_f64()),
         },

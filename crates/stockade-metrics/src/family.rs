@@ -1,4 +1,4 @@
-//! What is exported of a kind of handle, as a table: a row for each metric.
+//! What is exported of each kind of handle: a table with a row for each metric.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
@@ -7,25 +7,26 @@ use prometheus_client::{
     metrics::MetricType,
     registry::Unit,
 };
+use stockade_core::Reason;
 
-/// A handle that can be read.
+/// A handle to read at a scrape.
 pub(crate) trait Readable {
-    /// What is read of it at a scrape.
+    /// The values at one moment.
     type Snapshot: 'static;
 
-    /// What it is a handle of.
+    /// The kind of thing that it is a handle of, for messages.
     const KIND: &'static str;
 
-    /// Everything that is exported of it.
+    /// The metrics.
     const FAMILIES: &'static [Family<Self::Snapshot>];
 
-    /// All of it, as of one moment; none when what it is a handle of is gone.
+    /// Reads all values at once; `None` if what it is a handle of is gone.
     fn read(&self) -> Option<Self::Snapshot>;
 }
 
-/// One metric: how it is called, and how it is taken from a snapshot.
+/// A metric: its name, and how its value is taken from a snapshot.
 pub(crate) struct Family<S> {
-    /// Without the ending that the format puts behind it: `_seconds` or `_total`.
+    /// Without the suffix that the format adds: `_seconds` or `_total`.
     pub(crate) name: &'static str,
     pub(crate) help: &'static str,
     pub(crate) sort: Sort,
@@ -40,35 +41,44 @@ pub(crate) enum Sort {
     Counter,
 }
 
-/// Floating point, as Prometheus takes all values.
+/// Values are floating point numbers, as everywhere in Prometheus.
 pub(crate) enum Values<S> {
     One(fn(&S) -> f64),
-    /// One for each value of a further label.
+    /// One for each value of a second label.
     Each(&'static str, fn(&S) -> Vec<(&'static str, f64)>),
 }
 
 type Row<S> = (Cow<'static, str>, S);
 type Label<'a> = (&'a str, &'a str);
 
-/// The handles of a kind, by their names.
+/// The handles of one kind, by their names.
 pub(crate) struct Group<H>(BTreeMap<Cow<'static, str>, H>);
 
-/// A group of whatever kind.
+/// A group of any kind.
 pub(crate) trait AnyGroup: Send {
-    /// False if there is none of that name.
+    /// Returns false if there is none of this name.
     fn remove(&mut self, name: &str) -> bool;
 
-    /// Reads each handle once, and forgets those of which nothing is left.
+    /// Reads each handle once, and drops those whose layer or pool is gone.
     fn encode(&mut self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result;
 
-    /// The kind and the name of each.
+    /// The kind and the name of each handle.
     fn names(&self) -> Vec<(&'static str, &str)>;
+}
+
+/// The number of refusals for each of these reasons.
+#[allow(dead_code, reason = "not every kind refuses")]
+pub(crate) fn refused<const N: usize>(
+    reasons: [Reason; N],
+    of: impl Fn(Reason) -> u64,
+) -> Vec<(&'static str, f64)> {
+    reasons.map(|reason| (reason.as_str(), of(reason) as f64)).to_vec()
 }
 
 // === impl Family ===
 
 impl<S> Family<S> {
-    /// Nothing, if no snapshot has a value.
+    /// Writes nothing if no snapshot has a value.
     fn encode(&self, rows: &[Row<S>], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let samples: Vec<_> = rows.iter().flat_map(|row| self.samples(row)).collect();
         if samples.is_empty() {
@@ -105,7 +115,7 @@ impl<S> Family<S> {
 // === impl Group ===
 
 impl<H: Readable> Group<H> {
-    /// False if there is one of that name, which stays.
+    /// Returns false if there is one of this name already, which stays.
     pub(crate) fn add(&mut self, name: Cow<'static, str>, handle: H) -> bool {
         let taken = self.0.get(&name).is_some_and(|handle| handle.read().is_some());
         if !taken {

@@ -22,13 +22,13 @@ impl Readable for LimitHandle {
         },
         Family {
             name: "stockade_limit_waiting",
-            help: "Calls that wait in the queue.",
+            help: "Calls waiting in the queue.",
             sort: Gauge,
             values: One(|limit| limit.waiting as f64),
         },
         Family {
             name: "stockade_limit_max",
-            help: "Calls that may be in flight at once.",
+            help: "Calls allowed in flight at once.",
             sort: Gauge,
             values: One(|limit| limit.max as f64),
         },

@@ -9,18 +9,17 @@ use stockade_core::internal::{lock, sync::Mutex};
 
 use crate::family::{AnyGroup, Group, Readable};
 
-/// The content type of what [`Metrics::render`] returns.
+/// The content type of the text that [`Metrics::render`] returns.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The handles that are read when metrics are scraped, each with the name that tells it apart.
+/// A list of handles that are read when metrics are scraped, each with a name.
 ///
-/// A clone is the same list. It is a [`Collector`] for a registry of `prometheus-client`, and
-/// [renders](Self::render) by itself where there is none.
+/// Register it as a [`Collector`] in a registry of `prometheus-client`, or [render](Self::render) it without one. A
+/// clone is the same list.
 ///
-/// A handle of a layer keeps the numbers of that layer alive (some hundred bytes, or the table of the keys) and no
-/// service; a breaker also works
-/// as long as there is a handle of it. It stays until it is [removed](Self::remove). Of a pool nothing is kept: what is
-/// told of it goes with the pool, so whoever wants to scrape its last numbers after a drain keeps a handle until then.
+/// A handle of a layer stays in the list until it is [removed](Self::remove). It keeps the state of the layer alive,
+/// and no service. A pool is not kept alive: it leaves the list when it is gone. To scrape its last numbers after a
+/// drain, keep a handle of it until then.
 ///
 /// # Example
 ///
@@ -44,7 +43,7 @@ pub struct Metrics {
     groups: Arc<Mutex<Groups>>,
 }
 
-/// There is an instance of that kind and name, so the two could not be told apart.
+/// There is a handle of this kind and name already.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameTaken {
     kind: &'static str,
@@ -79,7 +78,7 @@ impl Metrics {
     ///
     /// # Errors
     ///
-    /// [`NameTaken`] if there is one of this name, which stays.
+    /// [`NameTaken`] if there is a handle of this kind and name already, which stays.
     #[cfg(feature = "limit")]
     pub fn limit(
         &self,
@@ -93,7 +92,7 @@ impl Metrics {
     ///
     /// # Errors
     ///
-    /// [`NameTaken`] if there is one of this name, which stays.
+    /// [`NameTaken`] if there is a handle of this kind and name already, which stays.
     #[cfg(feature = "rate")]
     pub fn rate(
         &self,
@@ -103,12 +102,12 @@ impl Metrics {
         self.add(name, handle, |groups| &mut groups.rates)
     }
 
-    /// Adds a rate limit with keys: how many of them it knows, and the bucket for those that found no place. There is
-    /// no series a key, because there may be any number of keys.
+    /// Adds a rate limit with keys: the number of its keys, and the bucket that keys without one share. No key has a
+    /// series of its own, because there may be any number of keys.
     ///
     /// # Errors
     ///
-    /// [`NameTaken`] if there is one of this name, which stays.
+    /// [`NameTaken`] if there is a handle of this kind and name already, which stays.
     #[cfg(feature = "rate")]
     pub fn keyed_rate<K>(
         &self,
@@ -125,7 +124,7 @@ impl Metrics {
     ///
     /// # Errors
     ///
-    /// [`NameTaken`] if there is one of this name, which stays.
+    /// [`NameTaken`] if there is a handle of this kind and name already, which stays.
     #[cfg(feature = "retry")]
     pub fn retry(
         &self,
@@ -139,7 +138,7 @@ impl Metrics {
     ///
     /// # Errors
     ///
-    /// [`NameTaken`] if there is one of this name, which stays.
+    /// [`NameTaken`] if there is a handle of this kind and name already, which stays.
     #[cfg(feature = "breaker")]
     pub fn breaker(
         &self,
@@ -149,11 +148,11 @@ impl Metrics {
         self.add(name, handle, |groups| &mut groups.breakers)
     }
 
-    /// Adds a pool, which this does not keep open, nor anything of it.
+    /// Adds a pool, without keeping it alive.
     ///
     /// # Errors
     ///
-    /// [`NameTaken`] if there is one of this name, which stays.
+    /// [`NameTaken`] if there is a handle of this kind and name already, which stays.
     #[cfg(feature = "pool")]
     pub fn pool<Req, T, E>(
         &self,
@@ -169,18 +168,18 @@ impl Metrics {
         self.add(name, pool, |groups| &mut groups.pools)
     }
 
-    /// Tells no more of whatever has this name, of any kind; false if nothing has.
+    /// Removes the handles of this name, of every kind. Returns false if there is none.
     pub fn remove(&self, name: &str) -> bool {
         let mut groups = lock(&self.groups);
         groups.all().into_iter().filter_map(|group| group.remove(name).then_some(())).count() > 0
     }
 
-    /// The metrics as text in the OpenMetrics format, whose content type is [`CONTENT_TYPE`].
+    /// Returns the metrics as text in the OpenMetrics format; the content type is [`CONTENT_TYPE`].
     pub fn render(&self) -> String {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(self.clone()));
         let mut text = String::new();
-        text::encode(&mut text, &registry).expect("a string takes everything");
+        text::encode(&mut text, &registry).expect("writing to a string cannot fail");
         text
     }
 

@@ -1,3 +1,4 @@
+use stockade_core::Reason;
 use stockade_pool::{Percentiles, Stats, WeakPoolHandle};
 
 use crate::family::{
@@ -6,7 +7,7 @@ use crate::family::{
     Values::{Each, One},
 };
 
-/// A pool, whatever its jobs are. It does not keep the pool.
+/// A pool with jobs of any type, which this does not keep alive.
 pub(crate) struct AnyPool(Box<dyn Fn() -> Option<Stats> + Send>);
 
 // === impl AnyPool ===
@@ -22,7 +23,7 @@ impl AnyPool {
     }
 }
 
-/// The longest is the quantile of all.
+/// Quantile 1 is the longest.
 fn quantiles(measured: Option<Percentiles>) -> Vec<(&'static str, f64)> {
     let Some(of) = measured else { return Vec::new() };
     [("0.5", of.p50), ("0.9", of.p90), ("0.99", of.p99), ("0.999", of.p99_9), ("1", of.max)]
@@ -38,36 +39,36 @@ impl Readable for AnyPool {
     const FAMILIES: &'static [Family<Stats>] = &[
         Family {
             name: "stockade_pool_accepted",
-            help: "Jobs taken.",
+            help: "Jobs accepted.",
             sort: Counter,
             values: One(|pool| pool.accepted as f64),
         },
         Family {
             name: "stockade_pool_jobs",
-            help: "Jobs that have ended, by what became of them.",
+            help: "Jobs that have ended, by their status.",
             sort: Counter,
             values: Each("status", |pool| {
                 vec![
                     ("success", pool.succeeded as f64),
                     ("failed", pool.failed as f64),
-                    ("timed_out", pool.timed_out as f64),
-                    ("cancelled", pool.cancelled as f64),
-                    ("panicked", pool.panicked as f64),
-                    ("expired", pool.expired as f64),
-                    ("shed", pool.shed as f64),
-                    ("handed_back", pool.handed_back as f64),
+                    (Reason::Elapsed.as_str(), pool.timed_out as f64),
+                    (Reason::Cancelled.as_str(), pool.cancelled as f64),
+                    (Reason::Panicked.as_str(), pool.panicked as f64),
+                    (Reason::Expired.as_str(), pool.expired as f64),
+                    (Reason::Shed.as_str(), pool.shed as f64),
+                    ("handed back", pool.handed_back as f64),
                 ]
             }),
         },
         Family {
             name: "stockade_pool_queued",
-            help: "Jobs that wait for a worker.",
+            help: "Jobs waiting for a worker.",
             sort: Gauge,
             values: One(|pool| pool.queued as f64),
         },
         Family {
             name: "stockade_pool_running",
-            help: "Jobs that run.",
+            help: "Jobs running.",
             sort: Gauge,
             values: One(|pool| pool.running as f64),
         },
@@ -79,43 +80,43 @@ impl Readable for AnyPool {
         },
         Family {
             name: "stockade_pool_workers_idle",
-            help: "Workers that have no job.",
+            help: "Workers without a job.",
             sort: Gauge,
             values: One(|pool| pool.idle as f64),
         },
         Family {
             name: "stockade_pool_queued_peak",
-            help: "The most jobs that ever waited at once.",
+            help: "The most jobs that have waited at once.",
             sort: Gauge,
             values: One(|pool| pool.max_queued as f64),
         },
         Family {
             name: "stockade_pool_running_peak",
-            help: "The most jobs that ever ran at once.",
+            help: "The most jobs that have run at once.",
             sort: Gauge,
             values: One(|pool| pool.max_running as f64),
         },
         Family {
             name: "stockade_pool_workers_peak",
-            help: "The most workers that were ever alive at once.",
+            help: "The most workers that have been alive at once.",
             sort: Gauge,
             values: One(|pool| pool.max_workers as f64),
         },
         Family {
             name: "stockade_pool_rebuilt",
-            help: "How often the service of a worker was made anew.",
+            help: "Times that a worker has rebuilt its service.",
             sort: Counter,
             values: One(|pool| pool.rebuilt as f64),
         },
         Family {
             name: "stockade_pool_queue_wait",
-            help: "How long jobs were queued, over all jobs so far; quantile 1 is the longest.",
+            help: "Time that jobs waited for a worker; quantile 1 is the longest.",
             sort: Seconds,
             values: Each("quantile", |pool| quantiles(pool.queue_wait)),
         },
         Family {
             name: "stockade_pool_run_time",
-            help: "How long jobs ran, over all jobs so far; quantile 1 is the longest.",
+            help: "Time that jobs ran; quantile 1 is the longest.",
             sort: Seconds,
             values: Each("quantile", |pool| quantiles(pool.run_time)),
         },

@@ -1,12 +1,27 @@
 use std::hash::Hash;
 
+use stockade_core::Reason;
 use stockade_rate::{KeyedHandle, RateHandle};
 
-use crate::family::{Family, Readable, Sort::Gauge, Values::One};
+use crate::family::{
+    Family, Readable,
+    Sort::{Counter, Gauge},
+    Values::{Each, One},
+    refused,
+};
+
+const REASONS: [Reason; 5] = [
+    Reason::QueueFull,
+    Reason::WaitExceeded,
+    Reason::RateLimited,
+    Reason::TooCostly,
+    Reason::Expired,
+];
 
 pub(crate) struct Rate {
     available: u32,
     waiting: usize,
+    refused: Vec<(&'static str, f64)>,
 }
 
 impl Readable for RateHandle {
@@ -23,23 +38,34 @@ impl Readable for RateHandle {
         },
         Family {
             name: "stockade_rate_waiting",
-            help: "Calls that wait in the queue.",
+            help: "Calls waiting in the queue.",
             sort: Gauge,
             values: One(|rate| rate.waiting as f64),
+        },
+        Family {
+            name: "stockade_rate_refused",
+            help: "Calls refused, by reason.",
+            sort: Counter,
+            values: Each("reason", |rate| rate.refused.clone()),
         },
     ];
 
     fn read(&self) -> Option<Rate> {
-        Some(Rate { available: self.available(), waiting: self.waiting() })
+        Some(Rate {
+            available: self.available(),
+            waiting: self.waiting(),
+            refused: refused(REASONS, |reason| self.refused(reason)),
+        })
     }
 }
 
-/// A keyed rate limit, whatever its keys are.
-pub(crate) struct AnyKeyed(Box<dyn Fn() -> Keyed + Send>);
+/// A rate limit with keys of any type.
+pub(crate) struct AnyKeyed(Box<dyn Fn() -> Option<Keyed> + Send>);
 
 pub(crate) struct Keyed {
     keys: usize,
     overflow: Rate,
+    refused: Vec<(&'static str, f64)>,
 }
 
 // === impl AnyKeyed ===
@@ -50,14 +76,14 @@ impl AnyKeyed {
         K: Hash + Eq + Clone + Send + 'static,
     {
         Self(Box::new(move || {
-            let overflow = handle.overflow();
-            let overflow = Rate { available: overflow.available(), waiting: overflow.waiting() };
-            Keyed { keys: handle.keys(), overflow }
+            let overflow = handle.overflow().read();
+            let refused = refused(REASONS, |reason| handle.refused(reason));
+            overflow.map(|overflow| Keyed { keys: handle.keys(), overflow, refused })
         }))
     }
 }
 
-/// No series a key: there would be as many as anybody likes.
+/// No key has a series of its own, because there may be any number of keys.
 impl Readable for AnyKeyed {
     type Snapshot = Keyed;
 
@@ -66,25 +92,31 @@ impl Readable for AnyKeyed {
     const FAMILIES: &'static [Family<Keyed>] = &[
         Family {
             name: "stockade_rate_keys",
-            help: "Keys that have a bucket of their own.",
+            help: "Keys with a bucket of their own.",
             sort: Gauge,
             values: One(|keyed| keyed.keys as f64),
         },
         Family {
             name: "stockade_rate_overflow_available",
-            help: "Calls that would pass at once with keys that share the overflow bucket.",
+            help: "Calls that would pass at once and whose keys share the overflow bucket.",
             sort: Gauge,
             values: One(|keyed| keyed.overflow.available.into()),
         },
         Family {
             name: "stockade_rate_overflow_waiting",
-            help: "Calls that wait for a token of the overflow bucket.",
+            help: "Calls waiting for a token of the overflow bucket.",
             sort: Gauge,
             values: One(|keyed| keyed.overflow.waiting as f64),
+        },
+        Family {
+            name: "stockade_rate_keyed_refused",
+            help: "Calls refused, by reason.",
+            sort: Counter,
+            values: Each("reason", |keyed| keyed.refused.clone()),
         },
     ];
 
     fn read(&self) -> Option<Keyed> {
-        Some((self.0)())
+        (self.0)()
     }
 }

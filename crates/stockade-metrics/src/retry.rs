@@ -14,13 +14,13 @@ impl Readable for RetryHandle {
     const FAMILIES: &'static [Family<Stats>] = &[
         Family {
             name: "stockade_retry_retries",
-            help: "Further attempts, the first one of each call not included.",
+            help: "Attempts after the first one of a call.",
             sort: Counter,
             values: One(|retry| retry.retried as f64),
         },
         Family {
             name: "stockade_retry_recovered",
-            help: "Calls that succeeded at a further attempt.",
+            help: "Calls that succeeded after a retry.",
             sort: Counter,
             values: One(|retry| retry.recovered as f64),
         },

@@ -1,4 +1,4 @@
-//! Who is watched pays nothing for it: the scrape does.
+//! Metrics cost nothing per call; a scrape does the work.
 
 use std::{
     convert::Infallible,
@@ -19,7 +19,7 @@ type Refusal = Error<Infallible>;
 const CALLS: u32 = 1_000;
 
 #[tokio::test(start_paused = true)]
-async fn a_call_allocates_nothing_for_being_watched_and_a_scrape_does() {
+async fn a_call_allocates_nothing_for_its_metrics_and_a_scrape_does() {
     let (retry, breaker, limit) =
         (RetryLayer::max_attempts(3), BreakerLayer::new(), LimitLayer::new(8));
     let metrics = Metrics::new();

@@ -1,4 +1,4 @@
-//! Every query of the dashboard finds what is exported, and everything that is exported is on the dashboard.
+//! Every query of the dashboard uses what is exported, and everything that is exported is on the dashboard.
 
 #![expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
@@ -150,7 +150,7 @@ fn queries(dashboard: &Value) -> Vec<(&str, &str)> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_query_asks_for_metrics_and_labels_that_are_exported() {
+async fn every_query_uses_exported_metrics_and_labels() {
     let (exported, dashboard) = (exported(), dashboard());
     let queries = queries(&dashboard);
     let mut exprs = Vec::new();
@@ -172,7 +172,7 @@ async fn everything_that_is_exported_is_on_the_dashboard() {
 }
 
 #[test]
-fn every_query_looks_at_the_chosen_instances_alone() {
+fn every_query_selects_only_the_chosen_instances() {
     let dashboard = dashboard();
     for (query, _) in queries(&dashboard) {
         for (_, name, matchers) in asked(query).selectors {
@@ -186,7 +186,7 @@ fn every_query_looks_at_the_chosen_instances_alone() {
 }
 
 #[test]
-fn the_variables_are_filled_from_labels_of_what_is_exported() {
+fn the_variables_are_filled_from_exported_labels() {
     let dashboard = dashboard();
     let variables = dashboard["templating"]["list"].as_array().unwrap();
     let names: Vec<_> =
@@ -209,7 +209,7 @@ fn the_variables_are_filled_from_labels_of_what_is_exported() {
 }
 
 #[test]
-fn every_panel_says_what_it_shows_and_takes_the_chosen_data_source() {
+fn every_panel_has_a_description_and_uses_the_chosen_data_source() {
     let dashboard = dashboard();
     let panels = dashboard["panels"].as_array().unwrap();
     let (rows, graphs): (Vec<_>, Vec<_>) = panels.iter().partition(|panel| panel["type"] == "row");
@@ -234,7 +234,7 @@ fn every_panel_says_what_it_shows_and_takes_the_chosen_data_source() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_query_that_finds_nothing_is_noticed() {
+async fn a_query_that_finds_nothing_is_a_fault() {
     let exported = exported();
     let wrong = [
         ("stockade_pool_queue", "no metric stockade_pool_queue "),

@@ -1,4 +1,4 @@
-//! What is exported is what the first page says, in the format that it says.
+//! What is exported is what the crate's page says.
 
 #![expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
@@ -21,7 +21,7 @@ fn documented() -> BTreeSet<[String; 3]> {
     .collect()
 }
 
-/// The same of what is exported.
+/// The same for what is exported.
 fn exported() -> BTreeSet<[String; 3]> {
     let (metrics, _pool) = one_of_each("it").unwrap();
     let mut registry = prometheus_client::registry::Registry::default();
@@ -47,14 +47,14 @@ fn exported() -> BTreeSet<[String; 3]> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_names_types_and_labels_are_those_of_the_documented_table() {
+async fn names_types_and_labels_are_those_of_the_documented_table() {
     let (documented, exported) = (documented(), exported());
     assert!(exported.len() > 20, "{exported:#?}");
     assert_eq!(documented, exported);
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_metric_is_told_of_once_with_help_and_type_whatever_the_number_of_instances() {
+async fn each_metric_has_one_help_and_one_type_for_all_its_instances() {
     let (metrics, _pool) = one_of_each("a").unwrap();
     let (_, other) = one_of_each("b").unwrap();
     metrics.pool("b", &other.handle()).unwrap();
@@ -74,7 +74,7 @@ async fn each_metric_is_told_of_once_with_help_and_type_whatever_the_number_of_i
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_name_of_any_letters_comes_out_as_it_went_in() {
+async fn a_name_with_any_letters_is_escaped() {
     let metrics = stockade_metrics::Metrics::new();
     let handle = stockade_limit::LimitLayer::new(1).handle();
     metrics.limit("a \"quoted\"\nname\\", handle).unwrap();

@@ -1,4 +1,4 @@
-//! The values follow the handles, and nothing is kept that should go.
+//! The values follow the handles, and nothing is kept alive.
 
 #![expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
@@ -36,7 +36,7 @@ async fn settle() {
 }
 
 #[track_caller]
-fn tells(metrics: &Metrics, expected: &[(&str, f64)]) {
+fn shows(metrics: &Metrics, expected: &[(&str, f64)]) {
     let seen = scrape(metrics);
     for (series, value) in expected {
         assert_eq!(seen.get(*series), Some(value), "{series} of {seen:#?}");
@@ -44,7 +44,7 @@ fn tells(metrics: &Metrics, expected: &[(&str, f64)]) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_tells_who_is_in_flight_and_who_waits() {
+async fn a_limit_shows_the_calls_in_flight_and_waiting() {
     let (metrics, layer) = (Metrics::new(), LimitLayer::new(2));
     metrics.limit("db", layer.handle()).unwrap();
     let probe = Probe::new();
@@ -52,7 +52,7 @@ async fn a_limit_tells_who_is_in_flight_and_who_waits() {
     let calls = (0..5).map(|id| tokio::spawn(service.clone().oneshot(Request::wait(id))));
     let calls: Vec<_> = calls.collect();
     settle().await;
-    tells(
+    shows(
         &metrics,
         &[
             ("stockade_limit_in_flight{name=db}", 2.0),
@@ -62,38 +62,47 @@ async fn a_limit_tells_who_is_in_flight_and_who_waits() {
     );
     layer.handle().set_max(9);
     settle().await;
-    tells(&metrics, &[("stockade_limit_in_flight{name=db}", 5.0)]);
+    shows(&metrics, &[("stockade_limit_in_flight{name=db}", 5.0)]);
     probe.release_all();
     for call in calls {
         call.await.unwrap().unwrap();
     }
-    tells(
+    shows(
         &metrics,
         &[("stockade_limit_in_flight{name=db}", 0.0), ("stockade_limit_max{name=db}", 9.0)],
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rate_tells_its_tokens_and_who_waits_for_one() {
+async fn a_rate_limit_shows_its_tokens_the_calls_that_wait_and_the_calls_refused() {
     let (metrics, (layer, handle)) =
         (Metrics::new(), RateLayer::per_second(1).burst(3).with_handle());
+    let by_hand = handle.clone();
     metrics.rate("geo", handle).unwrap();
-    tells(&metrics, &[("stockade_rate_available{name=geo}", 3.0)]);
+    shows(&metrics, &[("stockade_rate_available{name=geo}", 3.0)]);
     let service = layer.layer(service_fn(async |()| Ok::<_, Refusal>(())));
     let calls: Vec<_> = (0..5).map(|_| tokio::spawn(service.clone().oneshot(()))).collect();
     settle().await;
-    tells(
+    shows(
         &metrics,
         &[("stockade_rate_available{name=geo}", 0.0), ("stockade_rate_waiting{name=geo}", 2.0)],
     );
     for call in calls {
         call.await.unwrap().unwrap();
     }
-    tells(&metrics, &[("stockade_rate_waiting{name=geo}", 0.0)]);
+    by_hand.try_take(3).unwrap_err();
+    shows(
+        &metrics,
+        &[
+            ("stockade_rate_waiting{name=geo}", 0.0),
+            ("stockade_rate_refused_total{name=geo,reason=rate limited}", 1.0),
+            ("stockade_rate_refused_total{name=geo,reason=queue full}", 0.0),
+        ],
+    );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_keyed_rate_tells_how_many_keys_it_knows_and_what_is_left_for_all_others() {
+async fn a_keyed_rate_limit_shows_its_keys_and_the_bucket_of_all_others() {
     let layer = RateLayer::per_second(1).burst(3).queue(0).keyed(|user: &u32| *user, 2);
     let ((layer, handle), metrics) = (layer.with_handle(), Metrics::new());
     metrics.keyed_rate("users", handle).unwrap();
@@ -101,18 +110,20 @@ async fn a_keyed_rate_tells_how_many_keys_it_knows_and_what_is_left_for_all_othe
     for user in 0..4 {
         service.clone().oneshot(user).await.unwrap();
     }
-    tells(
+    while service.clone().oneshot(0).await.is_ok() {}
+    shows(
         &metrics,
         &[
             ("stockade_rate_keys{name=users}", 2.0),
             ("stockade_rate_overflow_available{name=users}", 1.0),
             ("stockade_rate_overflow_waiting{name=users}", 0.0),
+            ("stockade_rate_keyed_refused_total{name=users,reason=rate limited}", 1.0),
         ],
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_tells_what_it_repeated_and_why_it_gave_up() {
+async fn a_retry_shows_what_it_repeated_and_why_it_gave_up() {
     let layer = RetryLayer::max_attempts(3).backoff(Backoff::constant(SECOND));
     let (layer, handle) = layer.with_handle();
     let metrics = Metrics::new();
@@ -128,7 +139,7 @@ async fn a_retry_tells_what_it_repeated_and_why_it_gave_up() {
     let refused = Rejected::new(&"limit", Reason::QueueFull);
     let refuses = service_fn(move |()| std::future::ready(Err::<(), Error<&str>>(refused.into())));
     layer.layer(refuses).oneshot(()).await.unwrap_err();
-    tells(
+    shows(
         &metrics,
         &[
             ("stockade_retry_retries_total{name=search}", 3.0),
@@ -143,7 +154,7 @@ async fn a_retry_tells_what_it_repeated_and_why_it_gave_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_breaker_is_in_one_state_and_counts_its_openings_and_refusals() {
+async fn a_breaker_shows_one_state_its_openings_and_its_refusals() {
     let layer = BreakerLayer::new().consecutive(2).open_for(10 * SECOND);
     let metrics = Metrics::new();
     metrics.breaker("search", layer.handle()).unwrap();
@@ -156,13 +167,13 @@ async fn a_breaker_is_in_one_state_and_counts_its_openings_and_refusals() {
     let is_in = |state: &str| {
         for of in ["closed", "open", "half-open", "forced open"] {
             let series = format!("stockade_breaker_state{{name=search,state={of}}}");
-            tells(&metrics, &[(&series, f64::from(of == state))]);
+            shows(&metrics, &[(&series, f64::from(of == state))]);
         }
     };
     service.ready().await.unwrap().call(false).await.unwrap();
     service.ready().await.unwrap().call(true).await.unwrap_err();
     is_in("closed");
-    tells(
+    shows(
         &metrics,
         &[
             ("stockade_breaker_window_calls{name=search}", 2.0),
@@ -176,7 +187,7 @@ async fn a_breaker_is_in_one_state_and_counts_its_openings_and_refusals() {
         service.ready().await.unwrap().call(true).await.unwrap_err();
     }
     is_in("open");
-    tells(
+    shows(
         &metrics,
         &[
             ("stockade_breaker_opened_total{name=search}", 1.0),
@@ -188,10 +199,10 @@ async fn a_breaker_is_in_one_state_and_counts_its_openings_and_refusals() {
     advance(12 * SECOND).await;
     is_in("half-open");
     let probe = service.ready().await.unwrap().call(false);
-    tells(&metrics, &[("stockade_breaker_probes{name=search}", 1.0)]);
+    shows(&metrics, &[("stockade_breaker_probes{name=search}", 1.0)]);
     drop(probe);
     let _forced = layer.handle().force_open();
-    is_in("per_service");
+    is_in("forced open");
 }
 
 /// The statuses of the pool named `it`, in the order of the table.
@@ -200,30 +211,30 @@ fn statuses(metrics: &Metrics) -> [f64; 8] {
     let statuses = [
         "success",
         "failed",
-        "timed_out",
+        "timed out",
         "cancelled",
         "panicked",
-        "expired",
+        "deadline expired",
         "shed",
-        "handed_back",
+        "handed back",
     ];
     statuses.map(|of| seen[&format!("stockade_pool_jobs_total{{name=it,status={of}}}")])
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pool_tells_where_each_of_its_jobs_is_or_how_it_ended() {
+async fn a_pool_shows_where_each_job_is_or_how_it_ended() {
     let probe = Probe::new();
     let pool: Pool<Request, Response, Error<Fault>> =
         Pool::builder().workers(2).queue(8).measure().build(probe.clone());
     let metrics = Metrics::new();
     metrics.pool("it", &pool.handle()).unwrap();
     settle().await;
-    tells(&metrics, &[("stockade_pool_workers_idle{name=it}", 2.0)]);
+    shows(&metrics, &[("stockade_pool_workers_idle{name=it}", 2.0)]);
 
     let mut jobs: Vec<_> = (0..5).map(|id| pool.try_submit(Request::wait(id)).unwrap()).collect();
     settle().await;
     sleep(SECOND).await;
-    tells(
+    shows(
         &metrics,
         &[
             ("stockade_pool_accepted_total{name=it}", 5.0),
@@ -244,7 +255,7 @@ async fn a_pool_tells_where_each_of_its_jobs_is_or_how_it_ended() {
     pool.try_submit(Request::new(10, Behaviour::PanicInFuture)).unwrap().await.unwrap_err();
     settle().await;
     assert_eq!(statuses(&metrics), [4.0, 1.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0]);
-    tells(
+    shows(
         &metrics,
         &[
             ("stockade_pool_rebuilt_total{name=it}", 1.0),
@@ -266,7 +277,7 @@ async fn a_pool_tells_where_each_of_its_jobs_is_or_how_it_ended() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pool_that_does_not_measure_tells_no_durations() {
+async fn a_pool_that_does_not_measure_shows_no_durations() {
     let pool = Pool::builder().workers(1).build(service_fn(async |n: u32| Ok::<_, Refusal>(n)));
     let metrics = Metrics::new();
     metrics.pool("plain", &pool.handle()).unwrap();
@@ -274,26 +285,26 @@ async fn a_pool_that_does_not_measure_tells_no_durations() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_name_is_taken_once_for_each_kind_and_free_again_when_it_is_removed() {
+async fn a_name_is_used_once_for_each_kind_until_it_is_removed() {
     let (metrics, _pool) = one_of_each("it").unwrap();
     let other = LimitLayer::new(7);
     let error = metrics.limit("it", other.handle()).unwrap_err();
     assert_eq!(error.to_string(), "there is a limit `it` already");
-    tells(&metrics, &[("stockade_limit_max{name=it}", 64.0)]);
+    shows(&metrics, &[("stockade_limit_max{name=it}", 64.0)]);
 
     metrics.limit("other", other.handle()).unwrap();
-    tells(
+    shows(
         &metrics,
         &[("stockade_limit_max{name=it}", 64.0), ("stockade_limit_max{name=other}", 7.0)],
     );
 
     assert!(metrics.remove("it") && !metrics.remove("it"));
-    assert_eq!(scrape(&metrics).len(), 3, "what is left is the other limit");
+    assert_eq!(scrape(&metrics).len(), 3, "only the other limit is left");
     metrics.limit("it", other.handle()).unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_pool_and_no_service_is_kept_alive() {
+async fn metrics_keep_no_pool_and_no_service_alive() {
     let alive = Arc::new(());
     let count = || Weak::strong_count(&Arc::downgrade(&alive)) - 1;
     let token = Arc::clone(&alive);

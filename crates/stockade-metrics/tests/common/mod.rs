@@ -1,4 +1,4 @@
-//! One instance of each kind, and what a scrape says of them.
+//! One instance of each kind, and a scrape of them.
 
 use std::{collections::BTreeMap, convert::Infallible, time::Duration};
 
@@ -14,7 +14,7 @@ use tower::service_fn;
 
 pub(crate) type Refusal = Error<Infallible>;
 
-/// What a scrape says: the value of each series, written as a query would select it.
+/// The value of each series, written as a query would select it.
 pub(crate) fn scrape(metrics: &Metrics) -> BTreeMap<String, f64> {
     let text = metrics.render();
     assert!(text.ends_with("# EOF\n"), "{text}");
@@ -35,7 +35,7 @@ pub(crate) fn scrape(metrics: &Metrics) -> BTreeMap<String, f64> {
         .collect()
 }
 
-/// One of each kind, all of one name, and the pool, which goes when it is dropped. Called inside a runtime.
+/// One of each kind, all with the same name, and the pool, which ends when it is dropped. Called inside a runtime.
 pub(crate) fn one_of_each(
     name: &'static str,
 ) -> Result<(Metrics, Pool<u32, u32, Refusal>), NameTaken> {
