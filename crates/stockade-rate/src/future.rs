@@ -16,7 +16,7 @@ use tower_service::Service;
 use crate::{backend::Spend, waiter};
 
 pin_project! {
-    /// The response future of [`Rate`](crate::Rate).
+    /// The response future of [`Rate`](crate::Rate). `F` is the future of the service `S` inside.
     ///
     /// For a call that passed at once it is the future of the service inside. A call that waits takes a place in the
     /// queue when this is first polled. When it has its tokens, it polls a clone of the service ready and calls it.
@@ -29,13 +29,12 @@ pin_project! {
     ///
     /// Dropping it returns its place in the queue, or its tokens if the service inside was not called yet. A future
     /// that waits and is not polled delays no other call: its tokens are kept for it.
-    pub struct ResponseFuture<S, Req, W = waiter::Waiter>
+    pub struct ResponseFuture<F, S, Req, W = waiter::Waiter>
     where
-        S: Service<Req>,
         W: Waiter,
     {
         #[pin]
-        state: State<S::Future, Slow<W, S, Req>>,
+        state: State<F, Slow<W, S, Req>>,
     }
 }
 
@@ -50,13 +49,9 @@ pin_project! {
 
 // === impl ResponseFuture ===
 
-impl<S, Req, W> ResponseFuture<S, Req, W>
-where
-    S: Service<Req>,
-    W: Waiter,
-{
+impl<F, S, Req, W: Waiter> ResponseFuture<F, S, Req, W> {
     #[inline]
-    pub(crate) const fn running(future: S::Future) -> Self {
+    pub(crate) const fn running(future: F) -> Self {
         Self { state: State::Running { future } }
     }
 
@@ -66,9 +61,10 @@ where
     }
 }
 
-impl<S, Req, W> Future for ResponseFuture<S, Req, W>
+impl<F, S, Req, W> Future for ResponseFuture<F, S, Req, W>
 where
-    S: Service<Req>,
+    F: Future<Output = Result<S::Response, S::Error>>,
+    S: Service<Req, Future = F>,
     S::Error: LayerError,
     W: Waiter,
     W::Permit: Spend,
@@ -112,11 +108,7 @@ where
     }))
 }
 
-impl<S, Req, W> fmt::Debug for ResponseFuture<S, Req, W>
-where
-    S: Service<Req>,
-    W: Waiter,
-{
+impl<F, S, Req, W: Waiter> fmt::Debug for ResponseFuture<F, S, Req, W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("ResponseFuture");
         match &self.state {

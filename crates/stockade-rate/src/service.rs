@@ -89,7 +89,7 @@ where
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = ResponseFuture<S, Req, Waiter<P>>;
+    type Future = ResponseFuture<S::Future, S, Req, Waiter<P>>;
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
@@ -140,7 +140,7 @@ where
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = ResponseFuture<S, Req, L::Waiter>;
+    type Future = ResponseFuture<S::Future, S, Req, L::Waiter>;
 
     fn poll_inner_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)

@@ -30,7 +30,7 @@ use crate::{
 };
 
 pin_project! {
-    /// The answer of a call through [`Retry`](crate::Retry).
+    /// The answer of a call through [`Retry`](crate::Retry). `F` is the future of the service `S` inside, `E` its error.
     ///
     /// Once it is ready it holds nothing any more, except the inner future of an attempt that succeeded at once. That
     /// one has ended, and is dropped with it.
@@ -38,15 +38,12 @@ pin_project! {
     /// # Panics
     ///
     /// It may panic when it is polled after it has been ready.
-    pub struct ResponseFuture<Req, S, P>
-    where
-        S: Service<Req>,
-    {
+    pub struct ResponseFuture<F, E, Req, S, P> {
         // Under way; or it was the only one, and has ended.
         #[pin]
-        attempt: Option<S::Future>,
+        attempt: Option<F>,
         // Nothing for a call that passes the layer by, and once it has ended.
-        call: Cold<Call<Req, S, S::Error, P>>,
+        call: Cold<Call<Req, S, E, P>>,
     }
 }
 
@@ -64,24 +61,22 @@ const AFTER: &str = "a future is not polled again after it has been ready";
 
 // === impl ResponseFuture ===
 
-impl<Req, S, P> ResponseFuture<Req, S, P>
-where
-    S: Service<Req>,
-{
+impl<F, E, Req, S, P> ResponseFuture<F, E, Req, S, P> {
     #[inline]
-    pub(crate) const fn new(attempt: S::Future, call: Call<Req, S, S::Error, P>) -> Self {
+    pub(crate) const fn new(attempt: F, call: Call<Req, S, E, P>) -> Self {
         Self { attempt: Some(attempt), call: Cold::new(call) }
     }
 
     /// A call that is not repeated.
-    pub(crate) const fn passing(attempt: S::Future) -> Self {
+    pub(crate) const fn passing(attempt: F) -> Self {
         Self { attempt: Some(attempt), call: Cold::none() }
     }
 }
 
-impl<Req, S, C, I, K, P, B> Future for ResponseFuture<Req, S, Policy<C, I, K, P, B>>
+impl<F, E, Req, S, C, I, K, P, B> Future for ResponseFuture<F, E, Req, S, Policy<C, I, K, P, B>>
 where
-    S: Service<Req> + Clone,
+    F: Future<Output = Result<S::Response, E>>,
+    S: Service<Req, Error = E, Future = F> + Clone,
     S::Error: LayerError,
     C: Classify<S::Response, S::Error>,
     I: Idempotent<Req>,
@@ -108,9 +103,10 @@ where
     }
 }
 
-impl<Req, S, C, I, K, P, B> ResponseFuture<Req, S, Policy<C, I, K, P, B>>
+impl<F, E, Req, S, C, I, K, P, B> ResponseFuture<F, E, Req, S, Policy<C, I, K, P, B>>
 where
-    S: Service<Req> + Clone,
+    F: Future<Output = Result<S::Response, E>>,
+    S: Service<Req, Error = E, Future = F> + Clone,
     S::Error: LayerError,
     C: Classify<S::Response, S::Error>,
     I: Idempotent<Req>,
@@ -183,10 +179,7 @@ where
     }
 }
 
-impl<Req, S, P> fmt::Debug for ResponseFuture<Req, S, P>
-where
-    S: Service<Req>,
-{
+impl<F, E, Req, S, P> fmt::Debug for ResponseFuture<F, E, Req, S, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match self.call.get().map(Call::between) {
             None => "done, or passing by",

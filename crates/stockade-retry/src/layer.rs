@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use stockade_core::{Budget, Configured, Fresh, Name, PerService, config::checked};
+use stockade_core::{Budget, Configured, Fresh, Name, PerService, Reusable, config::checked};
 use tower_layer::Layer;
 
 use crate::{Backoff, Config, Policy, Retry, RetryHandle, shared::Shared};
@@ -249,7 +249,7 @@ impl<C, I, K, P, B> RetryLayer<Policy<C, I, K, P, B>> {
     }
 }
 
-impl<S: Clone, P: Clone> Layer<S> for RetryLayer<P> {
+impl<S: Reusable, P: Clone> Layer<S> for RetryLayer<P> {
     type Service = Retry<S, P>;
 
     fn layer(&self, inner: S) -> Retry<S, P> {

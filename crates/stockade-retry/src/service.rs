@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use stockade_core::{Bypass, Classify, LayerError, deadline};
+use stockade_core::{Bypass, Classify, LayerError, Reusable, deadline};
 use tokio::time::Instant;
 use tower_service::Service;
 
@@ -88,7 +88,7 @@ impl<S, P> Retry<S, P> {
 
 impl<S, C, I, K, P, B, Req> Service<Req> for Retry<S, Policy<C, I, K, P, B>>
 where
-    S: Service<Req> + Clone,
+    S: Service<Req> + Reusable,
     S::Error: LayerError,
     C: Classify<S::Response, S::Error>,
     I: Idempotent<Req>,
@@ -98,7 +98,7 @@ where
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = ResponseFuture<Req, S, Policy<C, I, K, P, B>>;
+    type Future = ResponseFuture<S::Future, S::Error, Req, S, Policy<C, I, K, P, B>>;
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {

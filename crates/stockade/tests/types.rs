@@ -262,6 +262,20 @@ async fn what_is_not_clone_gets_layers_above_a_buffer() {
     assert_eq!(stack.ready().await.unwrap().call(1).await.unwrap(), 2);
     let mut stack = six!().buffer(8).service(boxed());
     assert_eq!(stack.ready().await.unwrap().call(1).await.unwrap(), 2);
+
+    // A task that spells out `ready` and `call` can hold them too. `oneshot` it cannot, and neither over tower's layers.
+    macro_rules! call_in_a_task_by_ready {
+        ($layer:expr) => {{
+            let client = BoxService::new(service_fn(client));
+            let mut stack = ServiceBuilder::new().layer($layer).buffer(8).service(client);
+            let answer = tokio::spawn(async move { stack.ready().await?.call(1).await });
+            assert_eq!(answer.await.unwrap().unwrap(), 2);
+        }};
+    }
+    call_in_a_task_by_ready!(TimeoutLayer::new(SECOND));
+    call_in_a_task_by_ready!(RateLayer::per_second(8));
+    call_in_a_task_by_ready!(RateLayer::per_second(8).backpressure());
+    call_in_a_task_by_ready!(RetryLayer::max_attempts(3));
 }
 
 #[tokio::test(start_paused = true)]
