@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use common::{Call, MS, NS, YEAR, future_of};
 use stockade_core::{LayerError, Reason, Rejected, deadline::Deadline};
-use stockade_rate::{Costly, Rate, RateLayer, ResponseFuture};
+use stockade_rate::{Costly, Rate, RateLayer};
 use stockade_testkit::{Probe, Request, contract};
 use tokio::time::{Instant, advance};
 use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok, task};
@@ -187,6 +187,6 @@ async fn keeps_the_contract_while_costly_calls_wait() {
 #[expect(dead_code, reason = "it compiles")]
 fn the_future_does_not_depend_on_the_policy(
     service: &mut Rate<Probe, Costly<Cost>>,
-) -> ResponseFuture<Probe, Request> {
+) -> common::Future {
     service.call(Request::ready(0))
 }

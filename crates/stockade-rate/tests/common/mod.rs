@@ -13,7 +13,7 @@ use tokio_test::{
 use tower::{Layer, Service};
 
 pub type Answer = Result<Response, Error<Fault>>;
-pub type Future = ResponseFuture<Probe, Request>;
+pub type Future = ResponseFuture<<Probe as Service<Request>>::Future, Probe, Request>;
 pub type Call = Spawn<Future>;
 
 pub const MS: Duration = Duration::from_millis(1);
