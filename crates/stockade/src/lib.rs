@@ -27,8 +27,8 @@
 //! ```
 //!
 //! Each layer is a crate of its own, and a feature here. On by default are the layers above and the pool; `hedge`,
-//! `fallback`, `coalesce` and `chaos` are not. What the results of real clients
-//! mean to retry and breaker is in `stockade-clients`, because this crate depends on no client.
+//! `fallback`, `coalesce` and `chaos` are not. What the results of real clients mean to retry and breaker is in
+//! `stockade-clients`, because this crate depends on no client.
 //!
 //! # The order of layers
 //!
@@ -71,8 +71,8 @@ pub mod order;
 pub use check::check;
 
 pub use stockade_core::{
-    BoxError, Budget, Class, Classify, DefaultClassify, Error, LayerError, Reason, Rejected,
-    attempts, boxed, deadline,
+    BoxError, Budget, Class, Classify, ConfigError, Configured, DefaultClassify, Error, LayerError,
+    Name, PerService, Reason, Rejected, attempts, boxed, deadline,
 };
 
 #[cfg(feature = "breaker")]

@@ -16,6 +16,15 @@
 //! A pool goes in front of all: its workers run the whole stack. If callers should not wait for the pool beyond a limit
 //! either, put one more timeout around the pool; its deadline goes along with the job.
 //!
+//! The layers that are not in every stack have their places too:
+//!
+//! | layer | place |
+//! |---|---|
+//! | fallback | outside all others, so that it answers for every way in which a call can fail |
+//! | coalesce | outside retry: callers share the whole call, and not one attempt |
+//! | hedge | inside retry, outside the breaker: a second attempt is judged, counted and limited like the first |
+//! | chaos | right above the client, so that all others see what it does |
+//!
 //! # Behind an open breaker nothing sleeps
 //!
 //! A refusal by one of your own layers ends the call at once, through retry and pool: an open breaker, a full queue, a
