@@ -1,4 +1,4 @@
-//! The suite: what the user declares, and the runner.
+//! The suite: what the user declares, and how the checks are run.
 
 use std::{
     fmt,
@@ -20,13 +20,13 @@ use crate::{
     watchdog::{REAL_LIMIT, guarded},
 };
 
-/// How long a check may take on tokio's clock. Nothing is waited for on a paused one.
+/// The longest that a check may take on tokio's clock; on a paused one that takes no real time.
 const LIMIT: Duration = Duration::from_secs(3600);
 
-/// A service that the suite can be run over: nothing to implement.
+/// A service that the suite can be run on. There is nothing to implement.
 ///
-/// It is any `Clone + Send` service for [`Request`] that answers with the probe's [`Response`], and
-/// whose error the suite can [look into](ContractError).
+/// It is any `Clone + Send` service for [`Request`] that answers with the probe's [`Response`], and in whose error
+/// the suite can [find the fault](ContractError).
 pub trait Subject:
     Service<Request, Response = Response, Error: ContractError, Future: Send + 'static>
     + Clone
@@ -43,7 +43,7 @@ impl<S> Subject for S where
 {
 }
 
-/// The suite, with what was declared about the stack; made by [`contract`].
+/// The suite, with what is declared about the stack. Made by [`contract`].
 ///
 /// It does nothing until it is [run](Self::run).
 ///
@@ -75,9 +75,8 @@ pub struct Contract<S, F> {
 
 /// The suite for the stack that `build` puts around a [`Probe`].
 ///
-/// `build` is called often, and has to make fresh state every time: a layer that shares its state
-/// among all services it made has to be made inside of it. It is always called within a runtime, so it
-/// may spawn tasks.
+/// `build` is called often, and must make fresh state each time: make a layer that shares its state among its
+/// services inside of it. It is always called within a runtime, so it may spawn tasks.
 pub fn contract<S, F>(build: F) -> Contract<S, F>
 where
     S: Subject,
@@ -93,8 +92,8 @@ where
     S: Subject,
     F: FnMut(Probe) -> S,
 {
-    /// Says that at most `limit` calls run inside at once, that so many do run, and that further ones
-    /// wait, at least three times the limit and eight. Enables the checks that are about a full stack.
+    /// Declares that at most `limit` calls run inside at once, that this many do, and that more calls
+    /// wait: at least three times the limit, and eight. Enables the checks of a full stack.
     ///
     /// # Panics
     ///
@@ -105,35 +104,35 @@ where
         self
     }
 
-    /// Says that a call ends with an error once it took so long. Enables the check that is about it.
-    /// That check moves the clock by hand, so the clock has to be paused.
+    /// Declares that a call ends with an error after this time. Enables the check of the deadline,
+    /// which moves the clock by hand, so the clock has to be paused.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
         self
     }
 
-    /// Says how the stack is closed. Enables the check that is about it.
+    /// Declares how the stack is closed. Enables the check of closing.
     pub fn close(mut self, close: fn(&mut S)) -> Self {
         self.close = Some(close);
         self
     }
 
-    /// Declares that a check does not apply. It is not made, and listed with the reason.
+    /// Declares that a check does not apply. It is not made, and is listed with the reason.
     ///
     /// # Panics
     ///
-    /// If there is no such check, with a message that names those there are.
+    /// If there is no such check; the message lists all checks.
     #[track_caller]
     pub fn except(mut self, check: &str, reason: impl Into<String>) -> Self {
         self.exceptions.push((known(check), reason.into()));
         self
     }
 
-    /// Makes all checks, one after the other.
+    /// Runs all checks, one after the other.
     ///
-    /// Is to be run on a current-thread runtime with a paused clock, as `#[tokio::test(start_paused =
-    /// true)]` has it; on a real clock, what hangs takes its time. A check that panics or hangs has
-    /// failed, and the others are made nevertheless.
+    /// Run it on a current-thread runtime with a paused clock, as `#[tokio::test(start_paused = true)]`
+    /// has it. On a real clock, a check that hangs takes long. A check that panics or hangs has failed,
+    /// and the others still run.
     pub async fn run(mut self) -> Report {
         let mut report = Report::default();
         let exceptions = std::mem::take(&mut self.exceptions);
@@ -150,7 +149,7 @@ where
                 None => judge(checks::make(check, &mut stage)).await,
             };
             report.add(check, outcome);
-            // What the check left behind is dropped before the next one.
+            // Drop what the check has left behind before the next one.
             settle().await;
         }
         report
@@ -167,7 +166,7 @@ impl<S, F> fmt::Debug for Contract<S, F> {
     }
 }
 
-/// Makes a check; one that panics or hangs has failed.
+/// Runs a check. One that panics or hangs has failed.
 async fn judge(check: impl Future<Output = Verdict>) -> Outcome {
     let mut check = pin!(check);
     let caught = std::future::poll_fn(|cx| {

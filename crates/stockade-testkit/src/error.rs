@@ -1,4 +1,4 @@
-//! What the suite asks of an error.
+//! What the suite needs of an error.
 
 use std::{error::Error as StdError, fmt};
 
@@ -6,10 +6,10 @@ use stockade_core::{BoxError, Error};
 
 use crate::Fault;
 
-/// An error that the suite can look into: can it find the probe's [`Fault`] there?
+/// An error in which the suite can find the probe's [`Fault`].
 ///
-/// It is implemented for [`Fault`], for stockade's [`Error`] around it, and for [`BoxError`], where the
-/// fault is looked for through the source chain. For an error type of your own it is one method.
+/// It is implemented for [`Fault`], for stockade's [`Error`] around it, and for [`BoxError`], whose source chain is
+/// searched. Implement it for your own error type.
 ///
 /// # Example
 ///
@@ -33,7 +33,7 @@ use crate::Fault;
 /// # }
 /// ```
 pub trait ContractError: fmt::Display + Send + 'static {
-    /// The fault of the probe, if this error is it or carries it.
+    /// The fault of the probe, if this error is one or contains one.
     fn fault(&self) -> Option<Fault>;
 }
 

@@ -18,10 +18,10 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-/// Records what is told through `tracing` on this thread, from when it is made until it is dropped.
+/// Records the `tracing` events of this thread, from when it is made until it is dropped.
 ///
-/// Each event is a line: the spans it is in, outermost first and each followed by a colon, its level, and then its
-/// fields as `name=value`, the message among them. Only events of one target are kept; spans of any target are.
+/// Each event is a line: its spans, outermost first, each followed by a colon; its level; and its fields as
+/// `name=value`, with the message among them. Events of other targets are not recorded.
 ///
 /// # Example
 ///
@@ -59,12 +59,12 @@ impl Events {
         Self { lines, _scope: scope }
     }
 
-    /// The lines since the last time, oldest first.
+    /// Takes the lines recorded since the last time, oldest first.
     pub fn take(&self) -> Vec<String> {
         std::mem::take(&mut *self.lines.lines.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// How many spans there are, of any target, that were made since and have not been let go by everybody.
+    /// How many spans, of any target, have been made since and still exist.
     pub fn open_spans(&self) -> usize {
         self.lines.open.load(SeqCst)
     }
@@ -104,6 +104,6 @@ where
 
 impl Visit for Line {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        write!(self.0, " {field}={value:?}").expect("a string takes everything");
+        write!(self.0, " {field}={value:?}").expect("writing to a string cannot fail");
     }
 }

@@ -19,7 +19,7 @@ use tokio::{sync::Notify, task::JoinHandle, time::timeout};
 
 use crate::{ContractError, Fault, Request, Response, Subject};
 
-/// How long a call may take on tokio's clock until it counts as hung.
+/// After this time on tokio's clock, a call counts as hung.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
 /// How a call through the stack ended.
@@ -28,13 +28,13 @@ pub(crate) enum Ending {
     Answered(u64),
     /// An error that carries the fault of the probe.
     Failed(Fault),
-    /// An error of somebody else.
+    /// Another error.
     Refused(String),
     Panicked(String),
     Hung,
 }
 
-/// A call that runs in a task; dropping this drops it there.
+/// A call that runs in a task. Dropping this drops the call there.
 #[derive(Debug)]
 pub(crate) struct Flight {
     pub(crate) id: u64,
@@ -42,7 +42,7 @@ pub(crate) struct Flight {
     task: JoinHandle<()>,
 }
 
-/// What a flight tells about itself.
+/// What is known about a call from outside of its task.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     polls: AtomicUsize,
@@ -50,10 +50,10 @@ pub(crate) struct Shared {
     ended: Notify,
 }
 
-/// What a flight does apart from calling.
+/// How a call is made.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Plan {
-    /// The service was polled ready before.
+    /// The service was polled ready already.
     pub(crate) readied: bool,
     /// The future is kept after it has ended.
     pub(crate) keep: bool,
@@ -111,7 +111,7 @@ impl Flight {
         })
     }
 
-    /// Runs what `call` makes, which may report its end before it has ended.
+    /// Runs the future that `call` makes, which may report its end before it ends.
     pub(crate) fn of<F>(id: u64, call: impl FnOnce(Arc<Shared>) -> F) -> Self
     where
         F: Future<Output = Ending> + Send + 'static,
@@ -139,7 +139,7 @@ impl Flight {
         lock(&self.shared.ending).clone()
     }
 
-    /// How it ends, once it does.
+    /// Waits for its end.
     pub(crate) async fn end(&self) -> Ending {
         let ended = async {
             loop {
@@ -174,7 +174,7 @@ impl Shared {
     }
 }
 
-/// What a panic said.
+/// The message of a panic.
 pub(crate) fn message(payload: &(dyn std::any::Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| payload.downcast_ref::<String>().cloned())

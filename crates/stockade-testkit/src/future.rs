@@ -18,9 +18,9 @@ use crate::{
 };
 
 pin_project! {
-    /// A call of a [`Probe`](crate::Probe): goes as the [`Behaviour`] of its request says.
+    /// A call of a [`Probe`](crate::Probe), which behaves as the [`Behaviour`] of its request says.
     ///
-    /// The call has ended when this is ready or panics, even if it is kept then.
+    /// The call ends when this is ready or panics, even if it is kept.
     ///
     /// # Cancel safety
     ///
@@ -37,7 +37,7 @@ pin_project! {
     }
 }
 
-/// Counts a future, ended or not.
+/// Counts a future for as long as it exists.
 #[derive(Debug)]
 struct Live(Arc<Shared>);
 
@@ -113,9 +113,9 @@ impl Future for ProbeFuture {
     }
 }
 
-/// Uses up what the task has left of tokio's cooperative budget, if it is in a task that has one.
+/// Uses up the rest of the task's cooperative budget, if it has one.
 pub(crate) fn exhaust_budget(cx: &mut Context<'_>) {
-    // The budget is 128; outside of a task it has no end, hence the bound.
+    // The budget is 128. Outside of a task there is none, hence the bound.
     for _ in 0..1024 {
         match coop::poll_proceed(cx) {
             Poll::Ready(proceed) => proceed.made_progress(),

@@ -1,17 +1,16 @@
 //! A contract suite that any tower layer can be run through.
 //!
-//! Whoever writes a layer gets from here:
+//! For authors of layers:
 //!
-//! - [`contract`]: twenty checks of what a layer has to get right and what is easily got wrong,
-//!   such as readiness, permits, waiting, wakes, panics and errors. Each one is in the [`Report`] with
-//!   what was seen.
-//! - [`Probe`]: a mock service for tests of one's own. A [`Request`] says how its call goes, and the
-//!   probe says what the layer did with it.
-//! - `Events`, with the feature `events`: records what is told through `tracing`, for tests of that.
+//! - [`contract`]: twenty checks of what layers often get wrong, such as readiness, permits, waiting, wakes,
+//!   panics and errors. The [`Report`] says for each check what was seen.
+//! - [`Probe`]: a mock service for your own tests. A [`Request`] says how its call behaves, and the probe
+//!   records what the layer does with it.
+//! - `Events`, with the feature `events`: records `tracing` events.
 //!
-//! It does not test what a layer is for: that is the business of the layer's own tests. It knows no layer,
-//! and looks only at what can be seen from outside and from the probe inside, so it takes stacks,
-//! and services that call from tasks of their own, just as well.
+//! It does not test what a layer is for; that is what the layer's own tests do. It only looks at what can be seen
+//! from outside and from the probe inside, so it also works for whole stacks, and for services that call from
+//! tasks of their own.
 //!
 //! # Example
 //!
@@ -32,38 +31,38 @@
 //! # }
 //! ```
 //!
-//! A layer that holds calls back declares its limit, a timeout its deadline, and what can be closed,
-//! how: see [`Contract`]. Checks for which nothing was declared are listed as such, and not as passed.
+//! Declare the limit of a layer that holds calls back, the deadline of a timeout, and how a stack is closed: see
+//! [`Contract`]. Checks for which nothing was declared are listed as not made.
 //!
 //! # The checks
 //!
 //! | check | what it asks for |
 //! |---|---|
-//! | `readied_instance_called` | no instance of the inner service is called that was not polled ready itself |
-//! | `ready_idempotent` | polling ready again stays ready, and takes no further capacity |
-//! | `ready_clone_drop_releases` | a ready instance that is dropped uncalled gives back what it held |
-//! | `clone_starts_unready` | the clone of a ready instance is not ready, and shares nothing that the instance holds |
-//! | `readiness_error_sticky` | an inner readiness error comes through, again if polled again, and nothing panics or is lost |
-//! | `masked_inner_driven` | a stack that is ready while the inner service is not never calls it unready, and comes back with it |
-//! | `peak_within_limit` | no more calls run inside than the limit says, over clones and over threads |
-//! | `future_drop_releases` | dropping the future ends the call inside, and gives back what it held |
-//! | `release_on_ready` | a future that has ended holds nothing, even if it is kept |
-//! | `all_waiters_served_fifo` | whoever waits is served, in the order of their coming |
-//! | `woken_waiter_drop_passes_on` | a waiter that is dropped after its turn has come passes it on |
-//! | `idle_waiter_no_hoard` | whoever waits for the layer holds no readiness of the inner service |
-//! | `cancelled_queued_dropped` | the request of a waiter that is dropped is dropped at once, and never starts |
-//! | `close_wakes_all` | closing leaves nobody hanging, and lets nobody new in |
+//! | `readied_instance_called` | each instance of the inner service is polled ready before it is called |
+//! | `ready_idempotent` | polling a ready stack again stays ready and takes no more capacity |
+//! | `ready_clone_drop_releases` | a ready instance that is dropped uncalled returns what it holds |
+//! | `clone_starts_unready` | a clone of a ready instance is not ready, and shares nothing that the instance has reserved |
+//! | `readiness_error_sticky` | an inner readiness error is reported each time, and nothing panics or leaks |
+//! | `masked_inner_driven` | a stack that is ready while the inner service is not never calls it unready, and works again when it is ready |
+//! | `peak_within_limit` | at most the declared number of calls runs inside, over all clones and threads |
+//! | `future_drop_releases` | dropping the future ends the call inside and returns what it held |
+//! | `release_on_ready` | a finished future holds nothing, even if it is kept |
+//! | `all_waiters_served_fifo` | waiting calls are served in order |
+//! | `woken_waiter_drop_passes_on` | a waiter that is dropped after it was woken passes its turn on |
+//! | `idle_waiter_no_hoard` | a call that waits for the layer does not hold the inner service's readiness |
+//! | `cancelled_queued_dropped` | the request of a dropped waiter is dropped at once and never starts |
+//! | `close_wakes_all` | closing ends all waits, and no new call is let in |
 //! | `no_self_wake` | while the stack is full, a waiter is not polled |
 //! | `latest_waker_woken` | a future that moves to another task is woken there |
-//! | `coop_neutral` | an exhausted cooperative budget is read neither as full nor as a failure |
-//! | `deadline_under_busy_inner` | a call ends at its deadline although the inner future eats the cooperative budget |
-//! | `panic_contained` | a panic inside costs one call its answer; capacity comes back, all others go on |
-//! | `error_lossless` | the inner error comes out as the value that went in |
+//! | `coop_neutral` | an exhausted cooperative budget is neither taken for a full stack nor for a failure |
+//! | `deadline_under_busy_inner` | a call ends at its deadline, even if the inner future uses up the cooperative budget |
+//! | `panic_contained` | a panic inside costs one call its answer; its capacity is returned, and other calls go on |
+//! | `error_lossless` | the inner error is returned unchanged |
 //!
-//! The checks send few failures and panics, so that a circuit breaker with a usual minimum of calls stays
-//! closed; a rate limit has to be generous, and a retry may repeat what it likes.
+//! The checks send few failures and panics, so that a circuit breaker with a usual minimum of calls stays closed. A
+//! rate limit has to be generous. A retry may repeat anything.
 //!
-//! Which of `tower`'s own layers fail which of these is on record in `tests/tower.rs`.
+//! `tests/tower.rs` records which of `tower`'s own layers fail which checks.
 
 mod checks;
 mod contract;

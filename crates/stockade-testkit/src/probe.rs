@@ -1,4 +1,4 @@
-//! The inner mock service, which is its own handle.
+//! The mock service inside, which is its own handle.
 
 use std::{
     sync::Arc,
@@ -13,16 +13,14 @@ use crate::{
     state::{Run, Shared, Slot},
 };
 
-/// A mock service that is scripted by its requests, and that sees what the stack around it does.
+/// A mock service that does what its requests say, and records what the stack around it does.
 ///
-/// All clones share one record, so a clone that is kept aside is the handle of those that serve. It
-/// never refuses a call, and it does not panic unless a request says so: what is done wrong to it is
-/// found in [`violations`](Self::violations).
+/// All clones share one record, so keep a clone as the handle. It never refuses a call, and panics only if a request
+/// says so. Mistakes of the stack are in [`violations`](Self::violations).
 ///
-/// `poll_ready` says what [`set_ready`](Self::set_ready) told it, and where there are
-/// [slots](Self::set_slots), takes one for this instance. `call` starts a call that goes as its
-/// [`Behaviour`] says; it runs until its future has ended or is dropped. A clone is not ready, and
-/// holds no slot. Dropping an instance or a future gives its slot back.
+/// `poll_ready` returns what was [set](Self::set_ready). With [slots](Self::set_slots) it takes one for this
+/// instance. `call` starts a call that behaves as its [`Behaviour`] says, and runs until its future has ended or is
+/// dropped. A clone is not ready and holds no slot. Dropping an instance or a future returns its slot.
 ///
 /// # Example
 ///
@@ -57,7 +55,7 @@ pub struct Probe {
 // === impl Probe ===
 
 impl Probe {
-    /// A probe that is ready, without a bound on its slots.
+    /// A probe that is ready, with any number of slots.
     pub fn new() -> Self {
         Self::instance_of(Arc::default())
     }
@@ -67,24 +65,24 @@ impl Probe {
         Self { shared, instance, readied: false, slot: None }
     }
 
-    /// What `poll_ready` says from now on; wakes whoever waits for it.
+    /// Sets what `poll_ready` returns, and wakes everything that waits for it.
     pub fn set_ready(&self, readiness: Readiness) {
         self.shared.change(|state| state.readiness = readiness);
     }
 
-    /// Bounds the slots: `poll_ready` takes one for its instance, which the next call takes over, and
-    /// is pending when all are taken. Without this there is no bound.
+    /// Sets the number of slots. `poll_ready` takes one for its instance, which the next call takes over,
+    /// and is pending when all are taken.
     pub fn set_slots(&self, slots: usize) {
         self.shared.change(|state| state.slots = Some(slots));
     }
 
-    /// Lets the calls with this id end that run and [wait](Behaviour::Wait) or are
-    /// [busy](Behaviour::Busy), and says how many there were. Later calls with this id are not let go.
+    /// Ends the running calls with this id that [wait](Behaviour::Wait) or are [busy](Behaviour::Busy), and
+    /// returns their number. Later calls with this id are not affected.
     pub fn release(&self, id: u64) -> usize {
         self.shared.release(|held| held == id)
     }
 
-    /// [Releases](Self::release) all calls that run.
+    /// [Releases](Self::release) all running calls.
     pub fn release_all(&self) -> usize {
         self.shared.release(|_| true)
     }
@@ -94,7 +92,7 @@ impl Probe {
         self.shared.with(|state| state.calls)
     }
 
-    /// The ids of the calls that have been started, in this order.
+    /// The ids of the calls that have been started, in order.
     pub fn started(&self) -> Vec<u64> {
         self.shared.with(|state| state.started.clone())
     }
@@ -124,17 +122,17 @@ impl Probe {
         self.shared.with(|state| state.polls)
     }
 
-    /// How often an instance was asked whether it is ready.
+    /// How often `poll_ready` was called.
     pub fn ready_polls(&self) -> u64 {
         self.shared.with(|state| state.ready_polls)
     }
 
-    /// Every fault that was given out.
+    /// Every fault that was returned.
     pub fn faults(&self) -> Vec<Fault> {
         self.shared.with(|state| state.faults.clone())
     }
 
-    /// What was done wrong to the probe.
+    /// The mistakes of the stack.
     pub fn violations(&self) -> Vec<Violation> {
         self.shared.with(|state| state.violations.clone())
     }
@@ -166,7 +164,7 @@ impl Service<Request> for Probe {
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         let Self { shared, instance, readied, slot } = self;
-        // A waker is dropped outside of the lock, since it may own the last reference to a task.
+        // Drop a waker outside of the lock: it may own the last reference to a task.
         let (_replaced, polled) = shared.with(|state| {
             state.ready_polls += 1;
             let full = slot.is_none() && state.slots.is_some_and(|slots| state.reserved >= slots);
@@ -210,7 +208,7 @@ impl Service<Request> for Probe {
     }
 }
 
-/// Panics without running the hook, which would print a panic that is meant.
+/// Panics without running the hook, which would print it.
 pub(crate) fn panic_quietly(id: u64, place: &str) -> ! {
     std::panic::resume_unwind(Box::new(format!(
         "request {id} panics in its {place}, as it was told"

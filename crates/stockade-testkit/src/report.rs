@@ -1,8 +1,8 @@
-//! What came out of a run of the suite.
+//! The results of the suite.
 
 use std::fmt;
 
-/// What became of one check.
+/// The result of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The layer does what the check asks for.
@@ -13,7 +13,7 @@ pub enum Outcome {
     DoesNotApply(String),
 }
 
-/// What became of every check of the suite; prints as one line a check.
+/// The results of all checks. `Display` prints a line for each.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     outcomes: Vec<(&'static str, Outcome)>,
@@ -38,7 +38,7 @@ impl Report {
         self.outcomes.push((check, outcome));
     }
 
-    /// Every check with its outcome, in the order in which they were made.
+    /// Every check with its result, in the order in which they were made.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, &Outcome)> {
         self.outcomes.iter().map(|(check, outcome)| (*check, outcome))
     }
@@ -57,11 +57,11 @@ impl Report {
         self.iter().filter(|(_, outcome)| which(outcome)).map(|(check, _)| check).collect()
     }
 
-    /// What became of one check.
+    /// The result of a check.
     ///
     /// # Panics
     ///
-    /// If there is no such check, with a message that names those there are.
+    /// If there is no such check; the message lists all checks.
     #[track_caller]
     pub fn outcome(&self, check: &str) -> &Outcome {
         known(check);
@@ -69,7 +69,7 @@ impl Report {
         found.expect("every known check is made").1
     }
 
-    /// Lets a test pass only if no check failed.
+    /// Panics if a check failed.
     ///
     /// # Panics
     ///
@@ -81,7 +81,7 @@ impl Report {
     }
 }
 
-/// The name of a check as the suite has it.
+/// Finds a check by its name.
 #[track_caller]
 pub(crate) fn known(check: &str) -> &'static str {
     let names = crate::checks::NAMES;

@@ -1,4 +1,4 @@
-//! What goes into a [`Probe`](crate::Probe), and what comes out of it.
+//! What a [`Probe`](crate::Probe) is sent, and what it answers.
 
 use std::{
     fmt,
@@ -6,19 +6,19 @@ use std::{
     time::Duration,
 };
 
-/// A request to a [`Probe`](crate::Probe), which says how it wants to be served.
+/// A request to a [`Probe`](crate::Probe), which says how its call behaves.
 ///
-/// It does nothing by itself. Ids need not be unique, but tell calls apart only if they are.
+/// Ids need not be unique, but only unique ids tell calls apart.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Comes back in the [`Response`], the [`Fault`] and [`Probe::started`](crate::Probe::started).
+    /// Returned in the [`Response`], the [`Fault`] and [`Probe::started`](crate::Probe::started).
     pub id: u64,
-    /// How the call goes.
+    /// How the call behaves.
     pub behaviour: Behaviour,
     held: Option<Arc<()>>,
 }
 
-/// How a call of a [`Probe`](crate::Probe) goes.
+/// How a call of a [`Probe`](crate::Probe) behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Behaviour {
@@ -26,19 +26,19 @@ pub enum Behaviour {
     Ready,
     /// Is answered once the handle [releases](crate::Probe::release) it.
     Wait,
-    /// Is pending so many times, and wakes itself each time, before it is answered.
+    /// Is pending this many times, and wakes itself each time, before it is answered.
     Yield(u32),
-    /// Is answered after this time of tokio's clock, from the first poll on.
+    /// Is answered after this time on tokio's clock, from the first poll on.
     Sleep(Duration),
     /// Fails with a [`Fault`] at the first poll.
     Fail,
-    /// Fails as often, counted over all calls with this id, and is answered from then on.
+    /// Fails this many times, counted over all calls with this id, and is answered from then on.
     FailTimes(u32),
     /// Panics in `call`. The panic hook is not run, so nothing is printed.
     PanicInCall,
     /// Panics at the first poll of the future. The panic hook is not run, so nothing is printed.
     PanicInFuture,
-    /// Eats tokio's cooperative budget at each poll and wakes itself, until it is
+    /// Uses up tokio's cooperative budget at each poll and wakes itself, until it is
     /// [released](crate::Probe::release). While it runs, a paused clock does not move by itself.
     Busy,
 }
@@ -50,25 +50,25 @@ pub struct Response {
     pub id: u64,
 }
 
-/// The error of a [`Probe`](crate::Probe), each with a number of its own.
+/// The error of a [`Probe`](crate::Probe).
 ///
-/// It does not say what went wrong; nothing did.
+/// Each one has a number of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// The id of the request that failed; none if `poll_ready` failed.
+    /// The id of the request that failed; `None` if `poll_ready` failed.
     pub request: Option<u64>,
-    /// Different for every fault of one probe, so that a copy cannot pass for the original.
+    /// Different for each fault of a probe, so that a copy is recognised.
     pub number: u64,
 }
 
-/// Tells whether a request, with all its clones, has been dropped.
+/// Knows whether a request and all its clones have been dropped.
 #[derive(Clone, Debug)]
 pub(crate) struct Watch(Weak<()>);
 
 // === impl Request ===
 
 impl Request {
-    /// A request that goes as `behaviour` says.
+    /// A request that behaves as `behaviour` says.
     pub const fn new(id: u64, behaviour: Behaviour) -> Self {
         Self { id, behaviour, held: None }
     }

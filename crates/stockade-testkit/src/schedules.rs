@@ -5,17 +5,17 @@ use tokio::runtime;
 
 /// Runs `model` under a model checker, [`shuttle`], with tokio's clock paused.
 ///
-/// `STOCKADE_SCHEDULES` says under how many schedules (20,000), `STOCKADE_SEED` which; both are printed. Of a schedule
-/// that fails the seed is printed: with it, and one schedule, it runs again. `cargo xtask check` does all that.
+/// `STOCKADE_SCHEDULES` is the number of schedules (20,000), `STOCKADE_SEED` their seed; both are printed. The seed of
+/// a schedule that fails is printed, too: with it and one schedule, it runs again. `cargo xtask check` sets both.
 ///
 /// # Panics
 ///
-/// If the model does under any schedule.
+/// If the model panics under any schedule.
 pub fn schedules(model: impl Fn() + Send + Sync + 'static) {
     let seed = setting("STOCKADE_SEED", RandomState::new().hash_one(0));
     let schedules = setting("STOCKADE_SCHEDULES", 20_000);
     println!("STOCKADE_SEED={seed} STOCKADE_SCHEDULES={schedules}");
-    // All threads of the model are one to the system, so they share this one's paused clock.
+    // The threads of the model run on one thread of the system, so they share its paused clock.
     let paused = runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let paused = paused.expect("a runtime");
     let _inside = paused.enter();

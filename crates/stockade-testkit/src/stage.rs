@@ -1,4 +1,4 @@
-//! What the checks are played on.
+//! What the checks have in common: fresh stacks, and waiting without real time.
 
 use std::{future::poll_fn, task::Poll, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::{
     flight::{Ending, Flight, PATIENCE, Plan},
 };
 
-/// What a check says: nothing, or why not.
+/// The result of a check.
 pub(crate) type Verdict<T = ()> = Result<T, Objection>;
 
 /// Why a check did not pass.
@@ -22,7 +22,7 @@ pub(crate) enum Objection {
     DoesNotApply(&'static str),
 }
 
-/// What the user declared, and the way to a fresh stack.
+/// What the user declared, and how to make a fresh stack.
 pub(crate) struct Stage<'a, S> {
     pub(crate) build: &'a mut dyn FnMut(Probe) -> S,
     pub(crate) limit: Option<usize>,
@@ -46,27 +46,27 @@ macro_rules! ensure {
 }
 pub(crate) use ensure;
 
-/// How many calls wait in a stack that is full.
+/// How many calls wait in a full stack.
 pub(crate) const WAITERS: usize = 8;
 
-/// For a stack that was not used before.
+/// The reason given if a stack fails before anything was done to it.
 pub(crate) const FRESH: &str = "in a fresh stack";
 
-/// Rounds of the scheduler after which everything that can happen without time has happened.
+/// Rounds of the scheduler after which everything has happened that needs no time.
 const ROUNDS: usize = 64;
 
-/// Where time is given, it is given in steps that double.
+/// The first step of the clock; each further step is twice as long.
 const FIRST_STEP: Duration = Duration::from_millis(10);
 const LAST_STEP: Duration = Duration::from_secs(10);
 
-/// Lets all other tasks run until they have nothing to do, in all likelihood. Takes no time.
+/// Lets all other tasks run until they have nothing to do. Takes no time.
 pub(crate) async fn settle() {
     for _ in 0..ROUNDS {
         yield_now().await;
     }
 }
 
-/// What `poll` says, if it says something soon.
+/// The output of `poll`, if it is ready soon.
 pub(crate) async fn patiently<T>(mut poll: impl FnMut() -> Poll<T>) -> Option<T> {
     let mut step = FIRST_STEP;
     loop {
@@ -96,7 +96,7 @@ pub(crate) async fn ready<S: Subject>(service: &mut S) -> Poll<Result<(), Ending
     Poll::Pending
 }
 
-/// Has to become ready at once.
+/// Fails unless the service becomes ready at once.
 pub(crate) async fn expect_ready<S: Subject>(service: &mut S) -> Verdict {
     match ready(service).await {
         Poll::Ready(Ok(())) => Ok(()),
@@ -115,12 +115,12 @@ pub(crate) async fn whole_call<S: Subject>(service: &mut S, request: Request) ->
     }
 }
 
-/// A whole call that may not hang.
+/// A whole call. Fails if it hangs.
 pub(crate) async fn serve<S: Subject>(service: &mut S, request: Request) -> Ending {
     timeout(PATIENCE, whole_call(service, request)).await.unwrap_or(Ending::Hung)
 }
 
-/// Has to have been answered, with its own answer.
+/// Fails unless the call was answered with its own answer.
 pub(crate) fn expect_answer(what: &str, id: u64, ending: &Ending) -> Verdict {
     ensure!(*ending == Ending::Answered(id), "{what} (request {id}) {ending}");
     Ok(())
@@ -156,7 +156,7 @@ impl<S: Subject> Stand<S> {
         Flight::start(self.service.clone(), request, Plan::default())
     }
 
-    /// Starts one call after the other, each on a new clone, with ids from `first` on.
+    /// Starts calls one after the other, each on a new clone, with ids from `first` on.
     pub(crate) async fn fly_in_order(
         &self,
         first: u64,
@@ -185,7 +185,7 @@ impl<S: Subject> Stand<S> {
         Ok(flights)
     }
 
-    /// Has to run so many calls soon; stacks that recover on a timer get some time for it.
+    /// Fails unless this many calls run soon. A stack that recovers on a timer gets some time for it.
     pub(crate) async fn expect_in_flight(&self, expected: usize, when: &str) -> Verdict {
         let running = || self.probe.in_flight();
         let reached = || if running() < expected { Poll::Pending } else { Poll::Ready(()) };
@@ -196,7 +196,7 @@ impl<S: Subject> Stand<S> {
         Ok(())
     }
 
-    /// Lets all calls go, and has them all answered.
+    /// Releases all calls, and fails unless all are answered.
     pub(crate) async fn land(&self, flights: &[Flight]) -> Verdict {
         for _ in 0..=flights.len() {
             self.probe.release_all();

@@ -12,23 +12,23 @@ use stockade_core::internal::sync::Mutex;
 
 use crate::Fault;
 
-/// What `poll_ready` of a [`Probe`](crate::Probe) says.
+/// What `poll_ready` of a [`Probe`](crate::Probe) returns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Readiness {
-    /// Ready, as far as there is a slot.
+    /// Ready if there is a slot.
     #[default]
     Ready,
     /// Pending until this changes.
     Pending,
-    /// A [`Fault`] without a request, a new one at each poll.
+    /// A new [`Fault`] without a request at each poll.
     Error,
 }
 
-/// What the stack around a [`Probe`](crate::Probe) did wrong to it.
+/// A mistake that the stack around a [`Probe`](crate::Probe) made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Violation {
-    /// `call` on an instance that had not been polled ready since its last call, or its birth.
+    /// `call` on an instance that was not polled ready since it was made or last called.
     CalledUnready {
         /// The id of the request.
         request: u64,
@@ -48,9 +48,9 @@ pub(crate) struct State {
     pub(crate) readiness: Readiness,
     pub(crate) slots: Option<usize>,
     pub(crate) reserved: usize,
-    /// Who waits to be ready, by instance.
+    /// The wakers that wait for readiness, by instance.
     pub(crate) unready: BTreeMap<u64, Waker>,
-    /// The calls that run, by their number.
+    /// The running calls, by their number.
     pub(crate) running: BTreeMap<u64, Running>,
     pub(crate) instances: u64,
     pub(crate) calls: u64,
@@ -71,11 +71,11 @@ pub(crate) struct Running {
     pub(crate) waker: Option<Waker>,
 }
 
-/// A slot that an instance or a call holds; dropping it gives it back.
+/// A slot of an instance or a call. Dropping it returns it.
 #[derive(Debug)]
 pub(crate) struct Slot(Arc<Shared>);
 
-/// A call that runs; dropping it ends it, and gives its slot back.
+/// A running call. Dropping it ends the call and returns its slot.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) shared: Arc<Shared>,
@@ -90,7 +90,7 @@ impl Shared {
         f(&mut lock(&self.0))
     }
 
-    /// Changes what readiness depends on, and wakes all who wait for it.
+    /// Changes what readiness depends on, and wakes everything that waits for it.
     pub(crate) fn change(&self, f: impl FnOnce(&mut State)) {
         let woken = self.with(|state| {
             f(state);
@@ -99,7 +99,7 @@ impl Shared {
         woken.into_values().for_each(Waker::wake);
     }
 
-    /// Lets the calls go that `which` names, and says how many.
+    /// Releases the calls that `which` selects, and returns their number.
     pub(crate) fn release(&self, which: impl Fn(u64) -> bool) -> usize {
         let mut woken = Vec::new();
         let released = self.with(|state| {
@@ -133,7 +133,7 @@ impl State {
 // === impl Slot ===
 
 impl Slot {
-    /// Takes a slot. The caller has seen that there is one, under the same lock.
+    /// Takes a slot. Under the same lock, the caller has checked that there is one.
     pub(crate) fn take(shared: &Arc<Shared>, state: &mut State) -> Self {
         state.reserved += 1;
         Self(Arc::clone(shared))
@@ -160,7 +160,7 @@ impl Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        // The waker is dropped outside of the lock, since it may own the last reference to a task.
+        // Drop the waker outside of the lock: it may own the last reference to a task.
         let ended = self.shared.with(|state| state.running.remove(&self.call));
         drop(ended);
     }

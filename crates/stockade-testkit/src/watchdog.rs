@@ -12,7 +12,7 @@ use std::{
 use stockade_core::internal::lock;
 use stockade_core::internal::sync::Mutex;
 
-/// How long a check may keep the machine busy.
+/// The longest that a check may keep the machine busy.
 pub(crate) const REAL_LIMIT: Duration = Duration::from_secs(30);
 
 #[derive(Default)]
@@ -21,10 +21,10 @@ struct Bell {
     waker: Option<Waker>,
 }
 
-/// The output of `future`, or none if it takes longer than `limit` of real time.
+/// The output of `future`, or `None` if it takes longer than `limit` in real time.
 ///
-/// A task that wakes itself again and again keeps a paused clock from ever moving on, so a timeout
-/// on that clock would not see it hang.
+/// A task that wakes itself again and again keeps a paused clock from moving, so a timeout on that clock
+/// would never end.
 pub(crate) async fn guarded<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
     let bell = Arc::new(Mutex::new(Bell::default()));
     // Dropped with this future, which ends the thread.

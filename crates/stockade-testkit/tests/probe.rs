@@ -1,4 +1,4 @@
-//! The probe does what its requests say, and sees what is done to it.
+//! The probe does what its requests say, and records what is done to it.
 
 use std::{future::poll_fn, time::Duration};
 
@@ -50,7 +50,7 @@ async fn a_call_can_be_released_before_its_first_poll_but_not_before_it_starts()
 }
 
 #[tokio::test]
-async fn counts_what_runs_and_what_is_kept() {
+async fn the_probe_counts_running_calls_and_kept_futures() {
     let probe = Probe::new();
     let mut ended = task::spawn(readied(&probe).await.call(Request::ready(1)));
     let dropped = readied(&probe).await.call(Request::wait(2));
@@ -63,7 +63,7 @@ async fn counts_what_runs_and_what_is_kept() {
 }
 
 #[tokio::test]
-async fn yields_as_often_as_it_was_told() {
+async fn a_call_yields_as_often_as_its_request_says() {
     let mut future =
         task::spawn(readied(&Probe::new()).await.call(Request::new(1, Behaviour::Yield(2))));
     assert_pending!(future.poll());
@@ -73,7 +73,7 @@ async fn yields_as_often_as_it_was_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn sleeps_on_tokios_clock() {
+async fn a_call_sleeps_on_tokios_clock() {
     let start = Instant::now();
     let second = Duration::from_secs(1);
     call(&Probe::new(), Request::new(1, Behaviour::Sleep(second))).await.unwrap();
@@ -81,7 +81,7 @@ async fn sleeps_on_tokios_clock() {
 }
 
 #[tokio::test]
-async fn fails_with_a_fault_of_its_own_each_time() {
+async fn each_failure_is_a_fault_of_its_own() {
     let probe = Probe::new();
     let fails = Request::new(7, Behaviour::FailTimes(2));
     let first = call(&probe, fails.clone()).await.unwrap_err();
@@ -94,7 +94,7 @@ async fn fails_with_a_fault_of_its_own_each_time() {
 }
 
 #[tokio::test]
-async fn a_call_that_panicked_does_not_run_any_more() {
+async fn a_call_that_panicked_no_longer_runs() {
     let probe = Probe::new();
     for behaviour in [Behaviour::PanicInCall, Behaviour::PanicInFuture] {
         let probe = probe.clone();
@@ -105,7 +105,7 @@ async fn a_call_that_panicked_does_not_run_any_more() {
 }
 
 #[tokio::test]
-async fn a_busy_call_eats_the_budget_until_it_is_released() {
+async fn a_busy_call_uses_up_the_budget_until_it_is_released() {
     let probe = Probe::new();
     let mut inner = readied(&probe).await;
     let busy = tokio::spawn(async move {
@@ -121,7 +121,7 @@ async fn a_busy_call_eats_the_budget_until_it_is_released() {
 }
 
 #[tokio::test]
-async fn readiness_is_what_the_handle_says() {
+async fn readiness_is_what_the_handle_sets() {
     let probe = Probe::new();
     let mut instance = probe.clone();
     let mut ready = task::spawn(poll_fn(|cx| instance.poll_ready(cx)));
@@ -155,7 +155,7 @@ async fn a_slot_is_held_from_readiness_to_the_end_of_the_call() {
 }
 
 #[tokio::test]
-async fn what_is_done_wrong_is_recorded() {
+async fn mistakes_of_the_stack_are_recorded() {
     let probe = Probe::new();
     let mut original = readied(&probe).await;
     let mut future = task::spawn(original.clone().call(Request::ready(1)));

@@ -1,4 +1,4 @@
-//! The suite proves itself: whoever keeps the contract passes, and each breach fails its own check.
+//! Layers that keep the contract pass, and each breach fails its own check.
 
 mod support;
 
@@ -36,7 +36,7 @@ fn assert_made(report: &Report, all_but: &[&str]) {
 // === Those who keep the contract ===
 
 #[tokio::test(start_paused = true)]
-async fn the_probe_itself_passes_what_applies_to_it() {
+async fn the_probe_itself_passes_the_checks_that_apply_to_it() {
     let report = contract(|inner: Probe| inner).run().await;
     report.assert();
     assert_eq!(report.passed().len(), 11, "\n{report}");
@@ -65,7 +65,7 @@ async fn a_limit_of_one_passes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_timeout_that_leaves_its_timer_a_budget_passes() {
+async fn a_timeout_whose_timer_has_a_budget_of_its_own_passes() {
     let build = |inner: Probe| Hurried::new(inner, SECOND, false);
     let report = contract(build).deadline(SECOND).run().await;
     report.assert();
@@ -133,7 +133,7 @@ each_fails_its_check! {
 // === The runner ===
 
 #[tokio::test(start_paused = true)]
-async fn a_stack_that_hangs_is_reported_as_such() {
+async fn a_stack_that_hangs_is_reported_as_hanging() {
     let report = gate(Breach::NeverAnswers).await;
     let Outcome::Failed(why) = report.outcome("error_lossless") else { panic!("\n{report}") };
     assert!(why.contains("did not end within 300s"), "{why}");
@@ -149,7 +149,7 @@ async fn a_check_that_panics_is_reported_with_the_message() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_excepted_check_is_listed_with_the_reason_and_not_as_passed() {
+async fn an_excepted_check_is_listed_with_its_reason_and_not_as_passed() {
     let report = contract(|inner: Probe| inner).except("coop_neutral", "no budget").run().await;
     let excepted = Outcome::DoesNotApply("no budget".to_owned());
     assert_eq!(*report.outcome("coop_neutral"), excepted);
@@ -159,7 +159,7 @@ async fn an_excepted_check_is_listed_with_the_reason_and_not_as_passed() {
 
 #[test]
 #[should_panic(expected = "there is no check `typo`, the checks are: readied_instance_called, ")]
-fn an_unknown_check_is_not_excepted() {
+fn an_unknown_check_cannot_be_excepted() {
     let _ = contract(|inner: Probe| inner).except("typo", "");
 }
 

@@ -1,4 +1,4 @@
-//! The suite over tower's own layers: which of them fails which check, on record.
+//! Which of tower's own layers fail which checks.
 
 use std::{future::Ready, time::Duration};
 
@@ -72,7 +72,7 @@ async fn record() -> Vec<(&'static str, Report)> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn these_of_towers_layers_fail_these_checks() {
+async fn towers_layers_fail_the_recorded_checks() {
     let record = record().await;
     let failed: Vec<_> = record.iter().map(|(layer, report)| (*layer, report.failed())).collect();
     let expected: [(&str, &[&str]); 10] = [

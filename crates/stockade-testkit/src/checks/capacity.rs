@@ -1,4 +1,4 @@
-//! How much runs at once, and when it is given back.
+//! How many calls run at once, and when their capacity is returned.
 
 use std::{future::poll_fn, sync::mpsc, task::Poll, time::Duration};
 
@@ -10,7 +10,7 @@ use crate::{
     stage::{FRESH, Objection, Stage, Verdict, ensure, expect_answer, expect_ready, serve, settle},
 };
 
-/// No more calls run inside than declared, over clones and over threads.
+/// At most the declared number of calls runs inside, over all clones and threads.
 pub(crate) async fn peak_within_limit<S: Subject>(stage: &mut Stage<'_, S>) -> Verdict {
     let limit = stage.limit()?;
     // All clones are polled ready before the first one is called.
@@ -65,7 +65,7 @@ fn over_threads<S: Subject>(stage: &mut Stage<'_, S>, limit: usize) -> Verdict {
             }
         });
     }
-    // This blocks the test's own runtime, where nothing else has to run meanwhile.
+    // This blocks the test's own runtime, on which nothing else has to run.
     let mut verdict = Ok(());
     for _ in 0..TASKS {
         verdict = ended.recv_timeout(Duration::from_secs(20)).unwrap_or_else(|_| {
@@ -84,7 +84,7 @@ fn over_threads<S: Subject>(stage: &mut Stage<'_, S>, limit: usize) -> Verdict {
     Ok(())
 }
 
-/// Dropping the future ends the call inside, and what it held comes back.
+/// Dropping the future ends the call inside and returns what it held.
 pub(crate) async fn future_drop_releases<S: Subject>(stage: &mut Stage<'_, S>) -> Verdict {
     let stand = stage.stand();
     stand.probe.set_slots(1);
@@ -115,7 +115,7 @@ pub(crate) async fn future_drop_releases<S: Subject>(stage: &mut Stage<'_, S>) -
     stand.land(&flights).await
 }
 
-/// A future that has ended holds nothing, even if it is kept.
+/// A finished future holds nothing, even if it is kept.
 pub(crate) async fn release_on_ready<S: Subject>(stage: &mut Stage<'_, S>) -> Verdict {
     let limit = stage.limit()?;
     let stand = stage.stand();

@@ -1,4 +1,4 @@
-//! What a failure costs, and what is left of it.
+//! What a panic and an error cost.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -8,12 +8,12 @@ use crate::{
     stage::{Stage, Verdict, ensure, expect_answer, expect_ready, serve, settle},
 };
 
-/// A panic inside costs one call its answer; capacity comes back, and all others go on.
+/// A panic inside costs one call its answer. Its capacity is returned, and the other calls go on.
 pub(crate) async fn panic_contained<S: Subject>(stage: &mut Stage<'_, S>) -> Verdict {
     let limit = stage.limit();
     for behaviour in [Behaviour::PanicInCall, Behaviour::PanicInFuture] {
         let stand = stage.stand();
-        // Somebody else's call runs meanwhile, if there is room for two.
+        // Another call runs at the same time, if there is room for two.
         let bystander = match limit {
             Ok(1) => None,
             _ => Some(stand.fly(Request::wait(1))),
@@ -45,14 +45,14 @@ async fn same_instance_goes_on<S: Subject>(stage: &mut Stage<'_, S>) -> Verdict 
     let mut service = stand.service.clone();
     expect_ready(&mut service).await?;
     let call = || service.call(Request::new(1, Behaviour::PanicInCall));
-    // A stack that calls from elsewhere gives a future, whose end does not matter here.
+    // A stack that calls from a task of its own returns a future; how it ends does not matter here.
     drop(catch_unwind(AssertUnwindSafe(call)));
     settle().await;
     let ending = serve(&mut service, Request::ready(2)).await;
     expect_answer("the call on the instance that panicked before", 2, &ending)
 }
 
-/// The inner error comes out as the value that went in.
+/// The inner error is returned unchanged.
 pub(crate) async fn error_lossless<S: Subject>(stage: &mut Stage<'_, S>) -> Verdict {
     let stand = stage.stand();
     for id in 1..=2 {

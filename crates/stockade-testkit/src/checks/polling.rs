@@ -37,7 +37,7 @@ pub(crate) async fn no_self_wake<S: Subject>(stage: &mut Stage<'_, S>) -> Verdic
     stand.land(&flights).await
 }
 
-/// An exhausted cooperative budget delays a call at most by a poll.
+/// An exhausted cooperative budget delays a call by one poll at most.
 pub(crate) async fn coop_neutral<S: Subject>(stage: &mut Stage<'_, S>) -> Verdict {
     let stand = stage.stand();
     for (id, when) in [(1, Exhaust::BeforeReady), (2, Exhaust::BeforeCall)] {
@@ -58,7 +58,7 @@ enum Exhaust {
     BeforeCall,
 }
 
-/// A call whose budget is exhausted in its first poll, all the steps of which are made in one poll.
+/// A call whose budget is exhausted before its first poll. Readiness and the call happen in the same poll.
 async fn exhausted_call<S: Subject>(mut service: S, request: Request, when: Exhaust) -> Ending {
     let mut future = pin!(None::<S::Future>);
     let mut request = Some(request);
@@ -119,7 +119,7 @@ fn expect_woken(what: &str, ending: Option<Ending>) -> Verdict {
     Ok(())
 }
 
-/// The end of a call that is polled with one waker, and from then on only when a later one is woken.
+/// The end of a call that is polled with one waker first, and then only when a second one is woken.
 async fn woken_as_the_latest<T>(
     mut call: Pin<&mut impl Future<Output = Ending>>,
     change: impl FnOnce() -> T,
@@ -134,7 +134,7 @@ async fn woken_as_the_latest<T>(
         let woken = latest.woken.swap(false, Ordering::Relaxed);
         if woken { poll_with(&latest, call.as_mut()) } else { Poll::Pending }
     };
-    // What comes from before the change is worked off first.
+    // First handle everything that was pending before the change.
     for _ in 0..4 {
         if let Poll::Ready(ending) = poll_if_woken() {
             return Some(ending);
@@ -160,7 +160,7 @@ fn poll_with<F: Future>(flag: &Arc<Flag>, future: Pin<&mut F>) -> Poll<F::Output
     future.poll(&mut Context::from_waker(&Waker::from(Arc::clone(flag))))
 }
 
-/// A call ends at its deadline although the inner future eats the cooperative budget.
+/// A call ends at its deadline, even if the inner future uses up the cooperative budget.
 pub(crate) async fn deadline_under_busy_inner<S: Subject>(stage: &mut Stage<'_, S>) -> Verdict {
     let deadline = stage.deadline()?;
     let stand = stage.stand();
@@ -173,7 +173,7 @@ pub(crate) async fn deadline_under_busy_inner<S: Subject>(stage: &mut Stage<'_, 
         ensure!(false, "at half of its deadline, the call {ending}");
     }
     advance(deadline / 2 + Duration::from_millis(50)).await;
-    // The runtime looks at its timers only every so many polls while a task is busy.
+    // While a task is busy, the runtime only looks at its timers after a number of polls.
     for _ in 0..16 {
         settle().await;
     }

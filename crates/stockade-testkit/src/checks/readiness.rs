@@ -1,4 +1,4 @@
-//! What `poll_ready` promises, and what a clone does not inherit.
+//! What `poll_ready` promises, and what a clone must not inherit.
 
 use std::task::Poll;
 
@@ -10,7 +10,7 @@ use crate::{
 
 const READIED: Plan = Plan { readied: true, keep: false };
 
-/// No instance of the inner service is called that was not polled ready itself.
+/// Each instance of the inner service is polled ready before it is called.
 pub(crate) async fn readied_instance_called<S: Subject>(stage: &mut Stage<'_, S>) -> Verdict {
     let stand = stage.stand();
     let mut service = stand.service.clone();
@@ -20,7 +20,7 @@ pub(crate) async fn readied_instance_called<S: Subject>(stage: &mut Stage<'_, S>
     for id in 11..=13 {
         serve(&mut service.clone(), Request::ready(id)).await;
     }
-    // Calls that overlap, one that is repeated by who repeats, and those that have to wait.
+    // Calls that overlap, one that a retry repeats, and calls that have to wait.
     let mut flights = stand.fly_in_order(21, 3, Behaviour::Yield(3)).await;
     flights.push(stand.fly(Request::new(31, Behaviour::FailTimes(1))));
     for flight in &flights {
@@ -37,7 +37,7 @@ pub(crate) async fn readied_instance_called<S: Subject>(stage: &mut Stage<'_, S>
     expect_no_violation(&stand.probe)
 }
 
-/// Polling ready again stays ready, and takes no further capacity.
+/// Polling a ready stack again stays ready and takes no more capacity.
 pub(crate) async fn ready_idempotent<S: Subject>(stage: &mut Stage<'_, S>) -> Verdict {
     let stand = stage.stand();
     let mut service = stand.service.clone();
@@ -56,7 +56,7 @@ pub(crate) async fn ready_idempotent<S: Subject>(stage: &mut Stage<'_, S>) -> Ve
     stand.land(&flights).await
 }
 
-/// What a ready instance holds comes back when it is dropped without having been called.
+/// A ready instance that is dropped uncalled returns what it holds.
 pub(crate) async fn ready_clone_drop_releases<S: Subject>(stage: &mut Stage<'_, S>) -> Verdict {
     let stand = stage.stand();
     stand.probe.set_slots(1);
@@ -77,12 +77,12 @@ pub(crate) async fn ready_clone_drop_releases<S: Subject>(stage: &mut Stage<'_, 
     stand.land(&flights).await
 }
 
-/// A clone of a ready instance is not ready, and shares nothing that the instance holds.
+/// A clone of a ready instance is not ready, and shares nothing that the instance has reserved.
 pub(crate) async fn clone_starts_unready<S: Subject>(stage: &mut Stage<'_, S>) -> Verdict {
     let stand = stage.stand();
     let mut original = stand.service.clone();
     expect_ready(&mut original).await?;
-    // The clone may have to wait for what the original holds.
+    // The clone may have to wait for what the original has reserved.
     let cloned = Flight::start(original.clone(), Request::ready(1), Plan::default());
     settle().await;
     let original = Flight::start(original, Request::ready(2), READIED);
@@ -104,7 +104,7 @@ pub(crate) async fn clone_starts_unready<S: Subject>(stage: &mut Stage<'_, S>) -
     stand.land(&flights).await
 }
 
-/// An inner readiness error comes through, is reported again, and nothing panics or is lost.
+/// An inner readiness error is reported each time, and nothing panics or leaks.
 pub(crate) async fn readiness_error_sticky<S: Subject>(stage: &mut Stage<'_, S>) -> Verdict {
     let stand = stage.stand();
     settle().await;
@@ -125,7 +125,7 @@ pub(crate) async fn readiness_error_sticky<S: Subject>(stage: &mut Stage<'_, S>)
     }
     match first {
         Poll::Ready(Err(ending)) => expect_fault("poll_ready", &ending)?,
-        // Stacks that call from elsewhere, or hide the readiness, report it through the call, or wait.
+        // Stacks that call from a task of their own, or that hide the inner readiness, report the error from the call, or wait.
         Poll::Ready(Ok(())) => {
             let flight = Flight::start(service, Request::ready(1), READIED);
             settle().await;
@@ -150,8 +150,8 @@ pub(crate) async fn readiness_error_sticky<S: Subject>(stage: &mut Stage<'_, S>)
     stand.land(&flights).await
 }
 
-/// A stack that says it is ready although the inner service is not loses nothing by it: it never calls
-/// an instance that is not ready, and comes back by itself once it is.
+/// A stack that is ready while the inner service is not never calls an unready instance, and works
+/// again as soon as the inner service is ready.
 pub(crate) async fn masked_inner_driven<S: Subject>(stage: &mut Stage<'_, S>) -> Verdict {
     let stand = stage.stand();
     settle().await;
@@ -205,7 +205,7 @@ fn expect_no_violation(probe: &Probe) -> Verdict {
     }
 }
 
-/// The same, but for a stack that breaks it with any call, which is the business of a check of its own.
+/// The same, except for a stack that breaks this with every call, which another check reports.
 async fn expect_no_new_violation<S: Subject>(probe: &Probe, stage: &mut Stage<'_, S>) -> Verdict {
     let stand = stage.stand();
     serve(&mut stand.service.clone(), Request::ready(1)).await;

@@ -1,4 +1,4 @@
-//! How calls wait in a stack that is full, and how they leave.
+//! How calls wait in a full stack, and how they leave it.
 
 use std::{
     pin::pin,
@@ -11,7 +11,7 @@ use crate::{
     stage::{FRESH, Stage, Verdict, WAITERS, ensure, expect_ready, serve, settle, whole_call},
 };
 
-/// Whoever waits is served, in the order of their coming.
+/// Waiting calls are served in order.
 pub(crate) async fn all_waiters_served_fifo<S: Subject>(stage: &mut Stage<'_, S>) -> Verdict {
     let limit = stage.limit()?;
     let stand = stage.stand();
@@ -34,11 +34,11 @@ pub(crate) async fn all_waiters_served_fifo<S: Subject>(stage: &mut Stage<'_, S>
     Ok(())
 }
 
-/// A waiter that is dropped after its turn has come, and before it was polled, passes it on.
+/// A waiter that is dropped after it was woken, and before it is polled, passes its turn on.
 pub(crate) async fn woken_waiter_drop_passes_on<S: Subject>(stage: &mut Stage<'_, S>) -> Verdict {
     let limit = stage.limit()?;
     let stand = stage.stand();
-    // Driven by hand, so that nothing comes between the end of the first and the drop of the second.
+    // Polled by hand, so that nothing runs between the end of the first and the drop of the second.
     let mut cx = Context::from_waker(Waker::noop());
     let by_hand = |id| {
         let mut service = stand.service.clone();
@@ -65,7 +65,7 @@ pub(crate) async fn woken_waiter_drop_passes_on<S: Subject>(stage: &mut Stage<'_
     let polled = running.as_mut().poll(&mut cx);
     woken.set(None);
     if polled.is_pending() {
-        // A stack that calls from elsewhere ends there, and tells later.
+        // A stack that calls from a task of its own ends the call there, and answers later.
         settle().await;
         let _ = running.as_mut().poll(&mut cx);
     }
@@ -73,7 +73,7 @@ pub(crate) async fn woken_waiter_drop_passes_on<S: Subject>(stage: &mut Stage<'_
     stand.land(&flights).await
 }
 
-/// Whoever waits for the layer holds no readiness of the inner service meanwhile.
+/// A call that waits for the layer does not hold the inner service's readiness.
 pub(crate) async fn idle_waiter_no_hoard<S: Subject>(stage: &mut Stage<'_, S>) -> Verdict {
     let limit = stage.limit()?;
     let stand = stage.stand();
@@ -85,14 +85,14 @@ pub(crate) async fn idle_waiter_no_hoard<S: Subject>(stage: &mut Stage<'_, S>) -
         hoarded == 0,
         "{limit} calls run, {WAITERS} wait, and {hoarded} inner slots are held by those that wait"
     );
-    // Somebody else's way to the same inner service is open.
+    // Another caller can get ready at the same inner service.
     let mut neighbour = stand.probe.clone();
     expect_ready(&mut neighbour).await?;
     drop(neighbour);
     stand.land(&flights).await
 }
 
-/// A waiter that is dropped leaves nothing behind: its request is dropped at once, and never starts.
+/// A dropped waiter leaves nothing behind: its request is dropped at once and never starts.
 pub(crate) async fn cancelled_queued_dropped<S: Subject>(stage: &mut Stage<'_, S>) -> Verdict {
     let limit = stage.limit()?;
     let stand = stage.stand();
@@ -111,7 +111,7 @@ pub(crate) async fn cancelled_queued_dropped<S: Subject>(stage: &mut Stage<'_, S
     Ok(())
 }
 
-/// Closing wakes whoever waits; nobody hangs, and nobody new is let in.
+/// Closing ends all waits, and no new call is let in.
 pub(crate) async fn close_wakes_all<S: Subject>(stage: &mut Stage<'_, S>) -> Verdict {
     let close = stage.close()?;
     let limit = stage.limit()?;
@@ -119,7 +119,7 @@ pub(crate) async fn close_wakes_all<S: Subject>(stage: &mut Stage<'_, S>) -> Ver
     let mut flights = stand.saturate(1, limit, FRESH).await?;
     flights.extend(stand.fly_in_order(101, WAITERS, Behaviour::Wait).await);
     close(&mut stand.service.clone());
-    // What was accepted may run, before or after.
+    // A call that was accepted may still run.
     for _ in &flights {
         settle().await;
         stand.probe.release_all();

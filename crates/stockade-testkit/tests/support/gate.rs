@@ -29,10 +29,10 @@ pub(crate) struct Gate {
     queued: Arc<Mutex<BTreeMap<u64, Request>>>,
 }
 
-/// A call that keeps its permit for as long as it is kept itself.
+/// A call that keeps its permit until it is dropped.
 struct Keeping(Answer, #[expect(dead_code, reason = "is only held")] Permit);
 
-/// A permit that is lost when the call is dropped before its end.
+/// A permit that is lost if the call is dropped before its end.
 struct Forgetful(Option<Permit>);
 
 impl Gate {
@@ -110,7 +110,7 @@ impl Service<Request> for Gate {
         if let Some(permit) = self.line.try_permit() {
             return self.admitted(permit, request);
         }
-        // The readiness is let go of, unless it is hoarded: then it goes with the one who waits.
+        // Readiness is returned, unless this breach hoards it: then the waiting call keeps it.
         let mut waiting = Self { inner: self.inner.clone(), ..self.clone() };
         mem::swap(&mut self.inner, &mut waiting.inner);
         let hoards = self.breach == Breach::HoardsReadiness;
@@ -149,7 +149,7 @@ impl Future for Keeping {
 
 impl Drop for Forgetful {
     fn drop(&mut self) {
-        // A panic is not what this is about.
+        // This is not about panics.
         if !std::thread::panicking() {
             mem::forget(self.0.take());
         }

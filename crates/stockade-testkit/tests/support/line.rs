@@ -1,4 +1,4 @@
-//! A semaphore by hand: permits, and a line of those who wait for one.
+//! A hand-written semaphore: permits, and a queue for them.
 
 use std::{
     collections::VecDeque,
@@ -23,7 +23,7 @@ struct State {
 
 pub(crate) struct Permit(Arc<Line>);
 
-/// A place in the line; dropping it leaves.
+/// A place in the queue. Dropping it leaves the queue.
 pub(crate) struct Place {
     line: Arc<Line>,
     key: u64,
@@ -77,7 +77,7 @@ impl Line {
     fn give_back(&self) {
         let mut state = self.state();
         let next = match self.breach {
-            // After closing nobody is granted anything, so that only waking tells.
+            // After closing, no permit is granted, so that only the wake ends the wait.
             _ if state.closed => None,
             Breach::LastComesFirst => state.waiting.pop_back(),
             _ => state.waiting.pop_front(),

@@ -1,4 +1,4 @@
-//! Small layers that keep the contract, and that can be told to break it in one point.
+//! Small layers that keep the contract, or break it in one chosen way.
 
 mod front;
 mod gate;
@@ -16,7 +16,7 @@ pub(crate) use others::{Hurried, LateCounter, Masking};
 
 pub(crate) type Answer = Pin<Box<dyn Future<Output = Result<Response, Error<Fault>>> + Send>>;
 
-/// The one point in which a layer breaks the contract.
+/// How a layer breaks the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Breach {
     None,

@@ -1,4 +1,4 @@
-//! Layers that break the contract in a way of their own.
+//! Layers that break the contract in other ways.
 
 use std::{
     future::{Future, poll_fn},
@@ -16,7 +16,7 @@ use tower_service::Service;
 
 use super::Answer;
 
-/// A limit that looks at its counter in `poll_ready`, and counts in `call`.
+/// A limit that checks its counter in `poll_ready` and increments it in `call`.
 #[derive(Clone)]
 pub(crate) struct LateCounter {
     inner: Probe,
@@ -32,7 +32,7 @@ struct Counted {
 
 struct Counts(Arc<Mutex<Counted>>);
 
-/// A layer that says it is ready while the inner service is not, and does not ask again.
+/// A layer that is ready while the inner service is not, and does not poll it again.
 #[derive(Clone)]
 pub(crate) struct Masking {
     inner: Probe,
@@ -44,7 +44,7 @@ pub(crate) struct Masking {
 pub(crate) struct Hurried {
     inner: Probe,
     within: Duration,
-    /// Lets the timer share the budget that the inner future has eaten.
+    /// Whether the timer shares the budget that the inner future uses up.
     naive: bool,
 }
 
