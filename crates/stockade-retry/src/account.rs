@@ -2,11 +2,10 @@
 //!
 //! Two writes that all threads share would cost more than all else that the layer does for a call: counting a
 //! reference, and counting the call. So a clone of the service that is called more than a few times opens an account
-//! of its own: an `Arc` with a counter beside it, which only its own calls write. Clones that are called once or
-//! twice, as by `clone().oneshot(..)`, use the account of the clone they came from, and allocate nothing.
+//! of its own: an `Arc` with a counter beside it, which this clone alone writes, with a plain store. Clones that are
+//! called once or twice, as by `clone().oneshot(..)`, are guests of the clone they came from, and allocate nothing.
 //!
-//! An account pays its calls into the budget when one of them asks for a token, after 32 calls, and when it is
-//! dropped.
+//! An account pays for its calls when one of them asks for a token, after 32 calls, and when it is dropped.
 
 use std::sync::Arc;
 
@@ -32,7 +31,12 @@ pub(crate) struct Member<S, P> {
 pub(crate) struct Account<S, P> {
     service: Arc<Template<S, P>>,
     pub(crate) shared: Arc<Shared>,
-    unpaid: AtomicU64,
+    /// The calls of the clone that opened it, which is the only one to write here.
+    own: AtomicU64,
+    /// The calls of its guests.
+    guests: AtomicU64,
+    /// How many calls of both were paid for.
+    paid: AtomicU64,
 }
 
 /// What the clones of one service share.
@@ -60,11 +64,10 @@ impl<S, P> Member<S, P> {
     /// The account for one call, which is charged.
     #[inline]
     pub(crate) fn charge(&mut self) -> Arc<Account<S, P>> {
-        if self.calls < SETTLED {
-            self.settle();
-        }
-        if self.account.unpaid.fetch_add(1, Relaxed) == BATCH - 1 {
-            self.account.pay();
+        if self.calls < SETTLED && !self.settle() {
+            self.account.charge_guest();
+        } else {
+            self.account.charge_own();
         }
         Arc::clone(&self.account)
     }
@@ -73,13 +76,16 @@ impl<S, P> Member<S, P> {
         &self.account
     }
 
+    /// Opens an account if it is time for one.
     #[cold]
-    fn settle(&mut self) {
+    fn settle(&mut self) -> bool {
         self.calls += 1;
-        if self.calls == SETTLED {
+        let settled = self.calls == SETTLED;
+        if settled {
             let Account { service, shared, .. } = &*self.account;
             self.account = Arc::new(Account::new(Arc::clone(service), Arc::clone(shared)));
         }
+        settled
     }
 }
 
@@ -92,8 +98,9 @@ impl<S, P> Clone for Member<S, P> {
 // === impl Account ===
 
 impl<S, P> Account<S, P> {
-    const fn new(service: Arc<Template<S, P>>, shared: Arc<Shared>) -> Self {
-        Self { service, shared, unpaid: AtomicU64::new(0) }
+    fn new(service: Arc<Template<S, P>>, shared: Arc<Shared>) -> Self {
+        let [own, guests, paid] = [const { AtomicU64::new(0) }; 3];
+        Self { service, shared, own, guests, paid }
     }
 
     #[inline]
@@ -115,11 +122,29 @@ impl<S, P> Account<S, P> {
         self.shared.budget().withdraw(now)
     }
 
+    #[inline]
+    fn charge_own(&self) {
+        let calls = self.own.load(Relaxed) + 1;
+        self.own.store(calls, Relaxed);
+        if calls.is_multiple_of(BATCH) {
+            self.pay();
+        }
+    }
+
+    fn charge_guest(&self) {
+        if self.guests.fetch_add(1, Relaxed) % BATCH == BATCH - 1 {
+            self.pay();
+        }
+    }
+
+    /// Pays for the calls that were not paid for yet. Of several threads that pay at once, each pays for what the ones
+    /// before it had not seen.
     #[cold]
     fn pay(&self) {
-        let calls = self.unpaid.swap(0, Relaxed);
-        if calls > 0 {
-            self.shared.budget().deposit(calls);
+        let calls = self.own.load(Relaxed) + self.guests.load(Relaxed);
+        let paid = self.paid.fetch_max(calls, Relaxed);
+        if calls > paid {
+            self.shared.budget().deposit(calls - paid);
         }
     }
 }

@@ -1,9 +1,6 @@
 //! Whether there is another attempt, and when.
 
-use std::{
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use stockade_core::{
     Class, Classify, Judged, LayerError, Reason, Rejected, config::MAX_DURATION, deadline,
@@ -178,7 +175,7 @@ where
         let Ended { judged, result, sent } = ended;
         let decided = match judged {
             Judged::Answered(Class::Success) => {
-                self.account.shared.counts().recovered.fetch_add(1, Relaxed);
+                self.account.shared.count(|stats| stats.recovered += 1);
                 return Next::Answer(result);
             }
             Judged::Answered(class) => self.repeat(class, sent),
@@ -227,7 +224,7 @@ where
             return Err(GaveUp::OverBudget);
         }
         (further.counts, further.refusals) = (true, 0);
-        account.shared.counts().retried.fetch_add(1, Relaxed);
+        account.shared.count(|stats| stats.retried += 1);
         #[cfg(feature = "tracing")]
         tracing::debug!(
             target: "stockade",
@@ -255,7 +252,7 @@ where
         let wait = wait.ok_or(GaveUp::Refused)?;
         further.waited += wait;
         (further.counts, further.refusals) = (false, refusals);
-        account.shared.counts().refusal_waits.fetch_add(1, Relaxed);
+        account.shared.count(|stats| stats.refusal_waits += 1);
         #[cfg(feature = "tracing")]
         tracing::debug!(
             target: "stockade",
@@ -317,7 +314,7 @@ where
     }
 
     fn gave_up(&self, why: GaveUp, judged: Judged) {
-        self.account.shared.counts().gave_up(why);
+        self.account.shared.count(|stats| why.count(stats));
         #[cfg(feature = "tracing")]
         self.tell(why, judged);
         #[cfg(not(feature = "tracing"))]

@@ -64,9 +64,9 @@ impl RetryHandle {
         Self { shared }
     }
 
-    /// What was counted so far.
+    /// What was counted so far, all of it at one moment.
     pub fn stats(&self) -> Stats {
-        self.shared.counts().stats()
+        self.shared.stats()
     }
 
     /// The name of the layer, if it has one.

@@ -7,7 +7,7 @@ use stockade_core::{
         lock,
         sync::{
             Mutex,
-            atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+            atomic::{AtomicBool, Ordering::Relaxed},
         },
     },
 };
@@ -19,18 +19,9 @@ pub(crate) struct Shared {
     pub(crate) name: Option<&'static str>,
     enabled: AtomicBool,
     budget: Mutex<Budget>,
-    counts: Counts,
+    stats: Mutex<Stats>,
     /// With a seed: each call that waits forks its own.
     rng: Option<Mutex<Rng>>,
-}
-
-/// Counted where something is repeated or given up, never for a call that goes well.
-#[derive(Default)]
-pub(crate) struct Counts {
-    pub(crate) retried: AtomicU64,
-    pub(crate) recovered: AtomicU64,
-    pub(crate) refusal_waits: AtomicU64,
-    gave_up: [AtomicU64; 7],
 }
 
 /// Why a call is not tried again.
@@ -54,7 +45,7 @@ impl Shared {
             name: config.checked_name().ok().flatten(),
             enabled: AtomicBool::new(true),
             budget: Mutex::new(config.budget.clone().unwrap_or_default()),
-            counts: Counts::default(),
+            stats: Mutex::default(),
             rng: config.seed.map(|seed| Mutex::new(Rng::with_seed(seed))),
             config,
         }
@@ -83,38 +74,32 @@ impl Shared {
         self.rng.as_ref().map_or_else(Rng::new, |rng| lock(rng).fork())
     }
 
-    pub(crate) const fn counts(&self) -> &Counts {
-        &self.counts
-    }
-}
-
-// === impl Counts ===
-
-impl Counts {
-    pub(crate) fn gave_up(&self, why: GaveUp) {
-        self.gave_up[why as usize].fetch_add(1, Relaxed);
-    }
-
     pub(crate) fn stats(&self) -> Stats {
-        let gave_up = |why: GaveUp| self.gave_up[why as usize].load(Relaxed);
-        Stats {
-            retried: self.retried.load(Relaxed),
-            recovered: self.recovered.load(Relaxed),
-            refusal_waits: self.refusal_waits.load(Relaxed),
-            exhausted: gave_up(GaveUp::Exhausted),
-            over_budget: gave_up(GaveUp::OverBudget),
-            too_late: gave_up(GaveUp::TooLate),
-            not_repeatable: gave_up(GaveUp::NotRepeatable),
-            refused: gave_up(GaveUp::Refused),
-            permanent: gave_up(GaveUp::Permanent),
-            ignored: gave_up(GaveUp::Ignored),
-        }
+        *lock(&self.stats)
+    }
+
+    /// Counts what is repeated or given up. A call that goes well is not counted.
+    pub(crate) fn count(&self, count: impl FnOnce(&mut Stats)) {
+        count(&mut lock(&self.stats));
     }
 }
 
 // === impl GaveUp ===
 
 impl GaveUp {
+    pub(crate) const fn count(self, stats: &mut Stats) {
+        let count = match self {
+            Self::Exhausted => &mut stats.exhausted,
+            Self::OverBudget => &mut stats.over_budget,
+            Self::TooLate => &mut stats.too_late,
+            Self::NotRepeatable => &mut stats.not_repeatable,
+            Self::Refused => &mut stats.refused,
+            Self::Permanent => &mut stats.permanent,
+            Self::Ignored => &mut stats.ignored,
+        };
+        *count += 1;
+    }
+
     /// The label in events and metrics.
     #[cfg(feature = "tracing")]
     pub(crate) const fn as_str(self) -> &'static str {
