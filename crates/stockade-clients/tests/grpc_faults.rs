@@ -120,8 +120,7 @@ async fn a_call_is_repeated_once_the_server_is_back() {
 #[tokio::test]
 async fn a_refusal_by_a_layer_around_the_channel_comes_out_as_one() {
     let proxy = start().await;
-    let limit = LimitLayer::new(1).queue(0);
-    let handle = limit.handle();
+    let (limit, handle) = LimitLayer::new(1).queue(0).with_handle();
     let stack =
         ServiceBuilder::new().layer(limit).map_err(Error::Service).service(channel(proxy.addr()));
     proxy.answers(Fault::stall());

@@ -1,60 +1,212 @@
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    future::poll_fn,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use stockade_core::config::allow;
+use stockade_core::{
+    ConfigError, Reason, Rejected,
+    config::check,
+    deadline,
+    internal::{Key, Waiter as _},
+    waits::Wait,
+};
 
-use crate::{gate::MAX, state::Shown};
+use crate::{Permit, config::MAXIMA, shared::Shared};
 
-/// Shows a limit, and changes its maximum.
+/// Shows a limit, changes it while it runs, and takes permits by hand.
 ///
 /// It keeps the numbers alive, not the service. The numbers are read one by one while calls come and go.
+///
+/// # Example
+///
+/// A service that ends takes no more calls, and waits for those in flight:
+///
+/// ```
+/// use stockade_limit::LimitLayer;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let (layer, handle) = LimitLayer::new(64).with_handle();
+/// let permit = handle.acquire().await.unwrap();
+/// handle.close();
+/// assert!(handle.acquire().await.is_err());
+///
+/// tokio::spawn(async move { drop(permit) });
+/// handle.drained().await;
+/// assert_eq!(handle.in_flight(), 0);
+/// # drop(layer);
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct LimitHandle {
-    state: Arc<dyn Shown>,
+    shared: Arc<Shared>,
+}
+
+/// A place among those who wait until nothing is in flight.
+struct Drained<'a> {
+    shared: &'a Shared,
+    key: Option<Key>,
 }
 
 // === impl LimitHandle ===
 
 impl LimitHandle {
-    pub(crate) fn new(state: Arc<dyn Shown>) -> Self {
-        Self { state }
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
     }
 
-    /// How many calls are in flight. While [`set_max`](Self::set_max) or an adaptive limit changes the maximum it may
-    /// be off by the change, for that moment.
+    /// How many calls are in flight, with the permits that were taken by hand. While the maximum changes it may be
+    /// off by the change, for that moment.
     pub fn in_flight(&self) -> usize {
-        self.state.gate().in_flight() as usize
+        self.shared.semaphore.in_flight() as usize
     }
 
     /// How many calls wait.
     pub fn waiting(&self) -> usize {
-        self.state.gate().waiting() as usize
+        self.shared.semaphore.waiting() as usize
     }
 
     /// How many calls may be in flight at once.
     pub fn max(&self) -> usize {
-        self.state.gate().max() as usize
+        self.shared.semaphore.max() as usize
     }
 
-    /// Changes how many calls may be in flight at once. When it is raised, those who wait come in at once;
-    /// when it is lowered, whoever is in flight stays, and nobody comes in until enough have left.
+    /// How many calls may wait.
+    pub fn queue(&self) -> usize {
+        self.shared.queue as usize
+    }
+
+    /// How long a call may wait, if that is bounded.
+    pub fn max_wait(&self) -> Option<Duration> {
+        self.shared.max_wait
+    }
+
+    /// The name in refusals and events.
+    pub fn name(&self) -> Option<&'static str> {
+        self.shared.name
+    }
+
+    /// How many calls were refused for `reason`, which is [`QueueFull`](Reason::QueueFull),
+    /// [`WaitExceeded`](Reason::WaitExceeded), [`Expired`](Reason::Expired) or [`PoolClosed`](Reason::PoolClosed).
+    pub fn refused(&self, reason: Reason) -> u64 {
+        self.shared.refusals.get(reason)
+    }
+
+    /// Changes how many calls may be in flight at once. If it is raised, calls that wait start at once. If it is
+    /// lowered, calls in flight go on, and none starts until enough have ended.
     ///
-    /// An adaptive limit goes on from there, and goes back between its bounds with its next change.
+    /// An adaptive limit goes on from there, and returns between its bounds with its next change.
     ///
-    /// # Panics
+    /// # Errors
     ///
-    /// If `max` is not from 1 to `i32::MAX`.
-    #[track_caller]
-    pub fn set_max(&self, max: usize) {
-        self.state.set_max(allow("LimitHandle::set_max", max, 1..=MAX) as u32);
+    /// If `max` is not from 1 to `i32::MAX`. Nothing changes then.
+    pub fn set_max(&self, max: usize) -> Result<(), ConfigError> {
+        let max = check("LimitHandle::set_max", max, MAXIMA)?;
+        self.shared.semaphore.set_max(max as u32);
+        Ok(())
+    }
+
+    /// Switches the limit off, or on again. Switched off, it lets every call pass, also those that wait, and
+    /// still counts them.
+    pub fn set_enabled(&self, enabled: bool) {
+        self.shared.semaphore.set_enabled(enabled);
+    }
+
+    /// Whether the limit is switched on.
+    pub fn is_enabled(&self) -> bool {
+        self.shared.semaphore.is_enabled()
+    }
+
+    /// Takes no more calls, for good. New calls and those that wait are refused with
+    /// [`PoolClosed`](Reason::PoolClosed), the reason of everything here that was closed; calls in flight go on. A
+    /// limit that is switched off is closed too.
+    pub fn close(&self) {
+        self.shared.semaphore.close();
+    }
+
+    /// Whether the limit is closed.
+    pub fn is_closed(&self) -> bool {
+        self.shared.semaphore.is_closed()
+    }
+
+    /// Waits until the limit is [closed](Self::close) and nothing is in flight. As many as like may wait.
+    ///
+    /// Permits that were taken by hand are in flight, and so are instances of
+    /// [`LimitLayer::backpressure`](crate::LimitLayer::backpressure) that are ready.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub async fn drained(&self) {
+        Drained { shared: &self.shared, key: None }.await;
+    }
+
+    /// A permit, if there is one at once and nobody waits.
+    pub fn try_acquire(&self) -> Option<Permit> {
+        Permit::try_new(self.shared.semaphore)
+    }
+
+    /// Waits for a permit as a call does: in the same queue, with the same bounds. For streams, connections that are
+    /// checked out, and loops.
+    ///
+    /// # Errors
+    ///
+    /// The refusal that a call would get.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up its place in the queue.
+    pub async fn acquire(&self) -> Result<Permit, Rejected> {
+        let acquired = self.acquire_in_time().await;
+        acquired.inspect_err(Rejected::tell)
+    }
+
+    async fn acquire_in_time(&self) -> Result<Permit, Rejected> {
+        if let Some(permit) = self.try_acquire() {
+            return Ok(permit);
+        }
+        let mut waiter = pin!(self.shared.join()?);
+        let wait = Wait::start();
+        let permit = poll_fn(|cx| waiter.as_mut().poll_admit(cx)).await;
+        drop(wait);
+        // Time has passed since the last look.
+        if permit.is_ok() && deadline::has_passed() {
+            return Err(self.shared.refuse(Reason::Expired));
+        }
+        permit
     }
 }
 
 impl fmt::Debug for LimitHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LimitHandle")
+            .field("name", &self.name())
             .field("in_flight", &self.in_flight())
             .field("waiting", &self.waiting())
             .field("max", &self.max())
             .finish()
+    }
+}
+
+// === impl Drained ===
+
+impl Future for Drained<'_> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        this.shared.semaphore.poll_drained(&mut this.key, cx.waker())
+    }
+}
+
+impl Drop for Drained<'_> {
+    fn drop(&mut self) {
+        if let Some(key) = self.key {
+            self.shared.semaphore.stop_draining(key);
+        }
     }
 }

@@ -1,36 +1,38 @@
-use std::{marker::PhantomData, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use stockade_core::{
-    DefaultClassify,
-    config::{MAX_DURATION, MIN_DURATION, allow},
+    BackpressureLayer, Configured, DefaultClassify, Fresh, Name, PerService,
+    config::{allow, checked},
 };
-use tower_layer::Layer;
+use tower_layer::{Identity, Layer};
 
 use crate::{
-    Adaptive, Backpressure, Limit, LimitHandle, Policy,
-    adaptive::Bounds,
-    gate::MAX,
-    meter::{Fixed, Meter},
-    state::{Settings, State},
+    Adaptive, Bypass, Config, Hold, Limit, LimitHandle, Permit, Plain, Policy,
+    config::{MAXIMA, QUEUES, WAITS},
+    shared::Shared,
 };
 
 /// Lets at most so many calls be in flight at once.
 ///
-/// It does not start anything, bound the rate of calls, or end calls that take long.
+/// It starts nothing, does not bound the rate of calls, and does not end calls that take long.
 ///
 /// All clones of a layer, all services it makes and all their clones share one limit, unless it is
-/// [`per_service`](Self::per_service). A setter starts a new limit, so set first and clone then.
+/// [`per_service`](Self::per_service). A setter starts a new limit. Setters may come in any order.
 ///
 /// # Example
 ///
 /// ```
-/// use std::{sync::Arc, time::Duration};
+/// use std::time::Duration;
 /// use stockade_core::Error;
 /// use stockade_limit::LimitLayer;
 /// use tower::{ServiceBuilder, ServiceExt};
 ///
 /// let limit = LimitLayer::new(64).queue(1_000).max_wait(Duration::from_secs(1));
-/// let handle = limit.handle();
+/// let (limit, handle) = limit.with_handle();
 /// let svc = ServiceBuilder::new()
 ///     .layer(limit)
 ///     .map_err(Error::Service)
@@ -40,21 +42,38 @@ use crate::{
 /// assert_eq!((handle.in_flight(), handle.max()), (0, 64));
 /// # });
 /// ```
-#[derive(Debug)]
-pub struct LimitLayer<A = Fixed, W = InCall> {
-    settings: Settings,
-    state: Arc<State<A>>,
-    per_service: bool,
-    waits: PhantomData<W>,
+#[derive(Clone)]
+pub struct LimitLayer<M: Maximum = Fixed, X = Plain> {
+    config: Config,
+    pub(crate) maximum: M,
+    hook: X,
+    state: Arc<OnceLock<(Arc<Shared>, M::Inner)>>,
 }
 
-/// Calls wait in their response future: a [`LimitLayer`] that makes [`Limit`].
-#[derive(Debug)]
-pub enum InCall {}
+/// Where the maximum of a [`LimitLayer`] comes from: [`Fixed`], or [`Adaptive`].
+///
+/// It is there to be named in bounds; nobody else can implement it.
+pub trait Maximum: Clone + sealed::Sealed {
+    /// The layer inside the limit that moves its maximum.
+    #[doc(hidden)]
+    type Inner: Clone;
 
-/// Calls wait in `poll_ready`: a [`LimitLayer`] that makes [`Backpressure`].
-#[derive(Debug)]
-pub enum InReady {}
+    /// The maximum to start with, where `max` is configured.
+    #[doc(hidden)]
+    fn initial(&self, max: usize) -> usize;
+
+    /// Starts to move the maximum of `shared`.
+    #[doc(hidden)]
+    fn inner(&self, shared: &Arc<Shared>) -> Self::Inner;
+}
+
+/// The maximum is what it was set to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Fixed;
+
+pub(crate) mod sealed {
+    pub trait Sealed {}
+}
 
 // === impl LimitLayer ===
 
@@ -63,116 +82,34 @@ impl LimitLayer {
     ///
     /// # Panics
     ///
-    /// If `max` is not from 1 to `i32::MAX`.
+    /// If `max` is not from 1 to `i32::MAX`. [`Config::try_build`] returns an error instead.
+    #[must_use]
     #[track_caller]
     pub fn new(max: usize) -> Self {
-        let max = allow("LimitLayer::new", max, 1..=MAX) as u32;
-        let settings = Settings { max, queue: 1_024, max_wait: None, name: None };
-        Self::with_meter(settings, &Fixed, false)
+        Self::from_config(Config::new(allow("LimitLayer::new", max, MAXIMA)))
     }
 
-    /// As many calls in flight as `policy` finds right, from 1 to 1,000 and 20 at first; and a queue of 1,024
-    /// behind them. [`Aimd`](crate::Aimd), [`Vegas`](crate::Vegas) and [`Gradient2`](crate::Gradient2) are such
+    pub(crate) fn from_config(config: Config) -> Self {
+        Self { config, maximum: Fixed, hook: Plain, state: Arc::default() }
+    }
+
+    /// As many calls in flight as `policy` finds right, from 1 to 1,000 and 20 at first; and a queue of 1,024 behind
+    /// them. [`Aimd`](crate::Aimd), [`Vegas`](crate::Vegas) and [`Gradient2`](crate::Gradient2) are such
     /// policies.
     ///
-    /// Every call that ends is a sample. Successes and [`Permanent`](stockade_core::Class::Permanent) errors tell
-    /// how long a call takes; [`Overload`](stockade_core::Class::Overload), a timeout inside, and a call
-    /// that is dropped after its deadline tell of too much load. Other errors and calls dropped earlier tell
-    /// nothing.
-    ///
-    /// Each change of the limit starts a new epoch, and the results of calls that were admitted before it change
-    /// nothing. So the limit moves about once a round trip, and one burst of failures counts once.
-    /// It grows only when at least half of it was in flight.
-    ///
-    /// It reads the clock twice a call, which other limits do not.
+    /// See [`Adaptive`] for what it learns from. It reads the clock twice a call, which other limits do not.
+    #[must_use]
     pub fn adaptive<P: Policy>(policy: P) -> LimitLayer<Adaptive<P>> {
-        let settings = Settings { max: 20, queue: 1_024, max_wait: None, name: None };
-        let bounds = Bounds { min: 1, max: 1_000 };
-        let meter = Adaptive::new(policy, DefaultClassify, bounds, settings.max);
-        LimitLayer::with_meter(settings, &meter, false)
+        LimitLayer {
+            config: Config::new(20),
+            maximum: Adaptive::new(policy, DefaultClassify),
+            hook: Plain,
+            state: Arc::default(),
+        }
     }
 }
 
-impl<P, C, W> LimitLayer<Adaptive<P, C>, W>
-where
-    P: Policy,
-    C: Clone + Send + Sync + 'static,
-{
-    /// The limit never goes below `n` (default 1).
-    ///
-    /// # Panics
-    ///
-    /// If `n` is not from 1 to the highest limit.
-    #[must_use]
-    #[track_caller]
-    pub fn min(self, n: usize) -> Self {
-        let Bounds { max, .. } = self.state.meter.bounds();
-        let min = allow("LimitLayer::min", n, 1..=max as usize) as u32;
-        self.within(Bounds { min, max })
-    }
-
-    /// The limit never goes above `n` (default 1,000).
-    ///
-    /// # Panics
-    ///
-    /// If `n` is not from the lowest limit to `i32::MAX`.
-    #[must_use]
-    #[track_caller]
-    pub fn max(self, n: usize) -> Self {
-        let Bounds { min, .. } = self.state.meter.bounds();
-        let max = allow("LimitLayer::max", n, min as usize..=MAX) as u32;
-        self.within(Bounds { min, max })
-    }
-
-    /// The limit to start with (default 20, or the nearest that the bounds allow).
-    ///
-    /// # Panics
-    ///
-    /// If `n` is not within the bounds.
-    #[must_use]
-    #[track_caller]
-    pub fn initial(self, n: usize) -> Self {
-        let Bounds { min, max } = self.state.meter.bounds();
-        let initial = allow("LimitLayer::initial", n, min as usize..=max as usize) as u32;
-        self.with(|settings| settings.max = initial)
-    }
-
-    /// Judges results with `classify` (default [`DefaultClassify`]).
-    #[must_use]
-    pub fn classify<D>(self, classify: D) -> LimitLayer<Adaptive<P, D>, W>
-    where
-        D: Clone + Send + Sync + 'static,
-    {
-        let Self { settings, state, per_service, .. } = self;
-        let Bounds { min, max } = state.meter.bounds();
-        let policy = state.meter.policy().clone();
-        let meter = Adaptive::new(policy, classify, Bounds { min, max }, settings.max);
-        LimitLayer::with_meter(settings, &meter, per_service)
-    }
-
-    fn within(self, bounds: Bounds) -> Self {
-        let Self { mut settings, state, per_service, .. } = self;
-        settings.max = settings.max.clamp(bounds.min, bounds.max);
-        let (policy, classify) = (state.meter.policy().clone(), state.meter.classifier().clone());
-        let meter = Adaptive::new(policy, classify, bounds, settings.max);
-        Self::with_meter(settings, &meter, per_service)
-    }
-}
-
-impl<A: Meter> LimitLayer<A> {
-    /// Waits in `poll_ready`, and not in the response future: for whoever decides by readiness, such as a
-    /// `Balance`, a load shed, a loop that fetches work or the workers of a pool. See [`Backpressure`].
-    ///
-    /// It shares the limit with the layer it is made from, and with its clones: callers and pollers stand in one queue.
-    /// The bound of the queue and the longest wait hold for callers alone.
-    #[must_use]
-    pub fn backpressure(self) -> LimitLayer<A, InReady> {
-        let Self { settings, state, per_service, .. } = self;
-        LimitLayer { settings, state, per_service, waits: PhantomData }
-    }
-}
-
-impl<A: Meter, W> LimitLayer<A, W> {
+impl<M: Maximum, X> LimitLayer<M, X> {
     /// At most `n` calls wait (default 1,024); further ones are refused with
     /// [`QueueFull`](stockade_core::Reason::QueueFull). With 0 a call that cannot run at once is refused at once.
     ///
@@ -182,82 +119,140 @@ impl<A: Meter, W> LimitLayer<A, W> {
     #[must_use]
     #[track_caller]
     pub fn queue(self, n: usize) -> Self {
-        let queue = allow("LimitLayer::queue", n, 0..=MAX) as u32;
-        self.with(|settings| settings.queue = queue)
+        let queue = allow("LimitLayer::queue", n, QUEUES);
+        self.with(|config| config.queue = queue)
     }
 
-    /// A call that has waited for `wait` is refused with [`WaitExceeded`](stockade_core::Reason::WaitExceeded), up to about a
-    /// millisecond later (default: it waits for as long as its caller does).
+    /// A call that has waited for `wait` is refused with [`WaitExceeded`](stockade_core::Reason::WaitExceeded), up to
+    /// about a millisecond later (default: it waits for as long as its caller does). Zero means not to wait.
     ///
     /// # Panics
     ///
-    /// If `wait` is not from a nanosecond to ten years.
+    /// If `wait` is above ten years.
     #[must_use]
     #[track_caller]
     pub fn max_wait(self, wait: Duration) -> Self {
-        let wait = allow("LimitLayer::max_wait", wait, MIN_DURATION..=MAX_DURATION);
-        self.with(|settings| settings.max_wait = Some(wait))
+        let wait = allow("LimitLayer::max_wait", wait, WAITS);
+        self.with(|config| config.max_wait = Some(wait))
     }
 
     /// A name for refusals and events.
+    ///
+    /// # Panics
+    ///
+    /// If it is an owned name that is [too long, or one too many](stockade_core::name).
     #[must_use]
-    pub fn name(self, name: &'static str) -> Self {
-        self.with(|settings| settings.name = Some(name))
+    #[track_caller]
+    pub fn name(self, name: impl Into<Name>) -> Self {
+        let name = checked(name.into().check("LimitLayer::name"));
+        self.with(|config| config.name = Some(name.into()))
     }
 
-    /// Gives each service that this layer makes a limit of its own, whose handle is
-    /// [`Limit::handle`].
+    /// Does not limit the calls for which `passes_by` says so, and does not count them either. For health checks and
+    /// the like.
     #[must_use]
-    pub fn per_service(mut self) -> Self {
-        self.per_service = true;
+    pub fn bypass<Req, F>(self, passes_by: F) -> LimitLayer<M, Bypass<F, X>>
+    where
+        F: Fn(&Req) -> bool,
+    {
+        self.with_hook(|hook| Bypass(passes_by, hook))
+    }
+
+    /// Gives each response its permit, so that its place stays taken until `hold` or what it returns drops it. For
+    /// responses that stream after the service has answered.
+    ///
+    /// The permit of a call that is not limited gives nothing back. Of two functions the last one counts.
+    #[must_use]
+    pub fn hold<T, U, F>(self, hold: F) -> LimitLayer<M, Hold<F, X>>
+    where
+        F: Fn(T, Permit) -> U,
+    {
+        self.with_hook(|hook| Hold(hold, hook))
+    }
+
+    /// Waits in `poll_ready`, and not in the response future: for callers that decide by readiness, such as a
+    /// `Balance`, a load shed, a loop that fetches work or the workers of a pool. The service inside need not be
+    /// `Clone`.
+    ///
+    /// It shares the limit with the clones of this layer: calls and instances that wait stand in one queue.
+    /// The bound of the queue and the longest wait do not hold for instances.
+    #[must_use]
+    pub fn backpressure(self) -> BackpressureLayer<Self> {
+        BackpressureLayer::new(self)
+    }
+
+    /// Gives each service that this layer makes a limit of its own, whose handle is [`Limit::handle`].
+    #[must_use]
+    pub fn per_service(self) -> PerService<Self> {
+        PerService::new(self)
+    }
+
+    /// Ends the setters, and returns the handle of the limit that the layer, its clones and their services share.
+    #[must_use]
+    pub fn with_handle(self) -> (Configured<Self>, LimitHandle) {
+        let handle = LimitHandle::new(Arc::clone(&self.state().0));
+        (Configured::new(self), handle)
+    }
+
+    pub(crate) fn with(mut self, set: impl FnOnce(&mut Config)) -> Self {
+        set(&mut self.config);
+        self.state = Arc::default();
         self
     }
 
-    /// Shows and changes the shared limit.
-    pub fn handle(&self) -> LimitHandle {
-        LimitHandle::new(Arc::clone(&self.state) as _)
+    fn with_hook<Y>(self, hook: impl FnOnce(X) -> Y) -> LimitLayer<M, Y> {
+        let Self { config, maximum, .. } = self;
+        LimitLayer { config, maximum, hook: hook(self.hook), state: Arc::default() }
     }
 
-    fn with_meter(settings: Settings, meter: &A, per_service: bool) -> Self {
-        let state = State::new(settings, meter);
-        Self { settings, state, per_service, waits: PhantomData }
+    pub(crate) fn with_maximum<N: Maximum>(self, maximum: impl FnOnce(M) -> N) -> LimitLayer<N, X> {
+        let Self { config, hook, .. } = self;
+        LimitLayer { config, hook, maximum: maximum(self.maximum), state: Arc::default() }
     }
 
-    fn with(mut self, set: impl FnOnce(&mut Settings)) -> Self {
-        set(&mut self.settings);
-        self.state = State::new(self.settings, &self.state.meter);
-        self
-    }
-
-    /// The state of one service.
-    fn state(&self) -> Arc<State<A>> {
-        if self.per_service {
-            State::new(self.settings, &self.state.meter)
-        } else {
-            Arc::clone(&self.state)
-        }
+    fn state(&self) -> &(Arc<Shared>, M::Inner) {
+        self.state.get_or_init(|| {
+            let max = self.maximum.initial(self.config.max);
+            let shared = Shared::new(&self.config, max as u32);
+            let inner = self.maximum.inner(&shared);
+            (shared, inner)
+        })
     }
 }
 
-impl<A, W> Clone for LimitLayer<A, W> {
-    fn clone(&self) -> Self {
-        let Self { settings, ref state, per_service, waits } = *self;
-        Self { settings, state: Arc::clone(state), per_service, waits }
+impl<M: Maximum, X: Clone> Fresh for LimitLayer<M, X> {
+    fn fresh(&self) -> Self {
+        self.clone().with(|_| ())
     }
 }
 
-impl<S, A: Meter> Layer<S> for LimitLayer<A> {
-    type Service = Limit<S, A>;
+impl<S, M: Maximum<Inner: Layer<S>>, X: Clone> Layer<S> for LimitLayer<M, X> {
+    type Service = Limit<<M::Inner as Layer<S>>::Service, X>;
 
-    fn layer(&self, inner: S) -> Limit<S, A> {
-        Limit::new(inner, self.state())
+    fn layer(&self, inner: S) -> Self::Service {
+        let (shared, maximum) = self.state();
+        Limit::new(maximum.layer(inner), Arc::clone(shared), self.hook.clone())
     }
 }
 
-impl<S, A: Meter> Layer<S> for LimitLayer<A, InReady> {
-    type Service = Backpressure<S, A>;
+impl<M: Maximum, X> fmt::Debug for LimitLayer<M, X> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LimitLayer").field("config", &self.config).finish_non_exhaustive()
+    }
+}
 
-    fn layer(&self, inner: S) -> Backpressure<S, A> {
-        Backpressure::new(inner, self.state())
+// === impl Fixed ===
+
+impl sealed::Sealed for Fixed {}
+
+impl Maximum for Fixed {
+    type Inner = Identity;
+
+    fn initial(&self, max: usize) -> usize {
+        max
+    }
+
+    fn inner(&self, _: &Arc<Shared>) -> Identity {
+        Identity::new()
     }
 }

@@ -1,14 +1,15 @@
-//! A concurrency limit: at most so many calls in flight at once, the others wait in a bounded queue.
+//! A concurrency limit: at most so many calls are in flight at once, and the others wait in a bounded queue.
 //!
 //! It is not a rate limit (calls per second), and not a pool (calls run where their future is polled).
 //!
-//! - [`LimitLayer`] is the configuration, and the `tower` layer.
-//! - [`Limit`] is the service. It admits in `call`: at once while there is room, else the response future
-//!   waits in FIFO order, so that a timeout outside covers the wait; beyond the queue it refuses.
-//! - [`LimitLayer::adaptive`] finds out by itself how many calls are right, with a [`Policy`]: [`Aimd`], [`Vegas`],
-//!   [`Gradient2`], or one of your own.
-//! - [`Backpressure`] is the service of [`LimitLayer::backpressure`]: it waits in `poll_ready` instead.
-//! - [`LimitHandle`] shows how many calls are in flight and waiting, and changes the maximum.
+//! - [`LimitLayer`] is the `tower` layer and its setters; [`Config`] is the same as a value.
+//! - [`Limit`] is the service. It admits in `call`: at once while there is room, otherwise the response future waits
+//!   in FIFO order, so that a timeout outside covers the wait. Beyond the queue it refuses.
+//! - [`LimitLayer::backpressure`] waits in `poll_ready` instead.
+//! - [`LimitLayer::adaptive`] finds out by itself how many calls are right, with a [`Policy`]: [`Aimd`],
+//!   [`Vegas`], [`Gradient2`], or one of your own.
+//! - [`LimitHandle`] shows how many calls are in flight and waiting, changes the maximum, closes the limit, and
+//!   takes a [`Permit`] by hand.
 //!
 //! # Example
 //!
@@ -32,28 +33,26 @@
 //! ```
 
 mod adaptive;
-mod backpressure;
+mod config;
 mod future;
-mod gate;
-mod gradient2;
 mod handle;
+mod hook;
 mod layer;
-mod meter;
-#[cfg(all(test, shuttle))]
-mod model;
 mod permit;
-mod policy;
+mod semaphore;
 mod service;
-mod state;
-mod vegas;
+mod shared;
 
-pub use adaptive::Adaptive;
-pub use backpressure::Backpressure;
+#[cfg(all(test, shuttle))]
+mod tests {
+    mod shuttle;
+}
+
+pub use adaptive::{Adaptive, Aimd, Gradient2, Measured, Policy, Sample, Vegas};
+pub use config::Config;
 pub use future::ResponseFuture;
-pub use gradient2::Gradient2;
 pub use handle::LimitHandle;
-pub use layer::{InCall, InReady, LimitLayer};
-pub use meter::{Fixed, Measure, Meter};
-pub use policy::{Aimd, Policy, Sample};
+pub use hook::{Bypass, Hold, Hook, Plain};
+pub use layer::{Fixed, LimitLayer, Maximum};
+pub use permit::Permit;
 pub use service::Limit;
-pub use vegas::Vegas;

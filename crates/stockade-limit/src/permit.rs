@@ -1,172 +1,148 @@
-//! A place in flight, and the way to it.
+//! A place in flight, and the wait for one.
 
 use std::{
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use stockade_core::{
     Reason, Rejected,
-    deadline::Deadline,
-    internal::{Key, Timer},
+    internal::{self, Key, Timer},
 };
+use tokio::time::Instant;
 
-use crate::{
-    gate::{Gate, Turn},
-    meter::{Measure, Meter},
-    state::State,
-};
+use crate::{semaphore::Semaphore, shared::Shared};
 
-/// A place in flight; dropping it leaves.
-pub(crate) struct Permit<A: Meter> {
-    gate: &'static Gate,
-    meter: A::Hold,
-    stamp: A::Stamp,
-}
+/// A place in flight. Dropping it gives the place to the next call that waits.
+///
+/// A call holds one until its service has answered. [`LimitHandle::acquire`](crate::LimitHandle::acquire) gets one by
+/// hand, and [`LimitLayer::hold`](crate::LimitLayer::hold) keeps that of a call for longer. It does not keep the
+/// service or the limit alive.
+#[derive(Debug)]
+#[must_use = "dropping a permit gives it back"]
+pub struct Permit(Option<&'static Semaphore>);
 
-/// A place in flight, or in the queue for one.
-pub(crate) enum Place<A: Meter> {
-    Queued(Ticket<A>),
-    Entered(Permit<A>),
-}
-
-/// A place in the queue, and the time that it is good for.
-pub(crate) struct Ticket<A: Meter> {
-    state: Arc<State<A>>,
-    /// None once the turn has been taken.
-    key: Option<Key>,
-    until: Option<Deadline>,
+/// A wait for a permit. Dropping it gives up the place in the queue, or passes the permit on.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    shared: Arc<Shared>,
+    place: Place,
+    until: Option<Instant>,
     timer: Option<Timer>,
 }
 
+#[derive(Debug)]
+enum Place {
+    /// Owed to the semaphore: a `give_up`.
+    Queued(Key),
+    /// Owed to the semaphore: a `leave`.
+    Entered,
+    /// It has become a permit, or was given up.
+    Left,
+}
+
+/// The wait of an instance that is polled ready. It outlasts the longest wait, and never refuses: once the limit
+/// is closed it ends without a permit, and the call is refused.
+#[derive(Debug)]
+pub struct Reservation(Option<Waiter>);
+
 // === impl Permit ===
 
-impl<A: Meter> Permit<A> {
-    #[inline]
-    pub(crate) fn try_new(state: &State<A>) -> Option<Self> {
-        let stamp = state.meter.stamp();
-        state.gate.try_enter().then(|| Self::new(state, stamp))
-    }
-
-    /// Takes over a place that has been entered.
-    #[inline]
-    pub(crate) fn new(state: &State<A>, stamp: A::Stamp) -> Self {
-        Self { gate: state.gate, meter: A::hold(&state.meter), stamp }
-    }
+impl Permit {
+    /// For a call that is not limited.
+    pub(crate) const NONE: Self = Self(None);
 
     #[inline]
-    pub(crate) fn begin(&mut self) {
-        let Self { gate, meter, stamp } = self;
-        A::held(meter).begin(stamp, || gate.in_flight());
+    pub(crate) fn try_new(semaphore: &'static Semaphore) -> Option<Self> {
+        semaphore.try_enter().then(|| Self(Some(semaphore)))
     }
 
-    /// The call has ended, and its place is about to be left.
-    #[inline]
-    pub(crate) fn end<T, E>(&mut self, result: Result<&T, &E>)
-    where
-        A: Measure<T, E>,
-    {
-        let Self { gate, meter, stamp } = self;
-        if let Some(entered) = A::held(meter).ended(stamp, result, |max| gate.set_max(max)) {
-            entered.wake();
-        }
+    pub(crate) fn is_none(&self) -> bool {
+        self.0.is_none()
     }
 }
 
-impl<A: Meter> Drop for Permit<A> {
-    #[inline(always)]
+impl Drop for Permit {
+    #[inline]
     fn drop(&mut self) {
-        let Self { gate, meter, stamp } = self;
-        let leave = Leave(gate);
-        // Unless it has ended, the call was dropped, or panicked.
-        if let Some(entered) = A::held(meter).abandoned(stamp, |max| gate.set_max(max)) {
-            entered.wake();
+        if let Some(semaphore) = self.0 {
+            semaphore.leave();
         }
-        drop(leave);
     }
 }
 
-/// Leaves, also when a policy panics.
-struct Leave<'a>(&'a Gate);
+// === impl Waiter ===
 
-impl Drop for Leave<'_> {
-    #[inline(always)]
-    fn drop(&mut self) {
-        self.0.leave();
-    }
-}
-
-// === impl Place ===
-
-impl<A: Meter> Place<A> {
-    /// Enters, or joins the queue, if there is room for one more than `capacity` allows; otherwise gives the state
-    /// back.
-    pub(crate) fn join(state: Arc<State<A>>, capacity: u32) -> Result<Self, Arc<State<A>>> {
-        let stamp = state.meter.stamp();
-        match state.gate.enter_or_queue(capacity) {
-            Turn::Entered => Ok(Self::Entered(Permit::new(&state, stamp))),
-            Turn::Waits(key) => Ok(Self::Queued(Ticket::new(state, key))),
-            Turn::Full => Err(state),
-        }
+impl Waiter {
+    pub(crate) fn queued(shared: Arc<Shared>, key: Key, until: Option<Instant>) -> Self {
+        Self { shared, place: Place::Queued(key), until, timer: None }
     }
 
-    /// Waits for the turn, or for the time that the wait may take.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejected>> {
-        if let Self::Queued(ticket) = self {
-            if let Err(reason) = ready!(ticket.poll(cx)) {
-                return Poll::Ready(Err(ticket.state.rejected(reason)));
+    pub(crate) fn entered(shared: Arc<Shared>) -> Self {
+        Self { shared, place: Place::Entered, until: None, timer: None }
+    }
+
+    /// Ready with a permit, or with the reason of a refusal that is not counted yet.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Permit, Reason>> {
+        let semaphore = self.shared.semaphore;
+        if let Place::Queued(key) = self.place {
+            match semaphore.poll_turn(key, cx.waker()) {
+                Poll::Ready(turn) => turn?,
+                Poll::Pending => {
+                    let Some(until) = self.until else { return Poll::Pending };
+                    let timer = self.timer.get_or_insert_with(|| Timer::register(until, cx));
+                    ready!(timer.poll(cx));
+                    return Poll::Ready(Err(Reason::WaitExceeded));
+                }
             }
-            *self = Self::Entered(ticket.take());
         }
-        Poll::Ready(Ok(()))
-    }
-
-    /// The place in flight, once it is one.
-    pub(crate) fn entered(self) -> Option<Permit<A>> {
-        match self {
-            Self::Entered(permit) => Some(permit),
-            Self::Queued(_) => None,
-        }
+        self.place = Place::Left;
+        self.timer = None;
+        Poll::Ready(Ok(Permit(Some(semaphore))))
     }
 }
 
-// === impl Ticket ===
+impl internal::Waiter for Waiter {
+    type Permit = Permit;
 
-impl<A: Meter> Ticket<A> {
-    pub(crate) fn new(state: Arc<State<A>>, key: Key) -> Self {
-        Self { state, key: Some(key), until: None, timer: None }
+    fn poll_admit(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Permit, Rejected>> {
+        let this = self.get_mut();
+        this.poll(cx).map_err(|reason| this.shared.refuse(reason))
     }
 
-    /// The wait counts from now, if it may not take for ever.
-    pub(crate) fn start(&mut self) {
-        self.until = self.state.max_wait.map(|wait| {
-            let mut until = Deadline::after(wait);
-            until.fix();
-            until
-        });
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Reason>> {
-        let key = self.key.expect("a ticket is polled until it is taken");
-        if self.state.gate.poll_turn(key, cx.waker()).is_ready() {
-            return Poll::Ready(Ok(()));
-        }
-        let Some(until) = &mut self.until else { return Poll::Pending };
-        let timer = self.timer.get_or_insert_with(|| Timer::register(until.fix(), cx));
-        timer.poll(cx).map(|()| Err(Reason::WaitExceeded))
-    }
-
-    /// The turn has come: the place in the queue becomes one in flight.
-    fn take(&mut self) -> Permit<A> {
-        self.key = None;
-        Permit::new(&self.state, self.state.meter.stamp())
+    fn expired(self: Pin<&mut Self>) {
+        self.shared.refuse(Reason::Expired);
     }
 }
 
-impl<A: Meter> Drop for Ticket<A> {
+impl Drop for Waiter {
     fn drop(&mut self) {
-        if let Some(key) = self.key.take() {
-            self.state.gate.give_up(key);
+        match self.place {
+            Place::Queued(key) => self.shared.semaphore.give_up(key),
+            Place::Entered => self.shared.semaphore.leave(),
+            Place::Left => {}
         }
+    }
+}
+
+// === impl Reservation ===
+
+impl Reservation {
+    /// Joins the queue; `shared` may be closed.
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+        Self(shared.enter(u32::MAX, None).ok())
+    }
+}
+
+impl internal::Waiter for Reservation {
+    type Permit = Permit;
+
+    fn poll_admit(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Permit, Rejected>> {
+        let permit = match &mut self.get_mut().0 {
+            Some(waiter) => ready!(waiter.poll(cx)),
+            None => Err(Reason::PoolClosed),
+        };
+        Poll::Ready(Ok(permit.unwrap_or(Permit::NONE)))
     }
 }

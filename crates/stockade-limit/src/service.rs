@@ -1,124 +1,146 @@
 use std::{
-    mem,
     sync::Arc,
     task::{Context, Poll},
 };
 
-use stockade_core::{LayerError, deadline};
+use stockade_core::{
+    LayerError, Reason,
+    internal::{
+        Slow,
+        backpressure::{Reserve, ReserveCall},
+        deferred,
+    },
+};
 use tower_service::Service;
 
 use crate::{
-    LimitHandle, ResponseFuture,
-    future::Slow,
-    gate::Turn,
-    meter::{Fixed, Measure, Meter},
-    permit::{Permit, Ticket},
-    state::State,
+    LimitHandle, Permit, ResponseFuture,
+    hook::{Hook, Plain},
+    permit::{Reservation, Waiter},
+    shared::Shared,
 };
 
 /// Lets at most so many calls be in flight at once; made by [`LimitLayer`](crate::LimitLayer).
 ///
 /// - `poll_ready` is that of the service inside, and never refuses.
-/// - `call` starts the call at once if there is room. Otherwise it joins the queue, where the response
-///   future waits, and gives back the readiness that this instance held; or it refuses.
+/// - `call` starts the call at once if there is room. Otherwise it joins the queue, where the response future
+///   waits, and gives back the readiness that this instance held; or it refuses.
 /// - A clone shares the limit, holds nothing and is not ready.
-/// - Dropping the service changes nothing; dropping a response future frees its place at once.
-#[derive(Debug)]
-pub struct Limit<S, A = Fixed> {
+/// - Dropping the service changes nothing. Dropping a response future frees its place at once.
+///
+/// The service inside has to be `Clone`, because a call that waits needs one of its own. Where it is not, put
+/// a buffer around it, or use [`LimitLayer::backpressure`](crate::LimitLayer::backpressure).
+#[derive(Clone, Debug)]
+pub struct Limit<S, X = Plain> {
     inner: S,
-    state: Arc<State<A>>,
+    shared: Arc<Shared>,
+    hook: X,
 }
 
-stockade_core::accessors!(Limit<S, A>);
+stockade_core::accessors!(Limit<S, X>);
 
 // === impl Limit ===
 
-impl<S, A: Meter> Limit<S, A> {
-    pub(crate) fn new(inner: S, state: Arc<State<A>>) -> Self {
-        Self { inner, state }
+impl<S, X> Limit<S, X> {
+    pub(crate) fn new(inner: S, shared: Arc<Shared>, hook: X) -> Self {
+        Self { inner, shared, hook }
     }
 
     /// Shows and changes the limit of this service.
     pub fn handle(&self) -> LimitHandle {
-        LimitHandle::new(Arc::clone(&self.state) as _)
+        LimitHandle::new(Arc::clone(&self.shared))
     }
 
-    /// There was no room at once. Who gets in after all is to have a permit.
-    #[cold]
-    #[inline(never)]
-    fn join(&self) -> Result<A::Stamp, Outside<A>> {
-        let state = Arc::clone(&self.state);
-        if deadline::has_passed() {
-            return Err(Outside::Expired(state));
-        }
-        let stamp = state.meter.stamp();
-        match state.gate.enter_or_queue(state.queue) {
-            Turn::Entered => Ok(stamp),
-            Turn::Waits(key) => Err(Outside::Queued(Ticket::new(state, key))),
-            Turn::Full => Err(Outside::Full(state)),
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn stay<Req>(&mut self, outside: Outside<A>, request: Req) -> Slow<S, Req, A>
+    #[inline]
+    fn admit<Req, T>(&self, request: &Req) -> Option<Permit>
     where
-        S: Clone,
+        X: Hook<Req, T>,
     {
-        match outside {
-            Outside::Queued(mut ticket) => {
-                ticket.start();
-                // Whoever waits here must not keep a place inside meanwhile: the instance that holds one
-                // goes, and a fresh one takes its place.
-                let fresh = self.inner.clone();
-                drop(mem::replace(&mut self.inner, fresh));
-                Slow::waiting(self.inner.clone(), request, ticket)
+        if self.hook.passes_by(request) {
+            return Some(Permit::NONE);
+        }
+        Permit::try_new(self.shared.semaphore)
+    }
+
+    /// There is no room: joins the queue, or refuses.
+    #[cold]
+    fn wait<Req>(&mut self, request: Req) -> Slow<Waiter, S, Req>
+    where
+        S: Service<Req> + Clone,
+        S::Error: LayerError,
+    {
+        match self.shared.join() {
+            Ok(waiter) => {
+                let service = deferred::release(&mut self.inner);
+                Slow::deferred(waiter, service, request, self.shared.rejected(Reason::Expired))
             }
-            Outside::Full(state) => Slow::Full(state),
-            Outside::Expired(state) => Slow::Expired(state),
+            Err(rejected) => Slow::Refused(rejected),
         }
     }
 }
 
-/// What becomes of a call that does not get in.
-enum Outside<A: Meter> {
-    Queued(Ticket<A>),
-    Full(Arc<State<A>>),
-    Expired(Arc<State<A>>),
-}
-
-impl<S: Clone, A> Clone for Limit<S, A> {
-    fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), state: Arc::clone(&self.state) }
-    }
-}
-
-impl<S, Req, A> Service<Req> for Limit<S, A>
+impl<S, Req, X> Service<Req> for Limit<S, X>
 where
     S: Service<Req> + Clone,
     S::Error: LayerError,
-    A: Measure<S::Response, S::Error>,
+    X: Hook<Req, S::Response>,
 {
-    type Response = S::Response;
+    type Response = X::Response;
     type Error = S::Error;
-    type Future = ResponseFuture<S, Req, A>;
+    type Future = ResponseFuture<S, Req, X>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
-    // Left to itself the compiler calls, and moves the future through memory.
-    #[inline(always)]
+    #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
-        // What comes back from a function that stays one lies in memory. So neither `join` nor `stay` hands on a
-        // permit or a future, which would move all others through memory too; and there is one call of what is inside.
-        let permit = match Permit::try_new(&self.state) {
-            Some(permit) => permit,
-            None => match self.join() {
-                Ok(stamp) => Permit::new(&self.state, stamp),
-                Err(outside) => return ResponseFuture::slow(self.stay(outside, request)),
-            },
-        };
-        ResponseFuture::running(permit, || self.inner.call(request))
+        match self.admit(&request) {
+            Some(permit) => {
+                ResponseFuture::running(permit, self.inner.call(request), self.hook.clone())
+            }
+            None => ResponseFuture::slow(self.wait(request), self.hook.clone()),
+        }
+    }
+}
+
+impl<S, X> Reserve for Limit<S, X> {
+    type Permit = Permit;
+    type Waiter = Reservation;
+
+    fn try_reserve(&self) -> Option<Permit> {
+        Permit::try_new(self.shared.semaphore)
+    }
+
+    fn wait(&self) -> Reservation {
+        Reservation::new(&self.shared)
+    }
+}
+
+impl<S, Req, X> ReserveCall<Req> for Limit<S, X>
+where
+    S: Service<Req>,
+    S::Error: LayerError,
+    X: Hook<Req, S::Response>,
+{
+    type Response = X::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, Req, X>;
+
+    fn poll_inner_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call_reserved(&mut self, permit: Option<Permit>, request: Req) -> Self::Future {
+        let hook = self.hook.clone();
+        let permit = permit.filter(|permit| !permit.is_none());
+        match permit.or_else(|| self.admit(&request)) {
+            Some(permit) => ResponseFuture::running(permit, self.inner.call(request), hook),
+            None => {
+                let closed = self.shared.semaphore.is_closed();
+                let reason = if closed { Reason::PoolClosed } else { Reason::QueueFull };
+                ResponseFuture::slow(Slow::Refused(self.shared.refuse(reason)), hook)
+            }
+        }
     }
 }

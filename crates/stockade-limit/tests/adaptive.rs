@@ -6,7 +6,7 @@ use std::{convert::Infallible, future::ready, sync::atomic::Ordering::SeqCst, ti
 
 use common::{Inner, Refusal};
 use stockade_core::{Class, Error, Reason, Rejected, deadline::Deadline};
-use stockade_limit::{Aimd, Gradient2, LimitHandle, LimitLayer, Policy, Sample, Vegas};
+use stockade_limit::{Adaptive, Aimd, Gradient2, LimitHandle, LimitLayer, Policy, Sample, Vegas};
 use tokio::time::{Instant, sleep};
 use tokio_test::{assert_pending, assert_ready_ok, task};
 use tower::{Layer, Service};
@@ -47,7 +47,9 @@ fn aimd(
     initial: usize,
 ) -> (impl Service<Request, Response = Class, Error = Refusal, Future: Send> + Clone, LimitHandle) {
     let layer = LimitLayer::adaptive(Aimd::new()).initial(initial).classify(classify);
-    (layer.layer(tower::service_fn(answer)), layer.handle())
+    let svc = layer.layer(tower::service_fn(answer));
+    let handle = svc.handle();
+    (svc, handle)
 }
 
 #[tokio::test(start_paused = true)]
@@ -60,7 +62,8 @@ async fn clones_do_not_over_admit_and_limit_2_over_8_services_runs_2() {
     }
     let mut calls: Vec<_> = services.iter_mut().map(|svc| task::spawn(svc.call(0))).collect();
     calls.iter_mut().for_each(|call| assert_pending!(call.poll()));
-    assert_eq!((layer.handle().in_flight(), layer.handle().waiting()), (2, 6));
+    let handle = services[0].handle();
+    assert_eq!((handle.in_flight(), handle.waiting()), (2, 6));
     for ended in (2..=8).step_by(2) {
         assert_eq!(inner.calls.load(SeqCst), ended);
         inner.open.notify_waiters();
@@ -68,7 +71,7 @@ async fn clones_do_not_over_admit_and_limit_2_over_8_services_runs_2() {
             let _ = call.poll();
         });
     }
-    assert_eq!((layer.handle().in_flight(), layer.handle().max()), (0, 2));
+    assert_eq!((handle.in_flight(), handle.max()), (0, 2));
 }
 
 #[tokio::test(start_paused = true)]
@@ -93,7 +96,7 @@ async fn results_of_calls_admitted_before_a_change_change_nothing() {
     let late = svc.clone();
     let late = tokio::spawn(async move { burst(&late, [(10 * MS, OVERLOAD); 4]).await });
     sleep(MS).await;
-    limit.set_max(20);
+    limit.set_max(20).unwrap();
     late.await.unwrap();
     assert_eq!(limit.max(), 20);
 }
@@ -126,7 +129,7 @@ async fn overload_and_timeouts_are_losses_and_other_failures_tell_nothing() {
     let mut svc =
         layer.layer(tower::service_fn(|()| ready(Err::<(), _>(Error::Service("broken")))));
     svc.call(()).await.unwrap_err();
-    assert_eq!(layer.handle().max(), 1);
+    assert_eq!(svc.handle().max(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -179,7 +182,7 @@ async fn the_limit_stays_within_its_bounds_whatever_the_policy_says() {
         let layer = LimitLayer::adaptive(Says(says)).min(4).max(8).initial(5).classify(classify);
         let svc = layer.layer(tower::service_fn(answer));
         burst(&svc, [(MS, Class::Success); 5]).await;
-        assert_eq!(layer.handle().max(), after, "{says}");
+        assert_eq!(svc.handle().max(), after, "{says}");
     }
 }
 
@@ -197,14 +200,15 @@ async fn a_policy_that_panics_costs_one_call_its_answer() {
     let svc = layer.layer(tower::service_fn(|()| ready(Ok::<_, Error<Infallible>>(()))));
     let call =
         |mut svc: stockade_limit::Limit<_, _>| tokio::spawn(async move { svc.call(()).await });
+    let handle = svc.handle();
     assert!(call(svc.clone()).await.unwrap_err().is_panic());
-    assert_eq!(layer.handle().in_flight(), 0);
+    assert_eq!(handle.in_flight(), 0);
     call(svc).await.unwrap().unwrap();
-    assert_eq!((layer.handle().in_flight(), layer.handle().max()), (0, 2));
+    assert_eq!((handle.in_flight(), handle.max()), (0, 2));
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_isolated_layer_learns_for_each_service_by_itself() {
+async fn a_per_service_layer_learns_for_each_service_by_itself() {
     let layer = LimitLayer::adaptive(Aimd::new()).initial(10).classify(classify).per_service();
     let (one, other) =
         (layer.layer(tower::service_fn(answer)), layer.layer(tower::service_fn(answer)));
@@ -214,8 +218,9 @@ async fn an_isolated_layer_learns_for_each_service_by_itself() {
 
 #[tokio::test(start_paused = true)]
 async fn backpressure_follows_the_policy_too() {
-    let layer = LimitLayer::adaptive(Aimd::new()).initial(1).classify(classify).backpressure();
-    let mut svc = layer.layer(tower::service_fn(answer));
+    let layer = LimitLayer::adaptive(Aimd::new()).initial(1).classify(classify);
+    let (layer, handle) = layer.with_handle();
+    let mut svc = layer.backpressure().layer(tower::service_fn(answer));
     let mut other = svc.clone();
     let mut task = task::spawn(());
     assert_ready_ok!(task.enter(|cx, _| svc.poll_ready(cx)));
@@ -225,14 +230,11 @@ async fn backpressure_follows_the_policy_too() {
     assert!(task.is_woken());
     assert_ready_ok!(task.enter(|cx, _| other.poll_ready(cx)));
     assert_ready_ok!(task.enter(|cx, _| svc.poll_ready(cx)));
-    assert_eq!((layer.handle().max(), layer.handle().in_flight()), (2, 2));
+    assert_eq!((handle.max(), handle.in_flight()), (2, 2));
 }
 
 /// A service that works at so many calls at once, and takes 10 ms for each, as many callers see it as the
-async fn settled(
-    layer: LimitLayer<stockade_limit::Adaptive<impl Policy>>,
-    servers: usize,
-) -> usize {
+async fn settled(layer: LimitLayer<Adaptive<impl Policy>>, servers: usize) -> usize {
     let work = LimitLayer::new(servers);
     let inner = work.layer(tower::service_fn(async |()| {
         sleep(10 * MS).await;
@@ -283,18 +285,28 @@ async fn gradient2_does_not_leave_a_service_idle_nor_go_beyond_its_maximum() {
 }
 
 #[test]
-fn bounds_that_leave_nothing_are_refused_where_they_are_written() {
-    let refused = |build: fn() -> LimitLayer<stockade_limit::Adaptive<Aimd>>| {
+fn the_bounds_of_an_adaptive_limit_may_be_set_in_any_order_and_are_clamped() {
+    let adaptive = || LimitLayer::adaptive(Aimd::new());
+    let starts = |layer: LimitLayer<Adaptive<Aimd>>| layer.with_handle().1.max();
+    assert_eq!(starts(adaptive()), 20);
+    assert_eq!(starts(adaptive().max(5)), 5);
+    assert_eq!([starts(adaptive().max(5).min(6)), starts(adaptive().min(6).max(5))], [5, 5]);
+    assert_eq!(
+        [starts(adaptive().max(5).initial(9)), starts(adaptive().initial(9).max(5))],
+        [5, 5]
+    );
+    assert_eq!(
+        [starts(adaptive().min(7).initial(2)), starts(adaptive().initial(2).min(7))],
+        [7, 7]
+    );
+    assert_eq!(starts(adaptive().min(3_000).max(4_000)), 3_000);
+
+    let refused = |build: fn() -> LimitLayer<Adaptive<Aimd>>| {
         let panic = std::panic::catch_unwind(build).unwrap_err();
         panic.downcast_ref::<String>().unwrap().clone()
     };
-    let message = refused(|| LimitLayer::adaptive(Aimd::new()).max(5).min(6));
-    assert_eq!(message, "LimitLayer::min: 6 is not allowed, it has to be from 1 to 5");
-    let message = refused(|| LimitLayer::adaptive(Aimd::new()).min(6).max(5));
-    assert_eq!(message, "LimitLayer::max: 5 is not allowed, it has to be from 6 to 2147483647");
-    let message = refused(|| LimitLayer::adaptive(Aimd::new()).max(5).initial(6));
-    assert_eq!(message, "LimitLayer::initial: 6 is not allowed, it has to be from 1 to 5");
+    let message = refused(|| LimitLayer::adaptive(Aimd::new()).min(0));
+    assert_eq!(message, "LimitLayer::min: 0 is not allowed, it has to be from 1 to 2147483647");
     let message = refused(|| LimitLayer::adaptive(Aimd::new().backoff(f64::NAN)));
     assert_eq!(message, "Aimd::backoff: NaN is not allowed, it has to be from 0.1 to 0.99");
-    assert_eq!(LimitLayer::adaptive(Aimd::new()).max(5).handle().max(), 5);
 }

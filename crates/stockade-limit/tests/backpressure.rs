@@ -3,22 +3,25 @@
 mod common;
 
 use std::{
-    sync::atomic::Ordering::SeqCst,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     task::{Context, Poll},
 };
 
 use common::{Inner, Refusal, reason};
-use stockade_core::Reason;
-use stockade_limit::{Backpressure, Limit, LimitHandle, LimitLayer};
+use stockade_core::{Backpressure, Reason};
+use stockade_limit::{Limit, LimitHandle, LimitLayer};
 use tokio_test::{assert_pending, assert_ready_err, assert_ready_ok, task};
 use tower::{Layer, Service};
 
-type Svc = Backpressure<Inner>;
+type Svc = Backpressure<Limit<Inner>>;
 
 fn stack(max: usize) -> (Inner, Svc, LimitHandle) {
     let inner = Inner::default();
-    let layer = LimitLayer::new(max).queue(0).backpressure();
-    (inner.clone(), layer.layer(inner), layer.handle())
+    let (layer, handle) = LimitLayer::new(max).queue(0).with_handle();
+    (inner.clone(), layer.backpressure().layer(inner), handle)
 }
 
 /// A task that polls an instance ready.
@@ -128,9 +131,9 @@ async fn callers_and_pollers_of_one_limit_stand_in_one_queue() {
 }
 
 /// Never ready, or ready with an error.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct Unready {
-    fails: bool,
+    fails: Arc<AtomicBool>,
 }
 
 impl Service<u32> for Unready {
@@ -140,7 +143,7 @@ impl Service<u32> for Unready {
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
         let error = stockade_core::Rejected::new(&"test", Reason::PoolClosed);
-        if self.fails { Poll::Ready(Err(error.into())) } else { Poll::Pending }
+        if self.fails.load(SeqCst) { Poll::Ready(Err(error.into())) } else { Poll::Pending }
     }
 
     fn call(&mut self, _: u32) -> Self::Future {
@@ -150,15 +153,16 @@ impl Service<u32> for Unready {
 
 #[tokio::test(start_paused = true)]
 async fn the_place_is_held_while_the_service_inside_is_not_ready_and_given_back_when_it_fails() {
-    let layer = LimitLayer::new(1).backpressure();
-    let mut svc = layer.layer(Unready { fails: false });
+    let (layer, handle) = LimitLayer::new(1).with_handle();
+    let inner = Unready::default();
+    let mut svc = layer.backpressure().layer(inner.clone());
     let mut task = task::spawn(());
     assert_pending!(task.enter(|cx, _| svc.poll_ready(cx)));
-    assert_eq!(layer.handle().in_flight(), 1);
-    svc.get_mut().fails = true;
+    assert_eq!(handle.in_flight(), 1);
+    inner.fails.store(true, SeqCst);
     for _ in 0..2 {
         let error = assert_ready_err!(task.enter(|cx, _| svc.poll_ready(cx)));
         assert_eq!(reason(error), Reason::PoolClosed);
-        assert_eq!(layer.handle().in_flight(), 0);
+        assert_eq!(handle.in_flight(), 0);
     }
 }

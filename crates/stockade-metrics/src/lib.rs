@@ -15,8 +15,8 @@
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let metrics = Metrics::new();
-//! let limit = LimitLayer::new(64);
-//! metrics.limit("database", limit.handle())?;
+//! let (limit, handle) = LimitLayer::new(64).with_handle();
+//! metrics.limit("database", handle)?;
 //!
 //! // Answer `/metrics` with this, and with `CONTENT_TYPE` as its content type:
 //! let body = metrics.render();

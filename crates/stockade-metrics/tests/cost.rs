@@ -20,13 +20,13 @@ const CALLS: u32 = 1_000;
 
 #[tokio::test(start_paused = true)]
 async fn a_call_allocates_nothing_for_its_metrics_and_a_scrape_does() {
-    let (retry, breaker, limit) =
-        (RetryLayer::max_attempts(3), BreakerLayer::new(), LimitLayer::new(8));
+    let (retry, breaker) = (RetryLayer::max_attempts(3), BreakerLayer::new());
+    let (limit, limit_handle) = LimitLayer::new(8).with_handle();
     let metrics = Metrics::new();
     let (retry, retries) = retry.with_handle();
     metrics.retry("it", retries).unwrap();
     metrics.breaker("it", breaker.handle()).unwrap();
-    metrics.limit("it", limit.handle()).unwrap();
+    metrics.limit("it", limit_handle).unwrap();
     let layers = ServiceBuilder::new().layer(retry).layer(breaker).layer(limit);
     let mut service = layers.service_fn(|n: u32| std::future::ready(Ok::<_, Refusal>(n)));
     let mut context = Context::from_waker(Waker::noop());

@@ -76,7 +76,7 @@ async fn each_metric_has_one_help_and_one_type_for_all_its_instances() {
 #[tokio::test(start_paused = true)]
 async fn a_name_with_any_letters_is_escaped() {
     let metrics = stockade_metrics::Metrics::new();
-    let handle = stockade_limit::LimitLayer::new(1).handle();
+    let handle = stockade_limit::LimitLayer::new(1).with_handle().1;
     metrics.limit("a \"quoted\"\nname\\", handle).unwrap();
     let text = metrics.render();
     assert!(text.contains(r#"{name="a \"quoted\"\nname\\"} 1"#), "{text}");

@@ -45,8 +45,8 @@ fn shows(metrics: &Metrics, expected: &[(&str, f64)]) {
 
 #[tokio::test(start_paused = true)]
 async fn a_limit_shows_the_calls_in_flight_and_waiting() {
-    let (metrics, layer) = (Metrics::new(), LimitLayer::new(2));
-    metrics.limit("db", layer.handle()).unwrap();
+    let (metrics, (layer, handle)) = (Metrics::new(), LimitLayer::new(2).with_handle());
+    metrics.limit("db", handle.clone()).unwrap();
     let probe = Probe::new();
     let service = layer.layer(probe.clone());
     let calls = (0..5).map(|id| tokio::spawn(service.clone().oneshot(Request::wait(id))));
@@ -60,7 +60,7 @@ async fn a_limit_shows_the_calls_in_flight_and_waiting() {
             ("stockade_limit_max{name=db}", 2.0),
         ],
     );
-    layer.handle().set_max(9);
+    handle.set_max(9).unwrap();
     settle().await;
     shows(&metrics, &[("stockade_limit_in_flight{name=db}", 5.0)]);
     probe.release_all();
@@ -287,12 +287,12 @@ async fn a_pool_that_does_not_measure_shows_no_durations() {
 #[tokio::test(start_paused = true)]
 async fn a_name_is_used_once_for_each_kind_until_it_is_removed() {
     let (metrics, _pool) = one_of_each("it").unwrap();
-    let other = LimitLayer::new(7);
-    let error = metrics.limit("it", other.handle()).unwrap_err();
+    let (_, other) = LimitLayer::new(7).with_handle();
+    let error = metrics.limit("it", other.clone()).unwrap_err();
     assert_eq!(error.to_string(), "there is a limit `it` already");
     shows(&metrics, &[("stockade_limit_max{name=it}", 64.0)]);
 
-    metrics.limit("other", other.handle()).unwrap();
+    metrics.limit("other", other.clone()).unwrap();
     shows(
         &metrics,
         &[("stockade_limit_max{name=it}", 64.0), ("stockade_limit_max{name=other}", 7.0)],
@@ -300,7 +300,7 @@ async fn a_name_is_used_once_for_each_kind_until_it_is_removed() {
 
     assert!(metrics.remove("it") && !metrics.remove("it"));
     assert_eq!(scrape(&metrics).len(), 3, "only the other limit is left");
-    metrics.limit("it", other.handle()).unwrap();
+    metrics.limit("it", other.clone()).unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -312,8 +312,8 @@ async fn metrics_keep_no_pool_and_no_service_alive() {
         let _token = Arc::clone(&token);
         async { Ok::<_, Refusal>(()) }
     });
-    let (limit, metrics) = (LimitLayer::new(1), Metrics::new());
-    metrics.limit("it", limit.handle()).unwrap();
+    let ((limit, handle), metrics) = (LimitLayer::new(1).with_handle(), Metrics::new());
+    metrics.limit("it", handle).unwrap();
     let pool = Pool::builder().workers(2).build(limit.layer(service));
     metrics.pool("it", &pool.handle()).unwrap();
     pool.submit(()).await.unwrap().await.unwrap();

@@ -15,6 +15,7 @@ use stockade::{
     breaker::{State, Window},
     retry::{Backoff, Budget},
 };
+use stockade_core::Configured;
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep},
@@ -205,14 +206,14 @@ async fn with_the_rate_outside_of_the_breaker_refused_calls_take_tokens() {
 
 #[tokio::test(start_paused = true)]
 async fn with_the_limit_outside_of_the_rate_who_waits_for_a_token_holds_a_place() {
-    let limits = [LimitLayer::new(4), LimitLayer::new(4)];
+    let limits = [LimitLayer::new(4), LimitLayer::new(4)].map(LimitLayer::with_handle);
     let one = || RateLayer::new(1, HOUR);
-    let [wrong, right] = limits.clone();
+    let [(wrong, outer), (right, inner)] = limits;
     let outside = ServiceBuilder::new().layer(wrong).layer(one()).service(client(takes_20_ms).0);
     let inside = ServiceBuilder::new().layer(one()).layer(right).service(client(takes_20_ms).0);
     let _all = (calls(10, &outside), calls(10, &inside));
     sleep(MS * 100).await;
-    assert_eq!(limits.map(|limit| limit.handle().in_flight()), [4, 0], "and none of them runs");
+    assert_eq!([outer.in_flight(), inner.in_flight()], [4, 0], "and none of them runs");
 }
 
 #[tokio::test(start_paused = true)]
@@ -241,21 +242,22 @@ async fn with_the_attempt_timeout_outside_of_the_limit_ones_own_queue_opens_the_
 async fn with_backpressure_inside_of_retry_idle_workers_of_a_pool_hold_the_places_that_a_retry_needs()
  {
     let first_fails = async |n| if n == 0 { DOWN } else { Ok(()) };
-    let (places, job) = (LimitLayer::new(2), MS * 1_000);
-    let stack = |limit: LimitLayer| {
+    let job = MS * 1_000;
+    let stack = |limit: Configured<LimitLayer>| {
         let stack = ServiceBuilder::new().layer(retry()).layer(limit.backpressure());
         Pool::builder().workers(3).queue(8).build(stack.service(client(first_fails).0))
     };
-    let wrong = stack(places.clone());
+    let (limit, places) = LimitLayer::new(2).with_handle();
+    let wrong = stack(limit);
     let stuck = tokio::spawn(wrong.clone().oneshot(()));
     sleep(job).await;
-    assert_eq!((places.handle().in_flight(), stuck.is_finished()), (2, false), "and none runs");
+    assert_eq!((places.in_flight(), stuck.is_finished()), (2, false), "and none runs");
     // A job takes a place from an idle worker, and leaves it to the retry when it ends.
     assert_eq!(wrong.clone().oneshot(()).await, Ok(()));
     assert_eq!(tokio::time::timeout(job, stuck).await.map(Result::ok), Ok(Some(Ok(()))));
 
     let start = Instant::now();
-    assert_eq!(stack(LimitLayer::new(3)).oneshot(()).await, Ok(()));
+    assert_eq!(stack(LimitLayer::new(3).with_handle().0).oneshot(()).await, Ok(()));
     assert_eq!(start.elapsed(), MS * 100);
 }
 

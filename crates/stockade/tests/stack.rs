@@ -48,10 +48,10 @@ async fn the_deadline_reaches_every_layer_and_the_pools_worker() {
 
 #[tokio::test(start_paused = true)]
 async fn a_timeout_covers_the_wait_for_a_permit() {
-    let limit = LimitLayer::new(1);
+    let (limit, handle) = LimitLayer::new(1).with_handle();
     let svc = ServiceBuilder::new()
         .layer(TimeoutLayer::new(50 * MS))
-        .layer(limit.clone())
+        .layer(limit)
         .service(service_fn(|()| std::future::pending::<Answer<()>>()));
     let first = tokio::spawn(svc.clone().oneshot(()));
     let second = tokio::spawn(svc.oneshot(()));
@@ -59,7 +59,7 @@ async fn a_timeout_covers_the_wait_for_a_permit() {
         let error = call.await.unwrap().unwrap_err();
         assert_eq!(error.rejected().unwrap().reason(), Reason::Elapsed);
     }
-    assert_eq!((limit.handle().in_flight(), limit.handle().waiting()), (0, 0));
+    assert_eq!((handle.in_flight(), handle.waiting()), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -115,11 +115,11 @@ async fn a_stack_over_boxed_errors_needs_nothing_written() {
 async fn an_attempt_that_the_open_breaker_refuses_takes_no_token_and_no_permit() {
     let breaker = BreakerLayer::new().window(breaker::Window::calls(4)).min_calls(4);
     let (rate, rate_handle) = RateLayer::new(10, Duration::from_secs(3_600)).with_handle();
-    let limit = LimitLayer::new(4);
+    let (limit, limit_handle) = LimitLayer::new(4).with_handle();
     let svc = ServiceBuilder::new()
         .layer(breaker.clone())
         .layer(rate)
-        .layer(limit.clone())
+        .layer(limit)
         .service(service_fn(async |()| Answer::<()>::Err(Error::Service("down"))));
     for _ in 0..4 {
         assert_eq!(svc.clone().oneshot(()).await, Err(Error::Service("down")));
@@ -130,12 +130,12 @@ async fn an_attempt_that_the_open_breaker_refuses_takes_no_token_and_no_permit()
         assert_eq!(error.rejected().unwrap().reason(), Reason::BreakerOpen);
     }
     assert_eq!(rate_handle.available(), 6);
-    assert_eq!(limit.handle().in_flight(), 0);
+    assert_eq!(limit_handle.in_flight(), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn every_call_ends_once_and_every_permit_comes_back() {
-    let limit = LimitLayer::new(3).queue(20).max_wait(40 * MS);
+    let (limit, handle) = LimitLayer::new(3).queue(20).max_wait(40 * MS).with_handle();
     let breaker = BreakerLayer::new().open_for(20 * MS);
     let retry = RetryLayer::max_attempts(3).backoff(stockade::retry::Backoff::constant(5 * MS));
     let stack = ServiceBuilder::new()
@@ -143,7 +143,7 @@ async fn every_call_ends_once_and_every_permit_comes_back() {
         .layer(retry)
         .layer(breaker)
         .layer(RateLayer::new(5, MS).queue(30))
-        .layer(limit.clone())
+        .layer(limit)
         .layer(TimeoutLayer::new(30 * MS))
         .service(service_fn(async |n: u64| match n % 11 {
             0 => Answer::Err(Error::Service("no")),
@@ -178,7 +178,7 @@ async fn every_call_ends_once_and_every_permit_comes_back() {
     assert_eq!((stats.accepted, stats.queued, stats.running), (1_000, 0, 0));
     assert_eq!(stats.ended(), 1_000);
     assert!(stats.panicked > 0 && stats.cancelled > 0 && stats.succeeded > 0 && stats.failed > 0);
-    assert_eq!((limit.handle().in_flight(), limit.handle().waiting()), (0, 0));
+    assert_eq!((handle.in_flight(), handle.waiting()), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]

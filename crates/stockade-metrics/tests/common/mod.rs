@@ -42,7 +42,7 @@ pub(crate) fn one_of_each(
     let pool = Pool::builder().workers(1..=2).queue(8).measure();
     let pool = pool.build(service_fn(async |n: u32| Ok::<_, Refusal>(n)));
     let metrics = Metrics::new();
-    metrics.limit(name, LimitLayer::new(64).handle())?;
+    metrics.limit(name, LimitLayer::new(64).with_handle().1)?;
     metrics.rate(name, RateLayer::new(10, Duration::from_secs(1)).with_handle().1)?;
     let keyed = RateLayer::new(10, Duration::from_secs(1)).keyed::<u32, _>(|n: &u32| *n, 100);
     metrics.keyed_rate(name, keyed.with_handle().1)?;

@@ -142,7 +142,8 @@ pub(crate) fn stack_over(client: Boxed, order: &[Kind], backpressure: bool) -> (
         }
         Kind::Limit => {
             let layer = LimitLayer::new(PERMITS).queue(12).max_wait(20 * MS);
-            handles.limit = Some(layer.handle());
+            let (layer, handle) = layer.with_handle();
+            handles.limit = Some(handle);
             if backpressure {
                 BoxCloneService::new(layer.backpressure().layer(inner))
             } else {

@@ -1,5 +1,6 @@
 use stockade_core::config::allow;
 
+use super::baseline::{Baseline, Seen};
 use crate::{Policy, Sample};
 
 /// Follows the ratio of how long calls take usually to how long they take now.
@@ -30,27 +31,20 @@ use crate::{Policy, Sample};
 #[derive(Clone, Debug)]
 pub struct Gradient2 {
     tolerance: f64,
-    /// The usual round trip in seconds, an average.
-    usual: f64,
-    /// How many samples it is made of, up to [`WARM_UP`].
-    samples: u32,
+    baseline: Baseline,
 }
 
-/// So many samples are averaged with equal weights, until the moving average has something to start from.
-const WARM_UP: u32 = 10;
-/// The weight of a sample in the average.
-const WEIGHT: f64 = 2.0 / 601.0;
-/// How many calls may wait inside.
-const QUEUE: f64 = 4.0;
-/// How much of the way to the new limit is gone at once.
-const STEP: f64 = 0.2;
+/// What is left of the limit, at least, when it shrinks.
+const LEAST: f64 = 0.9;
+/// How much it grows at a time, at most: by as many calls as may wait inside.
+const MOST: f64 = 4.0;
 
 // === impl Gradient2 ===
 
 impl Gradient2 {
     /// Calls may take half as long again as usual.
     pub const fn new() -> Self {
-        Self { tolerance: 1.5, usual: 0.0, samples: 0 }
+        Self { tolerance: 1.5, baseline: Baseline::new() }
     }
 
     /// How many times as long as usual calls may take before the limit shrinks (default 1.5).
@@ -62,16 +56,6 @@ impl Gradient2 {
     #[track_caller]
     pub fn tolerance(self, ratio: f64) -> Self {
         Self { tolerance: allow("Gradient2::tolerance", ratio, 1.0..=1e3), ..self }
-    }
-
-    fn learn(&mut self, seconds: f64) {
-        self.samples = (self.samples + 1).min(WARM_UP + 1);
-        let weight = if self.samples <= WARM_UP { f64::from(self.samples).recip() } else { WEIGHT };
-        self.usual += (seconds - self.usual) * weight;
-        // After a long time of slow calls it would take the average too long to come down again.
-        if self.usual > seconds * 2.0 {
-            self.usual *= 0.95;
-        }
     }
 }
 
@@ -85,16 +69,21 @@ impl Policy for Gradient2 {
     fn update(&mut self, sample: &Sample) -> f64 {
         let limit = sample.limit;
         if sample.dropped {
-            return limit * (1.0 - STEP / 2.0);
+            self.baseline.lost();
+            return limit * LEAST;
         }
-        let seconds = sample.seconds();
-        self.learn(seconds);
-        if !sample.is_used() {
-            // How long it took says nothing about the limit.
-            return limit;
+        let round = match self.baseline.see(sample) {
+            Seen::Round(round) => round,
+            Seen::Look(limit) => return limit,
+            Seen::Sample => return limit,
+        };
+        let gradient = self.tolerance * self.baseline.usual() / round.seconds;
+        if gradient < 1.0 {
+            limit * (1.0 - (1.0 - gradient) / 2.0).max(LEAST)
+        } else if round.is_used(limit) {
+            limit + (limit / 20.0).clamp(0.5, MOST)
+        } else {
+            limit
         }
-        let gradient = (self.tolerance * self.usual / seconds).clamp(0.5, 1.0);
-        let wanted = limit * gradient + QUEUE;
-        limit + (wanted - limit) * STEP
     }
 }

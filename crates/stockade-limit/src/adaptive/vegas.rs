@@ -1,7 +1,8 @@
-use std::{mem, ops::RangeInclusive};
+use std::ops::RangeInclusive;
 
 use stockade_core::config::allow;
 
+use super::baseline::{Baseline, Seen};
 use crate::{Policy, Sample};
 
 /// Keeps a few calls waiting inside: adds one a round while fewer do, takes one off while more do. A round is as many
@@ -34,32 +35,19 @@ use crate::{Policy, Sample};
 pub struct Vegas {
     few: f64,
     many: f64,
-    /// The shortest round trip of late, in seconds.
-    fastest: Option<f64>,
-    round: Round,
-    /// How many rounds the fastest one is old.
-    rounds: u32,
-    /// The limit to go back to, while it looks again.
-    resume: Option<f64>,
+    baseline: Baseline,
 }
 
-/// Sums over the samples of a round.
-#[derive(Clone, Copy, Debug)]
-struct Round {
-    samples: f64,
-    seconds: f64,
-    in_flight: f64,
-}
-
-/// After so many rounds the fastest call is forgotten.
-const MEMORY: u32 = 30;
+/// The parts of a small limit that may wait.
+const FEW: f64 = 0.2;
+const MANY: f64 = 0.4;
 
 // === impl Vegas ===
 
 impl Vegas {
     /// Three to six calls wait inside.
     pub const fn new() -> Self {
-        Self { few: 3.0, many: 6.0, fastest: None, round: Round::NEW, rounds: 0, resume: None }
+        Self { few: 3.0, many: 6.0, baseline: Baseline::new() }
     }
 
     /// How many calls may wait inside (default 3 to 6): below the limit grows, above it shrinks.
@@ -86,54 +74,22 @@ impl Policy for Vegas {
     fn update(&mut self, sample: &Sample) -> f64 {
         let limit = sample.limit;
         if sample.dropped {
-            self.round = Round::NEW;
-            // What was to be resumed may have been too much.
-            self.resume = None;
+            self.baseline.lost();
             return limit * 0.75;
         }
-        let seconds = sample.seconds();
-        let fastest = self.fastest.map_or(seconds, |fastest| fastest.min(seconds));
-        self.fastest = Some(fastest);
-        self.round.add(seconds, sample.in_flight);
-        if self.round.samples < limit.floor() {
-            return limit;
-        }
-        let round = mem::replace(&mut self.round, Round::NEW);
-        let in_flight = round.in_flight / round.samples;
-        let is_used = in_flight * 2.0 >= limit.floor();
-        if self.resume.is_some() {
-            let resumed = if is_used { self.resume.take() } else { None };
-            return resumed.unwrap_or(limit);
-        }
-        self.rounds += 1;
-        if self.rounds >= MEMORY {
-            self.rounds = 0;
-            self.fastest = None;
-            // Where the limit is not used nothing waits, and there is nothing to drain.
-            if is_used {
-                self.resume = Some(limit);
-                return limit / 2.0;
-            }
-        }
-        let waiting = in_flight * (1.0 - fastest * round.samples / round.seconds);
-        if waiting < self.few {
+        let round = match self.baseline.see(sample) {
+            Seen::Round(round) => round,
+            Seen::Look(limit) => return limit,
+            Seen::Sample => return limit,
+        };
+        let waiting = round.in_flight * (1.0 - self.baseline.usual() / round.seconds);
+        let (few, many) = (self.few.min(limit * FEW), self.many.min(limit * MANY));
+        if waiting < few {
             limit + 1.0
-        } else if waiting > self.many {
-            limit - 1.0
+        } else if waiting > many {
+            limit - ((waiting - many) / 2.0).clamp(1.0, (limit / 4.0).max(1.0))
         } else {
             limit
         }
-    }
-}
-
-// === impl Round ===
-
-impl Round {
-    const NEW: Self = Self { samples: 0.0, seconds: 0.0, in_flight: 0.0 };
-
-    fn add(&mut self, seconds: f64, in_flight: usize) {
-        self.samples += 1.0;
-        self.seconds += seconds;
-        self.in_flight += in_flight as f64;
     }
 }

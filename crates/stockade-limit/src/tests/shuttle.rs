@@ -1,4 +1,4 @@
-//! The gate under a model checker: four threads, thousands of schedules.
+//! The semaphore under a model checker: four threads, thousands of schedules.
 
 use std::{
     future::poll_fn,
@@ -14,15 +14,14 @@ use shuttle::{
     rand::{Rng, thread_rng},
     thread,
 };
-use stockade_core::{Class, Error, internal::Key};
+use stockade_core::internal::{Key, Waiter as _};
 use stockade_testkit::schedules;
 
 use crate::{
-    Adaptive, Policy, Sample,
-    adaptive::Bounds,
-    gate::{Gate, Turn},
-    permit::Place,
-    state::{Settings, Shown, State},
+    Adaptive, Config, LimitHandle, Maximum, Policy, Sample,
+    adaptive::End,
+    semaphore::{Semaphore, Turn},
+    shared::Shared,
 };
 
 /// Four, so that one can come while one is inside, one waits, and one changes the maximum.
@@ -30,10 +29,10 @@ const THREADS: usize = 4;
 const STEPS: usize = 3;
 const MOST: u32 = 2;
 
-/// A gate, and what the threads know of it. Only the gate is made of what the checker controls, so the rest
+/// A semaphore, and what the threads know of it. Only the semaphore is made of what the checker controls, so the rest
 /// stands still between two of its steps.
 struct World {
-    gate: Gate,
+    semaphore: Semaphore,
     capacity: u32,
     inside: AtomicU32,
     /// Uneven while somebody changes the maximum.
@@ -70,17 +69,17 @@ impl World {
         let patience = thread_rng().gen_range(0..4);
         let changes = self.changes.load(SeqCst);
         let began = self.tick();
-        if !self.gate.try_enter() {
-            match self.gate.enter_or_queue(self.capacity) {
+        if !self.semaphore.try_enter() {
+            match self.semaphore.enter_or_queue(self.capacity) {
                 Turn::Entered => {}
-                Turn::Full => return,
+                Turn::Refused(_) => return,
                 Turn::Waits(key) => {
                     let joined = self.tick();
                     self.line().push((key, joined));
                     let served = patience > 0 && self.wait(key, patience > 1);
                     self.line().retain(|&(other, _)| other != key);
                     if !served {
-                        self.gate.give_up(key);
+                        self.semaphore.give_up(key);
                         return;
                     }
                 }
@@ -89,13 +88,13 @@ impl World {
         self.nobody_was_passed_over(began);
         let inside = self.inside.fetch_add(1, SeqCst) + 1;
         assert!(inside <= MOST, "{inside} are inside");
-        let max = self.gate.max();
+        let max = self.semaphore.max();
         if changes % 2 == 0 && self.changes.load(SeqCst) == changes {
             assert!(inside <= max, "{inside} are inside, {max} were allowed all the time");
         }
         thread::yield_now();
         self.inside.fetch_sub(1, SeqCst);
-        self.gate.leave();
+        self.semaphore.leave();
     }
 
     /// Waits for the turn, to its end if `patient` and otherwise for two looks. A wake that is lost is a
@@ -109,8 +108,8 @@ impl World {
             });
             looks += 1;
             let waker = Waker::from(Arc::clone(counted));
-            match self.gate.poll_turn(key, &waker) {
-                Poll::Ready(()) => Poll::Ready(true),
+            match self.semaphore.poll_turn(key, &waker) {
+                Poll::Ready(turn) => Poll::Ready(turn.is_ok()),
                 Poll::Pending if patient => Poll::Pending,
                 Poll::Pending if looks == 2 => Poll::Ready(false),
                 Poll::Pending => {
@@ -129,7 +128,7 @@ impl World {
     fn nobody_was_passed_over(&self, began: u64) {
         let line = self.line().clone();
         for (key, _) in line.into_iter().filter(|&(_, joined)| joined < began) {
-            assert!(!self.gate.waits(key), "who came later was served first");
+            assert!(!self.semaphore.waits(key), "who came later was served first");
         }
     }
 
@@ -140,23 +139,23 @@ impl World {
             return;
         }
         self.changes.fetch_add(1, SeqCst);
-        self.gate.set_max(max).wake();
-        assert_eq!(self.gate.max(), max);
+        self.semaphore.set_max(max);
+        assert_eq!(self.semaphore.max(), max);
         self.changes.fetch_add(1, SeqCst);
     }
 
     fn nothing_is_left(&self) {
-        assert_eq!((self.gate.in_flight(), self.gate.waiting()), (0, 0));
-        for _ in 0..self.gate.max() {
-            assert!(self.gate.try_enter());
+        assert_eq!((self.semaphore.in_flight(), self.semaphore.waiting()), (0, 0));
+        for _ in 0..self.semaphore.max() {
+            assert!(self.semaphore.try_enter());
         }
-        assert!(!self.gate.try_enter());
+        assert!(!self.semaphore.try_enter());
     }
 }
 
 fn run(max: u32, capacity: u32) {
     let world = Arc::new(World {
-        gate: Gate::new(max),
+        semaphore: Semaphore::new(max),
         capacity,
         inside: AtomicU32::new(0),
         changes: AtomicU64::new(0),
@@ -189,60 +188,95 @@ impl Policy for Jumpy {
 
 /// Calls whose results move the limit, while somebody else sets it.
 fn follow() {
-    type Answer = Result<(), Error<()>>;
-    let judge = |result: Result<&(), &Error<()>>| match result {
-        Ok(()) => Class::Success,
-        Err(_) => Class::OVERLOAD,
-    };
-    let bounds = Bounds { min: 1, max: MOST };
-    let settings = Settings { max: 1, queue: 10, max_wait: None, name: None };
-    let state = State::new(settings, &Adaptive::new(Jumpy, judge, bounds, 1));
+    let adaptive = Adaptive::new(Jumpy, ()).between(1, MOST as usize);
+    let shared = Shared::new(&Config::new(1), 1);
+    let measured = adaptive.inner(&shared);
     let inside = Arc::new(AtomicU32::new(0));
     let threads: Vec<_> = (0..THREADS)
         .map(|_| {
-            let (state, inside) = (Arc::clone(&state), Arc::clone(&inside));
+            let (shared, measured) = (Arc::clone(&shared), measured.clone());
+            let inside = Arc::clone(&inside);
             thread::spawn(move || {
                 for _ in 0..STEPS {
                     if thread_rng().gen_ratio(1, 4) {
-                        state.set_max(thread_rng().gen_range(1..=MOST));
+                        shared.semaphore.set_max(thread_rng().gen_range(1..=MOST));
                         continue;
                     }
-                    let Ok(mut place) = Place::join(Arc::clone(&state), 10) else { continue };
-                    let in_time = block_on(poll_fn(|cx| place.poll(cx)));
-                    assert!(in_time.is_ok());
-                    let mut permit = place.entered().expect("it has entered");
-                    permit.begin();
+                    let Ok(waiter) = shared.enter(10, None) else { continue };
+                    let mut waiter = Box::pin(waiter);
+                    let permit = block_on(poll_fn(|cx| waiter.as_mut().poll_admit(cx)));
+                    let permit = permit.expect("nobody closes it");
+                    let call = measured.controller().begin(None);
                     let now = inside.fetch_add(1, SeqCst) + 1;
                     assert!(now <= MOST, "{now} are inside");
                     thread::yield_now();
                     let lost = thread_rng().gen_ratio(1, 2);
-                    let answer: Answer = if lost { Err(Error::Service(())) } else { Ok(()) };
                     inside.fetch_sub(1, SeqCst);
-                    permit.end(answer.as_ref());
+                    measured.controller().end(&call, if lost { End::Lost } else { End::Answered });
+                    drop(permit);
                 }
             })
         })
         .collect();
     threads.into_iter().for_each(|thread| thread.join().expect("no assertion failed"));
-    assert_eq!((state.gate.in_flight(), state.gate.waiting()), (0, 0));
-    assert_eq!(state.gate.max(), state.meter.limit(), "the policy and the gate agree");
-    for _ in 0..state.gate.max() {
-        assert!(state.gate.try_enter());
+    let semaphore = shared.semaphore;
+    assert_eq!((semaphore.in_flight(), semaphore.waiting()), (0, 0));
+    let limit = measured.controller().limit();
+    assert_eq!(semaphore.max(), limit, "the policy and the semaphore agree");
+    for _ in 0..semaphore.max() {
+        assert!(semaphore.try_enter());
     }
-    assert!(!state.gate.try_enter());
+    assert!(!semaphore.try_enter());
+}
+
+/// Calls come, wait and go while the limit is closed, and two wait until it is drained.
+fn close() {
+    let handle = LimitHandle::new(Shared::new(&Config::new(1), 1));
+    let inside = Arc::new(AtomicU32::new(0));
+    let calls = (0..2).map(|_| {
+        let (handle, inside) = (handle.clone(), Arc::clone(&inside));
+        thread::spawn(move || {
+            while let Ok(permit) = block_on(handle.acquire()) {
+                assert_eq!(inside.fetch_add(1, SeqCst), 0, "one at a time");
+                thread::yield_now();
+                inside.fetch_sub(1, SeqCst);
+                drop(permit);
+            }
+        })
+    });
+    let drains = (0..2).map(|n| {
+        let (handle, inside) = (handle.clone(), Arc::clone(&inside));
+        thread::spawn(move || {
+            if n == 0 {
+                handle.close();
+            }
+            block_on(handle.drained());
+            assert!(handle.is_closed());
+            assert_eq!((inside.load(SeqCst), handle.in_flight()), (0, 0));
+            assert!(handle.try_acquire().is_none());
+        })
+    });
+    let threads: Vec<_> = calls.chain(drains).collect();
+    threads.into_iter().for_each(|thread| thread.join().expect("no assertion failed"));
+    assert_eq!((handle.in_flight(), handle.waiting()), (0, 0));
 }
 
 #[test]
-fn an_adaptive_limit_under_every_schedule_agrees_with_its_gate() {
+fn an_adaptive_limit_under_every_schedule_agrees_with_its_semaphore() {
     schedules(follow);
 }
 
 #[test]
-fn a_gate_under_every_schedule_keeps_its_maximum_its_order_and_its_wakes() {
+fn a_closed_limit_under_every_schedule_refuses_all_who_wait_and_is_drained() {
+    schedules(close);
+}
+
+#[test]
+fn a_semaphore_under_every_schedule_keeps_its_maximum_its_order_and_its_wakes() {
     schedules(|| run(MOST, 10));
 }
 
 #[test]
-fn a_gate_for_one_with_one_place_to_wait_leaves_nothing_behind() {
+fn a_semaphore_for_one_with_one_place_to_wait_leaves_nothing_behind() {
     schedules(|| run(1, 1));
 }

@@ -1,0 +1,68 @@
+//! What the setters of a layer set, and within which limits.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use stockade_core::{
+    ConfigError, Name,
+    config::{MAX_DURATION, check},
+};
+
+use crate::{LimitLayer, semaphore::MAX};
+
+/// The configuration of a limit.
+///
+/// A layer is usually made with [`LimitLayer::new`] and its setters, which panic if a value is not allowed. This is
+/// the same configuration as a value, for one that is read from a file: [`try_build`](Self::try_build) returns an
+/// error.
+///
+/// # Example
+///
+/// ```
+/// use stockade_limit::Config;
+///
+/// let mut config = Config::new(64);
+/// config.queue = 0;
+/// assert!(config.clone().try_build().is_ok());
+///
+/// config.max = 0;
+/// let error = config.try_build().unwrap_err();
+/// assert_eq!(error.to_string(), "Config::max: 0 is not allowed, it has to be from 1 to 2147483647");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Config {
+    /// How many calls may be in flight at once, from 1 to `i32::MAX`.
+    pub max: usize,
+    /// How many calls may wait, at most `i32::MAX`; 1,024 by default.
+    pub queue: usize,
+    /// How long a call may wait, at most ten years; `None`, the default, is not bounded.
+    pub max_wait: Option<Duration>,
+    /// The name in refusals and events; `None` by default.
+    pub name: Option<Name>,
+}
+
+pub(crate) const MAXIMA: RangeInclusive<usize> = 1..=MAX;
+pub(crate) const QUEUES: RangeInclusive<usize> = 0..=MAX;
+pub(crate) const WAITS: RangeInclusive<Duration> = Duration::ZERO..=MAX_DURATION;
+
+// === impl Config ===
+
+impl Config {
+    /// At most `max` calls in flight, and the defaults. Nothing is checked yet.
+    pub const fn new(max: usize) -> Self {
+        Self { max, queue: 1_024, max_wait: None, name: None }
+    }
+
+    /// The layer.
+    ///
+    /// # Errors
+    ///
+    /// The first value that is not allowed, with what is.
+    pub fn try_build(self) -> Result<LimitLayer, ConfigError> {
+        check("Config::max", self.max, MAXIMA)?;
+        check("Config::queue", self.queue, QUEUES)?;
+        self.max_wait.map(|wait| check("Config::max_wait", wait, WAITS)).transpose()?;
+        self.name.clone().map(|name| name.check("Config::name")).transpose()?;
+        Ok(LimitLayer::from_config(self))
+    }
+}

@@ -1,0 +1,477 @@
+//! Who may be in flight: a counter of free places, and a FIFO queue of those who wait for one.
+//!
+//! One word holds two numbers: how many places are free, and how many calls wait. While nobody waits, a call
+//! enters with one compare-and-swap on that word and leaves with one addition. As soon as somebody waits, every
+//! newcomer goes through the lock of the queue, and a call that leaves hands a free place to the first in the
+//! queue under that lock. So no newcomer slips in between.
+//!
+//! The word counts free places, not taken ones, so that a change of the maximum is a change of the same
+//! word. After the maximum was lowered the number is below zero until enough calls have left. Closing
+//! and switching off are such changes too: to no places, and to as many as can be.
+//!
+//! Wakers are foreign code: none is cloned, dropped or woken under the lock.
+
+use std::{
+    cell::Cell,
+    mem,
+    task::{Poll, Waker},
+};
+
+use stockade_core::{
+    Reason,
+    internal::{
+        Key, Queue, StaticPool, lock,
+        sync::{
+            Mutex,
+            atomic::{AtomicI64, AtomicU32, Ordering::*},
+        },
+        wake,
+    },
+};
+
+#[derive(Debug)]
+pub(crate) struct Semaphore {
+    /// The free places, less [`WAITING`] for each call that waits. It is above zero if there is a free place
+    /// and nobody waits for it. Changes of the number of waiting calls are made under the lock.
+    word: AtomicI64,
+    /// How many places there are, free or taken. Changes under the lock, together with the word.
+    places: AtomicU32,
+    /// Counts the changes of the maximum; changes under the lock.
+    epoch: AtomicU32,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    max: u32,
+    enabled: bool,
+    closed: bool,
+    waiting: Line,
+    /// Those who wait until nothing is in flight.
+    draining: Line,
+}
+
+/// Wakers of tasks, first come first served; none in an entry that was not polled yet.
+type Line = Queue<Cell<Option<Waker>>>;
+
+/// What a call gets that could not enter at once.
+#[derive(Debug)]
+pub(crate) enum Turn {
+    /// There was room after all.
+    Entered,
+    /// It waits at this place of the queue.
+    Waits(Key),
+    /// There is no room in the queue, or the semaphore is closed.
+    Refused(Reason),
+}
+
+/// More than there can be free places.
+const WAITING: i64 = 1 << 32;
+
+/// The highest maximum: as many places can be missing after the maximum was lowered.
+pub(crate) const MAX: usize = i32::MAX as usize;
+
+fn free(word: i64) -> i32 {
+    word as i32
+}
+
+fn waiting(word: i64) -> u32 {
+    ((i64::from(free(word)) - word) / WAITING) as u32
+}
+
+static POOL: StaticPool<Semaphore> = StaticPool::new();
+
+// === impl Semaphore ===
+
+impl Semaphore {
+    pub(crate) fn new(max: u32) -> Self {
+        let state = State {
+            max,
+            enabled: true,
+            closed: false,
+            waiting: Queue::new(),
+            draining: Queue::new(),
+        };
+        Self {
+            word: AtomicI64::new(i64::from(max)),
+            places: AtomicU32::new(max),
+            epoch: AtomicU32::new(0),
+            state: Mutex::new(state),
+        }
+    }
+
+    /// A semaphore for sole use, from the process-wide pool.
+    pub(crate) fn take(max: u32) -> &'static Self {
+        let semaphore = POOL.take_if(Self::is_idle, || Self::new(max));
+        semaphore.change(|state| {
+            state.max = max;
+            state.enabled = true;
+            state.closed = false;
+        });
+        semaphore
+    }
+
+    /// Back to the pool. It is taken again once all that are in flight have left.
+    pub(crate) fn give_back(&'static self) {
+        POOL.give_back(self);
+    }
+
+    fn is_idle(&self) -> bool {
+        // Acquire pairs with the Release of the last one that left.
+        self.word.load(Acquire) == i64::from(self.places.load(Relaxed))
+    }
+
+    pub(crate) fn max(&self) -> u32 {
+        lock(&self.state).max
+    }
+
+    /// Exact under the lock; without it, it may be off by a change of the maximum that is under way.
+    pub(crate) fn in_flight(&self) -> u32 {
+        let taken = i64::from(self.places.load(Relaxed)) - i64::from(free(self.word.load(Relaxed)));
+        u32::try_from(taken).unwrap_or(0)
+    }
+
+    pub(crate) fn waiting(&self) -> u32 {
+        waiting(self.word.load(Relaxed))
+    }
+
+    pub(crate) fn epoch(&self) -> u32 {
+        self.epoch.load(Relaxed)
+    }
+
+    pub(crate) fn is_enabled(&self) -> bool {
+        lock(&self.state).enabled
+    }
+
+    /// Only a closed semaphore has no places.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.places.load(Relaxed) == 0
+    }
+
+    /// Enters, if there is room and nobody waits. A call that has entered owes a [`leave`](Self::leave).
+    #[inline]
+    pub(crate) fn try_enter(&self) -> bool {
+        let word = self.word.load(Relaxed);
+        // Acquire pairs with the Release of `leave`: what the call before did is seen.
+        word > 0
+            && (self.word.compare_exchange_weak(word, word - 1, Acquire, Relaxed).is_ok()
+                || self.try_again())
+    }
+
+    /// Apart, so that most calls run through no loop.
+    #[cold]
+    fn try_again(&self) -> bool {
+        let enter = |word| (word > 0).then(|| word - 1);
+        self.word.fetch_update(Acquire, Relaxed, enter).is_ok()
+    }
+
+    /// Enters, or joins the queue, if fewer than `capacity` wait.
+    pub(crate) fn enter_or_queue(&self, capacity: u32) -> Turn {
+        let mut state = lock(&self.state);
+        loop {
+            if self.try_enter() {
+                return Turn::Entered;
+            }
+            let word = self.word.load(Relaxed);
+            if state.closed {
+                return Turn::Refused(Reason::PoolClosed);
+            }
+            if word > 0 {
+                continue;
+            }
+            if waiting(word) >= capacity {
+                return Turn::Refused(Reason::QueueFull);
+            }
+            // If the last call left since the word was read, it found nobody to hand its place to. Then the
+            // word has changed, and this fails.
+            if self.word.compare_exchange(word, word - WAITING, Relaxed, Relaxed).is_ok() {
+                return Turn::Waits(state.waiting.push_back(Cell::default()));
+            }
+        }
+    }
+
+    /// Leaves: the place is free, and goes to the first that waits.
+    #[inline]
+    pub(crate) fn leave(&self) {
+        // Below zero somebody waits, or the maximum was lowered, or the semaphore is closed.
+        if self.word.fetch_add(1, Release) < 0 {
+            self.hand_over();
+        }
+    }
+
+    /// Hands free places to those who wait for them.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn hand_over(&self) {
+        while self.hand_over_one() {}
+    }
+
+    /// Whether there may be more to hand over.
+    fn hand_over_one(&self) -> bool {
+        let mut state = lock(&self.state);
+        // While somebody waits nobody else takes a free place. Acquire is for the one that gets it.
+        let free = free(self.word.load(Acquire));
+        let closed = state.closed;
+        // Once closed there are no places, and if none is missing nothing is in flight.
+        let (line, can) =
+            if closed { (&mut state.draining, free == 0) } else { (&mut state.waiting, free > 0) };
+        let next = if can { line.pop_front() } else { None };
+        let more = next.is_some() && !line.is_empty() && (closed || free > 1);
+        if next.is_some() && !closed {
+            self.word.fetch_add(WAITING - 1, Relaxed);
+        }
+        drop(state);
+        if let Some(waker) = next.and_then(Cell::into_inner) {
+            wake(waker);
+        }
+        more
+    }
+
+    /// Whether the one at `key` has entered: then it owes a `leave`. An error if the semaphore was closed
+    /// first: then it owes a [`give_up`](Self::give_up).
+    pub(crate) fn poll_turn(&self, key: Key, waker: &Waker) -> Poll<Result<(), Reason>> {
+        if !self.keep(waker, key, |state| &mut state.waiting) {
+            return Poll::Ready(Ok(()));
+        }
+        // Looked at after the waker was put where `close` finds it.
+        if self.is_closed() { Poll::Ready(Err(Reason::PoolClosed)) } else { Poll::Pending }
+    }
+
+    /// Gives up the place at `key`, or the turn, if it has come.
+    pub(crate) fn give_up(&self, key: Key) {
+        let mut state = lock(&self.state);
+        let waited = state.waiting.remove(key);
+        if waited.is_some() {
+            self.word.fetch_add(WAITING, Relaxed);
+        }
+        drop(state);
+        if waited.is_none() {
+            self.leave();
+        }
+    }
+
+    /// Keeps `waker` at `key`. False if `key` has left the line.
+    fn keep(&self, waker: &Waker, key: Key, line: fn(&mut State) -> &mut Line) -> bool {
+        let mut new = None;
+        loop {
+            let mut state = lock(&self.state);
+            let Some(slot) = line(&mut state).get_mut(key).map(Cell::get_mut) else { return false };
+            if slot.as_ref().is_some_and(|old| old.will_wake(waker)) {
+                return true;
+            }
+            if new.is_some() {
+                mem::swap(slot, &mut new);
+                return true;
+            }
+            drop(state);
+            new = Some(waker.clone());
+        }
+    }
+
+    /// Ready once it is closed and nothing is in flight. `key` is the place among those who wait for that, to be
+    /// [given back](Self::stop_draining).
+    pub(crate) fn poll_drained(&self, key: &mut Option<Key>, waker: &Waker) -> Poll<()> {
+        let mut state = lock(&self.state);
+        if state.closed && self.in_flight() == 0 {
+            return Poll::Ready(());
+        }
+        let key = *key.get_or_insert_with(|| state.draining.push_back(Cell::default()));
+        drop(state);
+        if self.keep(waker, key, |state| &mut state.draining) {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
+    }
+
+    pub(crate) fn stop_draining(&self, key: Key) {
+        let waited = lock(&self.state).draining.remove(key);
+        drop(waited);
+    }
+
+    /// Those who wait enter as far as there is room now.
+    pub(crate) fn set_max(&self, max: u32) {
+        self.change(|state| state.max = max);
+        self.hand_over();
+    }
+
+    /// The same without handing over, unless there was a change since `epoch`: then it returns false.
+    pub(crate) fn set_max_since(&self, epoch: u32, max: u32) -> bool {
+        self.change(|state| {
+            let unchanged = self.epoch() == epoch;
+            if unchanged {
+                state.max = max;
+            }
+            unchanged
+        })
+    }
+
+    /// Switched off, it lets everybody in.
+    pub(crate) fn set_enabled(&self, enabled: bool) {
+        self.change(|state| state.enabled = enabled);
+        self.hand_over();
+    }
+
+    /// For good: nobody enters any more.
+    pub(crate) fn close(&self) {
+        let wakers: Vec<Waker> = self.change(|state| {
+            state.closed = true;
+            state.waiting.iter().filter_map(Cell::take).collect()
+        });
+        wakers.into_iter().for_each(wake);
+        self.hand_over();
+    }
+
+    fn change<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
+        let mut state = lock(&self.state);
+        let result = change(&mut state);
+        let places = match *state {
+            State { closed: true, .. } => 0,
+            State { enabled: false, .. } => MAX as u32,
+            State { max, .. } => max,
+        };
+        let old = self.places.swap(places, Relaxed);
+        self.word.fetch_add(i64::from(places) - i64::from(old), Relaxed);
+        self.epoch.fetch_add(1, Relaxed);
+        result
+    }
+}
+
+#[cfg(all(test, shuttle))]
+impl Semaphore {
+    /// Whether the turn of the one at `key` is still to come.
+    pub(crate) fn waits(&self, key: Key) -> bool {
+        lock(&self.state).waiting.get_mut(key).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(turn: Turn) -> Key {
+        match turn {
+            Turn::Waits(key) => key,
+            Turn::Entered => panic!("entered"),
+            Turn::Refused(reason) => panic!("{reason}"),
+        }
+    }
+
+    fn has_turn(semaphore: &Semaphore, key: Key) -> bool {
+        semaphore.poll_turn(key, Waker::noop()).is_ready()
+    }
+
+    #[test]
+    fn a_place_is_handed_over_and_nobody_slips_in() {
+        let semaphore = Semaphore::new(1);
+        assert!(semaphore.try_enter());
+        let (first, second) =
+            (key(semaphore.enter_or_queue(1_000)), key(semaphore.enter_or_queue(1_000)));
+        semaphore.leave();
+        assert!(!semaphore.try_enter());
+        assert!(has_turn(&semaphore, first) && !has_turn(&semaphore, second));
+        semaphore.leave();
+        assert!(has_turn(&semaphore, second));
+        semaphore.leave();
+        assert_eq!((semaphore.in_flight(), semaphore.waiting()), (0, 0));
+        assert!(semaphore.try_enter());
+    }
+
+    #[test]
+    fn the_queue_is_a_hard_bound() {
+        let semaphore = Semaphore::new(1);
+        assert!(semaphore.try_enter());
+        let first = key(semaphore.enter_or_queue(1));
+        assert!(matches!(semaphore.enter_or_queue(1), Turn::Refused(Reason::QueueFull)));
+        semaphore.give_up(first);
+        key(semaphore.enter_or_queue(1));
+    }
+
+    #[test]
+    fn a_turn_that_is_given_up_passes_on() {
+        let semaphore = Semaphore::new(1);
+        assert!(semaphore.try_enter());
+        let (first, second) =
+            (key(semaphore.enter_or_queue(1_000)), key(semaphore.enter_or_queue(1_000)));
+        semaphore.leave();
+        semaphore.give_up(first);
+        assert!(has_turn(&semaphore, second));
+        assert_eq!((semaphore.in_flight(), semaphore.waiting()), (1, 0));
+    }
+
+    #[test]
+    fn a_lowered_maximum_lets_nobody_in_until_enough_have_left() {
+        let semaphore = Semaphore::new(3);
+        assert!(semaphore.try_enter() && semaphore.try_enter() && semaphore.try_enter());
+        let first = key(semaphore.enter_or_queue(1_000));
+        semaphore.set_max(1);
+        semaphore.leave();
+        semaphore.leave();
+        assert!(!has_turn(&semaphore, first));
+        semaphore.leave();
+        assert!(has_turn(&semaphore, first));
+        assert_eq!((semaphore.in_flight(), semaphore.waiting()), (1, 0));
+    }
+
+    #[test]
+    fn a_raised_maximum_lets_in_those_who_wait() {
+        let semaphore = Semaphore::new(1);
+        assert!(semaphore.try_enter());
+        let waiting: Vec<Key> = (0..3).map(|_| key(semaphore.enter_or_queue(1_000))).collect();
+        semaphore.set_max(3);
+        let turns: Vec<bool> = waiting.iter().map(|&key| has_turn(&semaphore, key)).collect();
+        assert_eq!(turns, [true, true, false]);
+        assert_eq!((semaphore.in_flight(), semaphore.waiting()), (3, 1));
+    }
+
+    #[test]
+    fn a_semaphore_is_used_again_once_all_have_left() {
+        let first = Semaphore::take(3);
+        assert!(first.try_enter() && first.try_enter());
+        first.give_back();
+        let second = Semaphore::take(1);
+        assert!(!std::ptr::eq(first, second), "two are still in flight");
+        first.leave();
+        first.leave();
+        second.give_back();
+        let (third, fourth) = (Semaphore::take(5), Semaphore::take(7));
+        assert_eq!(
+            (third.max(), third.in_flight(), fourth.max(), fourth.in_flight()),
+            (5, 0, 7, 0)
+        );
+    }
+
+    #[test]
+    fn threads_never_exceed_the_maximum_and_leave_nothing_behind() {
+        let semaphore = Semaphore::new(2);
+        let (inside, peak) = (AtomicU32::new(0), AtomicU32::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for round in 0..20_000 {
+                        if !semaphore.try_enter() {
+                            match semaphore.enter_or_queue(1_000) {
+                                Turn::Entered => {}
+                                Turn::Waits(key) if round % 5 == 0 => {
+                                    semaphore.give_up(key);
+                                    continue;
+                                }
+                                Turn::Waits(key) => {
+                                    while !has_turn(&semaphore, key) {
+                                        std::thread::yield_now();
+                                    }
+                                }
+                                Turn::Refused(_) => continue,
+                            }
+                        }
+                        peak.fetch_max(inside.fetch_add(1, SeqCst) + 1, SeqCst);
+                        inside.fetch_sub(1, SeqCst);
+                        semaphore.leave();
+                    }
+                });
+            }
+        });
+        assert!(peak.into_inner() <= 2);
+        assert_eq!((semaphore.in_flight(), semaphore.waiting()), (0, 0));
+    }
+}

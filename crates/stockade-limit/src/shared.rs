@@ -1,0 +1,88 @@
+//! What all clones of a limit share.
+
+use std::{sync::Arc, time::Duration};
+
+use stockade_core::{Reason, Rejected, deadline, internal::Refusals};
+use tokio::time::Instant;
+
+use crate::{
+    Config,
+    permit::Waiter,
+    semaphore::{Semaphore, Turn},
+};
+
+#[derive(Debug)]
+pub struct Shared {
+    /// Not counted: a call that runs keeps its place in the semaphore, and nothing of the rest.
+    pub(crate) semaphore: &'static Semaphore,
+    pub(crate) queue: u32,
+    pub(crate) max_wait: Option<Duration>,
+    pub(crate) name: Option<&'static str>,
+    pub(crate) refusals: Refusals,
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// With the maximum `max`, and all else as in `config`, which was checked.
+    pub(crate) fn new(config: &Config, max: u32) -> Arc<Self> {
+        let name = config.name.clone().and_then(|name| name.check("LimitLayer::name").ok());
+        Arc::new(Self {
+            semaphore: Semaphore::take(max),
+            queue: config.queue as u32,
+            max_wait: config.max_wait,
+            name,
+            refusals: Refusals::default(),
+        })
+    }
+
+    /// Joins the queue of a call that has found no place.
+    pub(crate) fn join(self: &Arc<Self>) -> Result<Waiter, Rejected> {
+        if deadline::has_passed() {
+            return Err(self.refuse(Reason::Expired));
+        }
+        match self.max_wait {
+            Some(Duration::ZERO) => {
+                let full = |reason| {
+                    if reason == Reason::QueueFull { Reason::WaitExceeded } else { reason }
+                };
+                self.enter(0, None).map_err(full)
+            }
+            wait => {
+                let until = wait.map(|wait| deadline::saturating_add(Instant::now(), wait));
+                self.enter(self.queue, until)
+            }
+        }
+        .map_err(|reason| self.refuse(reason))
+    }
+
+    /// Enters, or joins the queue if fewer than `capacity` wait there.
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        capacity: u32,
+        until: Option<Instant>,
+    ) -> Result<Waiter, Reason> {
+        match self.semaphore.enter_or_queue(capacity) {
+            Turn::Entered => Ok(Waiter::entered(Arc::clone(self))),
+            Turn::Waits(key) => Ok(Waiter::queued(Arc::clone(self), key, until)),
+            Turn::Refused(reason) => Err(reason),
+        }
+    }
+
+    /// A refusal, which is counted.
+    pub(crate) fn refuse(&self, reason: Reason) -> Rejected {
+        self.refusals.count(reason);
+        self.rejected(reason)
+    }
+
+    pub(crate) fn rejected(&self, reason: Reason) -> Rejected {
+        Rejected::new(&"limit", reason).with_name(self.name)
+    }
+}
+
+/// Nobody waits any more, because a waiter keeps this. Calls in flight may leave later.
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.semaphore.give_back();
+    }
+}
