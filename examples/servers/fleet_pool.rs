@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use stockade::{BoxError, BreakerLayer, Pool, RetryLayer, TimeoutLayer};
-use stockade_fleet::{Redis, breaker::Quorum, rate::Away, rate::RateLayer};
+use stockade_fleet::{Redis, breaker::Quorum, rate::Outage, rate::RateLayer};
 use tokio::time::{Instant, sleep};
 use tower::ServiceBuilder;
 
@@ -19,7 +19,7 @@ async fn main() -> Result<(), BoxError> {
         .layer(TimeoutLayer::new(Duration::from_secs(10)))
         .layer(RetryLayer::max_attempts(3))
         .layer(breaker)
-        .layer(RateLayer::per_second(&redis, "geocoder", 50).burst(10).away(Away::Share(4)))
+        .layer(RateLayer::per_second(&redis, "geocoder", 50).burst(10).outage(Outage::Share(4)))
         .service_fn(geocode);
     let pool = Pool::builder().workers(8).queue(64).build(stack);
 

@@ -23,13 +23,13 @@
 //! ```diff
 //! -use stockade::{BoxError, BreakerLayer, Pool, RateLayer, RetryLayer, TimeoutLayer};
 //! +use stockade::{BoxError, BreakerLayer, Pool, RetryLayer, TimeoutLayer};
-//! +use stockade_fleet::{Redis, breaker::Quorum, rate::Away, rate::RateLayer};
+//! +use stockade_fleet::{Redis, breaker::Quorum, rate::Outage, rate::RateLayer};
 //! +    let url = std::env::var("REDIS_URL").unwrap_or("redis://127.0.0.1:6379".into());
 //! +    let redis = Redis::new(&url)?;
 //!      let breaker = BreakerLayer::new().name("geocoder");
 //! +    let _member = Quorum::majority(&redis, "geocoder").join(breaker.handle());
 //! -        .layer(RateLayer::per_second(50).burst(10))
-//! +        .layer(RateLayer::per_second(&redis, "geocoder", 50).burst(10).away(Away::Share(4)))
+//! +        .layer(RateLayer::per_second(&redis, "geocoder", 50).burst(10).outage(Outage::Share(4)))
 //! ```
 //!
 //! The pool, the concurrency limit, the timeout and the retries stay with each process: what they bound is this process's
@@ -41,9 +41,9 @@
 //! |---|---|---|
 //! | rate, as it is | one a call where calls come one by one; calls that come while one is on its way share the next | nothing |
 //! | rate, `.lease(k)` | one for `k` calls | `nodes * (k - 1)` calls, over any time |
-//! | `Away::Closed` | none while it is away | nothing; nothing passes either |
-//! | `Away::Share(n)` | none while it is away | nothing while it is away for all; where it is away for some nodes only, or there are more than `n`, those nodes' shares |
-//! | `Away::Open` | none while it is away | everything |
+//! | `Outage::Closed` | none while it is away | nothing; nothing passes either |
+//! | `Outage::Share(n)` | none while it is away | nothing while it is away for all; where it is away for some nodes only, or there are more than `n`, those nodes' shares |
+//! | `Outage::Open` | none while it is away | everything |
 //! | a member of a quorum | one every half second for each node and breaker | a node opens up to half a second after the verdict |
 //!
 //! A call is held by a Redis that does not answer for no longer than [`Redis::patience`](crate::Redis::patience), 50 ms

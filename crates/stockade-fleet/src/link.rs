@@ -17,7 +17,9 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo, aio::MultiplexedConnection};
+use redis::{
+    AsyncConnectionConfig, Client, IntoConnectionInfo, Script, aio::MultiplexedConnection,
+};
 use stockade_core::config::{MAX_DURATION, MIN_DURATION, allow};
 use stockade_core::internal::lock;
 use stockade_core::internal::sync::Mutex;
@@ -78,7 +80,13 @@ struct Link {
 enum State {
     Idle,
     First,
-    Up { connection: MultiplexedConnection, life: u64, late: u32 },
+    /// `failures` is how often in a row it was of no use, and 0 once it has answered something.
+    Up {
+        connection: MultiplexedConnection,
+        life: u64,
+        late: u32,
+        failures: u32,
+    },
     Away(Away),
 }
 
@@ -97,6 +105,22 @@ struct Attempt {
 
 /// How often in a row it may be late before it counts as away.
 const LATE: u32 = 3;
+
+/// Whether scripts may do what the layers' scripts do. It writes nothing, because that expiry is refused, but only after
+/// the server has looked whether this user may write here at all.
+const CHECK: &str = r#"
+local is = function(why, words) return string.find(why, words, 1, true) end
+for _, words in ipairs({{'TIME'}, {'GET', 'stockade'}, {'SET', 'stockade', '', 'PX', '0'}}) do
+  local said = redis.pcall(unpack(words))
+  local why = type(said) == 'table' and said.err
+  if why and is(why, 'READONLY') then
+    return said
+  elseif why and (is(why, 'permissions to run') or is(why, "can't run this command")) then
+    return redis.error_reply("NOPERM scripts of this user may not run '" .. string.lower(words[1]) .. "'")
+  end
+end
+return 7
+"#;
 
 const FIRST_PROBE: Duration = Duration::from_millis(50);
 const LAST_PROBE: Duration = Duration::from_millis(250);
@@ -308,8 +332,7 @@ impl Link {
             let mut connection =
                 self.client.get_multiplexed_async_connection_with_config(&config).await?;
             let said: String = redis::cmd("PING").query_async(&mut connection).await?;
-            let mut script = redis::cmd("EVAL");
-            let ran: i64 = script.arg("return 7").arg(0).query_async(&mut connection).await?;
+            let ran: i64 = Script::new(CHECK).invoke_async(&mut connection).await?;
             Ok::<_, redis::RedisError>((said == "PONG" && ran == 7).then_some(connection))
         };
         match timeout(self.connect_timeout, connecting).await {
@@ -325,16 +348,19 @@ impl Link {
 
     fn connected(&self, connected: Result<MultiplexedConnection, RedisError>) {
         let mut state = lock(&self.state);
+        let before = match &*state {
+            State::Away(away) => Some(away.failures),
+            _ => None,
+        };
         let presence = match connected {
             Ok(connection) => {
-                *state = State::Up { connection, life: fastrand::u64(..), late: 0 };
+                let (life, failures) =
+                    (fastrand::u64(..), before.map_or(0, |n| n.saturating_add(1)));
+                *state = State::Up { connection, life, late: 0, failures };
                 Presence::Here
             }
             Err(error) => {
-                let failures = match &*state {
-                    State::Away(away) => away.failures.saturating_add(1),
-                    _ => 0,
-                };
+                let failures = before.map_or(0, |failures| failures.saturating_add(1));
                 *state = State::Away(Away::new(error, failures));
                 Presence::Away
             }
@@ -346,8 +372,12 @@ impl Link {
     /// Counts an answer that came in time, or did not: true says that it was late too often.
     fn settle(&self, asked: u64, in_time: bool) -> bool {
         match &mut *lock(&self.state) {
-            State::Up { life, late, .. } if *life == asked => {
-                *late = if in_time { 0 } else { *late + 1 };
+            State::Up { life, late, failures, .. } if *life == asked => {
+                if in_time {
+                    (*late, *failures) = (0, 0);
+                } else {
+                    *late += 1;
+                }
                 *late >= LATE
             }
             _ => false,
@@ -357,10 +387,11 @@ impl Link {
     /// The connection of that life is of no use any more.
     fn lose(&self, lost: u64, error: &RedisError) {
         let mut state = lock(&self.state);
-        if !matches!(&*state, State::Up { life, .. } if *life == lost) {
-            return;
-        }
-        *state = State::Away(Away::new(error.clone(), 0));
+        let failures = match &*state {
+            State::Up { life, failures, .. } if *life == lost => *failures,
+            _ => return,
+        };
+        *state = State::Away(Away::new(error.clone(), failures));
         drop(state);
         self.presence.send_replace(Presence::Away);
     }

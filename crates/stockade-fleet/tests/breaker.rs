@@ -245,6 +245,36 @@ async fn a_key_that_holds_something_else_leaves_each_alone_and_is_named() {
     assert!(node.call().await.is_ok());
 }
 
+#[tokio::test]
+async fn what_dead_nodes_have_left_goes_although_the_clock_of_the_server_has_stepped_back() {
+    let (server, redis) = server().await;
+    let time: Vec<u64> =
+        redis::from_redis_value(command(&server, &["TIME"]).await.unwrap()).unwrap();
+    let in_an_hour = ((time[0] + 3_600) * 1_000).to_string();
+    let [nodes, failing, verdict, lease] =
+        ["nodes", "failing", "verdict", "lease"].map(|part| format!("{{search}}:{part}"));
+    for dead in ["dead-1", "dead-2", "dead-3"] {
+        for key in [&nodes, &failing] {
+            command(&server, &["ZADD", key, &in_an_hour, dead]).await.unwrap();
+        }
+    }
+    command(&server, &["SET", &verdict, &in_an_hour, "PX", "7200000"]).await.unwrap();
+    command(&server, &["SET", &lease, "dead-1", "PX", "7200000"]).await.unwrap();
+
+    let quorum = quorum(&redis).open_for(200 * MS).lease(400 * MS);
+    let node = Node::new(quorum, true);
+    until("it has heard the fleet", || node.is_open()).await;
+    until("it probes, and closes again", || {
+        tokio::spawn(node.service.clone().oneshot(()));
+        !node.is_open()
+    })
+    .await;
+
+    let snapshot = node.member.as_ref().unwrap().snapshot();
+    assert_eq!((snapshot.reporting, snapshot.failing), (1, 0));
+    assert!(node.call().await.is_ok());
+}
+
 /// A process of the fleet: it calls for some time, and prints what came of it.
 #[ignore = "what the other tests start as processes of their own"]
 #[tokio::test]

@@ -4,7 +4,7 @@
 
 use stockade_fleet::{
     Redis,
-    rate::{Away, RateLayer},
+    rate::{Outage, RateLayer},
 };
 use stockade_testkit::{Probe, contract};
 use tower::Layer;
@@ -15,6 +15,6 @@ fn nobody() -> Redis {
 
 #[tokio::test(start_paused = true)]
 async fn keeps_the_contract_while_all_calls_pass() {
-    let layer = || RateLayer::per_second(&nobody(), "contract", 1_000).away(Away::Open);
+    let layer = || RateLayer::per_second(&nobody(), "contract", 1_000).outage(Outage::Open);
     contract(move |inner: Probe| layer().layer(inner)).run().await.assert();
 }

@@ -14,7 +14,7 @@ use common::{passes, server};
 use stockade_breaker::BreakerLayer;
 use stockade_fleet::{
     breaker::Quorum,
-    rate::{Away, RateLayer},
+    rate::{Outage, RateLayer},
 };
 use tokio::time::{sleep, timeout};
 use tracing::{
@@ -64,7 +64,7 @@ async fn each_change_of_who_decides_is_one_event_and_no_call_is() {
     let lines = Lines::default();
     let _guard = tracing::subscriber::set_default(lines.clone());
     let (mut server, redis) = server().await;
-    let layer = RateLayer::per_second(&redis, "told", 1_000).away(Away::Open).name("geocoder");
+    let layer = RateLayer::per_second(&redis, "told", 1_000).outage(Outage::Open).name("geocoder");
     let member = Quorum::majority(&redis, "told")
         .interval(Duration::from_millis(50))
         .join(BreakerLayer::new().handle());
@@ -76,7 +76,7 @@ async fn each_change_of_who_decides_is_one_event_and_no_call_is() {
 
     server.kill().await;
     let away = async {
-        while !(layer.handle().is_alone() && member.is_alone()) {
+        while !(common::handle(&layer).is_alone() && member.is_alone()) {
             assert!(passes(&layer).await);
             sleep(Duration::from_millis(5)).await;
         }
@@ -87,7 +87,7 @@ async fn each_change_of_who_decides_is_one_event_and_no_call_is() {
     }
     server.restart().await.unwrap();
     let back = async {
-        while layer.handle().is_alone() || member.is_alone() {
+        while common::handle(&layer).is_alone() || member.is_alone() {
             assert!(passes(&layer).await);
             sleep(Duration::from_millis(5)).await;
         }

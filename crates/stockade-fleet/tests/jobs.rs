@@ -101,7 +101,8 @@ async fn many_threads_that_send_jobs_back_at_once_lose_none() {
         let first = refused.lock().unwrap().insert(job);
         if first {
             let no = Rejected::new(&"rate", Reason::RateLimited);
-            return std::future::ready(Err(no.with_retry_after(Duration::from_millis(1)).into()));
+            let no = no.with_retry_after(Duration::from_millis(1));
+            return std::future::ready(Err(no.into_error()));
         }
         counts.count(job);
         std::future::ready(Ok::<_, BoxError>(()))
@@ -258,9 +259,15 @@ fn refuses(
 #[tokio::test(start_paused = true)]
 async fn a_refusal_sends_the_job_back_for_the_time_that_it_says() {
     let after = Duration::from_secs(7);
-    for reason in
-        [Reason::RateLimited, Reason::QueueFull, Reason::BreakerOpen, Reason::WaitExceeded]
-    {
+    for reason in [
+        Reason::RateLimited,
+        Reason::QueueFull,
+        Reason::BreakerOpen,
+        Reason::WaitExceeded,
+        Reason::Expired,
+        Reason::Shed,
+        Reason::Unavailable,
+    ] {
         let (end, back) = end_of(refuses(reason, Some(after)), Task::new(1)).await;
         assert!(end.unwrap().is_none());
         assert_eq!(back, [(1, after)]);
@@ -268,6 +275,57 @@ async fn a_refusal_sends_the_job_back_for_the_time_that_it_says() {
     let (end, back) = end_of(refuses(Reason::ForcedOpen, None), Task::new(1)).await;
     assert!(end.unwrap().is_none());
     assert_eq!(back, [(1, Duration::from_secs(1))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_the_stack_itself_refuses_is_put_off_and_spends_no_attempt() {
+    let deaf = |_: u32| std::future::pending::<Result<(), Error<Infallible>>>();
+    let open = BreakerLayer::new().layer(service_fn(deaf));
+    let guard = open.handle().force_open();
+    let empty = RateLayer::new(1, LONG).queue(0).layer(service_fn(deaf));
+    empty.handle().try_take(1).expect("the first token");
+    let full = LimitLayer::new(1).queue(0).layer(service_fn(deaf));
+    let mut busy = full.clone();
+    std::future::poll_fn(|cx| busy.poll_ready(cx)).await.expect("ready");
+    let _busy = busy.call(0);
+    let late = RateLayer::new(1, LONG).layer(service_fn(deaf));
+    late.handle().try_take(1).expect("the first token");
+
+    let attempts = |(args, after): (Task<u32>, Duration)| {
+        let again = jobs::again(args, after);
+        (again.max_attempts(), after)
+    };
+    let job = || TaskBuilder::new(1).attempt(1).max_attempts(2).build();
+    let second = Duration::from_secs(1);
+    assert_eq!(put_off(open, job()).await.map(attempts), Some((Some(2), second)));
+    assert_eq!(put_off(empty, job()).await.map(attempts), Some((Some(2), LONG)));
+    assert_eq!(put_off(full, job()).await.map(attempts), Some((Some(2), second)));
+    drop(guard);
+
+    let mut deadline = deadline::Deadline::after(second);
+    let mut expired = std::pin::pin!(put_off(late, job()));
+    let expired = std::future::poll_fn(|cx| deadline.enter(|| expired.as_mut().poll(cx))).await;
+    let (left, after) = expired.map(attempts).expect("it goes back");
+    assert_eq!(left, Some(2));
+    assert!(after > LONG - 2 * second && after < LONG, "{after:?}");
+}
+
+/// The job as it goes back to the queue, and after what time.
+async fn put_off<S>(service: S, job: Task<u32>) -> Option<(Task<u32>, Duration)>
+where
+    S: Service<u32>,
+    S::Error: stockade_core::LayerError + Into<BoxError>,
+{
+    let back = Arc::new(Mutex::new(None));
+    let goes = Arc::clone(&back);
+    let requeue = move |job: Task<u32>, after| {
+        *goes.lock().unwrap() = Some((job, after));
+        std::future::ready(Ok(()))
+    };
+    let mut service = JobsLayer::new(requeue).layer(service);
+    std::future::poll_fn(|cx| service.poll_ready(cx)).await.unwrap();
+    assert!(service.call(job).await.unwrap().is_none());
+    back.lock().unwrap().take()
 }
 
 #[tokio::test(start_paused = true)]

@@ -21,15 +21,6 @@ pub trait Backend: Sized {
     /// A call comes that costs so many tokens.
     fn admit(this: &Arc<Self>, cost: NonZeroU32) -> Admission<Self::Waiter>;
 
-    /// Takes a token if there is one and nobody waits for it.
-    fn try_reserve(&self) -> bool;
-
-    /// Waits for a token, in the queue but not bounded by it.
-    fn reserve(this: &Arc<Self>) -> Self::Waiter;
-
-    /// The refusal of a call that takes no part in the queue.
-    fn turn_away(&self) -> Rejected;
-
     /// Takes tokens back that were not used.
     fn give_back(this: &Arc<Self>, cost: NonZeroU32);
 

@@ -2,6 +2,7 @@
 
 use std::{
     num::NonZeroU32,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -16,7 +17,7 @@ use tower_service::Service;
 
 use crate::{
     Policy, PolicyFor, ResponseFuture, Single,
-    backend::{Admission, Backend, Permit, Spend},
+    backend::{Admission, Backend, LocalWaiter, Permit, Shared, Spend},
 };
 
 /// A service whose calls pass no faster than a rate.
@@ -118,41 +119,44 @@ type Waiter<P> = <<P as Policy>::Limiter as Backend>::Waiter;
 
 // === waiting in `poll_ready` ===
 
-impl<S, L: Backend> Reserve for Rate<S, Single<L>> {
-    type Permit = Permit<L>;
-    type Waiter = L::Waiter;
+impl<S> Reserve for Rate<S> {
+    type Permit = Permit<Shared>;
+    type Waiter = LocalWaiter;
 
-    fn try_reserve(&self) -> Option<Permit<L>> {
-        let limiter = self.policy.limiter();
-        limiter.try_reserve().then(|| Permit::new(limiter.clone(), NonZeroU32::MIN))
+    fn try_reserve(&self) -> Option<Permit<Shared>> {
+        let shared = self.policy.limiter();
+        shared.try_reserve().then(|| Permit::new(Arc::clone(shared), NonZeroU32::MIN))
     }
 
-    fn wait(&self) -> L::Waiter {
-        L::reserve(self.policy.limiter())
+    fn wait(&self) -> LocalWaiter {
+        self.policy.limiter().reserve()
     }
 }
 
-impl<S, L, Req> ReserveCall<Req> for Rate<S, Single<L>>
+impl<S, Req> ReserveCall<Req> for Rate<S>
 where
     S: Service<Req>,
     S::Error: LayerError,
-    L: Backend,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = ResponseFuture<S::Future, S, Req, L::Waiter>;
+    type Future = ResponseFuture<S::Future, S, Req>;
 
     fn poll_inner_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
-    fn call_reserved(&mut self, permit: Option<Permit<L>>, request: Req) -> Self::Future {
-        match permit.or_else(|| self.try_reserve()) {
+    fn call_reserved(&mut self, permit: Option<Permit<Shared>>, request: Req) -> Self::Future {
+        let taken = match permit {
             Some(permit) => {
                 permit.spend();
-                ResponseFuture::running(self.inner.call(request))
+                Ok(())
             }
-            None => ResponseFuture::slow(Slow::Refused(self.policy.limiter().turn_away())),
+            None => self.policy.limiter().try_take(NonZeroU32::MIN),
+        };
+        match taken {
+            Ok(()) => ResponseFuture::running(self.inner.call(request)),
+            Err(rejected) => ResponseFuture::slow(Slow::Refused(rejected)),
         }
     }
 }

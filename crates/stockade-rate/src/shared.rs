@@ -251,6 +251,18 @@ impl Shared {
         f(&mut lock(&self.state).alarms)
     }
 
+    // === waiting in `poll_ready` ===
+
+    /// Takes a token if there is one and nobody waits for it.
+    pub(crate) fn try_reserve(&self) -> bool {
+        self.pass(self.now(), NonZeroU32::MIN)
+    }
+
+    /// Waits for a token, in the queue but not bounded by it.
+    pub(crate) fn reserve(self: &Arc<Self>) -> Waiter {
+        Waiter::new(Arc::clone(self), NonZeroU32::MIN, false)
+    }
+
     // === what a handle reads and changes ===
 
     /// The number of calls that would pass at once.
@@ -334,19 +346,6 @@ impl Backend for Shared {
     fn admit(this: &Arc<Self>, cost: NonZeroU32) -> Admission<Waiter> {
         let now = this.now();
         if this.pass(now, cost) { Admission::Pass } else { this.judge(now, cost) }
-    }
-
-    fn try_reserve(&self) -> bool {
-        self.pass(self.now(), NonZeroU32::MIN)
-    }
-
-    fn reserve(this: &Arc<Self>) -> Waiter {
-        Waiter::new(Arc::clone(this), NonZeroU32::MIN, false)
-    }
-
-    fn turn_away(&self) -> Rejected {
-        let after = lock(&self.state).limiter.wait(&self.first, self.now(), NonZeroU32::MIN);
-        self.common.refuse(Reason::RateLimited).with_retry_after(after)
     }
 
     fn give_back(this: &Arc<Self>, cost: NonZeroU32) {

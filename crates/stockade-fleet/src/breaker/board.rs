@@ -67,6 +67,8 @@ pub(crate) enum Shared {
 
 /// KEYS are the nodes, those that fail, the verdict and the lease; ARGV the node, its report, the quorum, and in
 /// milliseconds how long to be open, to probe and to remember a node.
+///
+/// What would last longer than it was written for was written before the server's clock stepped back: it is shortened.
 const SCRIPT: &str = r"
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
@@ -77,6 +79,10 @@ local function decide(until_)
 end
 for i = 1, 2 do
   redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', now)
+  redis.call('ZREMRANGEBYSCORE', KEYS[i], '(' .. string.format('%.0f', now + memory), '+inf')
+end
+if redis.call('PTTL', KEYS[4]) > lease then
+  redis.call('PEXPIRE', KEYS[4], lease)
 end
 redis.call('ZADD', KEYS[1], now + memory, node)
 redis.call('PEXPIRE', KEYS[1], memory)
@@ -89,6 +95,12 @@ end
 local kept = redis.call('GET', KEYS[3])
 local verdict = kept and tonumber(kept)
 local state, left = kept == 'closed' and 4 or 0, 0
+if kept == 'closed' and redis.call('PTTL', KEYS[3]) > memory then
+  redis.call('PEXPIRE', KEYS[3], memory)
+elseif verdict and verdict - now > open then
+  verdict = now + open
+  decide(verdict)
+end
 if verdict then
   local mine = redis.call('GET', KEYS[4]) == node
   if report == 'Recovered' and mine then

@@ -130,20 +130,26 @@ impl Share {
 /// ahead at least, as the node knows.
 ///
 /// A key that is not there stands for a full bucket, because it expires when its bucket is full. The instant only ever
-/// moves on, so what a node has been told is true for ever: a server that has lost the key, or has an older state of it,
-/// is told so by the first node that knows better.
+/// moves on, so what a node has been told stays true: a server that has lost the key, or has an older state of it, is
+/// told so by the first node that knows better.
+///
+/// Beside the instant stands what was ahead when it was written. If more is ahead now, the server's clock has stepped
+/// back, and the instant is moved along.
 const SCRIPT: &str = r"
 local time = redis.call('TIME')
 local sec, nanos = tonumber(time[1]), tonumber(time[2]) * 1000
 local period, fill, need = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local want, most, debt = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local kept, ahead = redis.call('GET', KEYS[1]), 0
+local kept, ahead, stepped = redis.call('GET', KEYS[1]), 0, false
 if kept then
-  local s, n = string.match(kept, '^(%d+):(%d+)$')
+  local s, n, written = string.match(kept, '^(%d+):(%d+):?(%d*)$')
   if not s then
     return redis.error_reply('WRONGTYPE ' .. KEYS[1] .. ' holds no bucket')
   end
   ahead = (tonumber(s) - sec) * 1000000000 + tonumber(n) - nanos
+  local most = math.min(tonumber(written) or math.huge, tonumber(ARGV[7]))
+  stepped = ahead > most
+  ahead = math.min(ahead, most)
 end
 ahead = math.min(math.max(ahead, tonumber(ARGV[8])), tonumber(ARGV[7]))
 ahead = math.max(ahead, math.min(ahead + debt * period, fill))
@@ -154,10 +160,10 @@ elseif wait <= most then
   granted = need
 end
 ahead = ahead + granted * period
-if granted > 0 or debt > 0 then
+if granted > 0 or debt > 0 or stepped then
   local at = nanos + ahead
   local s, n = sec + math.floor(at / 1000000000), at % 1000000000
-  redis.call('SET', KEYS[1], string.format('%.0f:%.0f', s, n), 'PX', math.ceil(ahead / 1000000) + 1000)
+  redis.call('SET', KEYS[1], string.format('%.0f:%.0f:%.0f', s, n, ahead), 'PX', math.ceil(ahead / 1000000) + 1000)
 end
 return {granted, wait, ahead}
 ";

@@ -2,27 +2,28 @@
 
 use std::sync::Arc;
 
+use stockade_core::Reason;
 use tokio::sync::watch;
 
-use super::{gate::Office, status::Snapshot};
+use super::{shared::Shared, status::Snapshot};
 use crate::{Mode, Redis};
 
 /// Reads the state of a rate limit as this node has it. A clone is a handle to the same rate limit.
 #[derive(Clone, Debug)]
 pub struct RateHandle {
-    office: Arc<Office>,
+    shared: Arc<Shared>,
 }
 
 // === impl RateHandle ===
 
 impl RateHandle {
-    pub(crate) const fn new(office: Arc<Office>) -> Self {
-        Self { office }
+    pub(crate) const fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
     }
 
     /// All that it knows, as of one moment.
     pub fn snapshot(&self) -> Snapshot {
-        self.office.status.snapshot()
+        self.shared.status.snapshot()
     }
 
     /// Whether this node decides alone, because the Redis could not be asked when last it was needed.
@@ -32,11 +33,16 @@ impl RateHandle {
 
     /// Follows who decides.
     pub fn watch(&self) -> watch::Receiver<Mode> {
-        self.office.status.watch()
+        self.shared.status.watch()
+    }
+
+    /// How many calls this node has refused for this reason.
+    pub fn refused(&self, reason: Reason) -> u64 {
+        self.shared.refusals.get(reason)
     }
 
     /// The Redis that it asks.
     pub fn redis(&self) -> &Redis {
-        &self.office.redis
+        &self.shared.redis
     }
 }

@@ -1,9 +1,9 @@
-//! The gates of a node, one for each key that has calls under way.
+//! The limiters of a node, one for each key that has calls under way.
 //!
-//! What is known of a key is in Redis, and expires there when its bucket is full. Here is only what calls need that
-//! wait, and what is left of a lease: so a gate that is idle can go at any time, and when there are as many as may be,
-//! the oldest ones that are idle do. Where none of those that are looked at is, a new key shares one gate, and one bucket,
-//! with all such: whoever invents keys gets one bucket's rate for them.
+//! What is known of a key is in Redis, and expires there when its bucket is full. Here is only what calls need that wait,
+//! and what is left of a lease. So an idle limiter can go at any time, and when there are as many as may be, the oldest
+//! idle ones are evicted. Where none of those that are looked at is idle, a new key shares one limiter, and one bucket,
+//! with all such keys.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -14,62 +14,82 @@ use std::{
 
 use stockade_core::internal::{lock, sync::Mutex};
 
-use super::gate::{Gate, Office};
+use super::{limiter::Limiter, shared::Shared};
 
 pub(crate) struct Table<K> {
-    office: Arc<Office>,
+    shared: Arc<Shared>,
     prefix: String,
     max_keys: usize,
-    overflow: Arc<Gate>,
+    overflow: Arc<Limiter>,
     known: Mutex<Known<K>>,
 }
 
 struct Known<K> {
-    gates: HashMap<K, Arc<Gate>>,
-    /// Each key of `gates` once, the one that was looked at last behind.
+    limiters: HashMap<K, Arc<Limiter>>,
+    /// Each key of `limiters` once, the one that was looked at last behind.
     turns: VecDeque<K>,
 }
 
-/// How many gates are looked at for one that is idle.
+/// What was evicted, to be dropped after the lock.
+type Evicted<K> = (K, Option<(K, Arc<Limiter>)>);
+
+/// How many limiters are looked at for one that is idle.
 const LOOKS: usize = 8;
 
 // === impl Table ===
 
 impl<K> Table<K> {
-    pub(crate) fn new(office: Arc<Office>, prefix: String, max_keys: usize) -> Self {
-        let overflow = Arc::new(Gate::new(Arc::clone(&office), prefix.clone()));
-        let known = Mutex::new(Known { gates: HashMap::new(), turns: VecDeque::new() });
-        Self { office, prefix, max_keys, overflow, known }
+    pub(crate) fn new(shared: Arc<Shared>, prefix: String, max_keys: usize) -> Self {
+        let overflow = Arc::new(Limiter::new(Arc::clone(&shared), prefix.clone()));
+        let known = Mutex::new(Known { limiters: HashMap::new(), turns: VecDeque::new() });
+        Self { shared, prefix, max_keys, overflow, known }
+    }
+
+    pub(crate) const fn max_keys(&self) -> usize {
+        self.max_keys
+    }
+
+    pub(crate) const fn overflow(&self) -> &Arc<Limiter> {
+        &self.overflow
     }
 }
 
 impl<K: Hash + Eq + Clone + fmt::Display> Table<K> {
-    pub(crate) fn gate(&self, key: K) -> Arc<Gate> {
-        let mut known = lock(&self.known);
-        if let Some(gate) = known.gates.get(&key) {
-            return Arc::clone(gate);
+    pub(crate) fn limiter(&self, key: K) -> Arc<Limiter> {
+        if let Some(limiter) = lock(&self.known).limiters.get(&key) {
+            return Arc::clone(limiter);
         }
-        if known.gates.len() >= self.max_keys && !known.make_room() {
+        // Made before the lock and dropped after it, because a key may run code of its own then.
+        let limiter = Limiter::new(Arc::clone(&self.shared), format!("{}:{key}", self.prefix));
+        let (limiter, twin, mut evicted) = (Arc::new(limiter), key.clone(), Vec::new());
+        let mut known = lock(&self.known);
+        if let Some(limiter) = known.limiters.get(&key) {
+            let limiter = Arc::clone(limiter);
+            drop(known);
+            return limiter;
+        }
+        if known.limiters.len() >= self.max_keys && !known.make_room(&mut evicted) {
             return Arc::clone(&self.overflow);
         }
-        let name = format!("{}:{key}", self.prefix);
-        let gate = Arc::new(Gate::new(Arc::clone(&self.office), name));
-        known.gates.insert(key.clone(), Arc::clone(&gate));
+        known.limiters.insert(twin, Arc::clone(&limiter));
         known.turns.push_back(key);
-        gate
+        drop(known);
+        limiter
     }
 }
 
 // === impl Known ===
 
 impl<K: Hash + Eq> Known<K> {
-    fn make_room(&mut self) -> bool {
+    fn make_room(&mut self, evicted: &mut Vec<Evicted<K>>) -> bool {
         for _ in 0..LOOKS.min(self.turns.len()) {
             let Some(key) = self.turns.pop_front() else { return false };
-            // A call that has found its gate and does not wait yet holds it, too.
-            let is_idle = |gate: &Arc<Gate>| Arc::strong_count(gate) == 1 && gate.is_idle();
-            if self.gates.get(&key).is_none_or(is_idle) {
-                self.gates.remove(&key);
+            // A call that has found its limiter and does not wait yet holds it, too.
+            let is_idle =
+                |limiter: &Arc<Limiter>| Arc::strong_count(limiter) == 1 && limiter.is_idle();
+            if self.limiters.get(&key).is_none_or(is_idle) {
+                let twin = self.limiters.remove_entry(&key);
+                evicted.push((key, twin));
                 return true;
             }
             self.turns.push_back(key);

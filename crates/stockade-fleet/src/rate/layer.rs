@@ -2,14 +2,19 @@
 
 use std::{fmt, hash::Hash, sync::Arc, time::Duration};
 
-use stockade_core::config::{MAX_DURATION, MIN_DURATION, allow};
+use stockade_core::{
+    Configured, Name,
+    config::{MAX_DURATION, MIN_DURATION, allow, checked},
+};
+use stockade_rate::{Bypass, Costly, Policy, Rate};
 use tower_layer::Layer;
 
 use super::{
-    Away, Costly, Keyed, Policy, Rate, RateHandle, Single,
-    bucket::{self, MAX_FILL, Quota},
-    gate::{Office, Rules},
-    status::Status,
+    Keyed, Outage, Single,
+    bucket::{MAX_FILL, Quota},
+    limiter::Limiter,
+    policy::Build,
+    shared::{Config, Shared},
 };
 use crate::Redis;
 
@@ -41,21 +46,21 @@ use crate::Redis;
 ///
 /// ```no_run
 /// use stockade_core::Error;
-/// use stockade_fleet::{Redis, rate::{Away, RateLayer}};
+/// use stockade_fleet::{Redis, rate::{Outage, RateLayer}};
 /// use tower::{ServiceBuilder, ServiceExt, service_fn};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let redis = Redis::new("redis://127.0.0.1:6379")?;
 /// let service = ServiceBuilder::new()
-///     .layer(RateLayer::per_second(&redis, "geocoder", 50).away(Away::Share(4)))
+///     .layer(RateLayer::per_second(&redis, "geocoder", 50).outage(Outage::Share(4)))
 ///     .service(service_fn(|n: u32| async move { Ok::<_, Error<std::io::Error>>(n + 1) }));
 /// assert_eq!(service.oneshot(1).await?, 2);
 /// # Ok(())
 /// # }
 /// ```
 pub struct RateLayer<P = Single> {
-    office: Arc<Office>,
+    shared: Arc<Shared>,
     key: String,
     policy: P,
 }
@@ -103,43 +108,41 @@ impl RateLayer {
         K: Hash + Eq + Clone + fmt::Display,
     {
         let max_keys = allow("RateLayer::keyed, max_keys", max_keys, 1..=usize::MAX);
-        let policy = Keyed::new(key, &self.office, &self.key, max_keys);
-        RateLayer { office: self.office, key: self.key, policy }
+        let policy = Keyed::new(key, &self.shared, &self.key, max_keys);
+        RateLayer { shared: self.shared, key: self.key, policy }
     }
 
     fn every(redis: &Redis, key: String, n: u32, per: Duration) -> Self {
         // Rounded up, so that never more pass than promised.
         let period = per.as_nanos().div_ceil(u128::from(n));
         let period = u64::try_from(period).expect("at most ten days in nanoseconds");
-        let rules = Rules {
+        let config = Config {
             quota: Quota { period, burst: n },
             queue: 1024,
             max_wait: None,
             lease: 1,
-            away: Away::Closed,
+            outage: Outage::Closed,
             name: None,
         };
-        let office = Arc::new(Office::new(redis.clone(), rules));
-        let policy = Single::new(&office, &key);
-        Self { office, key, policy }
+        let shared = Arc::new(Shared::new(redis.clone(), config));
+        let policy = Single::new(Limiter::new(Arc::clone(&shared), key.clone()).into());
+        Self { shared, key, policy }
     }
 }
 
-impl<P: Policy> RateLayer<P> {
+impl<P: Policy + Build> RateLayer<P> {
     /// How many calls pass at once after a pause: the tokens that the bucket holds, `n` by default.
     ///
     /// # Panics
     ///
-    /// Unless `burst` is at least 1, as many periods are at most ten days, and a [lease](Self::lease) that was set
-    /// is no more.
+    /// Unless `burst` is at least 1, and as many periods are at most ten days.
     #[track_caller]
     #[must_use]
     pub fn burst(self, burst: u32) -> Self {
-        let period = u128::from(self.office.rules.quota.period);
+        let period = u128::from(self.shared.config.quota.period);
         let most = u32::try_from(MAX_FILL.as_nanos() / period).unwrap_or(u32::MAX);
         let burst = allow("RateLayer::burst", burst, 1..=most);
-        allow("RateLayer::lease", self.office.rules.lease, 1..=burst);
-        self.set(|rules| rules.quota.burst = burst)
+        self.set(|config| config.quota.burst = burst)
     }
 
     /// How many calls of this node may wait, 1,024 by default. With 0 none does: a call that finds no token is refused
@@ -152,7 +155,7 @@ impl<P: Policy> RateLayer<P> {
     #[must_use]
     pub fn queue(self, n: usize) -> Self {
         let queue = allow("RateLayer::queue", n, 0..=(u32::MAX - 1) as usize);
-        self.set(|rules| rules.queue = queue)
+        self.set(|config| config.queue = queue)
     }
 
     /// How long a call may wait for its token; not bounded by default. A call that would have to wait for longer is
@@ -165,43 +168,50 @@ impl<P: Policy> RateLayer<P> {
     #[must_use]
     pub fn max_wait(self, wait: Duration) -> Self {
         let wait = allow("RateLayer::max_wait", wait, Duration::ZERO..=MAX_DURATION);
-        self.set(|rules| rules.max_wait = Some(wait))
+        self.set(|config| config.max_wait = Some(wait))
     }
 
     /// Fetches up to `k` tokens at a time, 1 by default, and keeps those that are not used at once for the next calls
-    /// of this node: one round trip for `k` calls, where there are enough tokens.
+    /// of this node: one round trip for `k` calls, where there are enough tokens. More than the [burst](Self::burst)
+    /// means the burst.
     ///
     /// Each node may then have up to `k - 1` tokens that it uses later: over any time, `nodes * (k - 1)` more calls
     /// may pass than the rate allows.
     ///
     /// # Panics
     ///
-    /// Unless `k` is from 1 to the [burst](Self::burst).
+    /// If `k` is zero.
     #[track_caller]
     #[must_use]
     pub fn lease(self, k: u32) -> Self {
-        let lease = allow("RateLayer::lease", k, 1..=self.office.rules.quota.burst);
-        self.set(|rules| rules.lease = lease)
+        let lease = allow("RateLayer::lease", k, 1..=u32::MAX);
+        self.set(|config| config.lease = lease)
     }
 
-    /// What to do while the Redis is away; by default it is [`Away::Closed`].
+    /// What to do while the Redis is away; by default it is [`Outage::Closed`].
     ///
     /// # Panics
     ///
     /// If it is the share of one in zero nodes, or in more than 1,000,000.
     #[track_caller]
     #[must_use]
-    pub fn away(self, away: Away) -> Self {
-        if let Away::Share(nodes) = away {
-            allow("RateLayer::away, Away::Share", nodes, 1..=1_000_000);
+    pub fn outage(self, outage: Outage) -> Self {
+        if let Outage::Share(nodes) = outage {
+            allow("RateLayer::outage, Outage::Share", nodes, 1..=1_000_000);
         }
-        self.set(|rules| rules.away = away)
+        self.set(|config| config.outage = outage)
     }
 
     /// A name by which refusals and events tell this rate limit from others.
+    ///
+    /// # Panics
+    ///
+    /// If it is an owned name that is too long, or there are too many; see [`Name`].
+    #[track_caller]
     #[must_use]
-    pub fn name(self, name: &'static str) -> Self {
-        self.set(|rules| rules.name = Some(name))
+    pub fn name(self, name: impl Into<Name>) -> Self {
+        let name = checked(name.into().check("RateLayer::name"));
+        self.set(|config| config.name = Some(name))
     }
 
     /// Lets a call take as many tokens as `cost` says, all at once. Set again, the last one counts.
@@ -211,21 +221,32 @@ impl<P: Policy> RateLayer<P> {
     /// [`TooCostly`](stockade_core::Reason::TooCostly); one that costs 0 passes at once, and asks nobody.
     #[must_use]
     pub fn cost<F>(self, cost: F) -> RateLayer<Costly<F, P>> {
-        let Self { office, key, policy } = self;
-        RateLayer { office, key, policy: Costly::new(cost, policy) }
+        let Self { shared, key, policy } = self;
+        RateLayer { shared, key, policy: Costly::new(cost, policy) }
     }
 
-    /// What there is to see of it on this node.
-    pub fn handle(&self) -> RateHandle {
-        RateHandle::new(Arc::clone(&self.office))
+    /// Lets requests pass by for which `passes_by` is true: they take no token, and ask nobody.
+    #[must_use]
+    pub fn bypass<Req, F>(self, passes_by: F) -> RateLayer<Costly<Bypass<F>, P>>
+    where
+        F: Fn(&Req) -> bool,
+    {
+        let Self { shared, key, policy } = self;
+        RateLayer { shared, key, policy: Costly::new(Bypass::new(passes_by), policy) }
     }
 
-    fn set(self, setter: impl FnOnce(&mut Rules)) -> Self {
-        let mut rules = self.office.rules.clone();
-        setter(&mut rules);
-        let office = Arc::new(Office::new(self.office.redis.clone(), rules));
-        let policy = self.policy.afresh(&office, &self.key);
-        Self { office, key: self.key, policy }
+    /// The layer, and a handle to what this node knows of it. It ends the setters.
+    pub fn with_handle(self) -> (Configured<Self>, P::Handle) {
+        let handle = self.policy.handle();
+        (Configured::new(self), handle)
+    }
+
+    fn set(self, setter: impl FnOnce(&mut Config)) -> Self {
+        let mut config = self.shared.config.clone();
+        setter(&mut config);
+        let shared = Arc::new(Shared::new(self.shared.redis.clone(), config));
+        let policy = self.policy.fresh(&shared, &self.key);
+        Self { shared, key: self.key, policy }
     }
 }
 
@@ -239,8 +260,8 @@ impl<S, P: Policy + Clone> Layer<S> for RateLayer<P> {
 
 impl<P: Clone> Clone for RateLayer<P> {
     fn clone(&self) -> Self {
-        let Self { office, key, policy } = self;
-        Self { office: Arc::clone(office), key: key.clone(), policy: policy.clone() }
+        let Self { shared, key, policy } = self;
+        Self { shared: Arc::clone(shared), key: key.clone(), policy: policy.clone() }
     }
 }
 
@@ -248,17 +269,8 @@ impl<P: fmt::Debug> fmt::Debug for RateLayer<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RateLayer")
             .field("key", &self.key)
-            .field("redis", &self.office.redis)
-            .field("rules", &self.office.rules)
+            .field("redis", &self.shared.redis)
+            .field("config", &self.shared.config)
             .finish_non_exhaustive()
-    }
-}
-
-// === impl Office ===
-
-impl Office {
-    fn new(redis: Redis, rules: Rules) -> Self {
-        let status = Status::new(rules.name);
-        Self { redis, script: bucket::script(), rules, status }
     }
 }

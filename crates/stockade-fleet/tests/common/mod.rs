@@ -12,7 +12,7 @@ use redis::Value;
 use stockade_core::{Error, Rejected};
 use stockade_fleet::{
     Redis,
-    rate::{Policy, PolicyFor, RateLayer},
+    rate::{Policy, PolicyFor, RateHandle, RateLayer},
 };
 use stockade_test_servers::{self as servers, Server};
 use tower::{Layer, ServiceExt, service_fn};
@@ -26,6 +26,10 @@ pub async fn server() -> (Server, Redis) {
     let redis = Redis::new(&server.url()).unwrap().patience(Duration::from_secs(2));
     redis.check().await.unwrap();
     (server, redis)
+}
+
+pub fn handle<P: Policy<Handle = RateHandle> + Clone>(layer: &RateLayer<P>) -> RateHandle {
+    layer.layer(()).handle()
 }
 
 pub fn echo(n: u32) -> Ready<Answer> {
@@ -81,4 +85,19 @@ pub async fn command(server: &Server, words: &[&str]) -> redis::RedisResult<Valu
 
 pub async fn keys(server: &Server, pattern: &str) -> Vec<String> {
     redis::from_redis_value(command(server, &["KEYS", pattern]).await.unwrap()).unwrap()
+}
+
+/// The time of the server's clock.
+pub async fn time(server: &Server) -> Duration {
+    let time = command(server, &["TIME"]).await.unwrap();
+    let (seconds, micros): (u64, u64) = redis::from_redis_value(time).unwrap();
+    Duration::from_secs(seconds) + Duration::from_micros(micros)
+}
+
+/// When the bucket will be full, by the server's clock, unless it is.
+pub async fn full_at(server: &Server, key: &str) -> Option<Duration> {
+    let kept = command(server, &["GET", key]).await.unwrap();
+    let kept: String = redis::from_redis_value::<Option<String>>(kept).unwrap()?;
+    let parts: Vec<u64> = kept.split(':').map(|part| part.parse().unwrap()).collect();
+    Some(Duration::from_secs(parts[0]) + Duration::from_nanos(parts[1]))
 }

@@ -1,4 +1,4 @@
-//! The one task of a gate, which asks the bucket on behalf of those who wait.
+//! The one task of a limiter, which asks the bucket for tokens while calls wait.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,27 +6,28 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     bucket::{self, Answer, Ask},
-    gate::{Gate, Next, Office},
+    limiter::{Limiter, Next},
+    shared::Shared,
 };
 use crate::RedisError;
 
-/// The task that asks, for as long as somebody waits. It is gone when nobody does.
-pub(crate) struct Errand {
-    gate: Arc<Gate>,
+/// Asks for as long as calls wait, and then ends.
+pub(crate) struct Refill {
+    limiter: Arc<Limiter>,
     done: bool,
 }
 
-impl Errand {
-    pub(crate) const fn new(gate: Arc<Gate>) -> Self {
-        Self { gate, done: false }
+impl Refill {
+    pub(crate) const fn new(limiter: Arc<Limiter>) -> Self {
+        Self { limiter, done: false }
     }
 
     pub(crate) async fn run(mut self) {
         loop {
-            let next = match self.gate.next(Instant::now()) {
+            let next = match self.limiter.next(Instant::now()) {
                 Next::Ask(ask, within) => {
                     let answer = self.ask(ask, within).await;
-                    self.gate.heed(ask, answer.as_ref().copied())
+                    self.limiter.use_answer(ask, answer.as_ref().copied())
                 }
                 next => next,
             };
@@ -36,7 +37,7 @@ impl Errand {
                         sleep(wait).await;
                     }
                     if coming > 0 {
-                        self.gate.arrive(coming);
+                        self.limiter.arrive(coming);
                     }
                 }
                 Next::Ask(..) => {}
@@ -47,11 +48,11 @@ impl Errand {
     }
 
     async fn ask(&self, ask: Ask, within: Duration) -> Result<Answer, RedisError> {
-        let Office { redis, script, rules, status } = self.gate.office();
+        let Shared { redis, script, config, status, .. } = self.limiter.shared();
         status.asks();
-        let key = self.gate.key();
+        let key = self.limiter.key();
         let question = redis.ask(within, async |connection| {
-            bucket::ask(script, connection, key, rules.quota, ask).await
+            bucket::ask(script, connection, key, config.quota, ask).await
         });
         let answer = question.await.map_err(|error| error.with_key(key));
         match &answer {
@@ -62,10 +63,10 @@ impl Errand {
     }
 }
 
-impl Drop for Errand {
+impl Drop for Refill {
     fn drop(&mut self) {
         if !self.done {
-            self.gate.abandon();
+            self.limiter.lose_task();
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Those who wait at a gate, and what is known of its bucket: what is under its lock.
+//! The calls that wait on this node, and what is known of their bucket: what is under the lock of a limiter.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     bucket::{Ask, Quota, Share},
-    gate::Verdict,
+    limiter::Answered,
 };
 
 /// What is under the lock.
 #[derive(Debug, Default)]
-pub(crate) struct Line {
+pub(crate) struct State {
     pub(crate) queue: Queue<Waiting>,
     /// What those in the queue cost.
     pub(crate) owed: u64,
@@ -37,7 +37,7 @@ pub(crate) struct Line {
 #[derive(Debug)]
 pub(crate) struct Waiting {
     pub(crate) key: Option<Key>,
-    pub(crate) tell: oneshot::Sender<Verdict>,
+    pub(crate) tell: oneshot::Sender<Answered>,
     pub(crate) cost: u32,
     pub(crate) since: Instant,
     pub(crate) deadline: Option<Instant>,
@@ -54,9 +54,9 @@ pub(crate) struct Known {
     pub(crate) coming: u64,
 }
 
-// === impl Line ===
+// === impl State ===
 
-impl Line {
+impl State {
     pub(crate) fn pop(&mut self) -> Option<Waiting> {
         let head = self.queue.pop_front()?;
         self.owed -= u64::from(head.cost);
@@ -68,8 +68,7 @@ impl Line {
         std::iter::from_fn(|| self.pop()).collect()
     }
 
-    /// Lets the share give its word, too, where there is one, and says how much may be asked for, or after what time it
-    /// is worth while to come back.
+    /// Where there is a share, asks it too. Returns how much may be asked for, or after what time to come back.
     pub(crate) fn allow(&mut self, now: Instant, ask: Ask) -> Result<u64, Duration> {
         let Some(share) = &mut self.share else { return Ok(ask.want) };
         if self.allowance < u64::from(ask.need) {
@@ -81,7 +80,7 @@ impl Line {
             if answer.wait > Duration::ZERO {
                 let (quota, ahead) = (share.quota(), answer.ahead);
                 self.known = Some(Known { at: now, quota, ahead, coming: granted });
-                // Who would not wait for it is told so now; then the next one is asked for.
+                // A call that would not wait for it is told so now. Then the next one is asked for.
                 return Err(if granted > 0 { answer.wait } else { Duration::ZERO });
             }
         }
