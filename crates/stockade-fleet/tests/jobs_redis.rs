@@ -19,7 +19,7 @@ use stockade_test_servers as servers;
 use tokio::time::{sleep, timeout};
 use tower::{Layer, ServiceBuilder};
 
-const LONG: Duration = Duration::from_secs(30);
+const LONG: Duration = Duration::from_secs(180);
 
 #[tokio::test]
 async fn ten_jobs_through_a_stack_that_refuses_are_all_done_and_the_worker_returns() {
