@@ -21,6 +21,11 @@ pub fn record(wait: Duration) {
     WAITED.set(WAITED.get().map(|waited| waited.saturating_add(wait)));
 }
 
+/// Whether somebody counts the waits of the call at hand.
+pub fn is_counted() -> bool {
+    WAITED.get().is_some()
+}
+
 /// Sums up the waits of one call.
 ///
 /// # Example
@@ -120,6 +125,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_wait_is_reported_when_it_is_dropped() {
         let mut counter = Counter::default();
+        assert!(!is_counted() && counter.enter(is_counted));
         let wait = counter.enter(Wait::start);
         tokio::time::advance(MS * 5).await;
         counter.enter(|| drop(wait));

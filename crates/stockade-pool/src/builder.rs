@@ -1,154 +1,231 @@
 use std::{
+    borrow::Cow,
     convert::Infallible,
-    fmt,
+    error, fmt,
     future::{Ready, ready},
     hash::Hash,
+    io,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use stockade_core::{
-    LayerError,
-    config::{MAX_DURATION, MIN_DURATION, allow},
+    LayerError, Name,
+    config::{allow, checked},
 };
 use tokio::{runtime::Handle, time::sleep};
 use tower_service::Service;
 
 use crate::{
-    Any, Of, Order, Pool, PoolLayer, Rules, Scale, Workers,
-    places::NO_BUDGET,
-    scale::{MOST, Size},
-    shared::{Settings, Shared, Start},
-    sizing::{Sizing, cores},
-    tasks::Tasks,
-    threads::Threads,
+    Any, Never, Of, Order, Pool, PoolLayer, Rebuild, Rules, Scale, Sizing, When, WhenFull, Workers,
+    carry::{Carry, Carrying},
+    config::Checked,
+    shared::{Shared, Spawn},
+    spawn::{Parts, Tasks, Threads, watch_runtime},
 };
 
 /// Describes a pool, and starts it.
 ///
-/// `R` says what the pool looks into a request for: [`Any`] nothing, until [`weigh`](Self::weigh),
-/// [`affinity`](Self::affinity) or [`order`](Self::order) names the type of the requests.
+/// The setters only store, so their order does not matter, except that of [`affinity`](Self::affinity),
+/// [`priority`](Self::priority) and [`order`](Self::order) the last one counts.
+///
+/// `R` says what the pool looks for in a request: [`Any`] nothing, until one of the setters that take a function of a
+/// request names its type. `B` says after which results a worker makes its service anew.
 #[derive(Clone)]
 #[must_use = "a pool starts when it is built"]
-pub struct PoolBuilder<R = Any> {
+pub struct PoolBuilder<R = Any, B = Never> {
     rules: R,
-    settings: Settings,
+    rebuild: B,
+    config: Checked,
     scale: Option<Arc<dyn Scale>>,
+    carry: Option<Arc<dyn Carry>>,
     threads: bool,
 }
 
-/// What becomes of a job when the future of its answer is dropped.
+/// What becomes of a job when its [`Job`](crate::Job) is dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum OnDrop {
     /// It is cancelled: in the queue at once, while it runs at its next await.
     #[default]
     Cancel,
-    /// It goes on, and its answer is dropped. It counts as what it ends as.
+    /// It goes on, and its answer is dropped.
     Detach,
+}
+
+/// Why a pool could not be started.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// There is no tokio runtime here.
+    NoRuntime,
+    /// A worker's thread could not be spawned.
+    Thread(io::Error),
 }
 
 // === impl PoolBuilder ===
 
 impl Default for PoolBuilder {
     fn default() -> Self {
-        let workers = cores();
-        let settings = Settings {
-            workers: Size { min: workers, max: workers },
-            capacity: 128,
-            idle: Duration::from_secs(10),
-            measure: false,
-            clock: false,
-            detach: false,
-            codel: None,
-            budget: NO_BUDGET,
-            name: None,
-        };
-        Self { rules: Any, settings, scale: None, threads: false }
+        Self::of(Checked::default())
     }
 }
 
-impl<R> PoolBuilder<R> {
+impl PoolBuilder {
+    pub(crate) fn of(config: Checked) -> Self {
+        Self { rules: Any, rebuild: Never, config, scale: None, carry: None, threads: false }
+    }
+}
+
+/// How many workers there are, and what they run on.
+impl<R, B> PoolBuilder<R, B> {
     /// How many workers there are, each of which runs one job at a time: a number, or a range (default: one per
     /// core).
     ///
-    /// A pool with a range starts with as many as the range begins with. When a job is queued that nobody is
-    /// free to take, a worker is added; one that has been [idle](Self::idle) for long leaves.
-    /// [`scale`](Self::scale) is another rule.
+    /// A pool with a range starts with the fewest. When a job is queued that no worker is free to take, one is added; a
+    /// worker that has been [idle](Self::idle) for long leaves. [`scale`](Self::scale) is another rule.
     ///
     /// # Panics
     ///
     /// If the most is not from 1 to 1,048,576, or the range ends below its start.
     #[track_caller]
     pub fn workers(mut self, n: impl Workers) -> Self {
-        self.settings.workers = Size::checked("PoolBuilder::workers", n);
+        checked(self.config.set_workers("PoolBuilder::workers", n.range()));
         self
     }
 
     /// Sets workers and queue for a kind of work; see [`Sizing`] for the reasoning.
     pub fn sizing(mut self, sizing: Sizing) -> Self {
-        self.settings.workers = sizing.size;
-        self.settings.capacity = sizing.queue;
+        self.config.size = sizing.size;
+        self.config.admission.capacity = sizing.queue;
         self
     }
 
-    /// How long a worker is idle before it leaves, if there are more than the fewest (default 10 s). Fires up
-    /// to a millisecond late.
+    /// How long a worker is idle before it leaves, if there are more than the fewest (default 10 s).
     ///
     /// # Panics
     ///
     /// If `limit` is zero or above ten years.
     #[track_caller]
     pub fn idle(mut self, limit: Duration) -> Self {
-        self.settings.idle = allow("PoolBuilder::idle", limit, MIN_DURATION..=MAX_DURATION);
+        checked(self.config.set_idle(limit));
         self
     }
 
-    /// Another rule for how many workers there are within the range (default [`PerJob`](crate::PerJob)). A pool
-    /// with one reads the clock when a job is queued and taken.
+    /// Another rule for how many workers there are within the range (default [`PerJob`](crate::PerJob)). A pool with one
+    /// reads the clock when a job is submitted, taken and ended.
     pub fn scale(mut self, scale: impl Scale) -> Self {
         self.scale = Some(Arc::new(scale));
-        self.settings.clock = true;
+        self.config.clock = true;
         self
     }
 
-    /// Runs each worker on a thread of its own, so that work which keeps a processor busy, or blocks, never
-    /// stalls the tasks and timers of the runtime. Off by default: workers are tasks.
+    /// Runs each worker on a thread of its own (default: workers are tasks), so that work which keeps a processor busy,
+    /// or blocks, never delays the tasks and timers of the runtime.
     ///
-    /// The runtime is entered on these threads, so a service may use its timers and spawn tasks. The threads end
-    /// with their workers, and a drain waits for that.
+    /// A job may block its thread in every way: `Handle::block_on`, `blocking_recv`, and clients without `async` work there.
+    /// The runtime is entered on these threads, so a service may also use its timers and spawn tasks. The threads end
+    /// with their workers, for which a drain waits, or when the runtime ends.
     pub fn threads(mut self) -> Self {
         self.threads = true;
         self
     }
 
-    /// Sheds jobs when the queue stands: once every job has waited for longer than `target` for a whole
-    /// `interval`, one is refused with [`Reason::Shed`](stockade_core::Reason::Shed) as it would be started, and
-    /// more and more until one comes through that has waited for less. A burst that is over within `interval` is
-    /// let through. Off by default; `target` is about the delay that callers put up with, and `interval` ten to
-    /// twenty times that, no less than what a caller takes to react.
-    ///
-    /// The algorithm is CoDel (Nichols and Jacobson, ACM Queue 2012; RFC 8289). The pool reads the clock when a job
-    /// is queued and taken. `retry_after` of the refusal is `interval`.
+    /// After how many failures in a row a worker gives jobs up (default: never). While its service cannot be made, or fails
+    /// to become ready, the worker tries again with backoff, and jobs wait. From the `n`th failure on, each failure
+    /// ends one job: with the error of readiness, or with [`Unavailable`](stockade_core::Reason::Unavailable) if there
+    /// is no service.
     ///
     /// # Panics
     ///
-    /// If `target` is zero or above `interval`, or `interval` is above ten years.
+    /// If `n` is 0.
     #[track_caller]
-    pub fn codel(mut self, target: Duration, interval: Duration) -> Self {
-        let what = "PoolBuilder::codel";
-        let interval = allow(what, interval, MIN_DURATION..=MAX_DURATION);
-        self.settings.codel = Some((allow(what, target, MIN_DURATION..=interval), interval));
-        self.settings.clock = true;
+    pub fn give_up_after(mut self, n: u32) -> Self {
+        self.config.give_up_after = Some(allow("PoolBuilder::give_up_after", n, 1..=u32::MAX));
         self
     }
 
-    /// Bounds what the queued jobs weigh together, in whatever unit `weight` returns; bytes, say. The bound on
-    /// their [number](Self::queue) stays. Off by default.
+    /// Makes a worker's service anew after each result for which `is_fatal` returns `true`, such as the error of a
+    /// connection that broke (default: after none, only after panics and errors of readiness). The job keeps its result.
     ///
-    /// A job waits for a place until its weight fits, in order, and one that is heavier than the whole budget until
-    /// it is alone. Only a handle that is polled ready as a `tower` service holds a place before it knows the
-    /// request: it waits until the budget is not used up, and its job may exceed it once.
+    /// # Example
+    ///
+    /// ```
+    /// use std::io;
+    /// use stockade_core::Error;
+    /// use stockade_pool::Pool;
+    /// use tower::service_fn;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let connect = service_fn(async |_worker: usize| {
+    ///     Ok::<_, io::Error>(service_fn(async |n: u32| Ok::<_, Error<io::Error>>(n)))
+    /// });
+    /// let pool = Pool::builder()
+    ///     .rebuild_on(|result: &Result<u32, Error<io::Error>>| matches!(result, Err(Error::Service(_))))
+    ///     .build_make(connect);
+    /// assert_eq!(pool.submit(1).await.unwrap(), 1);
+    /// # }
+    /// ```
+    pub fn rebuild_on<T, E, F>(self, is_fatal: F) -> PoolBuilder<R, When<F, T, E>>
+    where
+        F: Fn(&Result<T, E>) -> bool + Send + Sync + 'static,
+    {
+        let Self { rules, rebuild: _, config, scale, carry, threads } = self;
+        PoolBuilder { rules, rebuild: When::new(is_fatal), config, scale, carry, threads }
+    }
+}
+
+/// What the queue holds, and in which order.
+impl<R, B> PoolBuilder<R, B> {
+    /// How many jobs may be queued while all workers are busy (default 128). With 0 a job is accepted only when a worker
+    /// is free. A new pool accepts as many jobs as it has workers and room in the queue, at once.
+    ///
+    /// # Panics
+    ///
+    /// If `n` is above two billion (`2^31 - 1 - 2^20`).
+    #[track_caller]
+    pub fn queue(mut self, n: usize) -> Self {
+        checked(self.config.set_queue(n));
+        self
+    }
+
+    /// What becomes of a job that finds no place in the queue (default [`WhenFull::Wait`]).
+    pub fn when_full(mut self, when_full: WhenFull) -> Self {
+        self.config.admission.when_full = when_full;
+        self
+    }
+
+    /// How many callers may wait for a place in the queue (default: any number). The ones beyond that are refused with
+    /// [`QueueFull`](stockade_core::Reason::QueueFull).
+    pub fn max_waiting(mut self, n: usize) -> Self {
+        self.config.admission.max_waiting = n;
+        self
+    }
+
+    /// How long a job may wait until it is started, from when it is submitted (default: as long as it takes). It is refused with
+    /// [`WaitExceeded`](stockade_core::Reason::WaitExceeded) then. While the first of the queued jobs has waited for half
+    /// of that, new ones are refused at once with [`Shed`](stockade_core::Reason::Shed), because they would wait in vain; not
+    /// so in a pool with keys, priorities or an order. Both refusals say to come back after `limit`.
+    ///
+    /// With zero a job is accepted only when a worker is free for it, and does not wait. A pool with a limit reads the
+    /// clock when a job is submitted, taken and ended, and registers a timer for each job whose answer is awaited.
+    ///
+    /// # Panics
+    ///
+    /// If `limit` is above ten years.
+    #[track_caller]
+    pub fn max_wait(mut self, limit: Duration) -> Self {
+        checked(self.config.set_max_wait(limit));
+        self
+    }
+
+    /// Bounds what the queued jobs weigh together, in the unit that `weight` returns; bytes, say. The bound on their
+    /// [number](Self::queue) stays (default: no weights).
+    ///
+    /// A job waits for its place until its weight fits, in order; one that is heavier than the whole budget waits until it
+    /// is alone. Only a handle that is polled ready holds a place before it knows the request: it waits until the
+    /// budget is not used up, and its job may exceed it once.
     ///
     /// # Panics
     ///
@@ -158,88 +235,173 @@ impl<R> PoolBuilder<R> {
         self,
         weight: impl Fn(&Req) -> usize + Send + Sync + 'static,
         budget: usize,
-    ) -> PoolBuilder<Of<Req>>
+    ) -> PoolBuilder<Of<Req>, B>
     where
         R: Rules<Req>,
     {
         let budget = allow("PoolBuilder::weigh", budget, 1..=usize::MAX);
         let mut builder = self.typed();
-        builder.settings.budget = (budget as u64).min(NO_BUDGET - 1);
+        builder.config.admission.budget = Some(budget as u64);
         builder.rules.weigh = Some(Arc::new(weight));
         builder
     }
 
-    /// Keeps jobs of one key in order: they run one at a time, and on one worker as long as there are any. A
-    /// worker takes up to 32 jobs of a key in a row while others wait, so a busy key does not stall others'. Off by
-    /// default. Takes the place of an [`order`](Self::order).
+    /// Keeps jobs of one key in order: they run one at a time, and on one worker as long as there are any. A worker takes
+    /// up to 32 jobs of a key in a row while others wait, and a key fills at most half the queue
+    /// ([`per_key`](Self::per_key)), so a busy key does not stall others. (Default: no keys.)
     ///
     /// A key is remembered while it has jobs in the pool, and no longer.
     pub fn affinity<Req, K: Hash>(
         self,
         key: impl Fn(&Req) -> K + Send + Sync + 'static,
-    ) -> PoolBuilder<Of<Req>>
+    ) -> PoolBuilder<Of<Req>, B>
     where
         R: Rules<Req>,
     {
         let mut builder = self.typed();
-        builder.rules.set_lane(key);
-        builder.rules.order = None;
+        builder.rules.set_key(key);
+        (builder.rules.priority, builder.rules.rank) = (None, None);
         builder
     }
 
-    /// Another order than first in, first out; each pool that is built has a clone of it. Takes the place of an
-    /// [`affinity`](Self::affinity).
-    pub fn order<Req>(self, order: impl Order<Req> + Clone + Sync + 'static) -> PoolBuilder<Of<Req>>
-    where
-        R: Rules<Req>,
-    {
-        let mut builder = self.typed();
-        builder.rules.order = Some(Arc::new(move || Box::new(order.clone())));
-        builder.rules.lane = None;
-        builder
-    }
-
-    /// What becomes of a job when the future of its answer is dropped (default [`OnDrop::Cancel`]). A
-    /// [run](Pool::run) that is dropped is cancelled either way.
-    pub fn on_drop(mut self, on_drop: OnDrop) -> Self {
-        self.settings.detach = on_drop == OnDrop::Detach;
-        self
-    }
-
-    /// How many jobs may wait while all workers are busy (default 128). With 0 a job is accepted only when a
-    /// worker is free.
+    /// How many jobs of one key may be queued, in a pool with [`affinity`](Self::affinity) (default: half the queue,
+    /// and at least one). The ones beyond that wait for their place, and do not hold up others.
     ///
     /// # Panics
     ///
-    /// If `n` is above `u32::MAX - 1,048,577`.
+    /// If `n` is 0.
     #[track_caller]
-    pub fn queue(mut self, n: usize) -> Self {
-        let most = u32::MAX as usize - 1 - MOST;
-        self.settings.capacity = allow("PoolBuilder::queue", n, 0..=most);
+    pub fn per_key(mut self, n: usize) -> Self {
+        self.config.per_key = Some(allow("PoolBuilder::per_key", n, 1..=usize::MAX));
         self
     }
 
-    /// A name for refusals and events.
-    pub fn name(mut self, name: &'static str) -> Self {
-        self.settings.name = Some(name);
+    /// Runs jobs of a higher priority first (default: first in, first out). Priorities age, so nothing starves: for
+    /// each level of difference a job is overtaken by at most 32 jobs that were queued after it.
+    pub fn priority<Req, P: Into<u8>>(
+        self,
+        priority: impl Fn(&Req) -> P + Send + Sync + 'static,
+    ) -> PoolBuilder<Of<Req>, B>
+    where
+        R: Rules<Req>,
+    {
+        let mut builder = self.typed();
+        builder.rules.priority = Some(Arc::new(move |request| priority(request).into()));
+        (builder.rules.key, builder.rules.rank) = (None, None);
+        builder
+    }
+
+    /// Another order than first in, first out, by a rank: a closure `Fn(&Req) -> i64`, or an [`Order`].
+    pub fn order<Req>(self, order: impl Order<Req>) -> PoolBuilder<Of<Req>, B>
+    where
+        R: Rules<Req>,
+    {
+        let mut builder = self.typed();
+        builder.rules.rank = Some(Arc::new(move |request| order.rank(request)));
+        (builder.rules.key, builder.rules.priority) = (None, None);
+        builder
+    }
+}
+
+/// What goes along with a job, and what is known of it.
+impl<R, B> PoolBuilder<R, B> {
+    /// What becomes of a job when its [`Job`](crate::Job) is dropped (default [`OnDrop::Cancel`]). A
+    /// [run](Pool::run) that is dropped is cancelled either way.
+    pub fn on_drop(mut self, on_drop: OnDrop) -> Self {
+        self.config.detach = on_drop == OnDrop::Detach;
         self
     }
 
-    /// Measures how long each job is queued and runs, for [`Stats`](crate::Stats) and
-    /// [`Outcome`](crate::Outcome). Off by default, because it reads the clock three times a job.
+    /// Carries task-locals from the caller to the worker, as the deadline goes by itself (default: none).
+    ///
+    /// `capture` is called where a job is submitted. `enter` is called around each poll of the job, with what was captured and a
+    /// function that polls it. Costs one allocation a job.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use stockade_core::Error;
+    /// use stockade_pool::Pool;
+    /// use tower::service_fn;
+    ///
+    /// tokio::task_local! {
+    ///     static USER: u32;
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let pool = Pool::builder()
+    ///     .carry(|| USER.get(), |user, poll| USER.sync_scope(*user, poll))
+    ///     .build(service_fn(async |()| Ok::<_, Error<Infallible>>(USER.get())));
+    /// assert_eq!(USER.scope(7, async { pool.submit(()).await }).await, Ok(7));
+    /// # }
+    /// ```
+    pub fn carry<C: Send + 'static>(
+        mut self,
+        capture: impl Fn() -> C + Send + Sync + 'static,
+        enter: impl Fn(&C, &mut dyn FnMut()) + Send + Sync + 'static,
+    ) -> Self {
+        self.carry = Some(Arc::new(Carrying { capture, enter }));
+        self
+    }
+
+    /// Keeps a copy of each request, to return it with what did not succeed: in [`Outcome::request`](crate::Outcome), and
+    /// in [`Drained::started`](crate::Drained) if the pool was stopped while it ran (default: off). Costs a clone of the
+    /// request and one allocation a job.
+    pub fn keep_requests<Req: Clone + 'static>(self) -> PoolBuilder<Of<Req>, B>
+    where
+        R: Rules<Req>,
+    {
+        let mut builder = self.typed();
+        builder.rules.keep = Some(Arc::new(Req::clone));
+        builder
+    }
+
+    /// Names each job, for [`PoolHandle::running`](crate::PoolHandle::running) (default: no names). Costs one allocation a
+    /// job, and the clock is read when a job is submitted, taken and ended.
+    pub fn job_name<Req, N: Into<Cow<'static, str>>>(
+        self,
+        name: impl Fn(&Req) -> N + Send + Sync + 'static,
+    ) -> PoolBuilder<Of<Req>, B>
+    where
+        R: Rules<Req>,
+    {
+        let mut builder = self.typed();
+        builder.rules.name = Some(Arc::new(move |request| name(request).into()));
+        builder.config.clock = true;
+        builder
+    }
+
+    /// A name for refusals, events and threads (default: none).
+    ///
+    /// # Panics
+    ///
+    /// If an owned name is longer than 128 bytes, or the process has 4,096 of them already.
+    #[track_caller]
+    pub fn name(mut self, name: impl Into<Name>) -> Self {
+        checked(self.config.set_name(name.into()));
+        self
+    }
+
+    /// Measures how long each job is queued and runs, for [`Stats`](crate::Stats) and [`Outcome`](crate::Outcome)
+    /// (default: off, because it reads the clock three times a job).
     pub fn measure(mut self) -> Self {
-        self.settings.measure = true;
-        self.settings.clock = true;
+        self.config.measure = true;
+        self.config.clock = true;
         self
     }
+}
 
+/// Starting it.
+impl<R, B> PoolBuilder<R, B> {
     /// Starts the pool; each worker owns a clone of `service`.
     ///
     /// After a panic, or an error of readiness, the worker goes on with another clone.
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime, or in one without time if the number of workers is a range.
+    /// As [`try_build`](Self::try_build) fails; and in a runtime without time, if the number of workers is a range.
     #[track_caller]
     pub fn build<S, Req>(self, service: S) -> Pool<Req, S::Response, S::Error>
     where
@@ -249,19 +411,20 @@ impl<R> PoolBuilder<R> {
         S::Error: LayerError + Send + 'static,
         Req: Send + 'static,
         R: Rules<Req>,
+        B: Rebuild<S::Response, S::Error>,
     {
         self.build_make(CloneService(service))
     }
 
-    /// Starts the pool; each worker makes its own service by calling a clone of `make` with the worker's
-    /// number, counted from 0. One connection a worker is made so.
+    /// Starts the pool; each worker makes its own service by calling a clone of `make` with the worker's number, counted
+    /// from 0. One connection per worker is made like that.
     ///
-    /// After a panic, or an error of readiness, the worker makes another; until that succeeds, with backoff up
-    /// to a second, it takes no job.
+    /// After a panic, or an error of readiness, the worker makes another. Until that succeeds, with backoff up to a second,
+    /// it takes no job.
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime, or in one without time if the number of workers is a range.
+    /// As [`try_build`](Self::try_build) fails; and in a runtime without time, if the number of workers is a range.
     #[track_caller]
     pub fn build_make<M, S, Req>(self, make: M) -> Pool<Req, S::Response, S::Error>
     where
@@ -274,50 +437,123 @@ impl<R> PoolBuilder<R> {
         S::Error: LayerError + Send + 'static,
         Req: Send + 'static,
         R: Rules<Req>,
+        B: Rebuild<S::Response, S::Error>,
     {
-        let Ok(runtime) = Handle::try_current() else {
-            panic!("stockade: a pool is built inside a tokio runtime, and there is none here");
-        };
-        if !self.settings.workers.is_fixed() {
+        match self.try_build_make(make) {
+            Ok(pool) => pool,
+            Err(error) => panic!("stockade: {error}"),
+        }
+    }
+
+    /// Starts the pool, as [`build`](Self::build) does.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`]: outside a tokio runtime, or if a worker's thread cannot be spawned.
+    ///
+    /// # Panics
+    ///
+    /// In a runtime without time, if the number of workers is a range.
+    pub fn try_build<S, Req>(
+        self,
+        service: S,
+    ) -> Result<Pool<Req, S::Response, S::Error>, BuildError>
+    where
+        S: Service<Req> + Clone + Send + 'static,
+        S::Future: Send,
+        S::Response: Send + 'static,
+        S::Error: LayerError + Send + 'static,
+        Req: Send + 'static,
+        R: Rules<Req>,
+        B: Rebuild<S::Response, S::Error>,
+    {
+        self.try_build_make(CloneService(service))
+    }
+
+    /// Starts the pool, as [`build_make`](Self::build_make) does.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`]: outside a tokio runtime, or if a worker's thread cannot be spawned.
+    ///
+    /// # Panics
+    ///
+    /// In a runtime without time, if the number of workers is a range.
+    pub fn try_build_make<M, S, Req>(
+        self,
+        make: M,
+    ) -> Result<Pool<Req, S::Response, S::Error>, BuildError>
+    where
+        M: Service<usize, Response = S> + Clone + Send + 'static,
+        M::Future: Send,
+        M::Error: fmt::Display + Send,
+        S: Service<Req> + Send + 'static,
+        S::Future: Send,
+        S::Response: Send + 'static,
+        S::Error: LayerError + Send + 'static,
+        Req: Send + 'static,
+        R: Rules<Req>,
+        B: Rebuild<S::Response, S::Error>,
+    {
+        let runtime = Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
+        let Self { rules, rebuild, config, scale, carry, threads } = self;
+        if !config.size.is_fixed() {
             // A runtime without time says so here, and not when the first worker is idle.
             drop(sleep(Duration::ZERO));
         }
-        let start: Box<dyn Start<_, _, _>> = if self.threads {
-            Box::new(Threads::new(make, runtime))
-        } else {
-            Box::new(Tasks::new(make, runtime))
-        };
-        let shared =
-            Arc::new(Shared::new(self.settings, self.rules.into_rules(), self.scale, start));
-        shared.open();
-        Pool::new(shared)
+        let parts = Parts::new(make, rebuild, runtime.clone());
+        let spawn: Box<dyn Spawn<_, _, _>> =
+            if threads { Box::new(Threads::new(parts)) } else { Box::new(Tasks::new(parts)) };
+        let shared = Arc::new(Shared::new(config, rules.into_rules(), carry, scale, spawn));
+        // Closes the pool again if a worker cannot be started.
+        let pool = Pool::new(Arc::clone(&shared));
+        if threads {
+            runtime.spawn(watch_runtime(&shared));
+        }
+        shared.open().map_err(BuildError::Thread)?;
+        Ok(pool)
     }
 
     /// The pool as a layer, which starts it when it is applied to a service.
-    pub fn into_layer<Req>(self) -> PoolLayer<Req>
+    pub fn into_layer<Req>(self) -> PoolLayer<Req, B>
     where
         R: Rules<Req>,
     {
         PoolLayer::new(self.typed())
     }
 
-    #[cfg(all(test, shuttle))]
-    pub(crate) fn settings(&self) -> Settings {
-        self.settings
-    }
-
-    fn typed<Req>(self) -> PoolBuilder<Of<Req>>
+    fn typed<Req>(self) -> PoolBuilder<Of<Req>, B>
     where
         R: Rules<Req>,
     {
-        let Self { rules, settings, scale, threads } = self;
-        PoolBuilder { rules: rules.into_rules(), settings, scale, threads }
+        let Self { rules, rebuild, config, scale, carry, threads } = self;
+        PoolBuilder { rules: rules.into_rules(), rebuild, config, scale, carry, threads }
     }
 }
 
-impl<R> fmt::Debug for PoolBuilder<R> {
+impl<R, B> fmt::Debug for PoolBuilder<R, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PoolBuilder").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("PoolBuilder").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+// === impl BuildError ===
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoRuntime => "a pool is built inside a tokio runtime, and there is none here",
+            Self::Thread(_) => "a thread of the pool could not be spawned",
+        })
+    }
+}
+
+impl error::Error for BuildError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::NoRuntime => None,
+            Self::Thread(error) => Some(error),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
+//! How a pool ends.
+
 use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
-use stockade_core::LayerError;
 use tokio::time::timeout;
 
 use crate::{Stats, shared::Shared};
@@ -11,16 +12,22 @@ use crate::{Stats, shared::Shared};
 pub struct Drained<Req> {
     /// How many jobs ended by themselves after the drain began.
     pub completed: u64,
-    /// How many jobs were running when the time was up, and were cancelled.
+    /// How many jobs were running when the time was up, and were stopped.
     pub cancelled: u64,
-    /// How many workers did not stop although they were told to, because their service does not yield.
+    /// How many workers have not stopped, because their job does not yield.
     pub stuck: usize,
-    /// The requests that were never started, in the order in which they were queued.
+    /// The requests of jobs that were never started, in the order in which they were queued.
     pub unfinished: Vec<Req>,
+    /// The requests of jobs that were started and did not end, if the pool
+    /// [keeps requests](crate::PoolBuilder::keep_requests). They may have had an effect.
+    pub started: Vec<Req>,
 }
 
-/// How long a cancelled call may take to get to its next await.
-const GRACE: Duration = Duration::from_secs(1);
+/// How long a call that is stopped may take to get to its next await. It is taken off the time of a drain, but at most
+/// a tenth of that.
+const GRACE: Duration = Duration::from_millis(50);
+
+// === impl Drained ===
 
 impl<Req> Drained<Req> {
     /// Whether every job that the pool had accepted ended by itself.
@@ -33,8 +40,8 @@ impl<Req> Drained<Req> {
 struct Draining<'a, Req, T, E>(&'a Shared<Req, T, E>);
 
 impl<'a, Req, T, E> Draining<'a, Req, T, E> {
-    fn begin(shared: &'a Shared<Req, T, E>) -> Self {
-        shared.set_draining(true);
+    fn begin(shared: &'a Arc<Shared<Req, T, E>>) -> Self {
+        shared.lock().draining += 1;
         shared.close();
         Self(shared)
     }
@@ -42,12 +49,17 @@ impl<'a, Req, T, E> Draining<'a, Req, T, E> {
 
 impl<Req, T, E> Drop for Draining<'_, Req, T, E> {
     fn drop(&mut self) {
-        self.0.set_draining(false);
+        self.0.lock().draining -= 1;
     }
 }
 
+/// How long jobs may run in a drain that returns after `limit`.
+pub(crate) fn until_stopped(limit: Duration) -> Duration {
+    limit - (limit / 10).min(GRACE)
+}
+
 /// Closes the pool, waits until all workers have ended or `until` has, and stops what is left then.
-pub(crate) async fn drain<Req, T, E: LayerError>(
+pub(crate) async fn drain<Req, T, E>(
     shared: Arc<Shared<Req, T, E>>,
     until: impl Future<Output = ()>,
 ) -> Drained<Req> {
@@ -61,24 +73,28 @@ pub(crate) async fn drain<Req, T, E: LayerError>(
     });
     if !in_time.await {
         unfinished = shared.take_back();
-        // Who goes away during the drain cancels his own job; only what is cancelled from here on was stopped.
+        // A caller that goes away during the drain cancels its own job; only what is cancelled from here on was
+        // stopped by the drain.
         stopped = Some(shared.stats());
         shared.abort();
         // A call that never yields cannot be stopped, and is not waited for.
         let _ = timeout(GRACE, ended).await;
     }
     unfinished.extend(shared.take_back());
+    let started = shared.take_stopped();
     let after = shared.stats();
     if after.workers == 0 {
-        shared.start.join();
+        shared.join();
     }
-    let cancelled = stopped.map_or(0, |stopped| after.cancelled - stopped.cancelled);
-    let ended = |stats: &Stats| stats.ended() - stats.handed_back - stats.cancelled;
+    let stopped = stopped.unwrap_or_else(|| after.clone());
+    let given_up = |stats: &Stats| stats.handed_back + stats.cancelled;
+    let by_themselves = |stats: &Stats| stats.ended() - given_up(stats);
     Drained {
-        completed: ended(&after) - ended(&before),
-        cancelled,
+        completed: by_themselves(&after) - by_themselves(&before),
+        cancelled: given_up(&after) - given_up(&stopped),
         stuck: after.workers,
         unfinished,
+        started,
     }
 }
 
@@ -89,20 +105,19 @@ pub(crate) async fn shutdown_on<Req, T, E, F>(
     limit: Duration,
 ) -> Drained<Req>
 where
-    E: LayerError,
     F: Future<Output = ()>,
 {
     signal().await;
     let second = signal();
     let until = async {
         // An error means that the time is up, and so does a signal.
-        let _ = timeout(limit, second).await;
+        let _ = timeout(until_stopped(limit), second).await;
     };
     drain(shared, until).await
 }
 
 /// Closes the pool, hands back what is queued, and stops the workers.
-pub(crate) fn abort<Req, T, E: LayerError>(shared: &Shared<Req, T, E>) -> Vec<Req> {
+pub(crate) fn abort<Req, T, E>(shared: &Arc<Shared<Req, T, E>>) -> Vec<Req> {
     // The queue is handed back here, and not by the last worker to go.
     let _draining = Draining::begin(shared);
     let unfinished = shared.take_back();

@@ -1,4 +1,4 @@
-//! The timer of a worker that is idle and could be spared.
+//! The timer of an idle worker that the pool could do without.
 
 use std::{
     pin::Pin,
@@ -9,10 +9,10 @@ use std::{
 use stockade_core::deadline::saturating_add;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Tells when a worker has been idle for long. A timer is costly to register, so the one of an idle spell that
-/// ended early stays and is moved when it fires: a worker that is busy now and then registers one a `limit`.
+/// Tells when a worker has been idle for long. To register a timer is costly, so a timer is left alone when the worker
+/// gets a job, and moved when it fires: a worker that is busy now and then registers one per idle limit.
 pub(crate) struct Idle {
-    /// When the spell at hand will have been long.
+    /// When the worker will have been idle for long.
     until: Option<Instant>,
 }
 
@@ -29,7 +29,7 @@ impl Idle {
         self.until = None;
     }
 
-    /// Ready when the spell has lasted for `limit`; the next one begins then.
+    /// Ready when the worker has been idle for `limit`; then the next spell begins.
     pub(crate) fn poll(
         &mut self,
         mut timer: Pin<&mut Option<Sleep>>,

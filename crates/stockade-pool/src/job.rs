@@ -2,91 +2,133 @@
 
 use std::{
     fmt,
+    future::poll_fn,
     pin::Pin,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, ready},
 };
 
-use stockade_core::{LayerError, Reason, Rejected};
+use stockade_core::{LayerError, Reason, Rejected, deadline::saturating_add};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{
-    TrySubmitError,
-    board::{Key, Owner},
     lease::Lease,
-    places::{Place, Queued},
     pool::Handles,
+    queue::Key,
+    shared::{Read, Submitted},
 };
 
-/// The answer to a job: a future of what the service returns.
+/// A job of a pool: a future of what the service returns. Made by [`Pool::submit`](crate::Pool::submit),
+/// [`try_submit`](crate::Pool::try_submit), and by calling the pool.
 ///
-/// An answer of the pool itself is a refusal of the layer `"pool"`:
-/// [`Panicked`](stockade_core::Reason::Panicked) if the service panicked,
-/// [`Expired`](stockade_core::Reason::Expired) if its deadline had passed when its turn came, and
-/// [`Closed`](stockade_core::Reason::PoolClosed) if the pool was stopped before it could run.
+/// It is queued from the beginning if there was a place for it. Otherwise it waits for one, in line with others;
+/// [`accepted`](Self::accepted) waits for that alone.
+///
+/// What the pool itself answers is a refusal of the layer `"pool"`:
+///
+/// - [`Panicked`](Reason::Panicked): the service panicked.
+/// - [`Expired`](Reason::Expired): the deadline had passed when the job's turn came.
+/// - [`QueueFull`](Reason::QueueFull), [`Shed`](Reason::Shed), [`WaitExceeded`](Reason::WaitExceeded): the pool has too
+///   much to do.
+/// - [`PoolClosed`](Reason::PoolClosed): the pool was closed before the job was accepted, or stopped before it ran.
+/// - [`Cancelled`](Reason::Cancelled): the pool was stopped while the job ran.
 ///
 /// # Cancel safety
 ///
-/// Dropping it cancels the job: one that is queued leaves the queue at once, and its request is dropped; one
-/// that runs is dropped at its next await. With [`OnDrop::Detach`](crate::OnDrop::Detach) the job goes on
-/// instead, and its answer is dropped.
+/// Dropping it cancels the job: one that waits or is queued leaves at once, and its request is dropped; one that runs is
+/// dropped at its next await. With [`OnDrop::Detach`](crate::OnDrop::Detach), or after [`detach`](Self::detach), the
+/// job goes on, and its answer is dropped.
 #[must_use = "dropping a job cancels it"]
 pub struct Job<Req, T, E> {
-    state: JobState<Req, T, E>,
+    state: State<Req, T, E>,
+    /// Fires when it has waited for too long.
+    limit: Option<Pin<Box<Sleep>>>,
 }
 
-enum JobState<Req, T, E> {
-    Accepted { key: Key, pool: Lease<Handles<Req, T, E>>, known: Option<Known> },
+enum State<Req, T, E> {
+    Submitted { key: Key, pool: Lease<Handles<Req, T, E>> },
     Refused(Rejected),
     Done,
 }
 
-/// A job that was not accepted, and the way to try again.
-pub(crate) type Refused<Req, T, E> = (TrySubmitError<Req>, Lease<Handles<Req, T, E>>);
-
-/// The waker that was left with the job when it was queued.
-///
-/// Whoever submits a job mostly awaits it next, in the same poll. Then his waker is there already, and the first
-/// poll of the job needs no lock to leave it again.
-struct Known {
-    /// How many jobs had been answered then.
-    answered: u64,
-    waker: (usize, usize),
+/// A job that was not accepted. The request comes back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Refused<Req> {
+    /// Why.
+    pub rejected: Rejected,
+    /// The request.
+    pub request: Req,
 }
 
 // === impl Job ===
 
 impl<Req, T, E> Job<Req, T, E> {
-    /// Queues a request in the held place, or in a free one.
-    #[inline]
-    pub(crate) fn submit(
-        pool: Lease<Handles<Req, T, E>>,
-        request: Req,
-        place: &mut Place,
-        waker: Option<Waker>,
-    ) -> Result<Self, Refused<Req, T, E>> {
-        let entry = pool.shared.entry(request);
-        let known = waker.as_ref().map(identity);
-        match pool.shared.push(entry, Owner::Caller(waker), place) {
-            Ok(Queued { key, answered }) => {
-                let known = known.map(|waker| Known { answered, waker });
-                Ok(Self { state: JobState::Accepted { key, pool, known } })
-            }
-            Err((entry, Reason::PoolClosed)) => Err((TrySubmitError::Closed(entry.request), pool)),
-            Err((entry, _)) => Err((TrySubmitError::Full(entry.request), pool)),
-        }
+    pub(crate) fn submitted(submitted: Submitted, pool: Lease<Handles<Req, T, E>>) -> Self {
+        let limit = pool.shared.config.admission.max_wait;
+        let limit = limit.map(|limit| {
+            Box::pin(sleep_until(saturating_add(Instant::now(), limit)))
+        });
+        Self { state: State::Submitted { key: submitted.key, pool }, limit }
     }
 
     pub(crate) fn refused(rejected: Rejected) -> Self {
-        Self { state: JobState::Refused(rejected) }
+        Self { state: State::Refused(rejected), limit: None }
     }
-}
 
-impl<Req, T, E: LayerError> Job<Req, T, E> {
-    /// The answer to a job that was not accepted.
-    #[cold]
-    fn refusal(&mut self) -> E {
-        match std::mem::replace(&mut self.state, JobState::Done) {
-            JobState::Refused(rejected) => rejected.into_error(),
-            _ => panic!("`Job` polled after it was ready"),
+    /// A job whose request is kept until [`accepted`](Self::accepted) asks for it.
+    pub(crate) fn refused_with(key: Key, pool: Lease<Handles<Req, T, E>>) -> Self {
+        Self { state: State::Submitted { key, pool }, limit: None }
+    }
+
+    /// Waits until the job has a place in the queue.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`] with the request, if there is no place for it: the pool is closed, or has too much to do. The job
+    /// itself ends with the same refusal.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing; the job goes on waiting.
+    ///
+    /// # Panics
+    ///
+    /// If the job has been refused before.
+    pub async fn accepted(&mut self) -> Result<(), Refused<Req>> {
+        poll_fn(|cx| self.poll_accepted(cx)).await
+    }
+
+    fn poll_accepted(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refused<Req>>> {
+        self.poll_limit(cx);
+        let State::Submitted { key, pool } = &self.state else {
+            panic!("the request of this `Job` has been returned already");
+        };
+        let Read::Refused(rejected, request) = ready!(pool.shared.poll_job(*key, true, cx)) else {
+            return Poll::Ready(Ok(()));
+        };
+        self.state = State::Refused(rejected);
+        let request = request.expect("the request of a refused job is kept until it is read");
+        rejected.tell();
+        Poll::Ready(Err(Refused { rejected, request }))
+    }
+
+    /// Lets the job go on without waiting for its answer, which is dropped. A job that waits for a place goes on
+    /// waiting.
+    pub fn detach(mut self) {
+        if let State::Submitted { key, pool } = std::mem::replace(&mut self.state, State::Done) {
+            pool.shared.leave(key, true);
+        }
+    }
+
+    /// Gives up a job that has waited for too long.
+    fn poll_limit(&mut self, cx: &mut Context<'_>) {
+        if let Some(limit) = &mut self.limit
+            && limit.as_mut().poll(cx).is_ready()
+        {
+            self.limit = None;
+            if let State::Submitted { key, pool } = &self.state {
+                pool.shared.give_up(*key);
+            }
         }
     }
 }
@@ -96,19 +138,22 @@ impl<Req, T, E: LayerError> Future for Job<Req, T, E> {
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let JobState::Accepted { key, pool, known } = &mut self.state else {
-            return Poll::Ready(Err(self.refusal()));
-        };
-        if let Some(known) = known.take()
-            // Not one is answered: the waker is still there, and so it cannot be another of the same address.
-            && known.answered == pool.shared.answered()
-            && known.waker == identity(cx.waker())
-        {
-            return Poll::Pending;
+        if self.limit.is_some() {
+            self.poll_limit(cx);
         }
-        let answer = ready!(pool.shared.poll_answer(*key, cx));
-        self.state = JobState::Done;
-        Poll::Ready(answer)
+        let State::Submitted { key, pool } = &self.state else {
+            return match std::mem::replace(&mut self.state, State::Done) {
+                State::Refused(rejected) => Poll::Ready(Err(E::from_rejected(rejected))),
+                _ => panic!("`Job` polled after it was ready"),
+            };
+        };
+        let read = ready!(pool.shared.poll_job(*key, false, cx));
+        self.state = State::Done;
+        Poll::Ready(match read {
+            Read::Answer(answer) => answer.into_result(),
+            Read::Refused(rejected, _) => Err(rejected.into_error()),
+            Read::Accepted => unreachable!("only the answer was asked for"),
+        })
     }
 }
 
@@ -116,9 +161,10 @@ impl<Req, T, E: LayerError> Future for Job<Req, T, E> {
 impl<Req, T, E> Unpin for Job<Req, T, E> {}
 
 impl<Req, T, E> Drop for Job<Req, T, E> {
+    #[inline]
     fn drop(&mut self) {
-        if let JobState::Accepted { key, pool, .. } = &self.state {
-            pool.shared.leave_job(*key);
+        if let State::Submitted { key, pool } = &self.state {
+            pool.shared.leave(*key, pool.shared.config.detach);
         }
     }
 }
@@ -126,16 +172,37 @@ impl<Req, T, E> Drop for Job<Req, T, E> {
 impl<Req, T, E> fmt::Debug for Job<Req, T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {
-            JobState::Accepted { .. } => "accepted",
-            JobState::Refused(_) => "refused",
-            JobState::Done => "done",
+            State::Submitted { .. } => "submitted",
+            State::Refused(_) => "refused",
+            State::Done => "done",
         };
         f.debug_tuple("Job").field(&state).finish()
     }
 }
 
-/// Tells wakers apart that exist at the same time.
-#[inline]
-fn identity(waker: &Waker) -> (usize, usize) {
-    (waker.data().addr(), std::ptr::from_ref(waker.vtable()).addr())
+// === impl Refused ===
+
+impl<Req> Refused<Req> {
+    pub(crate) fn new(rejected: Rejected, request: Req) -> Self {
+        Self { rejected, request }
+    }
+
+    /// Why, in one word.
+    pub fn reason(&self) -> Reason {
+        self.rejected.reason()
+    }
 }
+
+impl<Req> fmt::Display for Refused<Req> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.rejected.fmt(f)
+    }
+}
+
+impl<Req> fmt::Debug for Refused<Req> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Refused").field("rejected", &self.rejected).finish_non_exhaustive()
+    }
+}
+
+impl<Req> std::error::Error for Refused<Req> {}

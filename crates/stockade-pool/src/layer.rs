@@ -2,15 +2,15 @@ use stockade_core::LayerError;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::{Of, Pool, PoolBuilder};
+use crate::{Never, Of, Pool, PoolBuilder, Rebuild};
 
 /// Puts a pool in front of the service inside; made by [`PoolBuilder::into_layer`].
 ///
-/// Each application of the layer starts a pool of its own, whose clones share it.
+/// Each application of the layer starts a pool of its own.
 ///
 /// # Panics
 ///
-/// Applying it panics outside a tokio runtime.
+/// Applying it panics as [`PoolBuilder::build`] does: outside a tokio runtime, for one.
 ///
 /// # Example
 ///
@@ -29,31 +29,32 @@ use crate::{Of, Pool, PoolBuilder};
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct PoolLayer<Req> {
-    builder: PoolBuilder<Of<Req>>,
+pub struct PoolLayer<Req, B = Never> {
+    builder: PoolBuilder<Of<Req>, B>,
 }
 
 // === impl PoolLayer ===
 
-impl<Req> PoolLayer<Req> {
-    pub(crate) fn new(builder: PoolBuilder<Of<Req>>) -> Self {
+impl<Req, B> PoolLayer<Req, B> {
+    pub(crate) fn new(builder: PoolBuilder<Of<Req>, B>) -> Self {
         Self { builder }
     }
 }
 
-impl<Req> Clone for PoolLayer<Req> {
+impl<Req, B: Clone> Clone for PoolLayer<Req, B> {
     fn clone(&self) -> Self {
         Self::new(self.builder.clone())
     }
 }
 
-impl<Req, S> Layer<S> for PoolLayer<Req>
+impl<Req, B, S> Layer<S> for PoolLayer<Req, B>
 where
     S: Service<Req> + Clone + Send + 'static,
     S::Future: Send,
     S::Response: Send + 'static,
     S::Error: LayerError + Send + 'static,
     Req: Send + 'static,
+    B: Rebuild<S::Response, S::Error> + Clone,
 {
     type Service = Pool<Req, S::Response, S::Error>;
 

@@ -1,23 +1,23 @@
 //! A worker pool that is a `tower` service: a bounded queue, and workers that pull from it.
 //!
-//! Each worker owns an instance of the service and runs the whole call, so the work goes on at full speed
-//! whatever the callers do. The pool accepts a job only when there is room for it, and then it ends each
-//! job exactly once: with an answer, cancelled by its caller, or handed back when the pool is drained.
+//! Each worker owns an instance of the service and runs the whole call, so a slow caller never slows the work. The pool
+//! accepts a job only when there is room for it, and it ends each job that it has accepted exactly once: with an answer, as
+//! cancelled by its caller, or handed back when the pool is drained.
 //!
-//! It does not persist jobs, and orders them first in, first out unless told otherwise.
+//! It does not persist jobs.
 //!
-//! - [`Pool`] is the handle: a `tower::Service`, and [`invoke`](Pool::invoke), [`submit`](Pool::submit),
-//!   [`try_submit`](Pool::try_submit), [`run`](Pool::run) and [`drain`](Pool::drain).
-//! - [`PoolBuilder`] makes one, [`PoolLayer`] makes one in the middle of a `ServiceBuilder`, and [`Sizing`] says how
-//!   large it has to be.
-//! - [`Job`] is the answer to come; dropping it cancels the job, or [detaches](OnDrop) it.
-//! - [`Outcomes`] streams what became of many jobs, a [`Group`] awaits jobs that belong together; [`Stats`] counts
-//!   what became of all.
-//! - [`PoolHandle`] watches, pauses, resizes and shuts down.
+//! There are three ways in:
 //!
-//! What a pool is made of can be replaced: how many workers there are ([`Scale`]), which job is next ([`Order`],
-//! or [`affinity`](PoolBuilder::affinity) to keep those of a key in order), and how a worker makes its service
-//! ([`build_make`](PoolBuilder::build_make)).
+//! - As a [`tower_service::Service`]: `ready` waits for a place in the queue, `call` returns the answer.
+//! - [`Pool::submit`] returns a [`Job`], to be awaited, cancelled or [detached](Job::detach).
+//! - [`Pool::run`] takes many requests, from an iterator, a stream or by hand, and returns their [`Outcomes`].
+//!
+//! [`PoolBuilder`] makes a pool, [`PoolLayer`] makes one in the middle of a `ServiceBuilder`, [`Pool::tasks`] makes one that
+//! runs futures, and [`Sizing`] says how large a pool has to be. [`PoolHandle`] watches, pauses, resizes and shuts down;
+//! [`Stats`] counts.
+//!
+//! The queue is first in, first out, unless it has [priorities](PoolBuilder::priority), [keys](PoolBuilder::affinity) or
+//! another [`Order`]. The number of workers may follow the load ([`Scale`]).
 //!
 //! # Example
 //!
@@ -41,55 +41,52 @@
 //! # }
 //! ```
 
-mod affinity;
-mod arrange;
-mod batch;
-mod board;
+mod admission;
 mod builder;
-mod codel;
+mod carry;
+mod config;
+mod contain;
 mod drain;
-mod group;
+mod handle;
 mod idle;
-mod invoke;
+mod in_flight;
 mod job;
 mod layer;
 mod lease;
-#[cfg(all(test, shuttle))]
-mod model;
 mod nested;
 mod outcome;
-mod places;
 mod pool;
+mod queue;
+mod rebuild;
+mod roster;
 mod rules;
 mod run;
 mod scale;
-mod seat;
 mod shared;
 mod sizing;
-mod slot;
-mod source;
 mod span;
-mod staff;
+mod spawn;
 mod stats;
-mod submit;
 mod tasks;
-mod threads;
-mod weak;
+#[cfg(all(test, shuttle))]
+#[path = "tests/shuttle.rs"]
+mod model;
 mod worker;
 
-pub use builder::{OnDrop, PoolBuilder};
+pub use admission::WhenFull;
+pub use builder::{BuildError, OnDrop, PoolBuilder};
+pub use config::Config;
 pub use drain::Drained;
-pub use group::Group;
-pub use invoke::Invoke;
-pub use job::Job;
+pub use handle::{PoolHandle, RunningJob, WeakPoolHandle};
+pub use job::{Job, Refused};
 pub use layer::PoolLayer;
 pub use outcome::{Outcome, Status};
-pub use pool::{Pool, PoolHandle};
-pub use rules::{Any, Of, Order, Rules, Ticket};
-pub use run::Outcomes;
+pub use pool::Pool;
+pub use queue::Order;
+pub use rebuild::{Never, Rebuild, When};
+pub use rules::{Any, Of, Rules};
+pub use run::{ByHand, IntoSource, Iter, Outcomes, Source, Streamed};
 pub use scale::{Load, PerJob, Scale, Workers};
 pub use sizing::Sizing;
-pub use source::{Iter, Source, Streamed};
-pub use stats::{Percentiles, Stats};
-pub use submit::{Closed, Submit, TrySubmitError};
-pub use weak::WeakPoolHandle;
+pub use stats::{Percentiles, Refusals, Stats};
+pub use tasks::{Task, Tasks};

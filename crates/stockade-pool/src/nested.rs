@@ -1,23 +1,23 @@
-//! Whether one is inside a job of a pool.
+//! Whether the caller is inside a job of a pool.
 //!
-//! A job that waits for another job of its own pool may wait for ever: all workers could be waiting so. Hence from
-//! inside a job the queue has no room, and a job is accepted only when a worker is free to take it.
+//! A job that waits for another job of its own pool could wait for ever, because all workers could wait like that. So
+//! inside a job there is no queue: a job is accepted only while a worker is free to take it, and refused otherwise.
 
 use std::cell::Cell;
 
 thread_local! {
-    /// The address of the pool whose job is being polled; 0 if none is. Set around each poll, never across one.
+    /// The address of the pool whose job is being polled, or 0. Set around each poll.
     static INSIDE: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Puts the outer one back, also after a panic.
+/// Restores the outer one, also after a panic.
 struct Scope(usize);
 
-/// Runs a stretch of a job of `pool`.
+/// Polls a job of `pool`.
 #[inline]
-pub(crate) fn enter<P, R>(pool: &P, run: impl FnOnce() -> R) -> R {
+pub(crate) fn enter<P, R>(pool: &P, poll: impl FnOnce() -> R) -> R {
     let _scope = Scope(INSIDE.replace(address(pool)));
-    run()
+    poll()
 }
 
 /// Whether this is called from inside a job of `pool`.

@@ -1,16 +1,24 @@
+//! What became of a job.
+
 use std::time::Duration;
 
 use stockade_core::{LayerError, Reason};
 
+use crate::queue::Answer;
+
 /// What became of one job.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome<T, E> {
+#[non_exhaustive]
+pub struct Outcome<Req, T, E> {
     /// The position of the request in what was run, counted from 0.
     pub id: u64,
     /// What became of it, in one word.
     pub status: Status,
     /// What the service answered, or the pool in its place.
     pub result: Result<T, E>,
+    /// The request of a job that did not succeed, if the pool
+    /// [keeps requests](crate::PoolBuilder::keep_requests).
+    pub request: Option<Req>,
     /// How long it was queued, if the pool [measures](crate::PoolBuilder::measure).
     pub queued_for: Option<Duration>,
     /// How long it ran, if the pool [measures](crate::PoolBuilder::measure) and it was started.
@@ -27,37 +35,80 @@ pub struct Outcome<T, E> {
 pub enum Status {
     /// The service answered.
     Success,
-    /// The service returned an error, or a layer inside refused.
+    /// The service returned an error, a layer inside refused, or there was no service.
     Failed,
     /// A timeout inside the pool ended it.
     TimedOut,
-    /// Its caller went away, or the pool was stopped before it had ended.
+    /// Its caller went away, or it ran when the pool was stopped.
     Cancelled,
     /// The service panicked.
     Panicked,
-    /// Its deadline had passed when its turn came, so it was never started.
+    /// Its deadline had passed when its turn came, so it was not started.
     Expired,
-    /// It was shed because the pool is overloaded.
+    /// It had waited for too long, or made room for a newer job, so it was not started.
     Shed,
+    /// The pool was stopped before it had ended, and its request was handed back.
+    HandedBack {
+        /// Whether it had been started, so that it may have had an effect.
+        started: bool,
+    },
 }
 
-// === impl Outcome ===
-
-impl<T, E> Outcome<T, E> {
-    pub(crate) fn unstarted(id: u64, status: Status, result: Result<T, E>) -> Self {
-        Self { id, status, result, queued_for: None, ran_for: None, worker: None, attempts: 0 }
-    }
+/// What a worker, or whoever ends a job in its place, says of it. The answer becomes the result where it is read.
+pub(crate) struct Ended<Req, T, E> {
+    pub(crate) id: u64,
+    pub(crate) status: Status,
+    pub(crate) answer: Answer<T, E>,
+    pub(crate) request: Option<Req>,
+    pub(crate) queued_for: Option<Duration>,
+    pub(crate) ran_for: Option<Duration>,
+    pub(crate) worker: Option<usize>,
+    pub(crate) attempts: u32,
 }
 
 // === impl Status ===
 
 impl Status {
-    #[inline]
     pub(crate) fn of<T, E: LayerError>(result: &Result<T, E>) -> Self {
         let Err(error) = result else { return Self::Success };
         match error.rejected().map(|rejected| rejected.reason()) {
             Some(Reason::Elapsed) => Self::TimedOut,
             _ => Self::Failed,
         }
+    }
+
+    /// Of a job that the pool itself ends.
+    pub(crate) const fn of_refusal(reason: Reason) -> Self {
+        match reason {
+            Reason::Expired => Self::Expired,
+            Reason::Panicked => Self::Panicked,
+            Reason::Shed | Reason::WaitExceeded => Self::Shed,
+            Reason::PoolClosed => Self::HandedBack { started: false },
+            Reason::Unavailable => Self::Failed,
+            _ => Self::Cancelled,
+        }
+    }
+}
+
+// === impl Answer ===
+
+impl<T, E: LayerError> Answer<T, E> {
+    /// The result that the caller gets. The refusal has been told of where the job ended.
+    #[inline]
+    pub(crate) fn into_result(self) -> Result<T, E> {
+        match self {
+            Self::Service(result) => result,
+            Self::Refused(rejected) => Err(E::from_rejected(rejected)),
+        }
+    }
+}
+
+// === impl Ended ===
+
+impl<Req, T, E: LayerError> Ended<Req, T, E> {
+    pub(crate) fn into_outcome(self) -> Outcome<Req, T, E> {
+        let Self { id, status, answer, request, queued_for, ran_for, worker, attempts } = self;
+        let result = answer.into_result();
+        Outcome { id, status, result, request, queued_for, ran_for, worker, attempts }
     }
 }

@@ -1,222 +1,730 @@
-//! What the callers and the workers of a pool share: one lock over the queue and all who wait.
+//! What the callers and the workers of a pool share, behind one lock.
 //!
-//! Two kinds wait here. *Callers* wait for a place in the queue, in FIFO order; a place that becomes free is
-//! handed to the first of them and is his whether or not he has noticed yet, so nobody slips in. *Workers*
-//! sleep until there is a job. One of them is woken at a time: who arrives and finds more jobs wakes the
-//! next. So a burst does not wake everybody for the lock, and yet no job waits while a worker is idle.
+//! The rooms that are used here each know one thing and nothing of the others: the [queue](crate::queue) where a job
+//! is, [admission](crate::admission) whether there is a place for it, the [roster](crate::roster) who works. This
+//! file puts them together. It is longer than others because each way to the lock stands here.
 //!
-//! There is room for a job as long as fewer jobs are queued and fewer places reserved than the queue holds
-//! plus the workers that are idle: a queue of 0 accepts a job exactly when a worker is free.
+//! Under the lock nothing of the user's runs: no waker is cloned, dropped or woken, no request and no answer is dropped,
+//! and no function of the user's is called. What has to be woken or dropped is taken along, until the lock is let go.
 
-use std::{sync::Arc, task::Waker, time::Duration};
-
-use stockade_core::internal::sync::{
-    Mutex, MutexGuard,
-    atomic::{AtomicBool, AtomicU64, Ordering::*},
+use std::{
+    sync::Arc,
+    task::{Context, Poll, Waker},
 };
+
 use stockade_core::{
-    Reason, Rejected,
-    internal::{Queue, lock},
+    Reason, Rejected, deadline,
+    internal::{
+        Key as RunKey, Queue as Runs, lock,
+        sync::{Mutex, MutexGuard, atomic::AtomicBool},
+    },
+    waits,
 };
 use tokio::{sync::watch, time::Instant};
-use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
 
 use crate::{
-    Scale, Stats,
-    arrange::Jobs,
-    batch::Run,
-    board::Owner,
-    codel::Codel,
-    places::Caller,
+    Load, RunningJob, Scale, Stats, Status,
+    admission::{Next, Verdict},
+    carry::Carry,
+    config::Checked,
+    contain::{Panic, Wakes, discard, guard},
+    in_flight::InFlight,
+    nested,
+    outcome::Ended,
+    queue::{Answer, Details, Discipline, Extra, Key, Left, New, Owner, Queue, Seen, Tag, Taken},
+    roster::{Badge, Roster, Size, Stop},
     rules::Of,
-    scale::{Badge, Crew, Size, Stop},
-    slot::Slot,
+    run::Mailbox,
+    span::Span,
     stats::Measured,
 };
 
 /// What callers and workers share.
 pub(crate) struct Shared<Req, T, E> {
     core: Mutex<Core<Req, T, E>>,
-    /// How many jobs have been answered. Stored under the lock before the waker that was kept for an answer is used,
-    /// and read without it: by one who reads what it was when his waker was put there, his waker is there still.
-    answered: AtomicU64,
-    pub(crate) settings: Settings,
+    pub(crate) config: Checked,
     pub(crate) rules: Of<Req>,
-    /// None: the built-in rule.
-    pub(crate) scale: Option<Arc<dyn Scale>>,
-    pub(crate) start: Box<dyn Start<Req, T, E>>,
+    pub(crate) carry: Option<Arc<dyn Carry>>,
+    /// None: one worker a job.
+    scale: Option<Arc<dyn Scale>>,
+    spawn: Box<dyn Spawn<Req, T, E>>,
     /// How many workers there are, for those who watch it.
     pub(crate) size: watch::Sender<usize>,
     /// The workers' tasks, until the last one has ended.
     pub(crate) tasks: TaskTracker,
+    /// Cancelled when the pool is closed.
+    pub(crate) closed: CancellationToken,
 }
 
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Settings {
-    pub(crate) workers: Size,
-    pub(crate) capacity: usize,
-    pub(crate) idle: Duration,
-    pub(crate) measure: bool,
-    /// Read the clock when a job is queued and taken.
-    pub(crate) clock: bool,
-    pub(crate) detach: bool,
-    /// CoDel's target and interval.
-    pub(crate) codel: Option<(Duration, Duration)>,
-    /// What the queued jobs may weigh together.
-    pub(crate) budget: u64,
-    pub(crate) name: Option<&'static str>,
+/// What is behind the lock.
+pub(crate) struct Core<Req, T, E> {
+    pub(crate) queue: Queue<Req, T, E>,
+    pub(crate) roster: Roster,
+    pub(crate) runs: Runs<Mailbox<Req, T, E>>,
+    pub(crate) counts: Stats,
+    measured: Option<Box<Measured>>,
+    config: Checked,
+    per_job: bool,
+    pub(crate) closed: bool,
+    pub(crate) paused: bool,
+    /// How many drains wait, and will hand back what is left.
+    pub(crate) draining: usize,
+    /// Requests of jobs that were stopped, for a drain.
+    pub(crate) stopped: Vec<Req>,
 }
 
 /// Starts workers.
-pub(crate) trait Start<Req, T, E>: Send + Sync {
-    /// Starts a worker, and returns the way to stop it.
-    fn start(&self, shared: &Arc<Shared<Req, T, E>>, chair: Chair) -> Stop;
+pub(crate) trait Spawn<Req, T, E>: Send + Sync {
+    /// Starts a worker, and returns the way to stop it. A worker that cannot be started is tried again later, if the
+    /// pool still needs it.
+    fn spawn(
+        &self,
+        shared: &Arc<Shared<Req, T, E>>,
+        hired: Hired,
+    ) -> std::io::Result<Stop>;
 
     /// Waits for what is left of workers that have ended.
     fn join(&self) {}
 }
 
-/// The place of a worker who is on the books and has not started yet.
-pub(crate) struct Chair {
+/// A worker that is on the roster and has not been started yet.
+pub(crate) struct Hired {
     pub(crate) badge: Badge,
     /// The worker counts as a task from here on, so that a drain waits for it.
     pub(crate) token: TaskTrackerToken,
     pub(crate) cancelled: Arc<AtomicBool>,
 }
 
-/// How a worker that runs a job is told that its caller has gone.
-pub(crate) struct Desk {
-    /// Stored under the lock, where a job is taken and left, so it is about the job at hand.
-    pub(crate) cancelled: Arc<AtomicBool>,
-    /// Of the worker, once it had a job that was pending.
-    pub(crate) waker: Option<Waker>,
-    /// Of the worker while it sleeps and has not been woken.
-    pub(crate) sleeping: Option<Waker>,
-    /// Where it is among the sleepers then.
-    pub(crate) place: usize,
+/// A job that was submitted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Submitted {
+    pub(crate) key: Key,
+    /// It waits for a place.
+    pub(crate) waits: bool,
+    /// Workers are idle, and would take more.
+    pub(crate) hungry: bool,
 }
 
-pub(crate) struct Core<Req, T, E> {
-    pub(crate) jobs: Jobs<Req, T, E>,
-    pub(crate) callers: Queue<Caller>,
-    /// The workers that sleep, the last to fall asleep at the end.
-    pub(crate) sleepers: Vec<usize>,
-    /// By number of the worker.
-    pub(crate) desks: Vec<Desk>,
-    pub(crate) runs: Queue<Run<T, E>>,
-    /// A sleeper has been woken and has not arrived yet.
-    pub(crate) waking: bool,
-    /// Places that were given to callers who have not filled them yet.
-    pub(crate) reserved: usize,
-    /// What they will weigh.
-    pub(crate) reserved_weight: u64,
-    pub(crate) budget: u64,
-    pub(crate) closed: bool,
-    pub(crate) paused: bool,
-    /// How many drains wait, and will hand back what is left.
-    pub(crate) draining: usize,
-    pub(crate) counts: Stats,
-    measured: Option<Box<Measured>>,
-    pub(crate) codel: Option<Codel>,
-    pub(crate) crew: Crew,
+/// Whether a job waits for a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waits {
+    No,
+    /// If the pool lets it wait.
+    Allowed,
+    /// It does, as the only one of its run.
+    Always,
 }
 
-pub(crate) type Wake = Option<Waker>;
+/// A handle's way to a place.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum Place {
+    #[default]
+    None,
+    Waiting(Key),
+    Held(Key),
+}
 
-pub(crate) fn wake(waker: Wake) {
-    if let Some(waker) = waker {
-        waker.wake();
-    }
+/// What was read of a job.
+pub(crate) enum Read<Req, T, E> {
+    Answer(Answer<T, E>),
+    Refused(Rejected, Option<Req>),
+    /// It has a place; only where that was asked.
+    Accepted,
 }
 
 // === impl Shared ===
 
 impl<Req, T, E> Shared<Req, T, E> {
     pub(crate) fn new(
-        settings: Settings,
+        config: Checked,
         rules: Of<Req>,
+        carry: Option<Arc<dyn Carry>>,
         scale: Option<Arc<dyn Scale>>,
-        start: Box<dyn Start<Req, T, E>>,
+        spawn: Box<dyn Spawn<Req, T, E>>,
     ) -> Self {
+        let config = config.resolved();
+        let discipline = match &rules {
+            Of { key: Some(_), .. } => Discipline::lanes(config.per_key()),
+            Of { priority: Some(_), .. } => Discipline::aged(),
+            Of { rank: Some(_), .. } => Discipline::ranked(),
+            _ => Discipline::Fifo,
+        };
+        let usual = config.admission.capacity.saturating_add(config.size.max);
         let core = Core {
-            jobs: Jobs::new(&rules, settings.capacity.saturating_add(settings.workers.max)),
-            callers: Queue::new(),
-            sleepers: Vec::new(),
-            desks: Vec::new(),
-            runs: Queue::new(),
-            waking: false,
-            reserved: 0,
-            reserved_weight: 0,
-            budget: settings.budget,
+            queue: Queue::new(discipline, usual),
+            roster: Roster::new(config.size),
+            runs: Runs::new(),
+            counts: Stats::default(),
+            measured: config.measure.then(|| Box::new(Measured::new())),
+            config,
+            per_job: scale.is_none(),
             closed: false,
             paused: false,
             draining: 0,
-            counts: Stats::default(),
-            measured: settings.measure.then(|| Box::new(Measured::new())),
-            codel: settings.codel.map(|(target, interval)| Codel::new(target, interval)),
-            crew: Crew::new(settings.workers, scale.is_none()),
+            stopped: Vec::new(),
         };
         Self {
             core: Mutex::new(core),
-            answered: AtomicU64::new(0),
-            settings,
+            config,
             rules,
+            carry,
             scale,
-            start,
+            spawn,
             size: watch::Sender::new(0),
             tasks: TaskTracker::new(),
+            closed: CancellationToken::new(),
         }
     }
 
+    #[inline]
     pub(crate) fn lock(&self) -> MutexGuard<'_, Core<Req, T, E>> {
         lock(&self.core)
     }
 
+    /// A refusal of this pool. One that time may heal says when to come back, if the pool knows.
     pub(crate) fn rejected(&self, reason: Reason) -> Rejected {
-        Rejected::new(&"pool", reason).with_name(self.settings.name)
+        let rejected = Rejected::new(&"pool", reason).with_name(self.config.name);
+        match self.config.admission.max_wait {
+            Some(limit) if matches!(reason, Reason::Shed | Reason::WaitExceeded) => {
+                rejected.with_retry_after(limit)
+            }
+            _ => rejected,
+        }
     }
 
-    /// The instant, if the pool needs to know how long jobs wait.
+    /// The instant, if the pool reads the clock.
+    #[inline]
     pub(crate) fn clock(&self) -> Option<Instant> {
-        self.settings.clock.then(Instant::now)
+        self.config.clock.then(Instant::now)
     }
 
-    pub(crate) fn stats(&self) -> Stats {
-        let core = self.lock();
-        let mut stats = core.counts.clone();
-        stats.queued = core.jobs.len();
-        stats.queue_wait = core.measured.as_ref().map(|measured| (&measured.queue_wait).into());
-        stats.run_time = core.measured.as_ref().map(|measured| (&measured.run_time).into());
-        stats
+    /// Whether the caller is inside a job of this pool.
+    #[inline]
+    fn is_inside(&self) -> bool {
+        nested::is_inside(self)
     }
+
+    // --- jobs come ---
+
+    /// A job, with what is read of its request and of where it is submitted.
+    #[inline]
+    pub(crate) fn new_job(&self, request: Req) -> New<Req> {
+        let clock = self.config.clock || waits::is_counted();
+        let Of { name, keep, .. } = &self.rules;
+        let extra = if name.is_none() && keep.is_none() && self.carry.is_none() {
+            None
+        } else {
+            Some(Box::new(Extra {
+                name: name.as_ref().map(|name| name(&request)),
+                kept: keep.as_ref().map(|keep| keep(&request)),
+                carried: self.carry.as_ref().map(|carry| carry.capture()),
+            }))
+        };
+        New {
+            tag: self.rules.tag(&request),
+            deadline: deadline::current(),
+            since: clock.then(Instant::now),
+            span: Span::current(),
+            extra,
+            request,
+        }
+    }
+
+    /// Queues a job in the held place or in a free one, or lets it wait for one.
+    ///
+    /// # Errors
+    ///
+    /// Gives the request back with the reason.
+    #[inline]
+    pub(crate) fn submit(
+        self: &Arc<Self>,
+        new: New<Req>,
+        owner: Owner,
+        held: Option<Key>,
+        waits: Waits,
+    ) -> Result<Submitted, (Req, Reason)> {
+        let inside = self.is_inside();
+        let mut core = self.lock();
+        let verdict = core.verdict(&new.tag, held, inside);
+        if verdict != Verdict::Admit {
+            let waits = if inside { Waits::No } else { waits };
+            return self.submit_otherwise(core, (new, owner), held, waits, verdict);
+        }
+        let key = match held {
+            Some(held) => core.queue.fill(held, new, owner),
+            None => core.queue.push(new, owner),
+        };
+        core.count_accepted();
+        let hungry = core.queue.len() < core.roster.idle();
+        self.see_to(core, Wakes::default());
+        Ok(Submitted { key, waits: false, hungry })
+    }
+
+    /// There is no place.
+    #[cold]
+    fn submit_otherwise<'a>(
+        self: &'a Arc<Self>,
+        mut core: MutexGuard<'a, Core<Req, T, E>>,
+        (new, owner): (New<Req>, Owner),
+        held: Option<Key>,
+        waits: Waits,
+        mut verdict: Verdict,
+    ) -> Result<Submitted, (Req, Reason)> {
+        if verdict == Verdict::Wait && self.scale.is_some() {
+            // The user's rule may add a worker, and so a place.
+            drop(core);
+            self.add_workers(1);
+            core = self.lock();
+            verdict = core.verdict(&new.tag, held, false);
+        }
+        verdict = match (verdict, waits) {
+            (Verdict::Wait, Waits::No) => Verdict::Refuse(Reason::QueueFull),
+            (Verdict::DropOldest, Waits::Always)
+            | (Verdict::Refuse(Reason::QueueFull | Reason::Shed), Waits::Always) => Verdict::Wait,
+            (verdict, _) => verdict,
+        };
+        let (mut wakes, mut drops) = (Wakes::default(), Vec::new());
+        if let Some(held) = held {
+            core.queue.leave(held, false);
+        }
+        let dropped = match verdict {
+            Verdict::DropOldest => core.shed_oldest(self.rejected(Reason::Shed), &mut wakes),
+            _ => None,
+        };
+        let submitted = match verdict {
+            Verdict::Admit | Verdict::DropOldest => {
+                core.count_accepted();
+                Ok((core.queue.push(new, owner), false))
+            }
+            Verdict::Wait => Ok((core.queue.wait(new, owner), true)),
+            Verdict::Refuse(reason) => Err((new, reason)),
+        };
+        if let Err((_, reason)) = &submitted {
+            core.counts.refused.count(*reason);
+        }
+        core.admit(&mut wakes, &mut drops);
+        self.see_to(core, wakes);
+        discard((dropped.map(Unstarted::tell), drops));
+        match submitted {
+            Ok((key, waits)) => Ok(Submitted { key, waits, hungry: false }),
+            Err((new, reason)) => Err((new.request, reason)),
+        }
+    }
+
+    /// Ready when `place` is held, or there will be none, which a call will be told then.
+    pub(crate) fn poll_place(
+        self: &Arc<Self>,
+        place: &mut Place,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        let mut fresh = None;
+        loop {
+            match *place {
+                Place::Held(_) => return Poll::Ready(()),
+                Place::Waiting(key) => {
+                    let seen = self.lock().queue.look(key, true, cx.waker(), &mut fresh);
+                    match seen {
+                        Seen::NoWaker => fresh = Some(cx.waker().clone()),
+                        Seen::Waiting => return Poll::Pending,
+                        Seen::Accepted => *place = Place::Held(key),
+                        _ => {
+                            *place = Place::None;
+                            return Poll::Ready(());
+                        }
+                    }
+                }
+                Place::None => {
+                    let inside = self.is_inside();
+                    let mut core = self.lock();
+                    match core.verdict_for_handle(inside) {
+                        Verdict::Admit => *place = Place::Held(core.queue.hold()),
+                        Verdict::Refuse(_) => return Poll::Ready(()),
+                        Verdict::DropOldest => {
+                            let mut wakes = Wakes::default();
+                            let shed = self.rejected(Reason::Shed);
+                            let dropped = core.shed_oldest(shed, &mut wakes);
+                            *place = Place::Held(core.queue.hold());
+                            drop(core);
+                            wakes.wake();
+                            discard(dropped.map(Unstarted::tell));
+                        }
+                        Verdict::Wait => match fresh.take() {
+                            Some(waker) => {
+                                let since = self.clock();
+                                *place = Place::Waiting(core.queue.wait_to_hold(waker, since));
+                                drop(core);
+                                self.rescale();
+                                // The new workers may have made room already.
+                            }
+                            None => {
+                                drop(core);
+                                fresh = Some(cx.waker().clone());
+                            }
+                        },
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives back a place, or the wait for one.
+    pub(crate) fn leave_place(self: &Arc<Self>, place: &mut Place) {
+        if let Place::Waiting(key) | Place::Held(key) = std::mem::take(place) {
+            self.leave(key, false);
+        }
+    }
+
+    /// Counts a call that is refused before it asks for a place.
+    pub(crate) fn count_refused(&self, reason: Reason) {
+        self.lock().counts.refused.count(reason);
+    }
+
+    /// Keeps the request of a job that is refused, until its caller asks for it.
+    pub(crate) fn keep_refused(&self, request: Req, reason: Reason) -> Key {
+        self.lock().queue.keep_refused(request, reason)
+    }
+
+    // --- callers wait ---
+
+    /// Ready when a job has ended; if it is asked for its place, when it has one. The caller is woken then.
+    #[inline]
+    pub(crate) fn poll_job(
+        &self,
+        key: Key,
+        place: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<Read<Req, T, E>> {
+        let mut fresh: Option<Waker> = None;
+        loop {
+            let seen = self.lock().queue.look(key, place, cx.waker(), &mut fresh);
+            match seen {
+                Seen::Answer(answer, queued_for) => {
+                    if let Some(queued_for) = queued_for {
+                        waits::record(queued_for);
+                    }
+                    return Poll::Ready(Read::Answer(answer));
+                }
+                Seen::Accepted if place => return Poll::Ready(Read::Accepted),
+                Seen::Waiting | Seen::Accepted => {
+                    fresh.into_iter().for_each(discard);
+                    return Poll::Pending;
+                }
+                Seen::Refused(reason, request) => {
+                    return Poll::Ready(Read::Refused(self.rejected(reason), request));
+                }
+                Seen::NoWaker => fresh = Some(cx.waker().clone()),
+                Seen::Gone => panic!("`Job` polled after it was ready"),
+            }
+        }
+    }
+
+    /// The caller of a job has gone. It is cancelled, unless it is to `stay`.
+    pub(crate) fn leave(self: &Arc<Self>, key: Key, stay: bool) {
+        let (mut wakes, mut drops) = (Wakes::default(), Vec::new());
+        let mut core = self.lock();
+        let (left, gone) = core.queue.leave(key, stay);
+        match left {
+            Left::Queued => core.counts.cancelled += 1,
+            Left::Running(worker) if !stay => wakes.push(core.roster.cancel(worker)),
+            Left::Running(_) | Left::Waiting | Left::Nothing => {}
+        }
+        core.admit(&mut wakes, &mut drops);
+        core.wake_if_over(&mut wakes);
+        self.see_to(core, wakes);
+        discard((gone, drops));
+    }
+
+    /// Ends a job that has waited for too long, if it has not been started. Its caller looks at it again then.
+    pub(crate) fn give_up(self: &Arc<Self>, key: Key) {
+        let (mut wakes, mut drops) = (Wakes::default(), Vec::new());
+        let rejected = self.rejected(Reason::WaitExceeded);
+        let mut core = self.lock();
+        let mut ended = None;
+        if core.queue.is_waiting(key) {
+            core.counts.refused.count(Reason::WaitExceeded);
+            drops.extend(core.queue.refuse(key, Reason::WaitExceeded).map(|(_, details)| details));
+        } else if let Some(job) = core.queue.take_out(key) {
+            ended = Some(core.end_unstarted(key, job, rejected, &mut wakes));
+        }
+        core.admit(&mut wakes, &mut drops);
+        self.see_to(core, wakes);
+        discard((ended.map(Unstarted::tell), drops));
+    }
+
+    // --- jobs go ---
+
+    /// Counts a job that has ended, and puts its answer where it is read. Returns what is to be dropped.
+    #[inline]
+    pub(crate) fn record(
+        &self,
+        core: &mut Core<Req, T, E>,
+        job: &mut InFlight<Req, T, E>,
+        worker: usize,
+        wakes: &mut Wakes,
+    ) -> Option<Box<Extra<Req>>> {
+        core.counts.running -= 1;
+        core.counts.count(job.status());
+        if let Some(measured) = &mut core.measured {
+            measured.record(job.times());
+        }
+        let (key, queued_for) = (job.key()?, job.queued_for());
+        let (owner, mut extra) = core.queue.end(key, &mut job.answer, queued_for);
+        match owner {
+            Owner::Caller(waker) => wakes.push(waker),
+            Owner::Nobody => {}
+            Owner::Run(run, id) => {
+                let kept = extra.as_mut().and_then(|extra| extra.kept.take());
+                if let Some((run, ended)) = core.runs.get_mut(run).zip(job.outcome(id, worker, kept))
+                {
+                    wakes.push(run.put(ended));
+                }
+            }
+        }
+        extra
+    }
+
+    /// Takes every job out of the queue, and returns the requests. Their callers are told that the pool is closed.
+    pub(crate) fn take_back(&self) -> Vec<Req> {
+        let rejected = self.rejected(Reason::PoolClosed);
+        let mut wakes = Wakes::default();
+        let mut core = self.lock();
+        let mut back = Vec::new();
+        while let Some((key, job)) = core.queue.hand_back() {
+            back.push(core.end_unstarted(key, job, rejected, &mut wakes));
+        }
+        core.wake_if_over(&mut wakes);
+        drop(core);
+        wakes.wake();
+        back.into_iter().map(Unstarted::tell).collect()
+    }
+
+    /// Takes the kept request of a job that is stopped, for the drain; returns a copy.
+    pub(crate) fn save_stopped(&self, key: Key) -> Option<Req> {
+        let keep = self.rules.keep.as_ref()?;
+        let kept = self.lock().queue.take_kept(key)?;
+        let copy = keep(&kept);
+        self.lock().stopped.push(kept);
+        Some(copy)
+    }
+
+    /// The requests of jobs that were stopped, or still run although they were told to stop.
+    pub(crate) fn take_stopped(&self) -> Vec<Req> {
+        let mut core = self.lock();
+        let running: Vec<Key> = core.queue.running().map(|(key, _)| key).collect();
+        let kept: Vec<Req> =
+            running.into_iter().filter_map(|key| core.queue.take_kept(key)).collect();
+        let mut stopped = std::mem::take(&mut core.stopped);
+        stopped.extend(kept);
+        stopped
+    }
+
+    // --- runs ---
+
+    pub(crate) fn begin_run(&self) -> RunKey {
+        self.lock().runs.push_back(Mailbox::default())
+    }
+
+    /// Nobody will read what becomes of a run: what has not ended leaves the queue, or is cancelled.
+    pub(crate) fn leave_run(self: &Arc<Self>, run: RunKey, unended: bool) {
+        let (mut wakes, mut drops) = (Wakes::default(), Vec::new());
+        let mut core = self.lock();
+        let mailbox = core.runs.remove(run);
+        let mut gone = Vec::new();
+        let jobs = if unended { core.queue.of_run(run) } else { Vec::new() };
+        for key in jobs {
+            let (left, what) = core.queue.leave(key, false);
+            gone.push(what);
+            match left {
+                Left::Queued => core.counts.cancelled += 1,
+                Left::Running(worker) => wakes.push(core.roster.cancel(worker)),
+                Left::Waiting | Left::Nothing => {}
+            }
+        }
+        core.admit(&mut wakes, &mut drops);
+        core.wake_if_over(&mut wakes);
+        self.see_to(core, wakes);
+        discard((gone, drops, mailbox));
+    }
+
+    // --- workers come and go ---
+
+    /// Sees to it that workers take the jobs that are queued, and wakes.
+    #[inline]
+    pub(crate) fn see_to(self: &Arc<Self>, mut core: MutexGuard<'_, Core<Req, T, E>>, mut wakes: Wakes) {
+        core.wake_workers(&mut wakes);
+        let missing = core.missing();
+        let hired = if missing > 0 { self.hire(&mut core, missing) } else { Vec::new() };
+        drop(core);
+        wakes.wake();
+        if missing > 0 {
+            self.start(hired);
+        }
+        self.rescale();
+    }
+
+    /// Puts workers on the roster, who are started without the lock.
+    #[cold]
+    fn hire(&self, core: &mut Core<Req, T, E>, n: usize) -> Vec<Hired> {
+        let hired = (0..n).map(|_| {
+            let (badge, cancelled) = core.roster.hire();
+            Hired { badge, token: self.tasks.token(), cancelled }
+        });
+        let hired = hired.collect();
+        core.counts.peak_workers = core.counts.peak_workers.max(core.roster.alive());
+        hired
+    }
+
+    /// Starts workers. One that cannot be started leaves the roster, and the others are started all the same.
+    fn start(self: &Arc<Self>, hired: Vec<Hired>) -> Option<std::io::Error> {
+        let mut error = None;
+        for hired in hired {
+            let badge = hired.badge;
+            match self.spawn.spawn(self, hired) {
+                Ok(stop) => {
+                    let late = self.lock().roster.keep_stop(badge, stop);
+                    late.into_iter().for_each(Stop::stop);
+                }
+                Err(failed) => error = Some(failed),
+            }
+        }
+        self.publish_size();
+        error
+    }
+
+    /// Starts the workers that could not be started before, if they are still missing.
+    pub(crate) fn start_missing(self: &Arc<Self>) {
+        let mut core = self.lock();
+        let least = if core.closed { 0 } else { core.roster.size.min };
+        let missing = core.missing().max(least.saturating_sub(core.roster.alive()));
+        let hired = self.hire(&mut core, missing);
+        drop(core);
+        self.start(hired);
+    }
+
+    /// Starts the workers that a pool has at least.
+    ///
+    /// # Errors
+    ///
+    /// If one of them cannot be started.
+    pub(crate) fn open(self: &Arc<Self>) -> std::io::Result<()> {
+        let mut core = self.lock();
+        let hired = self.hire(&mut core, self.config.size.min);
+        drop(core);
+        self.start(hired).map_or(Ok(()), Err)
+    }
+
+    /// Tells those who watch it how many workers there are.
+    pub(crate) fn publish_size(&self) {
+        loop {
+            let workers = self.lock().roster.alive();
+            self.size.send_if_modified(|size| std::mem::replace(size, workers) != workers);
+            // If another has been faster, what was said last is said again, so that it is true.
+            if self.lock().roster.alive() == workers {
+                return;
+            }
+        }
+    }
+
+    /// Asks the user's rule for more workers.
+    #[inline]
+    fn rescale(self: &Arc<Self>) {
+        if self.scale.is_some() {
+            self.add_workers(0);
+        }
+    }
+
+    /// The same, with so many more jobs that would be queued if there was a place.
+    #[cold]
+    fn add_workers(self: &Arc<Self>, more: usize) {
+        let wanted = self.wanted(more);
+        let mut core = self.lock();
+        if core.paused || (core.closed && core.queue.is_empty()) {
+            return;
+        }
+        let missing = wanted.min(core.roster.size.max).saturating_sub(core.roster.alive());
+        if missing == 0 {
+            return;
+        }
+        let hired = self.hire(&mut core, missing);
+        let (mut wakes, mut drops) = (Wakes::default(), Vec::new());
+        core.admit(&mut wakes, &mut drops);
+        core.wake_workers(&mut wakes);
+        drop(core);
+        wakes.wake();
+        discard(drops);
+        self.start(hired);
+    }
+
+    /// How many workers there ought to be, by the user's rule or the built-in one.
+    pub(crate) fn wanted(&self, more: usize) -> usize {
+        let now = self.clock();
+        let core = self.lock();
+        let (mut load, ready) = (core.load(now), core.queue.ready());
+        drop(core);
+        load.queued += more;
+        let wanted = match &self.scale {
+            Some(scale) => guard(|| scale.workers(&load)).unwrap_or_else(|panic: Panic| {
+                discard(panic);
+                load.live
+            }),
+            None => load.busy + ready,
+        };
+        let least = load.min.max(usize::from(load.queued > 0));
+        wanted.clamp(least, load.max.max(least))
+    }
+
+    /// Sets the range of workers. What is missing is started at once; one that is too many leaves after its job.
+    pub(crate) fn resize(self: &Arc<Self>, size: Size) {
+        let (mut wakes, mut drops) = (Wakes::default(), Vec::new());
+        let mut core = self.lock();
+        core.roster.size = size;
+        let missing = if core.closed { 0 } else { size.min.saturating_sub(core.roster.alive()) };
+        let mut hired = self.hire(&mut core, missing);
+        core.admit(&mut wakes, &mut drops);
+        let missing = core.missing();
+        hired.extend(self.hire(&mut core, missing));
+        // All look whether they are too many, or could be spared now.
+        core.wake_all(&mut wakes);
+        drop(core);
+        wakes.wake();
+        discard(drops);
+        self.start(hired);
+        self.rescale();
+    }
+
+    // --- the pool as a whole ---
 
     /// Refuses new jobs from now on; those that are queued will run.
-    pub(crate) fn close(&self) {
+    pub(crate) fn close(self: &Arc<Self>) {
+        let mut wakes = Wakes::default();
         let mut core = self.lock();
         core.closed = true;
         core.paused = false;
-        let mut woken: Vec<Wake> =
-            core.callers.iter().map(|caller| Some(caller.waker.clone())).collect();
-        woken.extend(core.sleeping().map(Some));
-        drop(core);
+        let mut drops = Vec::new();
+        for key in core.queue.all_waiting() {
+            core.counts.refused.count(Reason::PoolClosed);
+            if let Some((owner, details)) = core.queue.refuse(key, Reason::PoolClosed) {
+                core.tell(owner, &mut wakes);
+                drops.push(details);
+            }
+        }
+        core.wake_all(&mut wakes);
+        self.see_to(core, wakes);
+        discard(drops);
         self.tasks.close();
-        woken.into_iter().for_each(wake);
+        self.closed.cancel();
     }
 
-    /// Counts a drain that waits, which will take back what is left in the queue.
-    pub(crate) fn set_draining(&self, waits: bool) {
-        let mut core = self.lock();
-        core.draining = if waits { core.draining + 1 } else { core.draining - 1 };
-    }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        self.lock().closed
-    }
-
-    /// Stops the workers at their next await.
-    pub(crate) fn abort(&self) {
-        let stops = self.lock().crew.stop();
-        stops.for_each(Stop::stop);
+    /// Closes a pool whose runtime is gone: nothing will run what is queued.
+    pub(crate) fn abandon(self: &Arc<Self>) {
+        self.lock().closed = true;
+        discard(self.take_back());
+        self.close();
+        self.abort();
     }
 
     /// Starts no job until [`resume`](Self::resume).
@@ -226,124 +734,273 @@ impl<Req, T, E> Shared<Req, T, E> {
     }
 
     pub(crate) fn resume(self: &Arc<Self>) {
+        let (mut wakes, mut drops) = (Wakes::default(), Vec::new());
         let mut core = self.lock();
         core.paused = false;
-        let callers = core.grant_all(self.settings.capacity);
+        core.admit(&mut wakes, &mut drops);
+        self.see_to(core, wakes);
+        discard(drops);
+    }
+
+    /// Stops the workers at their next await.
+    pub(crate) fn abort(&self) {
+        let stops = self.lock().roster.stop();
+        stops.into_iter().for_each(Stop::stop);
+    }
+
+    /// Waits for what is left of workers that have ended.
+    pub(crate) fn join(&self) {
+        self.spawn.join();
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let now = self.clock();
+        let mut core = self.lock();
+        let mut stats = core.counts.clone();
+        let window = core.measured.as_mut().zip(now).map(|(measured, now)| measured.window(now));
+        (stats.queued, stats.waiting) = (core.queue.len(), core.queue.waiting());
+        (stats.workers, stats.idle) = (core.roster.alive(), core.roster.idle());
+        (stats.min_workers, stats.max_workers) = (core.roster.size.min, core.roster.size.max);
+        stats.capacity = core.config.admission.capacity;
+        let oldest = core.queue.oldest().zip(now);
         drop(core);
-        callers.into_iter().for_each(wake);
-        // More jobs may have been queued meanwhile than there are workers.
-        self.see_to(self.lock());
-    }
-}
-
-impl<Req, T, E> Shared<Req, T, E> {
-    /// How many jobs have been answered.
-    #[inline]
-    pub(crate) fn answered(&self) -> u64 {
-        self.answered.load(Acquire)
-    }
-
-    /// Puts the job that has ended on the books, and its answer where it is read. Returns whom to wake.
-    #[inline(always)]
-    pub(crate) fn record(
-        &self,
-        core: &mut Core<Req, T, E>,
-        slot: &mut Slot<Req, T, E>,
-        worker: usize,
-    ) -> Wake {
-        core.counts.running -= 1;
-        core.counts.count(slot.status());
-        if let Some(measured) = &mut core.measured {
-            measured.record(slot.times());
+        stats.oldest = oldest.map(|(since, now)| now.saturating_duration_since(since));
+        if let Some([queue_wait, run_time]) = window.map(|window| window.percentiles()) {
+            (stats.queue_wait, stats.run_time) = (Some(queue_wait), Some(run_time));
         }
-        self.count_answer();
-        match core.jobs.board.end(slot.key()?, slot.result()) {
-            Owner::Caller(waker) => waker,
-            Owner::Nobody => None,
-            Owner::Run(run, id) => {
-                let run = core.runs.get_mut(run)?;
-                run.end(slot.outcome(id, worker)?)
-            }
-        }
+        stats
     }
 
-    /// Called under the lock, which is why it needs no atomic addition.
-    #[inline]
-    pub(crate) fn count_answer(&self) {
-        self.answered.store(self.answered.load(Relaxed).wrapping_add(1), Release);
-    }
-
-    /// Puts the job that has ended on the books, and then wakes its caller.
-    pub(crate) fn settle(&self, slot: &mut Slot<Req, T, E>, worker: usize) {
-        if slot.has_ended() {
-            let caller = self.record(&mut self.lock(), slot, worker);
-            slot.clear();
-            wake(caller);
-            slot.discard();
-        }
+    /// The jobs that run, the first to be started first.
+    pub(crate) fn running(&self) -> Vec<RunningJob> {
+        let now = self.clock();
+        let core = self.lock();
+        let mut jobs: Vec<RunningJob> = core
+            .queue
+            .running()
+            .map(|(_, job)| RunningJob {
+                name: job.name.cloned(),
+                worker: job.worker,
+                running_for: now.zip(job.since).map(|(now, at)| now.saturating_duration_since(at)),
+            })
+            .collect();
+        drop(core);
+        jobs.sort_by_key(|job| std::cmp::Reverse(job.running_for));
+        jobs
     }
 }
 
 // === impl Core ===
 
 impl<Req, T, E> Core<Req, T, E> {
-    /// Whether to shed the job that has just been taken out of the queue.
+    /// Whether there is a place for this job.
     #[inline]
-    pub(crate) fn sheds(&mut self, since: Option<Instant>) -> bool {
-        let (Some(codel), Some(since)) = (&mut self.codel, since) else { return false };
-        let now = Instant::now();
-        codel.sheds(now, now - since, self.jobs.is_empty())
+    fn verdict(&self, tag: &Tag, held: Option<Key>, inside: bool) -> Verdict {
+        if self.closed || inside {
+            return self.verdict_inside(Some(tag), held);
+        }
+        match held {
+            Some(_) if self.queue.has_room_for(tag) => Verdict::Admit,
+            Some(_) => Verdict::Wait,
+            None => self.config.admission.verdict(&self.queue, self.takers(), Some(tag)),
+        }
     }
 
-    /// Whether there is a job that a worker may take.
-    pub(crate) fn has_work(&self) -> bool {
-        !self.paused && self.jobs.ready() > 0
+    fn verdict_for_handle(&self, inside: bool) -> Verdict {
+        if self.closed || inside {
+            return self.verdict_inside(None, None);
+        }
+        self.config.admission.verdict(&self.queue, self.takers(), None)
     }
 
-    /// Picks a sleeper to wake, unless one is on the way. The last to fall asleep has the warmest cache.
+    /// Of a pool that is closed, or from inside one of its jobs: there it must not wait, because it might wait for
+    /// itself, and it needs a worker that is free.
+    #[cold]
+    fn verdict_inside(&self, tag: Option<&Tag>, held: Option<Key>) -> Verdict {
+        if self.closed {
+            return Verdict::Refuse(Reason::PoolClosed);
+        }
+        let claimed = self.queue.len() + self.queue.held() - usize::from(held.is_some());
+        let behind = tag.is_some_and(|tag| self.queue.is_behind(tag));
+        let free = if self.paused { 0 } else { self.roster.available() + self.growth() };
+        match claimed < free && !behind && self.queue.line() == 0 {
+            true => Verdict::Admit,
+            false => Verdict::Refuse(Reason::QueueFull),
+        }
+    }
+
+    /// How many jobs would be taken out of the queue at once. Workers that are starting count, so that a new pool
+    /// accepts what it can hold.
     #[inline]
-    pub(crate) fn wake_one(&mut self) -> Wake {
-        if self.waking || self.sleepers.is_empty() || !self.has_work() {
-            return None;
+    fn takers(&self) -> usize {
+        if self.paused {
+            return 0;
         }
-        let worker = self.sleepers.pop()?;
-        self.waking = true;
-        self.desks[worker].sleeping.take()
+        let Size { max, .. } = self.roster.size;
+        let workers = if self.per_job { max } else { max.min(self.roster.alive()) };
+        workers.saturating_sub(self.counts.running)
     }
 
-    /// The wakers of all who sleep.
-    pub(crate) fn sleeping(&self) -> impl Iterator<Item = Waker> {
-        self.sleepers.iter().filter_map(|&worker| self.desks[worker].sleeping.clone())
+    /// How many workers would be added for jobs.
+    fn growth(&self) -> usize {
+        let grows = self.per_job && !self.closed;
+        if grows { self.roster.size.max.saturating_sub(self.roster.alive()) } else { 0 }
     }
 
-    /// Puts the worker on the list of sleepers, as the first to be woken.
+    /// How many workers are missing by the built-in rule: one for each job that none is free to take.
     #[inline]
-    pub(crate) fn sleep(&mut self, worker: usize, waker: Waker) {
-        let desk = &mut self.desks[worker];
-        (desk.sleeping, desk.place) = (Some(waker), self.sleepers.len());
-        self.sleepers.push(worker);
+    fn missing(&self) -> usize {
+        let alive = self.roster.alive();
+        if alive >= self.roster.size.max || !self.per_job || self.paused {
+            return 0;
+        }
+        let missing = self.queue.ready().saturating_sub(self.roster.available());
+        missing.min(self.roster.size.max - alive)
     }
 
-    /// Takes the worker off the list of sleepers; false if it has been woken from it.
-    pub(crate) fn rise(&mut self, worker: usize) -> bool {
-        let desk = &mut self.desks[worker];
-        if desk.sleeping.take().is_none() {
-            return false;
-        }
-        // Cold, as it was woken by something else than a job. The last one takes its place, so that thousands who leave
-        // together need not each look for themselves.
-        let place = desk.place;
-        self.sleepers.swap_remove(place);
-        if let Some(&moved) = self.sleepers.get(place) {
-            self.desks[moved].place = place;
-        }
-        true
+    #[inline]
+    fn count_accepted(&mut self) {
+        self.counts.accepted += 1;
+        self.counts.peak_queued = self.counts.peak_queued.max(self.queue.len());
     }
 
-    /// Tells the worker that the caller of its job has gone.
-    pub(crate) fn cancel(&mut self, worker: usize) -> Wake {
-        let desk = self.desks.get(worker)?;
-        desk.cancelled.store(true, Release);
-        desk.waker.clone()
+    /// Gives the free places to those who wait.
+    #[inline]
+    pub(crate) fn admit(&mut self, wakes: &mut Wakes, drops: &mut Vec<Details<Req>>) {
+        loop {
+            let next = match self.closed {
+                true => Next::Nobody,
+                false => self.config.admission.next(&self.queue, self.takers()),
+            };
+            match next {
+                Next::Nobody => return,
+                Next::Admit(key) => {
+                    let Some((is_job, owner)) = self.queue.admit(key) else { return };
+                    if is_job {
+                        self.count_accepted();
+                    }
+                    self.tell(owner, wakes);
+                }
+                Next::Refuse(key) => {
+                    self.counts.refused.count(Reason::WaitExceeded);
+                    let Some((owner, details)) = self.queue.refuse(key, Reason::WaitExceeded)
+                    else {
+                        return;
+                    };
+                    self.tell(owner, wakes);
+                    drops.push(details);
+                }
+            }
+        }
+    }
+
+    fn tell(&mut self, owner: Owner, wakes: &mut Wakes) {
+        match owner {
+            Owner::Caller(waker) => wakes.push(waker),
+            Owner::Run(run, _) => {
+                wakes.push(self.runs.get_mut(run).and_then(Mailbox::take_reader));
+            }
+            Owner::Nobody => {}
+        }
+    }
+
+    /// Ends the job that was queued first, to make room for a newer one.
+    fn shed_oldest(&mut self, shed: Rejected, wakes: &mut Wakes) -> Option<Unstarted<Req, T, E>> {
+        let (key, job) = self.queue.hand_back()?;
+        Some(self.end_unstarted(key, job, shed, wakes))
+    }
+
+    /// Ends a job that was taken out of the queue and not given to a worker.
+    fn end_unstarted(
+        &mut self,
+        key: Key,
+        job: Taken<Req>,
+        rejected: Rejected,
+        wakes: &mut Wakes,
+    ) -> Unstarted<Req, T, E> {
+        let status = Status::of_refusal(rejected.reason());
+        self.counts.count(status);
+        let mut answer = Some(Answer::Refused(rejected));
+        let (owner, mut extra) = self.queue.end(key, &mut answer, None);
+        match owner {
+            Owner::Run(run, id) => {
+                let request = extra.as_mut().and_then(|extra| extra.kept.take());
+                let answer = Answer::Refused(rejected);
+                let (queued_for, ran_for, worker, attempts) = (None, None, None, 0);
+                let ended =
+                    Ended { id, status, answer, request, queued_for, ran_for, worker, attempts };
+                if let Some(run) = self.runs.get_mut(run) {
+                    wakes.push(run.put(ended));
+                }
+            }
+            owner => self.tell(owner, wakes),
+        }
+        Unstarted { job, extra, rejected, answer }
+    }
+
+    /// Wakes a sleeper for each job that could be taken.
+    #[inline]
+    pub(crate) fn wake_workers(&mut self, wakes: &mut Wakes) {
+        let jobs = if self.paused { 0 } else { self.queue.ready() };
+        while let Some(waker) = self.roster.wake_for(jobs) {
+            wakes.push(Some(waker));
+        }
+    }
+
+    /// Wakes all workers, whatever they wait for.
+    fn wake_all(&self, wakes: &mut Wakes) {
+        self.roster.wakers().for_each(|waker| wakes.push(Some(waker)));
+    }
+
+    /// Whether the pool is closed and nothing is queued.
+    #[inline]
+    pub(crate) fn is_over(&self) -> bool {
+        self.closed && self.queue.is_empty()
+    }
+
+    /// Wakes workers that wait for their service in vain.
+    pub(crate) fn wake_if_over(&self, wakes: &mut Wakes) {
+        if self.is_over() {
+            self.wake_all(wakes);
+        }
+    }
+
+    fn load(&self, now: Option<Instant>) -> Load {
+        let oldest = self.queue.oldest().zip(now);
+        let (alive, Size { min, max }) = (self.roster.alive(), self.roster.size);
+        Load {
+            queued: self.queue.len() + self.queue.waiting(),
+            oldest: oldest
+                .map(|(since, now)| now.saturating_duration_since(since))
+                .unwrap_or_default(),
+            busy: alive.saturating_sub(self.roster.available()),
+            live: alive,
+            min,
+            max,
+        }
     }
 }
+
+/// A job that was ended without a worker, to be told of and dropped without the lock.
+struct Unstarted<Req, T, E> {
+    job: Taken<Req>,
+    extra: Option<Box<Extra<Req>>>,
+    rejected: Rejected,
+    answer: Option<Answer<T, E>>,
+}
+
+// === impl Unstarted ===
+
+impl<Req, T, E> Unstarted<Req, T, E> {
+    /// Tells of the refusal where the job was submitted, and returns the request.
+    fn tell(self) -> Req {
+        let Self { job: Taken { request, span, carried, .. }, extra, rejected, answer } = self;
+        {
+            let _inside = span.enter();
+            rejected.tell();
+        }
+        discard((span, carried, extra, answer));
+        request
+    }
+}
+

@@ -2,7 +2,7 @@ use std::{fmt, thread::available_parallelism};
 
 use stockade_core::config::allow;
 
-use crate::scale::{MOST, Size};
+use crate::roster::{MOST, Size};
 
 /// How large a pool has to be for a kind of work; given to [`PoolBuilder::sizing`](crate::PoolBuilder::sizing).
 ///

@@ -1,13 +1,13 @@
-//! The `tracing` span in which a job was submitted: what is told while it runs is told there. Without the feature
-//! it is nothing.
+//! The `tracing` span in which a job was submitted. The job runs in it, so its events appear there. Without the feature
+//! `tracing` this is nothing.
 
 #[cfg(feature = "tracing")]
-pub(crate) use told::Span;
+pub(crate) use with::Span;
 #[cfg(not(feature = "tracing"))]
-pub(crate) use untold::Span;
+pub(crate) use without::Span;
 
 #[cfg(feature = "tracing")]
-mod told {
+mod with {
     use tracing::span::EnteredSpan;
 
     pub(crate) struct Span(tracing::Span);
@@ -15,13 +15,13 @@ mod told {
     impl Span {
         pub(crate) const NONE: Self = Self(tracing::Span::none());
 
-        /// None, if nobody listens or the caller is in no span.
+        /// None if there is no subscriber, or no span.
         #[inline]
         pub(crate) fn current() -> Self {
             Self(tracing::Span::current())
         }
 
-        /// One is in it as long as the guard lives, on this thread.
+        /// Enters it on this thread, until the guard is dropped.
         #[inline]
         pub(crate) fn enter(&self) -> EnteredSpan {
             self.0.clone().entered()
@@ -30,7 +30,7 @@ mod told {
 }
 
 #[cfg(not(feature = "tracing"))]
-mod untold {
+mod without {
     pub(crate) struct Span;
 
     pub(crate) struct Entered;

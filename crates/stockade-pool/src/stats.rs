@@ -1,21 +1,23 @@
 use std::{fmt, time::Duration};
 
 use hdrhistogram::Histogram;
+use stockade_core::Reason;
+use tokio::time::Instant;
 
-use crate::{Status, slot::Times};
+use crate::{Status, in_flight::Times};
 
 /// What a pool has done and is doing; a snapshot, in which all numbers are of the same instant.
 ///
-/// At every instant `accepted` is [`ended`](Self::ended) plus `queued` plus `running`: each job is counted
-/// in exactly one place.
+/// At every instant `accepted` is [`ended`](Self::ended) plus `queued` plus `running`: each job is counted in exactly
+/// one place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Jobs that the pool took.
+    /// Jobs that got a place in the queue.
     pub accepted: u64,
     /// Jobs that the service answered.
     pub succeeded: u64,
-    /// Jobs for which the service returned an error, or a layer inside refused.
+    /// Jobs for which the service returned an error, a layer inside refused, or there was no service.
     pub failed: u64,
     /// Jobs that a timeout inside the pool ended.
     pub timed_out: u64,
@@ -25,30 +27,58 @@ pub struct Stats {
     pub panicked: u64,
     /// Jobs whose deadline had passed when their turn came.
     pub expired: u64,
-    /// Jobs that were shed because the pool was overloaded.
+    /// Jobs that had waited for too long, or made room for newer ones.
     pub shed: u64,
-    /// Jobs that were never started, and whose requests were handed back by a drain.
+    /// Jobs whose requests were handed back by a drain.
     pub handed_back: u64,
     /// Jobs that wait for a worker.
     pub queued: usize,
     /// Jobs that run.
     pub running: usize,
+    /// Callers who wait for a place in the queue.
+    pub waiting: usize,
+    /// For how long the first of the queued jobs has waited, if the pool [measures](crate::PoolBuilder::measure).
+    pub oldest: Option<Duration>,
+    /// Calls that got no place in the queue, by reason. They are not among `accepted`.
+    pub refused: Refusals,
     /// Workers that are alive.
     pub workers: usize,
     /// Workers that have a ready service and no job.
     pub idle: usize,
-    /// How often a worker's service was made anew, after a panic or an error of readiness.
-    pub rebuilt: u64,
-    /// The most jobs that ever waited at once.
-    pub max_queued: usize,
-    /// The most jobs that ever ran at once.
-    pub max_running: usize,
-    /// The most workers that were ever alive at once.
+    /// The fewest workers that the pool keeps.
+    pub min_workers: usize,
+    /// The most workers that the pool may have.
     pub max_workers: usize,
-    /// How long jobs were queued, if the pool [measures](crate::PoolBuilder::measure).
+    /// How many jobs may be queued while all workers are busy.
+    pub capacity: usize,
+    /// How often a worker's service was made anew.
+    pub rebuilt: u64,
+    /// The most jobs that were ever queued at once.
+    pub peak_queued: usize,
+    /// The most jobs that ever ran at once.
+    pub peak_running: usize,
+    /// The most workers that were ever alive at once.
+    pub peak_workers: usize,
+    /// How long jobs were queued over the last one or two minutes, if the pool [measures](crate::PoolBuilder::measure).
     pub queue_wait: Option<Percentiles>,
-    /// How long jobs ran, if the pool [measures](crate::PoolBuilder::measure).
+    /// How long jobs ran over the last one or two minutes, if the pool [measures](crate::PoolBuilder::measure).
     pub run_time: Option<Percentiles>,
+}
+
+/// Calls that got no place in the queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Refusals {
+    /// There was no place, and the call did not wait for one.
+    pub queue_full: u64,
+    /// The pool was closed.
+    pub pool_closed: u64,
+    /// The pool was overloaded.
+    pub shed: u64,
+    /// The call had waited for a place for too long.
+    pub wait_exceeded: u64,
+    /// The deadline of the call had passed.
+    pub expired: u64,
 }
 
 /// A distribution of durations, exact to three digits between a microsecond and an hour.
@@ -68,13 +98,27 @@ pub struct Percentiles {
     pub max: Duration,
 }
 
-/// The histograms of a pool that measures.
+/// The histograms of a pool that measures, over a window that rolls: one half of it is filled, the other is the half
+/// before.
 pub(crate) struct Measured {
-    pub(crate) queue_wait: Histogram<u64>,
-    pub(crate) run_time: Histogram<u64>,
+    halves: [Half; 2],
+    /// When the half that is filled began.
+    since: Option<Instant>,
 }
 
-/// What is recorded in one hour's steps of a microsecond.
+#[derive(Clone)]
+struct Half {
+    queue_wait: Histogram<u32>,
+    run_time: Histogram<u32>,
+}
+
+/// A copy of a window that rolls.
+pub(crate) struct Window([Half; 2]);
+
+/// Between one and two of these are in the window.
+const HALF: Duration = Duration::from_secs(60);
+
+/// Longer durations are recorded as this.
 const LONGEST: Duration = Duration::from_secs(3_600);
 
 // === impl Stats ===
@@ -102,6 +146,26 @@ impl Stats {
             Status::Panicked => &mut self.panicked,
             Status::Expired => &mut self.expired,
             Status::Shed => &mut self.shed,
+            Status::HandedBack { .. } => &mut self.handed_back,
+        } += 1;
+    }
+}
+
+// === impl Refusals ===
+
+impl Refusals {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.queue_full + self.pool_closed + self.shed + self.wait_exceeded + self.expired
+    }
+
+    pub(crate) fn count(&mut self, reason: Reason) {
+        *match reason {
+            Reason::PoolClosed => &mut self.pool_closed,
+            Reason::Shed => &mut self.shed,
+            Reason::WaitExceeded => &mut self.wait_exceeded,
+            Reason::Expired => &mut self.expired,
+            _ => &mut self.queue_full,
         } += 1;
     }
 }
@@ -110,24 +174,41 @@ impl Stats {
 
 impl Measured {
     pub(crate) fn new() -> Self {
-        let histogram = || {
-            let longest = LONGEST.as_micros() as u64;
-            Histogram::new_with_max(longest, 3).expect("the bounds of the histogram are constant")
-        };
-        Self { queue_wait: histogram(), run_time: histogram() }
+        Self { halves: [Half::new(), Half::new()], since: None }
     }
 
-    #[inline(never)]
     pub(crate) fn record(&mut self, times: Option<Times>) {
         let Some(times) = times else { return };
-        record(&mut self.queue_wait, times.queued);
+        self.roll(times.ended);
+        let [current, _] = &mut self.halves;
+        record(&mut current.queue_wait, times.queued);
         if let Some(ran) = times.ran {
-            record(&mut self.run_time, ran);
+            record(&mut current.run_time, ran);
+        }
+    }
+
+    /// What the window holds, to be summed up without the lock.
+    pub(crate) fn window(&mut self, now: Instant) -> Window {
+        self.roll(now);
+        Window(self.halves.clone())
+    }
+
+    fn roll(&mut self, now: Instant) {
+        let since = *self.since.get_or_insert(now);
+        let passed = now.saturating_duration_since(since);
+        if passed < HALF {
+            return;
+        }
+        self.since = Some(now);
+        self.halves.swap(0, 1);
+        self.halves[0].clear();
+        if passed >= 2 * HALF {
+            self.halves[1].clear();
         }
     }
 }
 
-fn record(histogram: &mut Histogram<u64>, duration: Duration) {
+fn record(histogram: &mut Histogram<u32>, duration: Duration) {
     histogram.saturating_record(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
 }
 
@@ -137,18 +218,68 @@ impl fmt::Debug for Measured {
     }
 }
 
+// === impl Window ===
+
+impl Window {
+    /// How long jobs were queued, and ran.
+    pub(crate) fn percentiles(mut self) -> [Percentiles; 2] {
+        let [current, before] = &mut self.0;
+        [
+            Percentiles::of(&mut current.queue_wait, &before.queue_wait),
+            Percentiles::of(&mut current.run_time, &before.run_time),
+        ]
+    }
+}
+
+// === impl Half ===
+
+impl Half {
+    fn new() -> Self {
+        let histogram = || {
+            let longest = LONGEST.as_micros() as u64;
+            Histogram::new_with_max(longest, 3).expect("the bounds of the histogram are constant")
+        };
+        Self { queue_wait: histogram(), run_time: histogram() }
+    }
+
+    fn clear(&mut self) {
+        self.queue_wait.reset();
+        self.run_time.reset();
+    }
+}
+
 // === impl Percentiles ===
 
-impl From<&Histogram<u64>> for Percentiles {
-    fn from(histogram: &Histogram<u64>) -> Self {
-        let at = |quantile| Duration::from_micros(histogram.value_at_quantile(quantile));
+impl Percentiles {
+    fn of(both: &mut Histogram<u32>, before: &Histogram<u32>) -> Self {
+        both.add(before).expect("both have the same bounds");
+        let at = |quantile| Duration::from_micros(both.value_at_quantile(quantile));
         Self {
-            count: histogram.len(),
+            count: both.len(),
             p50: at(0.5),
             p90: at(0.9),
             p99: at(0.99),
             p99_9: at(0.999),
-            max: Duration::from_micros(histogram.max()),
+            max: Duration::from_micros(both.max()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_recorded_two_minutes_ago_is_forgotten() {
+        let (mut measured, start) = (Measured::new(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let times = |ended| Some(Times { queued: HALF, ran: Some(HALF), ended });
+        measured.record(times(at(0)));
+        measured.record(times(at(59)));
+        measured.record(times(at(61)));
+        let mut counts = |seconds| measured.window(at(seconds)).percentiles().map(|of| of.count);
+        assert_eq!(counts(62), [3, 3]);
+        assert_eq!(counts(125), [1, 1]);
+        assert_eq!(counts(500), [0, 0]);
     }
 }

@@ -1,50 +1,116 @@
-//! Workers as tasks of the runtime.
+//! A pool that runs futures.
 
-use std::{fmt, sync::Arc};
-
-use stockade_core::{
-    LayerError,
-    internal::{lock, sync::Mutex},
+use std::{
+    convert::Infallible,
+    fmt,
+    marker::PhantomData,
+    pin::Pin,
+    task::{Context, Poll, ready},
 };
-use tokio::runtime::Handle;
+
+use pin_project_lite::pin_project;
+use stockade_core::Error;
 use tower_service::Service;
 
-use crate::{
-    scale::Stop,
-    seat::Seat,
-    shared::{Chair, Shared, Start},
-    worker,
-};
+use crate::{Job, Pool, PoolBuilder};
 
-/// Starts a worker as a task. It keeps what makes the services, so that a worker can be started whenever one is
-/// missing, from whatever thread.
-pub(crate) struct Tasks<M> {
-    make: Mutex<M>,
-    runtime: Handle,
-}
+/// A future that a pool of tasks runs.
+pub type Task<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-// === impl Tasks ===
+/// A pool whose requests are futures. Made by [`Pool::tasks`] and [`PoolBuilder::build_tasks`].
+pub type Tasks<T> = Pool<Task<T>, T, Error<Infallible>>;
 
-impl<M> Tasks<M> {
-    pub(crate) fn new(make: M, runtime: Handle) -> Self {
-        Self { make: Mutex::new(make), runtime }
+/// The service that polls the future it is called with.
+pub(crate) struct RunTask<T>(PhantomData<fn() -> T>);
+
+pin_project! {
+    /// The future of a [`RunTask`].
+    #[derive(Debug)]
+    pub(crate) struct Running<F> {
+        #[pin]
+        task: F,
     }
 }
 
-impl<M, S, Req> Start<Req, S::Response, S::Error> for Tasks<M>
-where
-    M: Service<usize, Response = S> + Clone + Send + 'static,
-    M::Future: Send,
-    M::Error: fmt::Display + Send,
-    S: Service<Req> + Send + 'static,
-    S::Future: Send,
-    S::Response: Send + 'static,
-    S::Error: LayerError + Send + 'static,
-    Req: Send + 'static,
-{
-    fn start(&self, shared: &Arc<Shared<Req, S::Response, S::Error>>, chair: Chair) -> Stop {
-        let seat = Seat::new(Arc::clone(shared), chair);
-        let make = lock(&self.make).clone();
-        Stop::Task(self.runtime.spawn(worker::run(seat, make)).abort_handle())
+impl Pool<(), (), ()> {
+    /// A pool that runs futures: one worker per core, and a queue of 128. [`PoolBuilder::build_tasks`] makes one with
+    /// other settings.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use stockade_pool::Pool;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let pool = Pool::tasks();
+    /// assert_eq!(pool.spawn(async { 6 * 7 }).await, Ok(42));
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn tasks<T: Send + 'static>() -> Tasks<T> {
+        PoolBuilder::default().build_tasks()
+    }
+}
+
+impl PoolBuilder {
+    /// Starts a pool that runs futures.
+    ///
+    /// # Panics
+    ///
+    /// As [`build`](Self::build) does.
+    #[track_caller]
+    pub fn build_tasks<T: Send + 'static>(self) -> Tasks<T> {
+        self.build(RunTask(PhantomData))
+    }
+}
+
+impl<T: Send + 'static> Pool<Task<T>, T, Error<Infallible>> {
+    /// Submits a future, as [`submit`](Self::submit) does a request.
+    pub fn spawn(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> Job<Task<T>, T, Error<Infallible>> {
+        self.submit(Box::pin(task))
+    }
+}
+
+// === impl RunTask ===
+
+impl<T> Service<Task<T>> for RunTask<T> {
+    type Response = T;
+    type Error = Error<Infallible>;
+    type Future = Running<Task<T>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, task: Task<T>) -> Self::Future {
+        Running { task }
+    }
+}
+
+impl<T> Clone for RunTask<T> {
+    fn clone(&self) -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T> fmt::Debug for RunTask<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RunTask")
+    }
+}
+
+impl<F: Future> Future for Running<F> {
+    type Output = Result<F::Output, Error<Infallible>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(Ok(ready!(self.project().task.poll(cx))))
     }
 }

@@ -1,87 +1,387 @@
 //! A worker: makes its service, gets it ready, takes a job, runs it, and so on.
 //!
-//! Everything that is the user's runs under [`guard`] or [`contain`]: a panic costs the job at hand its answer
-//! and the worker its service, which is made anew.
+//! Everything of the user's runs under [`guard`] or [`contain`]: a panic costs the job at hand its answer and the worker
+//! its service, which is made anew. Whatever a worker waits for, closing the pool reaches it.
 
 use std::{
-    any::Any,
     fmt,
     future::poll_fn,
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
-use pin_project_lite::pin_project;
-use stockade_core::{LayerError, Reason};
+use stockade_core::{
+    LayerError, Reason,
+    internal::{
+        lock,
+        sync::{
+            Mutex,
+            atomic::{AtomicBool, Ordering::*},
+        },
+    },
+};
 use tokio::{task::yield_now, time::sleep};
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tower_service::Service;
 
 use crate::{
     Status,
+    contain::{Wakes, contain, discard, guard, tell},
     idle::Idle,
+    in_flight::InFlight,
     nested,
-    seat::{Next, Seat},
-    shared::Shared,
-    slot::Slot,
+    queue::{Answer, Binding},
+    rebuild::Rebuild,
+    roster::Badge,
+    shared::{Hired, Shared},
 };
 
-type Panic = Box<dyn Any + Send>;
+/// A worker on the roster; dropping it takes it off.
+pub(crate) struct Worker<Req, T, E> {
+    pub(crate) shared: Arc<Shared<Req, T, E>>,
+    pub(crate) badge: Badge,
+    /// The caller of the job at hand has gone.
+    cancelled: Arc<AtomicBool>,
+    binding: Binding,
+    /// To be woken with when it sleeps next.
+    bell: Option<Waker>,
+    /// What the roster has, to be woken with while it waits for something else.
+    kept: Option<Waker>,
+    asleep: bool,
+    /// The pool could do without it.
+    spare: bool,
+    /// It has run a job since it slept.
+    worked: bool,
+    left: bool,
+    _token: TaskTrackerToken,
+}
+
+/// What a worker does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Run the job that it has been given.
+    Job,
+    /// Leave: the pool is closed and the queue empty, or there are too many workers.
+    Leave,
+}
 
 /// Why a worker stopped using its service.
-enum Stopped {
-    /// The pool is closed and the queue empty, or it can do without this worker.
+enum Stopped<E> {
     Left,
-    /// It panicked, or its readiness failed.
-    Broken,
+    /// It panicked, a result was fatal, or its readiness failed with this.
+    Broken(Option<E>),
+}
+
+/// How many jobs in a row a worker runs before it lets other tasks have the thread.
+const TURN: u32 = 64;
+
+// === impl Worker ===
+
+impl<Req, T, E> Worker<Req, T, E> {
+    pub(crate) fn new(shared: Arc<Shared<Req, T, E>>, hired: Hired) -> Self {
+        let Hired { badge, token, cancelled } = hired;
+        Self {
+            shared,
+            badge,
+            cancelled,
+            binding: Binding::default(),
+            bell: None,
+            kept: None,
+            asleep: false,
+            spare: false,
+            worked: false,
+            left: false,
+            _token: token,
+        }
+    }
+
+    /// Fills `job` with the next one, or sleeps. A job in it that has ended is handed over in the same visit to the lock.
+    pub(crate) fn poll_next(
+        &mut self,
+        job: &mut InFlight<Req, T, E>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Step> {
+        if !self.bell.as_ref().is_some_and(|bell| bell.will_wake(cx.waker())) {
+            self.bell = Some(cx.waker().clone());
+        }
+        let Self { shared, badge, binding, .. } = self;
+        let (number, now, ended) = (badge.number, shared.clock(), job.has_ended());
+        let (mut wakes, mut drops) = (Wakes::default(), Vec::new());
+        let mut core = shared.lock();
+        let extra =
+            if ended { shared.record(&mut core, job, number, &mut wakes) } else { None };
+        job.clear();
+        core.roster.arrive(number);
+        self.asleep = false;
+        core.queue.finish(binding);
+        if ended {
+            core.admit(&mut wakes, &mut drops);
+        }
+        let too_many = core.roster.is_too_large();
+        // One that is too many takes the job that it was woken for, because a nested job may count on it.
+        let taken = if core.paused || (too_many && self.worked) {
+            None
+        } else {
+            let queue = &mut core.queue;
+            let overdue = !queue.is_fifo() && shared.config.admission.is_late(queue.oldest());
+            queue.pop(binding, number, now, overdue)
+        };
+        let step = if let Some((key, taken)) = taken {
+            core.counts.running += 1;
+            core.counts.peak_running = core.counts.peak_running.max(core.counts.running);
+            core.roster.set_idle(number, false);
+            self.cancelled.store(false, Relaxed);
+            self.worked = true;
+            job.fill(key, taken, now);
+            if !core.queue.is_fifo() || shared.config.admission.budget.is_some() {
+                core.admit(&mut wakes, &mut drops);
+            }
+            Some(Step::Job)
+        } else if too_many || (core.closed && !core.paused) {
+            self.left = true;
+            let entry = core.roster.leave(*badge);
+            // It may have been woken for a job that it does not take.
+            core.wake_workers(&mut wakes);
+            core.wake_if_over(&mut wakes);
+            drop(core);
+            wakes.wake();
+            discard((entry, extra, drops));
+            job.discard();
+            return Poll::Ready(Step::Leave);
+        } else {
+            core.roster.set_idle(number, true);
+            self.worked = false;
+            self.asleep = true;
+            self.spare = core.roster.alive() > core.roster.size.min;
+            None
+        };
+        let old = match (step, self.bell.take()) {
+            (None, Some(bell)) => core.roster.sleep(number, bell),
+            (_, bell) => {
+                self.bell = bell;
+                None
+            }
+        };
+        core.wake_workers(&mut wakes);
+        drop(core);
+        wakes.wake();
+        if ended || old.is_some() || !drops.is_empty() {
+            discard((extra, old, drops));
+            job.discard();
+        }
+        step.map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// Hands over a job that has ended, before the worker does something that may take long.
+    pub(crate) fn settle(&mut self, job: &mut InFlight<Req, T, E>) {
+        if !job.has_ended() {
+            return;
+        }
+        let (mut wakes, mut drops) = (Wakes::default(), Vec::new());
+        let mut core = self.shared.lock();
+        let extra = self.shared.record(&mut core, job, self.badge.number, &mut wakes);
+        job.clear();
+        core.queue.finish(&mut self.binding);
+        core.admit(&mut wakes, &mut drops);
+        self.shared.see_to(core, wakes);
+        discard((extra, drops));
+        job.discard();
+    }
+
+    /// Takes no job for now: another worker runs the job that it was woken for, and the next ones of its key.
+    pub(crate) fn stand_aside(&mut self) {
+        if !self.asleep && self.binding.lane.is_none() {
+            return;
+        }
+        let mut core = self.shared.lock();
+        core.roster.arrive(self.badge.number);
+        core.roster.set_idle(self.badge.number, false);
+        core.queue.finish(&mut self.binding);
+        self.asleep = false;
+        self.shared.see_to(core, Wakes::default());
+    }
+
+    /// Ready when a worker that takes no job may leave, and has left. It is woken for that whatever else it waits for.
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let fresh = self.fresh_waker(cx);
+        let number = self.badge.number;
+        let mut core = self.shared.lock();
+        let old = fresh.and_then(|waker| core.roster.keep_waker(number, waker));
+        let over = core.is_over() || core.roster.is_too_large();
+        let entry = if over { core.roster.leave(self.badge) } else { None };
+        drop(core);
+        discard((old, entry));
+        self.left |= over;
+        if over { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Waits for something other than a job; none if the worker left instead.
+    async fn wait<F: Future>(&mut self, what: F) -> Option<F::Output> {
+        let mut what = pin!(what);
+        let wait = poll_fn(|cx| match what.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending => self.poll_over(cx).map(|()| None),
+        });
+        wait.await
+    }
+
+    /// Leaves after having been idle for long; false if it was woken, or is needed.
+    fn try_leave(&mut self) -> bool {
+        let number = self.badge.number;
+        let wanted = self.shared.wanted(0);
+        let mut core = self.shared.lock();
+        let needed = core.roster.alive() <= wanted.max(core.roster.size.min);
+        if needed || !core.roster.is_asleep(number) || (core.queue.ready() > 0 && !core.paused) {
+            return false;
+        }
+        let entry = core.roster.leave(self.badge);
+        drop(core);
+        discard(entry);
+        self.left = true;
+        true
+    }
+
+    /// Whether the caller of the job at hand has gone.
+    #[inline]
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Acquire)
+    }
+
+    /// The same; if it has not, the worker is woken when it goes.
+    fn poll_cancelled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(waker) = self.fresh_waker(cx) {
+            let old = self.shared.lock().roster.keep_waker(self.badge.number, waker);
+            discard(old);
+        }
+        if self.is_cancelled() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// The waker, if it is not the one that the roster has.
+    fn fresh_waker(&mut self, cx: &mut Context<'_>) -> Option<Waker> {
+        if self.kept.as_ref().is_some_and(|kept| kept.will_wake(cx.waker())) {
+            return None;
+        }
+        self.kept = Some(cx.waker().clone());
+        self.kept.clone()
+    }
+
+    /// The worker's service has to be made anew.
+    fn rebuilding(&mut self) {
+        self.stand_aside();
+        self.shared.lock().counts.rebuilt += 1;
+    }
+
+    /// Ends a job, which is not started, with what keeps the worker from having a service.
+    fn fail_one(&mut self, answer: Answer<T, E>) {
+        let (number, now) = (self.badge.number, self.shared.clock());
+        let mut core = self.shared.lock();
+        if core.paused {
+            return;
+        }
+        let Some((key, taken)) = core.queue.pop(&mut self.binding, number, now, false) else {
+            return;
+        };
+        core.counts.running += 1;
+        drop(core);
+        let mut job = InFlight::new();
+        job.fill(key, taken, now);
+        discard(job.skip());
+        job.end_with(Status::Failed, answer, self.shared.clock());
+        self.settle(&mut job);
+    }
+
+    fn tell(&self, panic: crate::contain::Panic) {
+        tell(panic, self.shared.config.name, self.badge.number);
+    }
+}
+
+impl<Req, T, E> Drop for Worker<Req, T, E> {
+    fn drop(&mut self) {
+        let mut wakes = Wakes::default();
+        let mut core = self.shared.lock();
+        core.queue.finish(&mut self.binding);
+        let entry = if self.left { None } else { core.roster.leave(self.badge) };
+        // One that was on its way to a job passes its wake on.
+        core.wake_workers(&mut wakes);
+        let lost = !self.left && core.roster.alive() == 0 && core.draining == 0;
+        drop(core);
+        wakes.wake();
+        discard(entry);
+        self.shared.publish_size();
+        if lost {
+            // The workers were lost with their runtime.
+            self.shared.abandon();
+        }
+    }
 }
 
 /// A worker from its start to its end.
-pub(crate) async fn run<M, S, Req>(mut seat: Seat<Req, S::Response, S::Error>, mut make: M)
-where
-    M: Service<usize, Response = S>,
+pub(crate) async fn run<M, S, Req, R>(
+    mut worker: Worker<Req, S::Response, S::Error>,
+    make: Arc<Mutex<M>>,
+    rebuild: Arc<R>,
+) where
+    M: Service<usize, Response = S> + Clone,
     M::Error: fmt::Display,
     S: Service<Req>,
     S::Error: LayerError,
+    R: Rebuild<S::Response, S::Error>,
 {
-    // What the loop inside does not contain, such as a panic in the `Drop` of an answer that nobody reads,
-    // must not cost the pool a worker.
-    while contain(work(&mut seat, &mut make)).await.is_err() {
-        seat.rebuilding();
+    // A panic that nothing inside has contained must not cost the pool a worker.
+    while !worker.left
+        && let Err(panic) = contain(work(&mut worker, &make, &*rebuild)).await
+    {
+        worker.tell(panic);
+        worker.rebuilding();
         yield_now().await;
     }
 }
 
-async fn work<M, S, Req>(seat: &mut Seat<Req, S::Response, S::Error>, make: &mut M)
-where
-    M: Service<usize, Response = S>,
+async fn work<M, S, Req, R>(
+    worker: &mut Worker<Req, S::Response, S::Error>,
+    make: &Mutex<M>,
+    rebuild: &R,
+) where
+    M: Service<usize, Response = S> + Clone,
     M::Error: fmt::Display,
     S: Service<Req>,
     S::Error: LayerError,
+    R: Rebuild<S::Response, S::Error>,
 {
-    let mut failures = 0;
+    let mut maker = None;
+    let mut failures = 0_u32;
     loop {
-        if let Some(mut service) = build(make, seat).await {
-            let before = failures;
-            match serve(seat, &mut service, &mut failures).await {
-                Stopped::Left => return,
-                Stopped::Broken if before == failures => failures += 1,
-                Stopped::Broken => failures = 1,
+        let failed = match build(worker, &mut maker, make, failures == 0).await {
+            None => break,
+            Some(None) => Some(Answer::Refused(worker.shared.rejected(Reason::Unavailable))),
+            Some(Some(mut service)) => {
+                let stopped = serve(worker, &mut service, &mut failures, rebuild).await;
+                if let Err(panic) = guard(|| drop(service)) {
+                    worker.tell(panic);
+                }
+                match stopped {
+                    Stopped::Left => break,
+                    Stopped::Broken(error) => error.map(|error| Answer::Service(Err(error))),
+                }
             }
-            discard(service);
-        } else {
-            failures += 1;
+        };
+        failures = failures.saturating_add(1);
+        worker.rebuilding();
+        if let Some(answer) = failed {
+            match worker.shared.config.give_up_after {
+                Some(limit) if failures >= limit => worker.fail_one(answer),
+                _ => discard(answer),
+            }
         }
-        seat.rebuilding();
-        if let Some(pause) = backoff(failures) {
-            sleep(pause).await;
-        }
-        if seat.shared.is_closed() && seat.shared.stats().queued == 0 {
-            return;
+        if let Some(pause) = backoff(failures)
+            && worker.wait(sleep(pause)).await.is_none()
+        {
+            break;
         }
     }
+    discard(maker);
 }
 
 /// The pause before a service is made anew: none the first time, then from a millisecond up to a second.
@@ -90,70 +390,82 @@ fn backoff(failures: u32) -> Option<Duration> {
     Some(Duration::from_millis(1 << doublings.min(10)).min(Duration::from_secs(1)))
 }
 
-async fn build<M, S, Req, T, E>(make: &mut M, seat: &Seat<Req, T, E>) -> Option<S>
+/// Makes a service. The outer option is none if the worker left, the inner one if it could not be made.
+async fn build<M, S, Req, T, E>(
+    worker: &mut Worker<Req, T, E>,
+    maker: &mut Option<M>,
+    make: &Mutex<M>,
+    _first: bool,
+) -> Option<Option<S>>
 where
-    M: Service<usize, Response = S>,
+    M: Service<usize, Response = S> + Clone,
     M::Error: fmt::Display,
-    E: LayerError,
 {
-    let built = contain(async {
-        poll_fn(|cx| make.poll_ready(cx)).await?;
-        make.call(seat.badge.id).await
+    let number = worker.badge.number;
+    let building = contain(async {
+        let maker = maker.get_or_insert_with(|| lock(make).clone());
+        poll_fn(|cx| maker.poll_ready(cx)).await?;
+        maker.call(number).await
     });
-    match built.await {
-        Ok(Ok(service)) => Some(service),
+    match worker.wait(building).await? {
+        Ok(Ok(service)) => Some(Some(service)),
         Ok(Err(_error)) => {
             #[cfg(feature = "tracing")]
-            tracing::warn!(
-                target: "stockade",
-                layer = "pool",
-                name = seat.shared.settings.name,
-                worker = seat.badge.id,
-                error = %_error,
-                "a worker could not make its service"
-            );
-            None
+            if _first {
+                tracing::warn!(
+                    target: "stockade",
+                    layer = "pool",
+                    name = worker.shared.config.name,
+                    worker = number,
+                    error = %_error,
+                    "a worker could not make its service"
+                );
+            }
+            Some(None)
         }
         Err(panic) => {
-            report(panic, &seat.shared, seat.badge.id);
-            None
+            worker.tell(panic);
+            Some(None)
         }
     }
 }
 
 /// Runs job after job until the pool is closed or the service is broken.
-async fn serve<S, Req>(
-    seat: &mut Seat<Req, S::Response, S::Error>,
+async fn serve<S, Req, R>(
+    worker: &mut Worker<Req, S::Response, S::Error>,
     service: &mut S,
     failures: &mut u32,
-) -> Stopped
+    rebuild: &R,
+) -> Stopped<S::Error>
 where
     S: Service<Req>,
     S::Error: LayerError,
+    R: Rebuild<S::Response, S::Error>,
 {
     let mut call = pin!(None);
-    let mut hand =
-        Hand { shared: Arc::clone(&seat.shared), worker: seat.badge.id, slot: Slot::new() };
+    let mut hand = Hand { worker, job: InFlight::new() };
     let mut turn = 0;
     let (mut idle, mut timer) = (Idle::new(), pin!(None));
-    // One poll function, and not an `async fn` a step, so that a job which is answered at once is never stored.
+    // One poll function, so that a job that is answered at once is never stored in a future.
     let stopped = poll_fn(|cx| {
         loop {
-            if hand.slot.is_empty() || hand.slot.has_ended() {
+            if hand.job.is_free() {
                 match guard(|| service.poll_ready(cx)) {
                     Ok(Poll::Ready(Ok(()))) => {}
-                    Ok(Poll::Ready(Err(_))) => return Poll::Ready(Stopped::Broken),
+                    Ok(Poll::Ready(Err(error))) => {
+                        tell_broken(hand.worker, &error, *failures == 0);
+                        return Poll::Ready(Stopped::Broken(Some(error)));
+                    }
                     Ok(Poll::Pending) => {
                         hand.settle();
-                        seat.unbind();
-                        return Poll::Pending;
+                        hand.worker.stand_aside();
+                        return hand.worker.poll_over(cx).map(|()| Stopped::Left);
                     }
                     Err(panic) => {
-                        report(panic, &hand.shared, hand.worker);
-                        return Poll::Ready(Stopped::Broken);
+                        hand.worker.tell(panic);
+                        return Poll::Ready(Stopped::Broken(None));
                     }
                 }
-                // A worker whose jobs are answered at once lets others have the thread now and then.
                 turn += 1;
                 if turn > TURN {
                     turn = 0;
@@ -162,14 +474,15 @@ where
                     let _ = pin!(yield_now()).poll(cx);
                     return Poll::Pending;
                 }
-                match seat.poll_next(&mut hand.slot, cx) {
-                    Poll::Ready(Next::Job) => idle.end(),
-                    Poll::Ready(Next::Leave) => return Poll::Ready(Stopped::Left),
+                match hand.worker.poll_next(&mut hand.job, cx) {
+                    Poll::Ready(Step::Job) => idle.end(),
+                    Poll::Ready(Step::Leave) => return Poll::Ready(Stopped::Left),
                     Poll::Pending => {
                         turn = 0;
-                        while seat.is_spare() {
-                            ready!(idle.poll(timer.as_mut(), hand.shared.settings.idle, cx));
-                            if seat.try_leave() {
+                        while hand.worker.asleep && hand.worker.spare {
+                            let limit = hand.worker.shared.config.idle;
+                            ready!(idle.poll(timer.as_mut(), limit, cx));
+                            if hand.worker.try_leave() {
                                 return Poll::Ready(Stopped::Left);
                             }
                         }
@@ -177,9 +490,9 @@ where
                     }
                 }
             }
-            match hand.poll(seat, service, call.as_mut(), cx) {
+            match hand.poll_job(service, call.as_mut(), rebuild, cx) {
                 Poll::Ready(true) => *failures = 0,
-                Poll::Ready(false) => return Poll::Ready(Stopped::Broken),
+                Poll::Ready(false) => return Poll::Ready(Stopped::Broken(None)),
                 Poll::Pending => {
                     turn = 0;
                     return Poll::Pending;
@@ -192,73 +505,97 @@ where
     stopped
 }
 
-/// How many jobs in a row a worker runs before it lets others have the thread.
-const TURN: u32 = 64;
+/// Tells of the first readiness error in a row.
+fn tell_broken<Req, T, E: LayerError>(_worker: &Worker<Req, T, E>, _error: &E, _first: bool) {
+    #[cfg(feature = "tracing")]
+    if _first {
+        tracing::warn!(
+            target: "stockade",
+            layer = "pool",
+            name = _worker.shared.config.name,
+            worker = _worker.badge.number,
+            reason = _error.rejected().map(|rejected| rejected.reason().as_str()),
+            "the service of a worker has failed to become ready, and is made anew"
+        );
+    }
+}
 
-/// What a worker has in hand. Dropping it, as when the worker's task is aborted, reports a job that runs as
-/// cancelled.
-struct Hand<Req, T, E: LayerError> {
-    shared: Arc<Shared<Req, T, E>>,
-    worker: usize,
-    slot: Slot<Req, T, E>,
+/// What a worker has in hand. When it is dropped, as when the worker is stopped, a job that runs ends as cancelled.
+struct Hand<'a, Req, T, E> {
+    worker: &'a mut Worker<Req, T, E>,
+    job: InFlight<Req, T, E>,
 }
 
 // === impl Hand ===
 
-impl<Req, T, E: LayerError> Hand<Req, T, E> {
+impl<Req, T, E: LayerError> Hand<'_, Req, T, E> {
     /// Starts the call, polls it, and drops it when it has ended; then says whether the service is still good.
     #[inline]
-    fn poll<S>(
+    fn poll_job<S, R>(
         &mut self,
-        seat: &mut Seat<Req, T, E>,
         service: &mut S,
         mut call: Pin<&mut Option<S::Future>>,
+        rebuild: &R,
         cx: &mut Context<'_>,
     ) -> Poll<bool>
     where
         S: Service<Req, Response = T, Error = E>,
+        R: Rebuild<T, E>,
     {
-        let _inside = self.slot.span().enter();
-        if self.slot.is_waiting() && self.refuse_unwanted(seat.is_cancelled()) {
+        let _inside = self.job.span().enter();
+        if self.job.is_waiting() && self.refuse_unwanted() {
             return Poll::Ready(true);
         }
-        let Self { shared, slot, .. } = self;
-        let mut answered = false;
-        let request = slot.start();
+        let Self { worker, job } = self;
+        let shared = &worker.shared;
+        let (mut request, carried) = (job.start(), job.carried());
+        let (mut polled, mut answered, mut fatal) = (false, false, false);
         // The call, its first poll and its end are one stretch for a job that is answered at once.
         let guarded = guard(|| {
-            let run = || {
-                if let Some(request) = request {
-                    call.set(Some(service.call(request)));
+            let mut poll = || {
+                if polled {
+                    return;
                 }
-                match call.as_mut().as_pin_mut() {
-                    Some(call) => call.poll(cx),
-                    None => Poll::Pending,
-                }
+                polled = true;
+                let poll_call = || {
+                    if let Some(request) = request.take() {
+                        call.set(Some(service.call(request)));
+                    }
+                    match call.as_mut().as_pin_mut() {
+                        Some(call) => call.poll(cx),
+                        None => Poll::Pending,
+                    }
+                };
+                answered = nested::enter(&**shared, || job.enter(poll_call));
             };
-            answered = nested::enter(&**shared, || slot.enter(run));
+            if let Some((carry, carried)) = shared.carry.as_ref().zip(carried.as_ref()) {
+                carry.enter(&**carried, &mut poll);
+            }
+            poll();
             if answered {
+                fatal = job.result().is_some_and(|result| rebuild.is_fatal(result));
                 call.set(None);
             }
         });
+        job.carry_on(carried);
         match guarded {
             Ok(()) if answered => {
-                slot.end_answered(shared.clock());
-                Poll::Ready(true)
+                job.end(shared.clock());
+                Poll::Ready(!fatal)
             }
             Ok(()) => {
-                ready!(seat.poll_cancelled(cx));
+                ready!(worker.poll_cancelled(cx));
                 self.refuse(Reason::Cancelled);
                 Poll::Ready(self.drop_call(call))
             }
             Err(panic) => {
-                // If it is answered, it panicked only when it was dropped.
+                // If it was answered, something panicked after that.
                 if answered {
-                    slot.end_answered(shared.clock());
+                    job.end(shared.clock());
                 } else {
                     self.refuse(Reason::Panicked);
                 }
-                report(panic, &self.shared, self.worker);
+                self.worker.tell(panic);
                 self.drop_call(call);
                 Poll::Ready(false)
             }
@@ -267,117 +604,49 @@ impl<Req, T, E: LayerError> Hand<Req, T, E> {
 
     /// Drops a call that has not ended; false if it panics.
     fn drop_call<F>(&self, mut call: Pin<&mut Option<F>>) -> bool {
-        let dropped = guard(|| call.set(None));
-        dropped.map_err(|panic| report(panic, &self.shared, self.worker)).is_ok()
+        guard(|| call.set(None)).map_err(|panic| self.worker.tell(panic)).is_ok()
     }
 
-    /// Ends a job that is not to be started, because its deadline has passed or its caller has gone.
+    /// Ends a job that is not to be started. What is due at the deadline is late.
     #[inline]
-    fn refuse_unwanted(&mut self, cancelled: bool) -> bool {
-        let reason = if self.slot.is_expired() {
+    fn refuse_unwanted(&mut self) -> bool {
+        let reason = if self.job.is_expired() {
             Reason::Expired
-        } else if cancelled {
+        } else if self.worker.is_cancelled() {
             Reason::Cancelled
-        } else if self.slot.is_shed() {
-            Reason::Shed
+        } else if self.worker.shared.config.admission.is_late(self.job.since()) {
+            Reason::WaitExceeded
         } else {
             return false;
         };
-        discard(self.slot.skip());
+        discard(self.job.skip());
         self.refuse(reason);
         true
     }
+}
 
+impl<Req, T, E> Hand<'_, Req, T, E> {
     /// Ends the job without an answer of the service.
     #[cold]
     fn refuse(&mut self, reason: Reason) {
-        let status = match reason {
-            Reason::Expired => Status::Expired,
-            Reason::Panicked => Status::Panicked,
-            Reason::Shed => Status::Shed,
-            _ => Status::Cancelled,
-        };
-        let mut rejected = self.shared.rejected(reason);
-        if let (Reason::Shed, Some((_, interval))) = (reason, self.shared.settings.codel) {
-            // By then the queue has drained, or is shed from faster.
-            rejected = rejected.with_retry_after(interval);
-        }
-        self.slot.end(status, Err(rejected.into_error()), self.shared.clock());
+        let shared = &self.worker.shared;
+        self.job.refuse(shared.rejected(reason), shared.clock());
     }
 
+    #[inline]
     fn settle(&mut self) {
-        self.shared.settle(&mut self.slot, self.worker);
+        self.worker.settle(&mut self.job);
     }
 }
 
-impl<Req, T, E: LayerError> Drop for Hand<Req, T, E> {
+impl<Req, T, E> Drop for Hand<'_, Req, T, E> {
     fn drop(&mut self) {
-        if !self.slot.is_empty() && !self.slot.has_ended() {
-            let _inside = self.slot.span().enter();
+        if !self.job.is_free() {
+            if let Some(key) = self.job.key().filter(|_| self.job.is_started()) {
+                self.job.kept = guard(|| self.worker.shared.save_stopped(key)).unwrap_or_default();
+            }
             self.refuse(Reason::Cancelled);
         }
         self.settle();
-    }
-}
-
-/// Runs what is the user's; a panic is returned.
-pub(crate) fn guard<R>(run: impl FnOnce() -> R) -> Result<R, Panic> {
-    catch_unwind(AssertUnwindSafe(run))
-}
-
-/// Drops what is the user's; a panic costs nothing.
-pub(crate) fn discard<T>(value: T) {
-    if let Err(panic) = guard(|| drop(value)) {
-        // A payload that panics when it is dropped is beyond help.
-        std::mem::forget(panic);
-    }
-}
-
-/// Polls what is the user's; a panic is returned.
-fn contain<F: Future>(future: F) -> Contain<F> {
-    Contain { future }
-}
-
-pin_project! {
-    /// No `async fn`, because a worker goes through it each time it is woken.
-    struct Contain<F> {
-        #[pin]
-        future: F,
-    }
-}
-
-impl<F: Future> Future for Contain<F> {
-    type Output = Result<F::Output, Panic>;
-
-    #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let future = self.project().future;
-        match guard(|| future.poll(cx)) {
-            Ok(polled) => polled.map(Ok),
-            Err(panic) => Poll::Ready(Err(panic)),
-        }
-    }
-}
-
-/// The panic hook has printed it; an event says which worker it was.
-fn report<Req, T, E>(panic: Panic, _shared: &Shared<Req, T, E>, _worker: usize) {
-    #[cfg(feature = "tracing")]
-    tracing::error!(
-        target: "stockade",
-        layer = "pool",
-        name = _shared.settings.name,
-        worker = _worker,
-        panic = message(&*panic),
-        "panicked"
-    );
-    discard(panic);
-}
-
-#[cfg(feature = "tracing")]
-fn message(panic: &(dyn Any + Send)) -> &str {
-    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-        (Some(message), _) => message,
-        (_, Some(message)) => message,
-        _ => "a payload that is no text",
     }
 }

@@ -13,7 +13,7 @@ use std::{
 };
 
 use stockade_core::Error;
-use stockade_pool::{Closed, Pool, Status};
+use stockade_pool::{Job, Pool, Refused, Status};
 use tokio::{runtime, task::yield_now};
 use tower::{Service, ServiceExt, service_fn};
 
@@ -76,9 +76,9 @@ fn round(seed: u64, workers: usize, queue: usize) {
                             let Ok(job) = pool.try_submit(way(&mut random)) else { continue };
                             job
                         }
-                        1 => match pool.submit(way(&mut random)).await {
+                        1 => match in_queue(pool.submit(way(&mut random))).await {
                             Ok(job) => job,
-                            Err(Closed(_)) => return,
+                            Err(_) => return,
                         },
                         2 => {
                             // Waits for a place for a while only.
@@ -141,6 +141,11 @@ fn round(seed: u64, workers: usize, queue: usize) {
         let unstarted = stats.accepted - started.load(SeqCst);
         assert!(unstarted <= stats.cancelled + stats.handed_back, "seed {seed}: {stats:?}");
     });
+}
+
+/// The job, once it has a place in the queue.
+async fn in_queue<Req, T, E>(mut job: Job<Req, T, E>) -> Result<Job<Req, T, E>, Refused<Req>> {
+    job.accepted().await.map(|()| job)
 }
 
 #[test]

@@ -5,7 +5,7 @@
 use std::{convert::Infallible, time::Duration};
 
 use stockade_core::{Error, deadline::Deadline};
-use stockade_pool::{Pool, PoolBuilder};
+use stockade_pool::{Job, Pool, PoolBuilder, Refused};
 use stockade_testkit::{Behaviour, Events, Fault, Probe, Readiness, Request, Response};
 use tokio::{task::yield_now, time::sleep};
 use tower::{Service, ServiceExt, service_fn};
@@ -44,13 +44,18 @@ fn telling() -> Pool<u64, u64, Refusal> {
     Pool::builder().workers(1).queue(8).build(telling)
 }
 
+/// The job, once it has a place in the queue.
+async fn accepted<Req, T, E>(mut job: Job<Req, T, E>) -> Result<Job<Req, T, E>, Refused<Req>> {
+    job.accepted().await.map(|()| job)
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_job_that_is_answered_emits_nothing_whatever_the_answer() {
     let events = Events::of("stockade");
     let mut pool = pool(&Probe::new());
-    pool.submit(Request::ready(1)).await.unwrap().await.unwrap();
+    pool.submit(Request::ready(1)).await.unwrap();
     pool.ready().await.unwrap().call(Request::new(2, Behaviour::Yield(3))).await.unwrap();
-    pool.submit(Request::fail(3)).await.unwrap().await.unwrap_err();
+    pool.submit(Request::fail(3)).await.unwrap_err();
     let mut outcomes = pool.run((4..99).map(Request::ready));
     while outcomes.next().await.is_some() {}
     drop(outcomes);
@@ -64,9 +69,9 @@ async fn every_refusal_is_one_event() {
     let probe = Probe::new();
     let mut pool = pool(&probe);
     settle().await;
-    let running = pool.submit(Request::wait(1)).await.unwrap();
+    let running = accepted(pool.submit(Request::wait(1))).await.unwrap();
     settle().await;
-    let queued = pool.submit(Request::wait(2)).await.unwrap();
+    let queued = accepted(pool.submit(Request::wait(2))).await.unwrap();
     assert_eq!(events.take(), [""; 0]);
 
     assert!(pool.try_submit(Request::ready(3)).is_err());
@@ -77,9 +82,7 @@ async fn every_refusal_is_one_event() {
     assert_eq!(events.take(), [""; 0], "who goes away is refused nothing");
 
     let mut limit = Deadline::after(MS);
-    let late = pool.submit(Request::ready(5));
-    let late = limit.enter(|| tokio_test::task::spawn(late).poll());
-    let std::task::Poll::Ready(Ok(late)) = late else { panic!("there is room") };
+    let late = limit.enter(|| pool.submit(Request::ready(5)));
     sleep(2 * MS).await;
     probe.release_all();
     running.await.unwrap();
@@ -88,18 +91,18 @@ async fn every_refusal_is_one_event() {
 
     pool.close();
     pool.call(Request::ready(6)).await.unwrap_err();
-    one(&events, &[r#"reason="closed""#]);
+    one(&events, &[r#"reason="pool closed""#]);
     assert!(pool.try_submit(Request::ready(7)).is_err());
-    one(&events, &[r#"reason="closed""#]);
-    assert!(pool.submit(Request::ready(8)).await.is_err());
-    one(&events, &[r#"reason="closed""#]);
+    one(&events, &[r#"reason="pool closed""#]);
+    assert!(accepted(pool.submit(Request::ready(8))).await.is_err());
+    one(&events, &[r#"reason="pool closed""#]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_is_one_event_with_its_worker_and_its_message_and_its_job_is_refused() {
     let events = Events::of("stockade");
     let pool = pool(&Probe::new());
-    pool.submit(Request::new(1, Behaviour::PanicInFuture)).await.unwrap().await.unwrap_err();
+    pool.submit(Request::new(1, Behaviour::PanicInFuture)).await.unwrap_err();
     let told = events.take();
     assert_eq!(told.len(), 2, "{told:#?}");
     assert!(
@@ -113,14 +116,14 @@ async fn what_a_job_tells_is_in_the_span_in_which_it_was_submitted() {
     let events = Events::of("job");
     let mut pool = telling();
     let request = info_span!("request");
-    let job = pool.submit(1).instrument(request.clone()).await.unwrap();
+    let job = request.in_scope(|| pool.submit(1));
     job.await.unwrap();
     let job = info_span!("other").in_scope(|| pool.try_submit(2)).unwrap();
     pool.ready().await.unwrap();
     let call = request.in_scope(|| pool.call(3));
     job.await.unwrap();
     call.await.unwrap();
-    pool.submit(4).await.unwrap().await.unwrap();
+    pool.submit(4).await.unwrap();
     let mut outcomes = pool.run(5..6);
     outcomes.next().instrument(info_span!("batch")).await.unwrap();
     assert_eq!(
@@ -147,7 +150,7 @@ async fn what_the_pool_tells_of_a_job_is_in_its_span_too() {
     let pool = pool(&probe);
     let span = info_span!("request");
     let panics = Request::new(1, Behaviour::PanicInCall);
-    pool.submit(panics).instrument(span.clone()).await.unwrap().await.unwrap_err();
+    span.in_scope(|| pool.submit(panics)).await.unwrap_err();
     probe.set_ready(Readiness::Pending);
     let job = span.in_scope(|| pool.try_submit(Request::ready(2))).unwrap();
     assert_eq!(pool.abort().len(), 1);

@@ -16,7 +16,7 @@ use std::{
 };
 
 use stockade_core::{Error, LayerError, Reason};
-use stockade_pool::{OnDrop, Pool, Rules};
+use stockade_pool::{Job, OnDrop, Pool, Refused, Rules};
 use tokio::{
     runtime::{Builder, Handle},
     task::yield_now,
@@ -79,7 +79,7 @@ async fn call(pool: Busy, caller: u64, seed: u64, books: Arc<Books>) {
         let task = draw(&mut random, caller * 1_000 + n);
         if random.u8(0..4) == 0 {
             // Gives up whenever it takes too long: before there is a place, in the queue, or while it runs.
-            if let Ok(answer) = timeout(MS * random.u32(1..20), pool.invoke(task)).await {
+            if let Ok(answer) = timeout(MS * random.u32(1..20), pool.submit(task)).await {
                 assert!(books.answered.lock().unwrap().insert(task.id));
                 if answered(answer, task).is_break() {
                     return;
@@ -94,7 +94,7 @@ async fn call(pool: Busy, caller: u64, seed: u64, books: Arc<Books>) {
             };
             job
         } else {
-            match timeout(MS * random.u32(1..20), pool.submit(task)).await {
+            match timeout(MS * random.u32(1..20), accepted(pool.submit(task))).await {
                 Ok(Ok(job)) => job,
                 Ok(Err(_)) => return,
                 Err(_) => continue,
@@ -117,7 +117,13 @@ fn answered(answer: Result<u64, Refusal>, task: Task) -> ControlFlow<()> {
         Ok(id) => assert_eq!(id, task.id),
         Err(error) => {
             let reason = error.rejected().unwrap().reason();
-            let known = [Reason::Panicked, Reason::Cancelled, Reason::PoolClosed, Reason::Shed];
+            let known = [
+                Reason::Panicked,
+                Reason::Cancelled,
+                Reason::PoolClosed,
+                Reason::Shed,
+                Reason::WaitExceeded,
+            ];
             assert!(known.contains(&reason), "{reason:?}");
             if reason == Reason::PoolClosed {
                 return ControlFlow::Break(());
@@ -132,8 +138,8 @@ async fn steer(pool: Busy, seed: u64) {
     let handle = pool.handle();
     for _ in 0..random.usize(5..40) {
         match random.u8(0..6) {
-            0 => handle.resize(random.usize(1..5)),
-            1 => handle.resize(random.usize(0..2)..=random.usize(2..6)),
+            0 => handle.resize(random.usize(1..5)).unwrap(),
+            1 => handle.resize(random.usize(0..2)..=random.usize(2..6)).unwrap(),
             2 => handle.pause(),
             3 => handle.resume(),
             _ => sleep(MS * random.u32(0..4)).await,
@@ -150,7 +156,7 @@ async fn round(seed: u64) {
     let builder = Pool::builder().workers(random.usize(0..2)..=3).queue(random.usize(0..6));
     let builder = builder.idle(3 * MS);
     let builder = match random.u8(0..4) {
-        0 => builder.codel(2 * MS, 8 * MS),
+        0 => builder.max_wait(6 * MS),
         1 => builder.on_drop(OnDrop::Detach),
         _ => builder,
     };
@@ -209,6 +215,11 @@ fn chosen(name: &str, or: u64) -> u64 {
     let value = env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(or);
     println!("{name}={value}");
     value
+}
+
+/// The job, once it has a place in the queue.
+async fn accepted<Req, T, E>(mut job: Job<Req, T, E>) -> Result<Job<Req, T, E>, Refused<Req>> {
+    job.accepted().await.map(|()| job)
 }
 
 #[test]

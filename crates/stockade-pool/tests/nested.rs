@@ -11,7 +11,7 @@ use std::{
 };
 
 use stockade_core::{Error, LayerError, Reason};
-use stockade_pool::Pool;
+use stockade_pool::{ByHand, Job, Pool, Refused};
 use tokio::time::timeout;
 use tower::{Service, ServiceExt};
 
@@ -23,14 +23,13 @@ type Nested = Pool<Way, Result<u32, Reason>, Refusal>;
 enum Way {
     Leaf,
     Submit,
-    Invoke,
     TrySubmit,
     Call,
     Run,
     Group,
 }
 
-const WAYS: [Way; 6] = [Way::Submit, Way::Invoke, Way::TrySubmit, Way::Call, Way::Run, Way::Group];
+const WAYS: [Way; 5] = [Way::Submit, Way::TrySubmit, Way::Call, Way::Run, Way::Group];
 
 #[derive(Clone, Default)]
 struct Recursive(Arc<OnceLock<Nested>>);
@@ -49,8 +48,7 @@ impl Service<Way> for Recursive {
         Box::pin(async move {
             let inner = match way {
                 Way::Leaf => return Ok(Ok(0)),
-                Way::Submit => pool.submit(Way::Leaf).await.unwrap().await,
-                Way::Invoke => pool.invoke(Way::Leaf).await,
+                Way::Submit => pool.submit(Way::Leaf).await,
                 Way::TrySubmit => match pool.try_submit(Way::Leaf) {
                     Ok(job) => job.await,
                     Err(_) => return Ok(Err(Reason::QueueFull)),
@@ -58,9 +56,11 @@ impl Service<Way> for Recursive {
                 Way::Call => pool.ready().await?.call(Way::Leaf).await,
                 Way::Run => pool.run([Way::Leaf]).next().await.unwrap().result,
                 Way::Group => {
-                    let mut group = pool.group();
-                    group.submit(Way::Leaf).await.unwrap();
-                    group.next().await.unwrap().result
+                    let mut group = pool.run(ByHand::new());
+                    match group.push(Way::Leaf).await {
+                        Ok(()) => group.next().await.unwrap().result,
+                        Err(refused) => return Ok(Err(refused.reason())),
+                    }
                 }
             };
             Ok(match inner {
@@ -78,13 +78,18 @@ fn pool(workers: usize, queue: usize) -> Nested {
     pool
 }
 
+/// The job, once it has a place in the queue.
+async fn accepted<Req, T, E>(mut job: Job<Req, T, E>) -> Result<Job<Req, T, E>, Refused<Req>> {
+    job.accepted().await.map(|()| job)
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_nested_job_runs_when_a_worker_is_free_and_is_refused_when_none_is() {
     for way in WAYS {
         for (workers, answer) in [(1, Err(Reason::QueueFull)), (2, Ok(1))] {
             let pool = pool(workers, if workers == 1 { 100 } else { 0 });
             tokio::task::yield_now().await;
-            let job = pool.submit(way).await.unwrap();
+            let job = accepted(pool.submit(way)).await.unwrap();
             let ended = timeout(Duration::from_secs(60), job).await;
             assert_eq!(ended.expect("it hangs"), Ok(answer), "{way:?}, {workers} workers");
             let stats = pool.stats();
@@ -120,7 +125,7 @@ async fn a_full_rendezvous_pool_refuses_nested_jobs_too() {
     for way in WAYS {
         let pool = pool(1, 0);
         tokio::task::yield_now().await;
-        let job = pool.submit(way).await.unwrap();
+        let job = accepted(pool.submit(way)).await.unwrap();
         let ended = timeout(Duration::from_secs(60), job).await;
         assert_eq!(ended.expect("it hangs"), Ok(Err(Reason::QueueFull)), "{way:?}");
     }
@@ -146,7 +151,7 @@ impl Service<u32> for Shrinking {
                 return Ok(0);
             }
             let Ok(job) = pool.try_submit(depth - 1) else { return Ok(depth) };
-            pool.handle().resize(most);
+            pool.handle().resize(most).unwrap();
             job.await
         })
     }
@@ -159,7 +164,7 @@ async fn a_nested_job_runs_although_resize_sends_its_worker_away() {
         let pool = Pool::builder().workers(min..=max).queue(4).build(service.clone());
         assert!(service.0.set(pool.clone()).is_ok());
         tokio::task::yield_now().await;
-        let ended = timeout(Duration::from_secs(60), pool.invoke(depth)).await;
+        let ended = timeout(Duration::from_secs(60), pool.submit(depth)).await;
         let answer = ended.expect("it hangs").unwrap();
         // Once the pool is smaller, a job further inside may find nobody free.
         assert!(answer < depth, "{answer}");

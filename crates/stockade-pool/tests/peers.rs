@@ -14,7 +14,7 @@ use std::{
 
 use futures_util::future::join_all;
 use stockade_core::{Error, LayerError, Reason, Rejected};
-use stockade_pool::{Pool, Status};
+use stockade_pool::{Job, Pool, Refused, Status};
 use stockade_testkit::{Behaviour, Probe, Readiness, Request};
 use tokio::{
     task::yield_now,
@@ -33,6 +33,11 @@ async fn settle() {
     }
 }
 
+/// The job, once it has a place in the queue.
+async fn accepted<Req, T, E>(mut job: Job<Req, T, E>) -> Result<Job<Req, T, E>, Refused<Req>> {
+    job.accepted().await.map(|()| job)
+}
+
 #[tokio::test(start_paused = true)]
 async fn scaling_down_ends_workers_also_under_backlog() {
     let probe = Probe::new();
@@ -40,7 +45,7 @@ async fn scaling_down_ends_workers_also_under_backlog() {
     let _jobs: Vec<_> = (0..40).map(|id| pool.try_submit(Request::wait(id)).unwrap()).collect();
     settle().await;
     let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
-    pool.handle().resize(1);
+    pool.handle().resize(1).unwrap();
     probe.release_all();
     settle().await;
     assert_eq!((pool.stats().workers, probe.in_flight()), (1, 1));
@@ -98,7 +103,7 @@ async fn to_submit_to_a_pool_that_shuts_down_is_an_error_and_never_a_panic() {
             for _ in 0..n {
                 yield_now().await;
             }
-            pool.submit(n).await.map(drop)
+            accepted(pool.submit(n)).await.map(drop)
         })
     });
     let senders: Vec<_> = senders.collect();
@@ -129,7 +134,7 @@ async fn every_status_that_is_declared_is_produced() {
             Ok(n)
         }
     });
-    let pool = Pool::builder().workers(1).queue(200).codel(MS, 20 * MS).build(service);
+    let pool = Pool::builder().workers(1).queue(20).max_wait(100 * MS).build(service);
     let mut outcomes = pool.run((0..4).chain(std::iter::repeat_n(4, 60)));
     let mut seen = Vec::new();
     let mut until = stockade_core::deadline::Deadline::At(Instant::now() + 500 * MS);
@@ -153,6 +158,7 @@ async fn every_status_that_is_declared_is_produced() {
         Status::Panicked,
         Status::Shed,
         Status::Cancelled,
+        Status::HandedBack { started: false },
     ] {
         assert!(seen.contains(&status), "{status:?} is missing: {seen:?}");
     }
@@ -172,7 +178,7 @@ async fn a_panic_leaves_no_waiter_asleep_and_tells_its_caller() {
         task::spawn(pool.try_submit(Request::new(0, Behaviour::PanicInFuture)).unwrap());
     let _queued = pool.try_submit(Request::ready(1)).unwrap();
     let mut waiting: Vec<_> =
-        (2..6).map(|id| task::spawn(pool.submit(Request::ready(id)))).collect();
+        (2..6).map(|id| task::spawn(accepted(pool.submit(Request::ready(id))))).collect();
     waiting.iter_mut().for_each(|submit| assert!(submit.poll().is_pending()));
     settle().await;
     let refused = tokio_test::assert_ready!(panicking.poll()).unwrap_err();
@@ -196,7 +202,7 @@ async fn a_nested_submit_does_not_deadlock() {
                 }
                 // Boxed, because a job that submits itself has no size.
                 let inner: Pin<Box<dyn Future<Output = _> + Send>> =
-                    Box::pin(async move { pool.submit(depth - 1).await.unwrap().await });
+                    Box::pin(async move { pool.submit(depth - 1).await });
                 inner.await.or(Ok::<_, Refusal>(100))
             }
         }
@@ -204,9 +210,9 @@ async fn a_nested_submit_does_not_deadlock() {
     let pool = Pool::builder().workers(3).queue(16).build(service);
     assert!(own.set(pool.clone()).is_ok());
     settle().await;
-    let job = pool.submit(2).await.unwrap();
+    let job = accepted(pool.submit(2)).await.unwrap();
     assert_eq!(job.await, Ok(0));
-    let job = pool.submit(3).await.unwrap();
+    let job = accepted(pool.submit(3)).await.unwrap();
     assert_eq!(job.await, Ok(100), "the fourth level finds nobody free");
 }
 
@@ -218,7 +224,7 @@ async fn a_dropped_waiter_does_not_swallow_a_wake() {
     let _running = pool.try_submit(Request::wait(0)).unwrap();
     settle().await;
     let mut waiting: Vec<_> =
-        (1..1_025).map(|id| task::spawn(pool.submit(Request::ready(id)))).collect();
+        (1..1_025).map(|id| task::spawn(accepted(pool.submit(Request::ready(id))))).collect();
     waiting.iter_mut().for_each(|submit| assert!(submit.poll().is_pending()));
     let mut last = waiting.pop().unwrap();
     probe.release(0);
@@ -239,7 +245,7 @@ fn blocking_work_runs_on_threads_of_its_own_and_not_on_the_callers_runtime() {
         let pool = Pool::builder().workers(2).threads();
         let pool = pool.build(service_fn(async |()| Ok::<_, Refusal>(thread::current().id())));
         for _ in 0..10 {
-            assert_ne!(pool.submit(()).await.unwrap().await.unwrap(), here);
+            assert_ne!(pool.submit(()).await.unwrap(), here);
         }
         assert!(pool.drain(Duration::from_secs(10)).await.is_complete());
     });
@@ -268,7 +274,7 @@ async fn waiters_do_not_spin() {
     let callers = (0..20).map(|n| {
         let (pool, ready) = (pool.clone(), Arc::clone(&ready));
         let call = async move {
-            pool.submit(n).await.unwrap().await.unwrap();
+            pool.submit(n).await.unwrap();
             ready.fetch_add(1, SeqCst);
         };
         tokio::spawn(Counted(Box::pin(call), Arc::clone(&polls)))
@@ -280,7 +286,7 @@ async fn waiters_do_not_spin() {
     assert_eq!(ready.load(SeqCst), 20);
     // One to wait for a place, one that has it, one for the answer.
     assert!(polls.load(SeqCst) <= 60, "{polls:?} polls");
-    let mut idle = task::spawn(pool.submit(0));
+    let mut idle = task::spawn(accepted(pool.submit(0)));
     let mut job = task::spawn(assert_ready_ok!(idle.poll()));
     assert_pending!(job.poll());
     settle().await;

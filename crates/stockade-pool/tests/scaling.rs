@@ -2,28 +2,23 @@
 
 use std::{
     convert::Infallible,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
         mpsc,
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
     thread,
     time::Duration,
 };
 
-use futures_util::{
-    Stream,
-    future::{BoxFuture, join_all},
-    stream::poll_fn,
-};
+use futures_util::future::{BoxFuture, join_all};
 use stockade_core::{Error, Reason};
-use stockade_pool::{Load, OnDrop, Pool, Scale, Stats};
+use stockade_pool::{Job, Load, OnDrop, Pool, Refused, Scale, Stats};
 use stockade_testkit::{Fault, Probe, Request, Response};
 use tokio::{
     runtime::Handle,
-    sync::{Notify, mpsc::unbounded_channel},
+    sync::Notify,
     task::yield_now,
     time::{Instant, sleep, timeout},
 };
@@ -52,6 +47,11 @@ fn balanced(stats: &Stats) {
     assert_eq!(stats.accepted, stats.ended() + stats.queued as u64 + stats.running as u64);
 }
 
+/// The job, once it has a place in the queue.
+async fn accepted<Req, T, E>(mut job: Job<Req, T, E>) -> Result<Job<Req, T, E>, Refused<Req>> {
+    job.accepted().await.map(|()| job)
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_worker_is_added_when_a_job_is_queued_and_nobody_is_idle() {
     let (probe, pool) = pool(1, 3, 8);
@@ -63,7 +63,7 @@ async fn a_worker_is_added_when_a_job_is_queued_and_nobody_is_idle() {
         settle().await;
     }
     let stats = pool.stats();
-    assert_eq!((stats.running, stats.queued, stats.max_workers), (3, 1, 3));
+    assert_eq!((stats.running, stats.queued, stats.peak_workers), (3, 1, 3));
     probe.release_all();
     settle().await;
     probe.release_all();
@@ -109,14 +109,14 @@ async fn a_worker_with_a_job_now_and_then_stays() {
     let (_probe, pool) = pool(0, 2, 4);
     assert_eq!(pool.stats().workers, 0);
     for id in 0..20 {
-        pool.submit(Request::ready(id)).await.unwrap().await.unwrap();
+        pool.submit(Request::ready(id)).await.unwrap();
         sleep(60 * MS).await;
         assert_eq!(pool.stats().workers, 1);
     }
     sleep(60 * MS).await;
     assert_eq!(pool.stats().workers, 0);
-    pool.submit(Request::ready(20)).await.unwrap().await.unwrap();
-    assert_eq!((pool.stats().workers, pool.stats().max_workers), (1, 1));
+    pool.submit(Request::ready(20)).await.unwrap();
+    assert_eq!((pool.stats().workers, pool.stats().peak_workers), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -145,7 +145,7 @@ async fn resize_shrinks_under_backlog_and_loses_no_job() {
     let jobs: Vec<_> = (0..50).map(|n| pool.try_submit(n).unwrap()).collect();
     settle().await;
     assert_eq!(pool.stats().running, 8);
-    pool.handle().resize(2);
+    pool.handle().resize(2).unwrap();
     sleep(11 * MS).await;
     let stats = pool.stats();
     assert_eq!((stats.workers, stats.running, stats.queued), (2, 2, 40));
@@ -163,10 +163,10 @@ async fn resize_starts_workers_for_what_is_queued() {
     let (_probe, pool) = pool(1, 1, 16);
     let _jobs: Vec<_> = (0..6).map(|id| pool.try_submit(Request::wait(id)).unwrap()).collect();
     settle().await;
-    pool.handle().resize(1..=4);
+    pool.handle().resize(1..=4).unwrap();
     settle().await;
     assert_eq!((pool.stats().workers, pool.stats().running), (4, 4));
-    pool.handle().resize(6);
+    pool.handle().resize(6).unwrap();
     settle().await;
     assert_eq!((pool.stats().workers, pool.stats().running), (6, 6));
 }
@@ -175,7 +175,7 @@ async fn resize_starts_workers_for_what_is_queued() {
 async fn idle_workers_leave_at_once_when_there_are_too_many() {
     let (_probe, pool) = pool(5, 5, 16);
     settle().await;
-    pool.handle().resize(1..=2);
+    pool.handle().resize(1..=2).unwrap();
     settle().await;
     assert_eq!(pool.stats().workers, 2);
     sleep(110 * MS).await;
@@ -238,7 +238,7 @@ async fn a_rule_that_panics_or_looks_at_the_pool_harms_nothing() {
     }
     let pool = Pool::builder().workers(1..=4).queue(4).scale(Broken);
     let pool = pool.build(service_fn(async |n: u8| Ok::<_, Refusal>(n)));
-    assert_eq!(pool.submit(1).await.unwrap().await, Ok(1));
+    assert_eq!(pool.submit(1).await, Ok(1));
     assert_eq!(pool.stats().workers, 1);
 }
 
@@ -272,20 +272,15 @@ async fn a_service_that_panics_when_a_worker_is_added_costs_no_wake_and_no_worke
     let armed = Arc::new(AtomicBool::new(false));
     let builder = Pool::builder().workers(1..=4).queue(64).idle(100 * MS);
     let pool = builder.build(Bomb(armed.clone()));
-    let (requests, mut source) = unbounded_channel();
-    let send = || (0..40).for_each(|n| requests.send(n).unwrap());
-    let mut run = Box::pin(pool.run_stream(poll_fn(move |cx| source.poll_recv(cx))));
-    send();
-    let cx = &mut Context::from_waker(Waker::noop());
-    assert_pending!(run.as_mut().poll_next(cx));
+    let first = pool.try_submit(0).unwrap();
     sleep(10_000 * MS).await;
-    assert_eq!(pool.stats().workers, 1);
-    // Several are queued at once, for which the one who sleeps is woken and others are missing.
-    send();
+    assert_eq!((first.await, pool.stats().workers), (Ok(0), 1));
+    // Several are queued at once, for which the one that sleeps is woken and others are missing.
     armed.store(true, SeqCst);
-    let panicked = catch_unwind(AssertUnwindSafe(|| run.as_mut().poll_next(cx).is_ready()));
-    assert!(panicked.is_err());
-    drop(run);
+    let jobs: Vec<_> = (0..8).map(|n| pool.try_submit(n).unwrap()).collect();
+    for (n, job) in jobs.into_iter().enumerate() {
+        assert_eq!(timeout(1_000 * MS, job).await, Ok(Ok(n as u32)));
+    }
     armed.store(false, SeqCst);
     let next = pool.try_submit(1).unwrap();
     assert_eq!(timeout(1_000 * MS, next).await, Ok(Ok(1)));
@@ -304,7 +299,7 @@ async fn a_pool_that_is_paused_starts_nothing_until_it_is_resumed() {
     handle.pause();
     let jobs = [0, 1].map(|id| pool.try_submit(Request::ready(id)).unwrap());
     assert!(pool.try_submit(Request::ready(2)).is_err(), "idle workers are not room meanwhile");
-    let mut waiting = task::spawn(pool.submit(Request::ready(3)));
+    let mut waiting = task::spawn(accepted(pool.submit(Request::ready(3))));
     assert_pending!(waiting.poll());
     sleep(1_000 * MS).await;
     assert_eq!((probe.calls(), pool.stats().queued), (0, 2));
@@ -418,7 +413,7 @@ async fn a_busy_thread_never_stalls_the_timers_of_the_runtime() {
         let name = thread::current().name().map(str::to_owned);
         async move { Ok::<_, Refusal>((in_time, name)) }
     }));
-    let job = pool.submit(()).await.unwrap();
+    let job = accepted(pool.submit(())).await.unwrap();
     while pool.stats().running == 0 {
         thread::yield_now();
     }
@@ -446,6 +441,9 @@ fn the_number_of_threads_returns_to_where_it_was_after_a_drain() {
         let jobs: Vec<_> = (0..32).map(|n| pool.try_submit(n).unwrap()).collect();
         for (n, job) in jobs.into_iter().enumerate() {
             assert_eq!(job.await, Ok(n as u64));
+        }
+        while pool.stats().idle < 4 {
+            sleep(MS).await;
         }
         assert_eq!(named("counted"), 4);
         let drained = pool.drain(Duration::from_secs(10)).await;

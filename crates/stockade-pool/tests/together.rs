@@ -11,7 +11,7 @@ use std::{
 
 use futures_util::{StreamExt, stream};
 use stockade_core::Error;
-use stockade_pool::{Pool, Status};
+use stockade_pool::{ByHand, Job, Pool, Refused, Status, Streamed};
 use stockade_testkit::{Behaviour, Fault, Probe, Request, Response};
 use tokio::{task::yield_now, time::sleep};
 use tokio_test::{assert_pending, task};
@@ -38,6 +38,11 @@ fn backwards() -> Pool<u64, u64, Refusal> {
         sleep(MS * (4 - n as u32 % 4)).await;
         Ok::<_, Refusal>(n)
     }))
+}
+
+/// The job, once it has a place in the queue.
+async fn accepted<Req, T, E>(mut job: Job<Req, T, E>) -> Result<Job<Req, T, E>, Refused<Req>> {
+    job.accepted().await.map(|()| job)
 }
 
 #[tokio::test(start_paused = true)]
@@ -83,7 +88,7 @@ async fn a_run_over_a_stream_takes_what_comes_and_ends_with_it() {
         n
     });
     let slow = std::pin::pin!(slow);
-    let ids: Vec<u64> = pool.run_stream(slow).map(|outcome| outcome.id).collect().await;
+    let ids: Vec<u64> = pool.run(Streamed(slow)).map(|outcome| outcome.id).collect().await;
     assert_eq!(ids, (0..10).collect::<Vec<_>>());
     assert_eq!(pool.stats().succeeded, 10);
 }
@@ -97,7 +102,7 @@ async fn a_run_over_a_stream_is_back_pressure_to_it_and_cancels_when_dropped() {
         counted.fetch_add(1, SeqCst);
         Request::wait(id)
     });
-    let mut outcomes = pool.run_stream(requests);
+    let mut outcomes = pool.run(Streamed(requests));
     {
         let mut next = task::spawn(Box::pin(outcomes.next()));
         for _ in 0..5 {
@@ -115,12 +120,12 @@ async fn a_run_over_a_stream_is_back_pressure_to_it_and_cancels_when_dropped() {
 #[tokio::test(start_paused = true)]
 async fn a_group_awaits_all_in_the_order_of_submission() {
     let pool = backwards();
-    let mut group = pool.group();
+    let mut group = pool.run(ByHand::new());
     for n in 0..20 {
-        group.submit(n).await.unwrap();
+        group.push(n).await.unwrap();
     }
     assert_eq!(group.len(), 20);
-    let outcomes = group.join_all().await;
+    let outcomes = group.all().await;
     let ids: Vec<u64> = outcomes.into_iter().map(|outcome| outcome.result.unwrap()).collect();
     assert_eq!(ids, (0..20).collect::<Vec<_>>());
 }
@@ -128,12 +133,12 @@ async fn a_group_awaits_all_in_the_order_of_submission() {
 #[tokio::test(start_paused = true)]
 async fn a_group_fails_at_the_first_error_and_cancels_the_rest() {
     let (probe, pool) = pool(2, 8);
-    let mut group = pool.group();
-    group.submit(Request::wait(0)).await.unwrap();
-    group.submit(Request::new(1, Behaviour::Fail)).await.unwrap();
-    group.submit(Request::wait(2)).await.unwrap();
-    group.submit(Request::wait(3)).await.unwrap();
-    let Err(Error::Service(fault)) = group.try_join().await else { panic!("no fault") };
+    let mut group = pool.run(ByHand::new());
+    group.push(Request::wait(0)).await.unwrap();
+    group.push(Request::new(1, Behaviour::Fail)).await.unwrap();
+    group.push(Request::wait(2)).await.unwrap();
+    group.push(Request::wait(3)).await.unwrap();
+    let Err(Error::Service(fault)) = group.try_all().await else { panic!("no fault") };
     assert_eq!(fault.request, Some(1));
     settle().await;
     let stats = pool.stats();
@@ -144,9 +149,9 @@ async fn a_group_fails_at_the_first_error_and_cancels_the_rest() {
 #[tokio::test(start_paused = true)]
 async fn a_group_reports_a_panic_and_goes_on_with_the_others() {
     let (_probe, pool) = pool(1, 8);
-    let mut group = pool.group();
-    group.submit(Request::new(0, Behaviour::PanicInCall)).await.unwrap();
-    group.submit(Request::ready(1)).await.unwrap();
+    let mut group = pool.run(ByHand::new());
+    group.push(Request::new(0, Behaviour::PanicInCall)).await.unwrap();
+    group.push(Request::ready(1)).await.unwrap();
     assert_eq!(group.next().await.unwrap().status, Status::Panicked);
     assert_eq!(group.next().await.unwrap().status, Status::Success);
     assert!(group.next().await.is_none() && group.is_empty());
@@ -155,10 +160,10 @@ async fn a_group_reports_a_panic_and_goes_on_with_the_others() {
 #[tokio::test(start_paused = true)]
 async fn a_group_that_is_dropped_cancels_its_jobs_and_no_others() {
     let (probe, pool) = pool(2, 8);
-    let mut group = pool.group();
-    group.submit(Request::wait(0)).await.unwrap();
-    let other = pool.submit(Request::wait(1)).await.unwrap();
-    group.submit(Request::wait(2)).await.unwrap();
+    let mut group = pool.run(ByHand::new());
+    group.push(Request::wait(0)).await.unwrap();
+    let other = accepted(pool.submit(Request::wait(1))).await.unwrap();
+    group.push(Request::wait(2)).await.unwrap();
     settle().await;
     drop(group);
     settle().await;
@@ -170,7 +175,7 @@ async fn a_group_that_is_dropped_cancels_its_jobs_and_no_others() {
 #[tokio::test(start_paused = true)]
 async fn a_group_over_a_closed_pool_gives_the_request_back() {
     let (_probe, pool) = pool(1, 1);
-    let mut group = pool.group();
+    let mut group = pool.run(ByHand::new());
     pool.close();
-    assert_eq!(group.submit(Request::ready(7)).await.unwrap_err().0.id, 7);
+    assert_eq!(group.push(Request::ready(7)).await.unwrap_err().request.id, 7);
 }

@@ -1,0 +1,175 @@
+use std::{ops::RangeInclusive, time::Duration};
+
+use stockade_core::{
+    Name,
+    config::{ConfigError, MAX_DURATION, MIN_DURATION, check},
+};
+
+use crate::{
+    PoolBuilder, WhenFull,
+    admission::Admission,
+    roster::{MOST, Size},
+    sizing::cores,
+};
+
+/// What a pool is configured with, where it comes from a file and may be wrong.
+///
+/// The setters of [`PoolBuilder`] panic about a value that is not allowed; [`try_build`](Self::try_build) returns the
+/// same as an error.
+///
+/// # Example
+///
+/// ```
+/// use stockade_pool::Config;
+///
+/// let mut config = Config::default();
+/// config.workers = 0..=0;
+/// let error = config.try_build().unwrap_err();
+/// assert_eq!(error.setting(), "PoolBuilder::workers");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Config {
+    /// See [`PoolBuilder::workers`] (default: one per core).
+    pub workers: RangeInclusive<usize>,
+    /// See [`PoolBuilder::queue`] (default 128).
+    pub queue: usize,
+    /// See [`PoolBuilder::max_waiting`] (default: any number).
+    pub max_waiting: Option<usize>,
+    /// See [`PoolBuilder::max_wait`] (default: none).
+    pub max_wait: Option<Duration>,
+    /// See [`PoolBuilder::idle`] (default 10 s).
+    pub idle: Duration,
+    /// See [`PoolBuilder::name`] (default: none).
+    pub name: Option<Name>,
+}
+
+/// What a pool is configured with, checked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Checked {
+    pub(crate) size: Size,
+    pub(crate) admission: Admission,
+    /// How many jobs of a key may be queued.
+    pub(crate) per_key: Option<usize>,
+    pub(crate) idle: Duration,
+    pub(crate) measure: bool,
+    /// Whether the clock is read when a job is submitted, taken and ended.
+    pub(crate) clock: bool,
+    pub(crate) detach: bool,
+    /// After how many failures in a row jobs end with the error of the service.
+    pub(crate) give_up_after: Option<u32>,
+    pub(crate) name: Option<&'static str>,
+}
+
+// === impl Config ===
+
+impl Default for Config {
+    fn default() -> Self {
+        let cores = cores();
+        Self {
+            workers: cores..=cores,
+            queue: 128,
+            max_waiting: None,
+            max_wait: None,
+            idle: Duration::from_secs(10),
+            name: None,
+        }
+    }
+}
+
+impl Config {
+    /// A builder with these settings.
+    ///
+    /// # Errors
+    ///
+    /// The first setting that is not allowed.
+    pub fn try_build(self) -> Result<PoolBuilder, ConfigError> {
+        let mut checked = Checked::default();
+        checked.set_workers("PoolBuilder::workers", self.workers)?;
+        checked.set_queue(self.queue)?;
+        checked.set_idle(self.idle)?;
+        checked.admission.max_waiting = self.max_waiting.unwrap_or(usize::MAX);
+        if let Some(limit) = self.max_wait {
+            checked.set_max_wait(limit)?;
+        }
+        if let Some(name) = self.name {
+            checked.set_name(name)?;
+        }
+        Ok(PoolBuilder::of(checked))
+    }
+}
+
+// === impl Checked ===
+
+impl Default for Checked {
+    fn default() -> Self {
+        let cores = cores();
+        Self {
+            size: Size { min: cores, max: cores },
+            admission: Admission {
+                capacity: 128,
+                budget: None,
+                max_waiting: usize::MAX,
+                when_full: WhenFull::Wait,
+                max_wait: None,
+            },
+            per_key: None,
+            idle: Duration::from_secs(10),
+            measure: false,
+            clock: false,
+            detach: false,
+            give_up_after: None,
+            name: None,
+        }
+    }
+}
+
+impl Checked {
+    pub(crate) fn set_workers(
+        &mut self,
+        setting: &str,
+        workers: RangeInclusive<usize>,
+    ) -> Result<(), ConfigError> {
+        self.size = Size::check(setting, workers)?;
+        Ok(())
+    }
+
+    pub(crate) fn set_queue(&mut self, n: usize) -> Result<(), ConfigError> {
+        // With the workers, fewer than the four billion for which there are keys.
+        let most = u32::MAX as usize / 2 - MOST;
+        self.admission.capacity = check("PoolBuilder::queue", n, 0..=most)?;
+        Ok(())
+    }
+
+    pub(crate) fn set_idle(&mut self, limit: Duration) -> Result<(), ConfigError> {
+        self.idle = check("PoolBuilder::idle", limit, MIN_DURATION..=MAX_DURATION)?;
+        Ok(())
+    }
+
+    pub(crate) fn set_max_wait(&mut self, limit: Duration) -> Result<(), ConfigError> {
+        let limit = check("PoolBuilder::max_wait", limit, Duration::ZERO..=MAX_DURATION)?;
+        self.admission.max_wait = Some(limit);
+        self.clock = true;
+        Ok(())
+    }
+
+    pub(crate) fn set_name(&mut self, name: Name) -> Result<(), ConfigError> {
+        self.name = Some(name.check("PoolBuilder::name")?);
+        Ok(())
+    }
+
+    /// The same where settings that say one thing in two ways have been made one: a job that may not wait at all is
+    /// accepted when a worker is free for it.
+    pub(crate) fn resolved(mut self) -> Self {
+        if self.admission.max_wait == Some(Duration::ZERO) {
+            let Admission { capacity, when_full, max_wait, .. } = &mut self.admission;
+            (*capacity, *when_full, *max_wait) = (0, WhenFull::Refuse, None);
+        }
+        self
+    }
+
+    /// How many jobs of a key may be queued: half the queue, unless told otherwise.
+    pub(crate) fn per_key(&self) -> usize {
+        self.per_key.unwrap_or((self.admission.capacity / 2).max(1))
+    }
+}

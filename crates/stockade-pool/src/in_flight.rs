@@ -1,0 +1,251 @@
+//! The job that a worker has in hand, from when it is taken until its answer is handed over.
+
+use std::{any::Any, task::Poll, time::Duration};
+
+use stockade_core::{LayerError, Reason, Rejected, attempts::Counter, deadline::Deadline};
+use tokio::time::Instant;
+
+use crate::{
+    Status,
+    contain::discard,
+    outcome::Ended,
+    queue::{Answer, Key, Taken},
+    span::Span,
+};
+
+/// The job that a worker has in hand. It is filled and emptied in place, because moving jobs about costs a pool more
+/// than its locks.
+pub(crate) struct InFlight<Req, T, E> {
+    /// None while the worker has no job.
+    key: Option<Key>,
+    /// None once the job is started, or will not be.
+    request: Option<Req>,
+    started: bool,
+    /// None until the job has ended.
+    status: Option<Status>,
+    /// None until the job has ended, and when the answer is handed over.
+    pub(crate) answer: Option<Answer<T, E>>,
+    /// For the outcome of a job that was stopped.
+    pub(crate) kept: Option<Req>,
+    deadline: Option<Instant>,
+    counter: Counter,
+    /// When it was submitted and taken, and when it has ended, where somebody wants to know.
+    since: Option<Instant>,
+    taken: Option<Instant>,
+    ended: Option<Instant>,
+    span: Span,
+    carried: Option<Box<dyn Any + Send>>,
+}
+
+/// How long a job was queued and ran.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    pub(crate) queued: Duration,
+    pub(crate) ran: Option<Duration>,
+    pub(crate) ended: Instant,
+}
+
+// === impl InFlight ===
+
+impl<Req, T, E> InFlight<Req, T, E> {
+    pub(crate) fn new() -> Self {
+        Self {
+            key: None,
+            request: None,
+            started: false,
+            status: None,
+            answer: None,
+            kept: None,
+            deadline: None,
+            counter: Counter::default(),
+            since: None,
+            taken: None,
+            ended: None,
+            span: Span::NONE,
+            carried: None,
+        }
+    }
+
+    /// Whether the worker could take another job: it has none, or the one it has has ended.
+    #[inline]
+    pub(crate) fn is_free(&self) -> bool {
+        self.key.is_none() || self.status.is_some()
+    }
+
+    #[inline]
+    pub(crate) fn has_ended(&self) -> bool {
+        self.status.is_some()
+    }
+
+    /// Takes a job. The one before has been handed over.
+    #[inline]
+    pub(crate) fn fill(&mut self, key: Key, job: Taken<Req>, now: Option<Instant>) {
+        let Taken { request, deadline, since, span, carried } = job;
+        (self.key, self.status) = (Some(key), None);
+        self.request = Some(request);
+        self.started = false;
+        self.deadline = deadline;
+        self.counter = Counter::default();
+        (self.since, self.taken, self.ended) = (since, now, None);
+        self.span = span;
+        self.carried = carried;
+    }
+
+    #[inline]
+    pub(crate) fn key(&self) -> Option<Key> {
+        self.key
+    }
+
+    pub(crate) fn span(&self) -> &Span {
+        &self.span
+    }
+
+    pub(crate) fn since(&self) -> Option<Instant> {
+        self.since
+    }
+
+    #[inline]
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.request.is_some()
+    }
+
+    #[inline]
+    pub(crate) fn is_started(&self) -> bool {
+        self.started
+    }
+
+    /// Whether its deadline has passed; what is due at the deadline is late.
+    #[inline]
+    pub(crate) fn is_expired(&self) -> bool {
+        self.deadline.is_some_and(|at| at <= Instant::now())
+    }
+
+    /// The request, to be called with.
+    #[inline]
+    pub(crate) fn start(&mut self) -> Option<Req> {
+        self.started = true;
+        self.request.take()
+    }
+
+    /// The request of a job that will not be started.
+    pub(crate) fn skip(&mut self) -> Option<Req> {
+        self.request.take()
+    }
+
+    /// What was captured where the job was submitted.
+    pub(crate) fn carried(&mut self) -> Option<Box<dyn Any + Send>> {
+        self.carried.take()
+    }
+
+    pub(crate) fn carry_on(&mut self, carried: Option<Box<dyn Any + Send>>) {
+        self.carried = carried;
+    }
+
+    /// Polls the call under its deadline, and counts its attempts. Returns whether it was answered.
+    #[inline]
+    pub(crate) fn enter(&mut self, poll: impl FnOnce() -> Poll<Result<T, E>>) -> bool
+    where
+        E: LayerError,
+    {
+        let Self { deadline, counter, answer, status, .. } = self;
+        let poll = || match poll() {
+            Poll::Ready(result) => {
+                *status = Some(Status::of(&result));
+                *answer = Some(Answer::Service(result));
+                true
+            }
+            Poll::Pending => false,
+        };
+        match deadline {
+            None => counter.enter(poll),
+            Some(at) => Deadline::At(*at).enter(|| counter.enter(poll)),
+        }
+    }
+
+    /// The result of the service, once there is one.
+    pub(crate) fn result(&self) -> Option<&Result<T, E>> {
+        match &self.answer {
+            Some(Answer::Service(result)) => Some(result),
+            _ => None,
+        }
+    }
+
+    /// The job has ended with the answer that is there.
+    #[inline]
+    pub(crate) fn end(&mut self, now: Option<Instant>) {
+        self.ended = now;
+        self.span = Span::NONE;
+    }
+
+    /// The job ends with this, in place of an answer of its own.
+    pub(crate) fn end_with(&mut self, status: Status, answer: Answer<T, E>, now: Option<Instant>) {
+        if let Answer::Refused(rejected) = &answer {
+            let _inside = self.span.enter();
+            rejected.tell();
+        }
+        self.status = Some(status);
+        self.answer = Some(answer);
+        self.end(now);
+    }
+
+    /// The job ends with a refusal of the pool.
+    pub(crate) fn refuse(&mut self, rejected: Rejected, now: Option<Instant>) {
+        let stopped = rejected.reason() == Reason::Cancelled && self.kept.is_some();
+        let status = match stopped {
+            true => Status::HandedBack { started: true },
+            false => Status::of_refusal(rejected.reason()),
+        };
+        self.end_with(status, Answer::Refused(rejected), now);
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        self.status.unwrap_or(Status::Cancelled)
+    }
+
+    /// How long it was queued, if anybody wants to know.
+    #[inline]
+    pub(crate) fn queued_for(&self) -> Option<Duration> {
+        let (since, taken) = self.since.zip(self.taken)?;
+        Some(taken.saturating_duration_since(since))
+    }
+
+    pub(crate) fn times(&self) -> Option<Times> {
+        let ended = self.ended?;
+        let ran = self.started.then(|| ended.saturating_duration_since(self.taken.unwrap_or(ended)));
+        Some(Times { queued: self.queued_for()?, ran, ended })
+    }
+
+    /// What became of it, as the job of this number in a run; none if the answer was handed over.
+    pub(crate) fn outcome(&mut self, id: u64, worker: usize, kept: Option<Req>) -> Option<Ended<Req, T, E>> {
+        let status = self.status();
+        if self.kept.is_none() {
+            self.kept = kept;
+        }
+        // That of a job which succeeded is dropped later, without the lock.
+        let request = if status == Status::Success { None } else { self.kept.take() };
+        Some(Ended {
+            id,
+            status,
+            answer: self.answer.take()?,
+            request,
+            queued_for: self.queued_for(),
+            ran_for: self.times().and_then(|times| times.ran),
+            worker: self.started.then_some(worker),
+            attempts: if self.started { self.counter.attempts() } else { 0 },
+        })
+    }
+
+    /// The job has been handed over. An answer that nobody reads is left to be [discarded](Self::discard).
+    #[inline]
+    pub(crate) fn clear(&mut self) {
+        (self.key, self.status) = (None, None);
+    }
+
+    /// Drops what nobody has taken, without the lock.
+    #[inline]
+    pub(crate) fn discard(&mut self) {
+        if self.answer.is_some() || self.kept.is_some() || self.carried.is_some() {
+            discard((self.answer.take(), self.kept.take(), self.carried.take()));
+        }
+    }
+}

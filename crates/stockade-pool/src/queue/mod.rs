@@ -1,0 +1,684 @@
+//! The jobs of a pool: who waits for a place, what is queued and which is next, what runs, what is answered.
+//!
+//! A job keeps one key from when it is submitted until its answer is read. Everything here happens under the lock of
+//! the pool, so nothing of the user's runs here: what has to be dropped or woken is returned. The queue knows neither
+//! the workers nor how many jobs there may be.
+
+mod affinity;
+mod order;
+mod slab;
+
+use std::{any::Any, borrow::Cow, task::Waker, time::Duration};
+
+use stockade_core::{Reason, Rejected, internal::Key as RunKey};
+use tokio::time::Instant;
+
+pub(crate) use affinity::Binding;
+pub use order::Order;
+pub(crate) use slab::Key;
+
+use crate::span::Span;
+use affinity::Lanes;
+use order::{Ranked, aged};
+use slab::{List, Slab};
+
+/// The jobs of a pool.
+pub(crate) struct Queue<Req, T, E> {
+    records: Slab<Record<Req, T, E>>,
+    /// The queued jobs, in the order in which they were queued.
+    queued: List,
+    /// Those who wait for a place in the queue.
+    line: List,
+    /// How many wait behind others of their key, and are not in line.
+    in_lanes: usize,
+    discipline: Discipline,
+    /// How many places are held for jobs that are about to come.
+    held: usize,
+    /// What the queued jobs weigh together. Wide enough that it never overflows.
+    weight: u128,
+    /// How many were ever queued.
+    count: u64,
+}
+
+/// Which of the queued jobs is next.
+pub(crate) enum Discipline {
+    /// The one that was queued first. Costs nothing, because the queue keeps that order anyway.
+    Fifo,
+    /// The one with the smallest rank.
+    Ranked(Ranked),
+    /// The one of the highest priority, if it was not queued too long after another.
+    Aged(Ranked),
+    /// One of each key at a time.
+    Lanes(Lanes),
+}
+
+/// A job on its way into the queue.
+pub(crate) struct New<Req> {
+    pub(crate) request: Req,
+    pub(crate) deadline: Option<Instant>,
+    /// When it was submitted, if anybody wants to know.
+    pub(crate) since: Option<Instant>,
+    pub(crate) tag: Tag,
+    pub(crate) span: Span,
+    pub(crate) extra: Option<Box<Extra<Req>>>,
+}
+
+/// What a worker gets of a job.
+pub(crate) struct Taken<Req> {
+    pub(crate) request: Req,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) since: Option<Instant>,
+    pub(crate) span: Span,
+    pub(crate) carried: Option<Box<dyn Any + Send>>,
+}
+
+/// What the pool reads in a request.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tag {
+    pub(crate) weight: u64,
+    pub(crate) key: u64,
+    pub(crate) priority: u8,
+    pub(crate) rank: i64,
+}
+
+/// What few pools need of a job.
+pub(crate) struct Extra<Req> {
+    pub(crate) name: Option<Cow<'static, str>>,
+    /// A copy of the request.
+    pub(crate) kept: Option<Req>,
+    /// What was captured where the job was submitted.
+    pub(crate) carried: Option<Box<dyn Any + Send>>,
+}
+
+/// What a job ends with. A refusal becomes the error of the stack where it is read, because that is the user's code.
+pub(crate) enum Answer<T, E> {
+    Service(Result<T, E>),
+    Refused(Rejected),
+}
+
+/// Whom the answer is for.
+pub(crate) enum Owner {
+    /// One caller; the waker is there once it waits.
+    Caller(Option<Waker>),
+    /// The job of this number in a run.
+    Run(RunKey, u64),
+    /// The caller has gone.
+    Nobody,
+}
+
+pub(crate) struct Record<Req, T, E> {
+    state: State<Req, T, E>,
+    owner: Owner,
+    deadline: Option<Instant>,
+    /// When it was submitted, or when it was started.
+    since: Option<Instant>,
+    tag: Tag,
+    /// What `tag.rank` became in the queue.
+    rank: i64,
+    span: Span,
+    extra: Option<Box<Extra<Req>>>,
+}
+
+/// How far a job is.
+///
+/// `Waiting` -> `Queued` when there is a place -> `Running` when a worker takes it -> `Ended`. A ready handle goes
+/// from `Waiting` to `Held`, and from there to `Queued` when it is called. What is refused a place is `Refused`.
+enum State<Req, T, E> {
+    Waiting {
+        /// None for a handle that waits to be ready.
+        request: Option<Req>,
+        /// Behind others of its key, and not in line yet.
+        in_lane: bool,
+    },
+    Held,
+    Queued(Req),
+    /// On this worker.
+    Running(usize),
+    /// With how long it was queued.
+    Ended(Answer<T, E>, Option<Duration>),
+    Refused(Option<Req>, Reason),
+}
+
+/// What the one who waits for a job finds.
+pub(crate) enum Seen<Req, T, E> {
+    Answer(Answer<T, E>, Option<Duration>),
+    Refused(Reason, Option<Req>),
+    /// It waits for a place; its waker is kept.
+    Waiting,
+    /// It is queued or runs; its waker is kept.
+    Accepted,
+    /// There is nothing yet, and a waker has to be brought.
+    NoWaker,
+    /// The key names nothing.
+    Gone,
+}
+
+/// Where a job was that has been left, and what is to be dropped of it.
+pub(crate) enum Left {
+    Waiting,
+    Queued,
+    /// On this worker.
+    Running(usize),
+    /// It had ended, or goes on without its caller.
+    Nothing,
+}
+
+/// What is left of a job whose caller has gone, to be dropped without the lock.
+#[expect(dead_code, reason = "it is there to be dropped")]
+pub(crate) struct Gone<Req, T, E> {
+    record: Option<Record<Req, T, E>>,
+    owner: Option<Owner>,
+}
+
+impl<Req, T, E> Default for Gone<Req, T, E> {
+    fn default() -> Self {
+        Self { record: None, owner: None }
+    }
+}
+
+/// What a job has that is dropped without the lock.
+pub(crate) type Details<Req> = (Span, Option<Box<Extra<Req>>>);
+
+/// A job that runs.
+pub(crate) struct Running<'a> {
+    pub(crate) worker: usize,
+    pub(crate) name: Option<&'a Cow<'static, str>>,
+    pub(crate) since: Option<Instant>,
+}
+
+// === impl Queue ===
+
+impl<Req, T, E> Queue<Req, T, E> {
+    pub(crate) fn new(discipline: Discipline, usual: usize) -> Self {
+        Self {
+            records: Slab::new(usual),
+            queued: List::new(),
+            line: List::new(),
+            in_lanes: 0,
+            discipline,
+            held: 0,
+            weight: 0,
+            count: 0,
+        }
+    }
+
+    /// How many jobs are queued.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.queued.len()
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queued.len() == 0
+    }
+
+    /// How many queued jobs could be taken at once, by as many workers.
+    #[inline]
+    pub(crate) fn ready(&self) -> usize {
+        match &self.discipline {
+            Discipline::Lanes(lanes) => lanes.ready(),
+            _ => self.queued.len(),
+        }
+    }
+
+    /// How many places are held.
+    #[inline]
+    pub(crate) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// How many stand in line for a place.
+    #[inline]
+    pub(crate) fn line(&self) -> usize {
+        self.line.len()
+    }
+
+    /// How many wait for a place, in line or behind others of their key.
+    #[inline]
+    pub(crate) fn waiting(&self) -> usize {
+        self.line.len() + self.in_lanes
+    }
+
+    pub(crate) fn weight(&self) -> u128 {
+        self.weight
+    }
+
+    pub(crate) fn is_fifo(&self) -> bool {
+        matches!(self.discipline, Discipline::Fifo)
+    }
+
+    /// Whether there may be one more job of this key.
+    #[inline]
+    pub(crate) fn has_room_for(&self, tag: &Tag) -> bool {
+        match &self.discipline {
+            Discipline::Lanes(lanes) => lanes.has_room(tag.key),
+            _ => true,
+        }
+    }
+
+    /// Whether a job of this key would wait for another one that is in the pool.
+    pub(crate) fn is_behind(&self, tag: &Tag) -> bool {
+        match &self.discipline {
+            Discipline::Lanes(lanes) => lanes.is_taken(tag.key),
+            _ => false,
+        }
+    }
+
+    /// When the job that was queued first was submitted.
+    pub(crate) fn oldest(&self) -> Option<Instant> {
+        self.records.get(self.queued.front(&self.records)?)?.since
+    }
+
+    /// Who is first in line: since when it waits, and what its job weighs.
+    pub(crate) fn first_in_line(&self) -> Option<(Key, Option<Instant>, u64)> {
+        let key = self.line.front(&self.records)?;
+        let record = self.records.get(key)?;
+        Some((key, record.since, record.tag.weight))
+    }
+
+    /// Holds a place for a job that is about to come.
+    #[inline]
+    pub(crate) fn hold(&mut self) -> Key {
+        self.held += 1;
+        self.records.insert(Record::of_handle(State::Held, Owner::Nobody, None))
+    }
+
+    /// A handle stands in line, to hold a place.
+    pub(crate) fn wait_to_hold(&mut self, waker: Waker, since: Option<Instant>) -> Key {
+        let state = State::Waiting { request: None, in_lane: false };
+        let record = Record::of_handle(state, Owner::Caller(Some(waker)), since);
+        let key = self.records.insert(record);
+        self.line.push_back(&mut self.records, key);
+        key
+    }
+
+    /// Queues a job.
+    #[inline]
+    pub(crate) fn push(&mut self, new: New<Req>, owner: Owner) -> Key {
+        let tag = new.tag;
+        let key = self.records.insert(Record::of_job(new, owner, State::Queued));
+        if let Discipline::Lanes(lanes) = &mut self.discipline {
+            lanes.claim(tag.key);
+        }
+        self.enqueue(key, tag);
+        key
+    }
+
+    /// Queues a job in the place that is held for it. The place is used up in any case.
+    #[inline]
+    pub(crate) fn fill(&mut self, held: Key, new: New<Req>, owner: Owner) -> Key {
+        self.unhold(held);
+        self.push(new, owner)
+    }
+
+    /// Puts a job in line, or behind others of its key.
+    pub(crate) fn wait(&mut self, new: New<Req>, owner: Owner) -> Key {
+        let tag = new.tag;
+        let in_lane = !self.has_room_for(&tag);
+        let waiting = |request| State::Waiting { request: Some(request), in_lane };
+        let key = self.records.insert(Record::of_job(new, owner, waiting));
+        match &mut self.discipline {
+            Discipline::Lanes(lanes) if in_lane => {
+                lanes.wait(tag.key, key, &mut self.records);
+                self.in_lanes += 1;
+            }
+            Discipline::Lanes(lanes) => lanes.claim(tag.key),
+            _ => {}
+        }
+        if !in_lane {
+            self.line.push_back(&mut self.records, key);
+        }
+        key
+    }
+
+    /// Keeps the request of a job that is refused a place, until its caller asks.
+    pub(crate) fn keep_refused(&mut self, request: Req, reason: Reason) -> Key {
+        let state = State::Refused(Some(request), reason);
+        self.records.insert(Record::of_handle(state, Owner::Caller(None), None))
+    }
+
+    /// Gives a place to the one who is first in line: a job is queued, a handle holds it. Returns whether it was a
+    /// job, and whom to tell.
+    pub(crate) fn admit(&mut self, key: Key) -> Option<(bool, Owner)> {
+        self.line.remove(&mut self.records, key);
+        let record = self.records.get_mut(key)?;
+        let State::Waiting { request, .. } = &mut record.state else { return None };
+        let request = request.take();
+        let tag = record.tag;
+        let told = record.owner.told();
+        match request {
+            Some(request) => {
+                record.state = State::Queued(request);
+                self.enqueue(key, tag);
+                Some((true, told))
+            }
+            None => {
+                record.state = State::Held;
+                self.held += 1;
+                Some((false, told))
+            }
+        }
+    }
+
+    /// Refuses a place to one who waits for it. Returns whom to tell, and what is to be dropped.
+    pub(crate) fn refuse(&mut self, key: Key, reason: Reason) -> Option<(Owner, Details<Req>)> {
+        self.unwait(key);
+        let record = self.records.get_mut(key)?;
+        let State::Waiting { request, .. } = &mut record.state else { return None };
+        let request = request.take();
+        record.state = State::Refused(request, reason);
+        let span = std::mem::replace(&mut record.span, Span::NONE);
+        Some((record.owner.told(), (span, record.extra.take())))
+    }
+
+    /// All who wait for a place.
+    pub(crate) fn all_waiting(&self) -> Vec<Key> {
+        let waits = |state: &_| matches!(state, State::Waiting { .. });
+        self.records.iter().filter(|(_, record)| waits(&record.state)).map(|(key, _)| key).collect()
+    }
+
+    /// Gives the next job to a worker: the one that was queued first, if it is `overdue` and jobs have no keys.
+    #[inline]
+    pub(crate) fn pop(
+        &mut self,
+        binding: &mut Binding,
+        worker: usize,
+        now: Option<Instant>,
+        overdue: bool,
+    ) -> Option<(Key, Taken<Req>)> {
+        let key = match &mut self.discipline {
+            Discipline::Lanes(lanes) => lanes.pop(binding)?,
+            Discipline::Ranked(jobs) | Discipline::Aged(jobs) if !overdue => jobs.first()?,
+            _ => self.queued.front(&self.records)?,
+        };
+        Some((key, self.take(key, worker, now)?))
+    }
+
+    /// The worker that is bound has ended its job.
+    #[inline]
+    pub(crate) fn finish(&mut self, binding: &mut Binding) {
+        if let (Some(_), Discipline::Lanes(lanes)) = (binding.lane, &mut self.discipline) {
+            lanes.finish(binding);
+        }
+    }
+
+    /// Ends a job that runs. An answer for a caller is left where it is read; another one stays in `answer`. Returns
+    /// whom to tell, and what is left of the job.
+    #[inline]
+    pub(crate) fn end(
+        &mut self,
+        key: Key,
+        answer: &mut Option<Answer<T, E>>,
+        queued_for: Option<Duration>,
+    ) -> (Owner, Option<Box<Extra<Req>>>) {
+        let Some(record) = self.records.get_mut(key) else { return (Owner::Nobody, None) };
+        let extra = record.extra.take();
+        if let Owner::Caller(waker) = &mut record.owner {
+            if let Some(answer) = answer.take() {
+                record.state = State::Ended(answer, queued_for);
+            }
+            return (Owner::Caller(waker.take()), extra);
+        }
+        let owner = std::mem::replace(&mut record.owner, Owner::Nobody);
+        // Nothing of the user's is left in it.
+        self.records.remove(key);
+        (owner, extra)
+    }
+
+    /// Takes the job that was queued first out of the queue, to be answered without a worker.
+    pub(crate) fn hand_back(&mut self) -> Option<(Key, Taken<Req>)> {
+        let key = self.queued.front(&self.records)?;
+        Some((key, self.take(key, usize::MAX, None)?))
+    }
+
+    /// The same for one that its caller gives up, if it is still queued.
+    pub(crate) fn take_out(&mut self, key: Key) -> Option<Taken<Req>> {
+        let is_queued = matches!(self.records.get(key)?.state, State::Queued(_));
+        is_queued.then(|| self.take(key, usize::MAX, None)).flatten()
+    }
+
+    /// Whether the job waits for a place.
+    pub(crate) fn is_waiting(&self, key: Key) -> bool {
+        let waits = |record: &Record<_, _, _>| matches!(record.state, State::Waiting { .. });
+        self.records.get(key).is_some_and(waits)
+    }
+
+    /// What has become of a job, or only whether it has a `place`. While there is nothing, the waker is kept: `fresh`,
+    /// unless the same is there already. A waker that is replaced is in `fresh` afterwards.
+    #[inline]
+    pub(crate) fn look(
+        &mut self,
+        key: Key,
+        place: bool,
+        waker: &Waker,
+        fresh: &mut Option<Waker>,
+    ) -> Seen<Req, T, E> {
+        let Some(record) = self.records.get_mut(key) else { return Seen::Gone };
+        let seen = match &record.state {
+            State::Held | State::Queued(_) | State::Running(_) | State::Ended(..) if place => {
+                return Seen::Accepted;
+            }
+            State::Ended(..) | State::Refused(..) => return self.read(key),
+            State::Waiting { .. } => Seen::Waiting,
+            _ => Seen::Accepted,
+        };
+        match &mut record.owner {
+            Owner::Caller(Some(kept)) if kept.will_wake(waker) => seen,
+            Owner::Caller(kept) if fresh.is_some() => {
+                std::mem::swap(kept, fresh);
+                seen
+            }
+            _ => Seen::NoWaker,
+        }
+    }
+
+    /// Whether a job has left the line: it was accepted, or it is refused and its request comes back.
+    pub(crate) fn look_at_line(&mut self, key: Key) -> Seen<Req, T, E> {
+        match self.records.get(key).map(|record| &record.state) {
+            Some(State::Waiting { .. }) => Seen::Waiting,
+            Some(State::Refused(..)) => self.read(key),
+            _ => Seen::Accepted,
+        }
+    }
+
+    #[inline]
+    fn read(&mut self, key: Key) -> Seen<Req, T, E> {
+        match self.records.remove(key).map(|record| record.state) {
+            Some(State::Ended(answer, queued_for)) => Seen::Answer(answer, queued_for),
+            Some(State::Refused(request, reason)) => Seen::Refused(reason, request),
+            _ => Seen::Gone,
+        }
+    }
+
+    /// The copy of the request of a job that runs.
+    pub(crate) fn take_kept(&mut self, key: Key) -> Option<Req> {
+        self.records.get_mut(key)?.extra.as_mut()?.kept.take()
+    }
+
+    /// The jobs that run.
+    pub(crate) fn running(&self) -> impl Iterator<Item = (Key, Running<'_>)> {
+        self.records.iter().filter_map(|(key, record)| {
+            let State::Running(worker) = record.state else { return None };
+            let name = record.extra.as_ref().and_then(|extra| extra.name.as_ref());
+            Some((key, Running { worker, name, since: record.since }))
+        })
+    }
+
+    /// Nobody waits for a job any more. Unless it is to `stay`, it leaves the queue, or the line for it. Returns where
+    /// it was and what is to be dropped.
+    pub(crate) fn leave(&mut self, key: Key, stay: bool) -> (Left, Gone<Req, T, E>) {
+        let Some(record) = self.records.get_mut(key) else { return (Left::Nothing, Gone::default()) };
+        let left = match record.state {
+            State::Running(worker) => Left::Running(worker),
+            State::Queued(_) | State::Waiting { .. } if stay => Left::Nothing,
+            State::Queued(_) => {
+                self.dequeue(key);
+                return (Left::Queued, Gone { record: self.records.remove(key), owner: None });
+            }
+            State::Waiting { .. } => {
+                self.unwait(key);
+                return (Left::Waiting, Gone { record: self.records.remove(key), owner: None });
+            }
+            State::Held => {
+                self.unhold(key);
+                return (Left::Waiting, Gone::default());
+            }
+            _ => return (Left::Nothing, Gone { record: self.records.remove(key), owner: None }),
+        };
+        let owner = std::mem::replace(&mut record.owner, Owner::Nobody);
+        (left, Gone { record: None, owner: Some(owner) })
+    }
+
+    /// The jobs of a run that have not ended.
+    pub(crate) fn of_run(&self, run: RunKey) -> Vec<Key> {
+        let of_run = |owner: &Owner| matches!(owner, Owner::Run(of, _) if *of == run);
+        self.records.iter().filter(|(_, job)| of_run(&job.owner)).map(|(key, _)| key).collect()
+    }
+
+    #[inline]
+    fn enqueue(&mut self, key: Key, tag: Tag) {
+        self.queued.push_back(&mut self.records, key);
+        self.weight += u128::from(tag.weight);
+        self.count += 1;
+        if !self.is_fifo() {
+            self.arrange(key, tag);
+        }
+    }
+
+    fn arrange(&mut self, key: Key, tag: Tag) {
+        let rank = match &mut self.discipline {
+            Discipline::Fifo => return,
+            Discipline::Lanes(lanes) => return lanes.push(tag.key, key),
+            Discipline::Ranked(jobs) => {
+                jobs.push(tag.rank, key);
+                tag.rank
+            }
+            Discipline::Aged(jobs) => {
+                let rank = aged(tag.priority, self.count);
+                jobs.push(rank, key);
+                rank
+            }
+        };
+        if let Some(record) = self.records.get_mut(key) {
+            record.rank = rank;
+        }
+    }
+
+    /// Gives a queued job away.
+    #[inline]
+    fn take(&mut self, key: Key, worker: usize, now: Option<Instant>) -> Option<Taken<Req>> {
+        self.dequeue(key);
+        let record = self.records.get_mut(key)?;
+        let State::Queued(request) =
+            std::mem::replace(&mut record.state, State::Running(worker))
+        else {
+            return None;
+        };
+        let since = std::mem::replace(&mut record.since, now);
+        let span = std::mem::replace(&mut record.span, Span::NONE);
+        let carried = record.extra.as_mut().and_then(|extra| extra.carried.take());
+        Some(Taken { request, deadline: record.deadline, since, span, carried })
+    }
+
+    #[inline]
+    fn dequeue(&mut self, key: Key) {
+        self.queued.remove(&mut self.records, key);
+        let Some(record) = self.records.get(key) else { return };
+        let (tag, rank) = (record.tag, record.rank);
+        self.weight -= u128::from(tag.weight);
+        match &mut self.discipline {
+            Discipline::Fifo => {}
+            Discipline::Ranked(jobs) | Discipline::Aged(jobs) => jobs.remove(rank, key),
+            Discipline::Lanes(lanes) => {
+                lanes.remove(tag.key, key);
+                self.unclaim(tag);
+            }
+        }
+    }
+
+    /// Takes one who waits for a place out of the line, or the lane.
+    fn unwait(&mut self, key: Key) {
+        let Some(record) = self.records.get(key) else { return };
+        let (State::Waiting { in_lane, request }, tag) = (&record.state, record.tag) else { return };
+        let (in_lane, is_job) = (*in_lane, request.is_some());
+        if !in_lane {
+            self.line.remove(&mut self.records, key);
+            if is_job {
+                self.unclaim(tag);
+            }
+        } else if let Discipline::Lanes(lanes) = &mut self.discipline {
+            lanes.give_up(tag.key, key, &mut self.records);
+            self.in_lanes -= 1;
+        }
+    }
+
+    /// A job has left the queue or the line: the next of its key may stand in line.
+    fn unclaim(&mut self, tag: Tag) {
+        let Discipline::Lanes(lanes) = &mut self.discipline else { return };
+        if let Some(next) = lanes.unclaim(tag.key, &mut self.records) {
+            self.line.push_back(&mut self.records, next);
+            self.in_lanes -= 1;
+            if let Some(State::Waiting { in_lane, .. }) =
+                self.records.get_mut(next).map(|record| &mut record.state)
+            {
+                *in_lane = false;
+            }
+        }
+    }
+
+    fn unhold(&mut self, held: Key) {
+        self.records.remove(held);
+        self.held -= 1;
+    }
+}
+
+// === impl Discipline ===
+
+impl Discipline {
+    pub(crate) fn ranked() -> Self {
+        Self::Ranked(Ranked::default())
+    }
+
+    pub(crate) fn aged() -> Self {
+        Self::Aged(Ranked::default())
+    }
+
+    pub(crate) fn lanes(per_key: usize) -> Self {
+        Self::Lanes(Lanes::new(per_key))
+    }
+}
+
+// === impl Record ===
+
+impl<Req, T, E> Record<Req, T, E> {
+    #[inline]
+    fn of_job(
+        new: New<Req>,
+        owner: Owner,
+        state: impl FnOnce(Req) -> State<Req, T, E>,
+    ) -> Self {
+        let New { request, deadline, since, tag, span, extra } = new;
+        Self { state: state(request), owner, deadline, since, tag, rank: 0, span, extra }
+    }
+
+    #[inline]
+    fn of_handle(state: State<Req, T, E>, owner: Owner, since: Option<Instant>) -> Self {
+        // A handle does not know yet what its job will weigh.
+        let tag = Tag { weight: 1, ..Tag::default() };
+        Self { state, owner, deadline: None, since, tag, rank: 0, span: Span::NONE, extra: None }
+    }
+}
+
+// === impl Owner ===
+
+impl Owner {
+    /// Whom to tell that something has changed, while it goes on waiting.
+    fn told(&mut self) -> Self {
+        match self {
+            Self::Caller(waker) => Self::Caller(waker.take()),
+            Self::Run(run, id) => Self::Run(*run, *id),
+            Self::Nobody => Self::Nobody,
+        }
+    }
+}

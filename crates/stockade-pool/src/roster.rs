@@ -1,0 +1,358 @@
+//! Who works in a pool, who sleeps, and who is woken for a job.
+//!
+//! Any worker that is awake takes the next job, whoever was woken for it. For each job that could be taken one
+//! sleeper is woken, the last to fall asleep first, because its cache is the warmest. A worker that was woken and has
+//! not run yet counts for one job, but only while there is one: as soon as others have taken the jobs, it is not
+//! counted on. So a worker that waits behind a blocked thread delays no job after that.
+
+use std::{ops::RangeInclusive, sync::Arc, task::Waker};
+
+use stockade_core::{
+    config::{ConfigError, check},
+    internal::sync::atomic::{AtomicBool, Ordering::*},
+};
+use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
+
+/// The most workers of a pool.
+pub(crate) const MOST: usize = 1 << 20;
+
+/// How many workers a pool has: at least, and at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size {
+    pub(crate) min: usize,
+    pub(crate) max: usize,
+}
+
+/// The workers of a pool.
+#[derive(Debug)]
+pub(crate) struct Roster {
+    pub(crate) size: Size,
+    /// By the number of the worker.
+    entries: Vec<Option<Entry>>,
+    /// No lower number is free.
+    lowest: usize,
+    /// The numbers of those who sleep.
+    sleepers: Vec<usize>,
+    alive: usize,
+    /// How many have not asked for a job yet.
+    starting: usize,
+    /// How many have a ready service and no job.
+    idle: usize,
+    /// How many were woken for a job that is still there.
+    woken: usize,
+    hired: u64,
+    stopped: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Entry {
+    hired: u64,
+    /// The caller of the job at hand has gone. Written under the lock, where jobs are taken and left too.
+    cancelled: Arc<AtomicBool>,
+    stop: Option<Stop>,
+    /// Of a worker that waits for its service or its job.
+    waker: Option<Waker>,
+    /// Of a worker that sleeps.
+    bell: Option<Waker>,
+    state: State,
+    starting: bool,
+    idle: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Awake,
+    /// At this place among the sleepers.
+    Asleep(usize),
+    /// It was woken for a job and has not run yet.
+    Woken,
+}
+
+/// What a worker is known by: a number, which may be used again, and when it was hired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Badge {
+    pub(crate) number: usize,
+    hired: u64,
+}
+
+/// Stops a worker at its next await.
+#[derive(Clone, Debug)]
+pub(crate) enum Stop {
+    Task(AbortHandle),
+    Thread(CancellationToken),
+}
+
+// === impl Size ===
+
+impl Size {
+    pub(crate) fn check(setting: &str, range: RangeInclusive<usize>) -> Result<Self, ConfigError> {
+        let (min, max) = range.into_inner();
+        let max = check(setting, max, 1..=MOST)?;
+        Ok(Self { min: check(setting, min, 0..=max)?, max })
+    }
+
+    pub(crate) fn is_fixed(self) -> bool {
+        self.min == self.max
+    }
+}
+
+// === impl Roster ===
+
+impl Roster {
+    pub(crate) const fn new(size: Size) -> Self {
+        Self {
+            size,
+            entries: Vec::new(),
+            lowest: 0,
+            sleepers: Vec::new(),
+            alive: 0,
+            starting: 0,
+            idle: 0,
+            woken: 0,
+            hired: 0,
+            stopped: false,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn alive(&self) -> usize {
+        self.alive
+    }
+
+    #[inline]
+    pub(crate) fn idle(&self) -> usize {
+        self.idle
+    }
+
+    /// How many could take a job, or will as soon as they have started.
+    #[inline]
+    pub(crate) fn available(&self) -> usize {
+        self.idle + self.starting
+    }
+
+    #[inline]
+    pub(crate) fn is_too_large(&self) -> bool {
+        self.alive > self.size.max
+    }
+
+    /// Adds a worker, under the lowest number that is free. Returns how it learns that its job is cancelled.
+    pub(crate) fn hire(&mut self) -> (Badge, Arc<AtomicBool>) {
+        self.hired += 1;
+        self.alive += 1;
+        self.starting += 1;
+        let free = self.entries.iter().skip(self.lowest).position(Option::is_none);
+        let number = free.map_or(self.entries.len(), |free| self.lowest + free);
+        self.lowest = number + 1;
+        let (hired, cancelled) = (self.hired, Arc::new(AtomicBool::new(false)));
+        let entry = Entry {
+            hired,
+            cancelled: Arc::clone(&cancelled),
+            stop: None,
+            waker: None,
+            bell: None,
+            state: State::Awake,
+            starting: true,
+            idle: false,
+        };
+        match self.entries.get_mut(number) {
+            Some(free) => *free = Some(entry),
+            None => self.entries.push(Some(entry)),
+        }
+        (Badge { number, hired }, cancelled)
+    }
+
+    /// Removes a worker. What is left of it is dropped without the lock.
+    pub(crate) fn leave(&mut self, badge: Badge) -> Option<Entry> {
+        self.arrive(badge.number);
+        self.set_idle(badge.number, false);
+        let entry = self.entries[badge.number].take();
+        self.alive -= 1;
+        self.lowest = self.lowest.min(badge.number);
+        while self.entries.pop_if(|entry| entry.is_none()).is_some() {}
+        self.lowest = self.lowest.min(self.entries.len());
+        if self.entries.len() < self.entries.capacity() / 4 {
+            self.entries.shrink_to_fit();
+            self.sleepers.shrink_to(self.entries.len());
+        }
+        entry
+    }
+
+    /// A worker runs: it does not sleep, or is not awaited any more.
+    #[inline]
+    pub(crate) fn arrive(&mut self, worker: usize) {
+        let Some(entry) = self.entry(worker) else { return };
+        if entry.starting {
+            entry.starting = false;
+            self.starting -= 1;
+            return;
+        }
+        match std::mem::replace(&mut entry.state, State::Awake) {
+            State::Awake => {}
+            State::Woken => self.woken = self.woken.saturating_sub(1),
+            State::Asleep(place) => {
+                // The last one takes its place.
+                self.sleepers.swap_remove(place);
+                if let Some(&moved) = self.sleepers.get(place)
+                    && let Some(moved) = self.entry(moved)
+                {
+                    moved.state = State::Asleep(place);
+                }
+            }
+        }
+    }
+
+    /// A worker sleeps until there is a job. Returns the waker that was there.
+    #[inline]
+    pub(crate) fn sleep(&mut self, worker: usize, waker: Waker) -> Option<Waker> {
+        let place = self.sleepers.len();
+        let entry = self.entry(worker)?;
+        entry.state = State::Asleep(place);
+        let old = entry.bell.replace(waker);
+        self.sleepers.push(worker);
+        old
+    }
+
+    /// Keeps the waker of a worker that waits for its service or its job. Returns the one that was there.
+    pub(crate) fn keep_waker(&mut self, worker: usize, waker: Waker) -> Option<Waker> {
+        self.entry(worker)?.waker.replace(waker)
+    }
+
+    /// Whether a worker sleeps, and has not been woken.
+    pub(crate) fn is_asleep(&self, worker: usize) -> bool {
+        let entry = self.entries.get(worker).and_then(Option::as_ref);
+        entry.is_some_and(|entry| matches!(entry.state, State::Asleep(_)))
+    }
+
+    /// Says whether a worker has a ready service and no job.
+    #[inline]
+    pub(crate) fn set_idle(&mut self, worker: usize, idle: bool) {
+        let Some(entry) = self.entry(worker) else { return };
+        match (std::mem::replace(&mut entry.idle, idle), idle) {
+            (false, true) => self.idle += 1,
+            (true, false) => self.idle -= 1,
+            _ => {}
+        }
+    }
+
+    /// Picks a sleeper to be woken, when so many jobs could be taken and not enough were woken for them.
+    #[inline]
+    pub(crate) fn wake_for(&mut self, jobs: usize) -> Option<Waker> {
+        self.woken = self.woken.min(jobs);
+        if self.woken == jobs {
+            return None;
+        }
+        let worker = self.sleepers.pop()?;
+        self.woken += 1;
+        let entry = self.entry(worker)?;
+        entry.state = State::Woken;
+        entry.bell.take()
+    }
+
+    /// The wakers of all who wait for whatever it is.
+    pub(crate) fn wakers(&self) -> impl Iterator<Item = Waker> {
+        let entries = self.entries.iter().flatten();
+        entries.flat_map(|entry| [&entry.waker, &entry.bell]).filter_map(Option::clone)
+    }
+
+    /// Tells a worker that the caller of its job has gone.
+    pub(crate) fn cancel(&self, worker: usize) -> Option<Waker> {
+        let entry = self.entries.get(worker)?.as_ref()?;
+        entry.cancelled.store(true, Release);
+        entry.waker.clone()
+    }
+
+    /// Keeps the way to stop a worker. Gives it back if all were told to stop.
+    pub(crate) fn keep_stop(&mut self, badge: Badge, stop: Stop) -> Option<Stop> {
+        if self.stopped {
+            return Some(stop);
+        }
+        if let Some(entry) = self.entry(badge.number).filter(|entry| entry.hired == badge.hired) {
+            entry.stop = Some(stop);
+        }
+        None
+    }
+
+    /// The ways to stop all workers, also those who are hired later.
+    pub(crate) fn stop(&mut self) -> Vec<Stop> {
+        self.stopped = true;
+        self.entries.iter_mut().flatten().filter_map(|entry| entry.stop.take()).collect()
+    }
+
+    #[inline]
+    fn entry(&mut self, worker: usize) -> Option<&mut Entry> {
+        self.entries.get_mut(worker)?.as_mut()
+    }
+}
+
+// === impl Stop ===
+
+impl Stop {
+    pub(crate) fn stop(self) {
+        match self {
+            Self::Task(task) => task.abort(),
+            Self::Thread(token) => token.cancel(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn roster(workers: usize) -> (Roster, Vec<Badge>) {
+        let mut roster = Roster::new(Size { min: 0, max: 9 });
+        let badges = (0..workers).map(|_| roster.hire().0).collect();
+        (roster, badges)
+    }
+
+    fn asleep(workers: usize) -> (Roster, Vec<Badge>) {
+        let (mut roster, badges) = roster(workers);
+        for badge in &badges {
+            roster.arrive(badge.number);
+            roster.sleep(badge.number, Waker::noop().clone());
+        }
+        (roster, badges)
+    }
+
+    #[test]
+    fn numbers_of_workers_are_used_again_from_the_lowest() {
+        let (mut roster, badges) = roster(3);
+        assert_eq!(badges.iter().map(|badge| badge.number).collect::<Vec<_>>(), [0, 1, 2]);
+        roster.leave(badges[2]);
+        roster.leave(badges[0]);
+        assert_eq!([0, 1, 2].map(|_| roster.hire().0.number), [0, 2, 3]);
+    }
+
+    #[test]
+    fn a_way_to_stop_one_who_has_gone_does_not_replace_the_one_of_the_next() {
+        let (mut roster, badges) = roster(1);
+        let (gone, next) = (CancellationToken::new(), CancellationToken::new());
+        roster.leave(badges[0]);
+        let (second, _) = roster.hire();
+        assert_eq!(badges[0].number, second.number);
+        assert!(roster.keep_stop(second, Stop::Thread(next.clone())).is_none());
+        assert!(roster.keep_stop(badges[0], Stop::Thread(gone.clone())).is_none());
+        roster.stop().into_iter().for_each(Stop::stop);
+        assert!(next.is_cancelled() && !gone.is_cancelled());
+        assert!(roster.keep_stop(second, Stop::Thread(gone)).is_some());
+    }
+
+    #[test]
+    fn one_sleeper_is_woken_for_each_job() {
+        let (mut roster, _) = asleep(3);
+        assert!(roster.wake_for(1).is_some());
+        assert!(roster.wake_for(1).is_none(), "one is on its way");
+        assert!(roster.wake_for(2).is_some());
+        assert!(roster.wake_for(9).is_some());
+        assert!(roster.wake_for(9).is_none(), "nobody sleeps");
+    }
+
+    #[test]
+    fn a_worker_that_was_woken_and_does_not_run_is_not_counted_on_once_its_job_is_taken() {
+        let (mut roster, _) = asleep(2);
+        assert!(roster.wake_for(1).is_some());
+        assert!(roster.wake_for(0).is_none(), "somebody else has taken the job");
+        assert!(roster.wake_for(1).is_some(), "another is woken for the next");
+    }
+}

@@ -1,0 +1,183 @@
+//! The jobs of a run, and the mailbox where they end.
+//!
+//! A worker puts what it has done into the mailbox in the visit to the lock in which it takes its next job, and the reader
+//! takes all that is in it at once.
+
+use std::{
+    collections::VecDeque,
+    task::{Context, Poll, Waker},
+};
+
+use stockade_core::{Reason, internal::Key as RunKey};
+
+use crate::{
+    Status,
+    contain::discard,
+    lease::Lease,
+    outcome::Ended,
+    pool::Handles,
+    queue::{Answer, Key, Owner, Seen},
+    shared::Waits,
+};
+
+/// The reader's end of a run. Dropping it cancels what has not ended.
+pub(crate) struct Batch<Req, T, E> {
+    pool: Lease<Handles<Req, T, E>>,
+    run: RunKey,
+    /// The job that waits for a place.
+    in_line: Option<Key>,
+    pub(crate) submitted: u64,
+    pub(crate) read: u64,
+    /// How many jobs may be under way, or have ended unread.
+    most: u64,
+    /// What was taken out of the mailbox.
+    pub(crate) ended: VecDeque<Ended<Req, T, E>>,
+}
+
+/// Where the jobs of a run end.
+pub(crate) struct Mailbox<Req, T, E> {
+    ended: VecDeque<Ended<Req, T, E>>,
+    reader: Option<Waker>,
+}
+
+/// What has changed for the reader of a run.
+pub(crate) enum Change<Req> {
+    /// There is something to read, or room for more.
+    Some,
+    /// A request was refused and comes back.
+    Refused(Req, Reason),
+}
+
+/// The most jobs of a run at once for each worker: enough that a worker always finds one, and not so many that they fill
+/// the processor's cache.
+const SHARE: usize = 128;
+
+// === impl Batch ===
+
+impl<Req, T, E> Batch<Req, T, E> {
+    pub(crate) fn new(pool: Lease<Handles<Req, T, E>>) -> Self {
+        let workers = pool.shared.lock().roster.size.max;
+        let room = pool.shared.config.admission.capacity.saturating_add(workers).saturating_mul(2);
+        let most = room.min(workers.saturating_mul(SHARE)) as u64;
+        let run = pool.shared.begin_run();
+        Self { pool, run, in_line: None, submitted: 0, read: 0, most, ended: VecDeque::new() }
+    }
+
+    /// Whether one more job may be under way.
+    pub(crate) fn has_room(&self) -> bool {
+        self.in_line.is_none() && self.submitted - self.read < self.most
+    }
+
+    /// Whether a job waits for a place.
+    pub(crate) fn is_in_line(&self) -> bool {
+        self.in_line.is_some()
+    }
+
+    /// Submits a request. Returns whether workers are idle and would take more.
+    ///
+    /// # Errors
+    ///
+    /// The request, if it is refused.
+    pub(crate) fn submit(&mut self, request: Req) -> Result<bool, (Req, Reason)> {
+        let shared = &self.pool.shared;
+        let owner = Owner::Run(self.run, self.submitted);
+        let submitted = shared.submit(shared.new_job(request), owner, None, Waits::Always)?;
+        self.submitted += 1;
+        if submitted.waits {
+            self.in_line = Some(submitted.key);
+        }
+        Ok(submitted.hungry)
+    }
+
+    /// Reports a request that was refused as a job that has ended.
+    pub(crate) fn end_refused(&mut self, request: Req, reason: Reason) {
+        let rejected = self.pool.shared.rejected(reason);
+        rejected.tell();
+        let kept = self.pool.shared.rules.keep.is_some();
+        self.ended.push_back(Ended {
+            id: self.submitted,
+            status: if reason == Reason::QueueFull { Status::Failed } else { Status::of_refusal(reason) },
+            answer: Answer::Refused(rejected),
+            request: kept.then_some(request),
+            queued_for: None,
+            ran_for: None,
+            worker: None,
+            attempts: 0,
+        });
+        self.submitted += 1;
+    }
+
+    pub(crate) fn rejected(&self, reason: Reason) -> stockade_core::Rejected {
+        self.pool.shared.rejected(reason)
+    }
+
+    /// Ready when something has changed; otherwise the reader is woken then.
+    pub(crate) fn poll_change(&mut self, cx: &mut Context<'_>) -> Poll<Change<Req>> {
+        let mut fresh: Option<Waker> = None;
+        loop {
+            let mut core = self.pool.shared.lock();
+            if let Some(key) = self.in_line {
+                match core.queue.look_at_line(key) {
+                    Seen::Waiting => {}
+                    Seen::Refused(reason, request) => {
+                        drop(core);
+                        self.in_line = None;
+                        self.submitted -= 1;
+                        if let Some(request) = request {
+                            return Poll::Ready(Change::Refused(request, reason));
+                        }
+                        continue;
+                    }
+                    _ => {
+                        self.in_line = None;
+                        return Poll::Ready(Change::Some);
+                    }
+                }
+            }
+            let mailbox = core.runs.get_mut(self.run).expect("a run has a mailbox until it is dropped");
+            if !mailbox.ended.is_empty() && self.ended.is_empty() {
+                std::mem::swap(&mut mailbox.ended, &mut self.ended);
+                return Poll::Ready(Change::Some);
+            }
+            match &mut mailbox.reader {
+                Some(reader) if reader.will_wake(cx.waker()) => return Poll::Pending,
+                reader if fresh.is_some() => {
+                    std::mem::swap(reader, &mut fresh);
+                    drop(core);
+                    fresh.into_iter().for_each(discard);
+                    return Poll::Pending;
+                }
+                _ => {
+                    drop(core);
+                    fresh = Some(cx.waker().clone());
+                }
+            }
+        }
+    }
+}
+
+impl<Req, T, E> Drop for Batch<Req, T, E> {
+    fn drop(&mut self) {
+        self.pool.shared.leave_run(self.run, self.read + (self.ended.len() as u64) < self.submitted);
+    }
+}
+
+// === impl Mailbox ===
+
+impl<Req, T, E> Mailbox<Req, T, E> {
+    /// A job has ended; returns whom to wake.
+    pub(crate) fn put(&mut self, ended: Ended<Req, T, E>) -> Option<Waker> {
+        self.ended.push_back(ended);
+        self.reader.take()
+    }
+
+    pub(crate) fn take_reader(&mut self) -> Option<Waker> {
+        self.reader.take()
+    }
+}
+
+impl<Req, T, E> Default for Mailbox<Req, T, E> {
+    fn default() -> Self {
+        Self { ended: VecDeque::new(), reader: None }
+    }
+}

@@ -1,0 +1,162 @@
+//! Where the requests of a run come from.
+
+use std::{
+    fmt,
+    marker::PhantomData,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures_core::Stream;
+
+/// Where the requests of a run come from: [`Iter`], [`Streamed`] or [`ByHand`], and nothing else.
+pub trait Source: sealed::Sealed {
+    /// The requests.
+    type Item;
+
+    /// The next request, none at the end.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Self::Item>>;
+}
+
+/// What [`Pool::run`](crate::Pool::run) takes: anything that can be iterated over, [`Streamed`] or [`ByHand`].
+pub trait IntoSource {
+    /// The requests.
+    type Item;
+    /// Where they come from.
+    type Source: Source<Item = Self::Item>;
+
+    /// The source.
+    fn into_source(self) -> Self::Source;
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// The requests of an iterator.
+pub struct Iter<I>(I);
+
+/// The requests of a stream. One that is not `Unpin` is pinned first, with `std::pin::pin!`.
+///
+/// # Example
+///
+/// ```
+/// use std::convert::Infallible;
+/// use futures_util::{StreamExt, stream};
+/// use stockade_core::Error;
+/// use stockade_pool::{Pool, Streamed};
+/// use tower::service_fn;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let pool = Pool::builder().build(service_fn(async |n: u32| Ok::<_, Error<Infallible>>(n * 2)));
+/// let outcomes = pool.run(Streamed(stream::iter(0..10)));
+/// assert_eq!(outcomes.try_all().await.unwrap().len(), 10);
+/// # }
+/// ```
+pub struct Streamed<S>(pub S);
+
+/// No requests but those that are [pushed](crate::Outcomes::push).
+pub struct ByHand<Req>(PhantomData<fn() -> Req>);
+
+// === impl Iter ===
+
+impl<I> Iter<I> {
+    /// The iterator.
+    pub fn into_inner(self) -> I {
+        self.0
+    }
+}
+
+impl<I> sealed::Sealed for Iter<I> {}
+
+impl<I: Iterator> Source for Iter<I> {
+    type Item = I::Item;
+
+    #[inline]
+    fn poll_next(&mut self, _: &mut Context<'_>) -> Poll<Option<I::Item>> {
+        Poll::Ready(self.0.next())
+    }
+}
+
+impl<I: IntoIterator> IntoSource for I {
+    type Item = I::Item;
+    type Source = Iter<I::IntoIter>;
+
+    fn into_source(self) -> Self::Source {
+        Iter(self.into_iter())
+    }
+}
+
+impl<I> fmt::Debug for Iter<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Iter(..)")
+    }
+}
+
+// === impl Streamed ===
+
+impl<S> sealed::Sealed for Streamed<S> {}
+
+impl<S: Stream + Unpin> Source for Streamed<S> {
+    type Item = S::Item;
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<S::Item>> {
+        Pin::new(&mut self.0).poll_next(cx)
+    }
+}
+
+impl<S: Stream + Unpin> IntoSource for Streamed<S> {
+    type Item = S::Item;
+    type Source = Self;
+
+    fn into_source(self) -> Self {
+        self
+    }
+}
+
+impl<S> fmt::Debug for Streamed<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Streamed(..)")
+    }
+}
+
+// === impl ByHand ===
+
+impl<Req> ByHand<Req> {
+    /// No requests yet.
+    pub const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<Req> Default for ByHand<Req> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<Req> sealed::Sealed for ByHand<Req> {}
+
+impl<Req> Source for ByHand<Req> {
+    type Item = Req;
+
+    fn poll_next(&mut self, _: &mut Context<'_>) -> Poll<Option<Req>> {
+        Poll::Ready(None)
+    }
+}
+
+impl<Req> IntoSource for ByHand<Req> {
+    type Item = Req;
+    type Source = Self;
+
+    fn into_source(self) -> Self {
+        self
+    }
+}
+
+impl<Req> fmt::Debug for ByHand<Req> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ByHand")
+    }
+}
