@@ -43,7 +43,7 @@ async fn main() {
     println!(
         "{found} primes below {LIMIT} in {} ms on {} threads; the longest between two ticks of 10 ms was {} ms",
         start.elapsed().as_millis(),
-        stats.max_workers,
+        stats.peak_workers,
         WORST.load(std::sync::atomic::Ordering::Relaxed)
     );
     assert!(pool.drain(Duration::from_secs(5)).await.is_complete());

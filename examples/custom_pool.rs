@@ -1,7 +1,6 @@
 //! A pool with a queue order and a scaling rule of its own, and a service made for each worker.
 
 use std::{
-    collections::BinaryHeap,
     convert::Infallible,
     sync::{
         Arc, Mutex,
@@ -12,22 +11,17 @@ use std::{
 
 use stockade::{
     Error, Pool,
-    pool::{Load, Order, Scale, Ticket},
+    pool::{Load, Order, Scale},
 };
 use tokio::time::sleep;
 use tower::service_fn;
 
 /// The most urgent job first; among equals the oldest.
-#[derive(Clone, Default)]
-struct MostUrgent(BinaryHeap<(u8, Ticket)>);
+struct MostUrgent;
 
 impl Order<(u8, u32)> for MostUrgent {
-    fn push(&mut self, (urgency, _): &(u8, u32), job: Ticket) {
-        self.0.push((*urgency, job));
-    }
-
-    fn pop(&mut self) -> Option<Ticket> {
-        self.0.pop().map(|(_, job)| job)
+    fn rank(&self, (urgency, _): &(u8, u32)) -> i64 {
+        -i64::from(*urgency)
     }
 }
 
@@ -61,7 +55,7 @@ async fn main() {
     let pool = Pool::builder()
         .workers(1..=4)
         .scale(OnePerTen)
-        .order(MostUrgent::default())
+        .order(MostUrgent)
         .queue(64)
         .build_make(make);
 
@@ -81,9 +75,9 @@ async fn main() {
     let order = order.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     assert_eq!((sum, stats.succeeded, order.len()), ((0..60).sum(), 60, 60));
     assert!(order.is_sorted_by(|a, b| a >= b), "the urgent first: {order:?}");
-    assert_eq!((stats.max_workers, made.load(Ordering::Relaxed)), (4, 4));
+    assert_eq!((stats.peak_workers, made.load(Ordering::Relaxed)), (4, 4));
     println!(
         "60 jobs, the urgent ones first, by {} workers at most, each with a service of its own",
-        stats.max_workers
+        stats.peak_workers
     );
 }

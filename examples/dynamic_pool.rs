@@ -39,9 +39,9 @@ async fn main() {
     }
     let back = start.elapsed();
     let stats = pool.stats();
-    assert_eq!((done, stats.succeeded, stats.max_workers, stats.workers), (40, 40, 10, 2));
+    assert_eq!((done, stats.succeeded, stats.peak_workers, stats.workers), (40, 40, 10, 2));
     drop((outcomes, pool));
     let most = watcher.await.unwrap_or_default();
     assert!(most <= 10);
-    println!("back to 2 of {} workers after {} ms", stats.max_workers, back.as_millis());
+    println!("back to 2 of {} workers after {} ms", stats.peak_workers, back.as_millis());
 }

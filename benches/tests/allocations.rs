@@ -12,7 +12,7 @@ use std::{
 
 use stockade::{
     BreakerLayer, Error, LayerError, LimitLayer, Pool, RateLayer, Reason, TimeoutLayer,
-    deadline::Deadline, pool::TrySubmitError,
+    deadline::Deadline,
 };
 use stockade_benches::{
     kit::Kit,
@@ -240,13 +240,13 @@ fn a_full_pool_allocates_nothing_to_refuse() {
     let _guard = runtime.enter();
     let mut pool = Pool::builder().workers(1).queue(1).build(hangs);
     // One runs and one is queued.
-    let _jobs = runtime.block_on(async { [pool.submit(0).await, pool.submit(1).await] });
+    let _jobs = [pool.submit(0), pool.submit(1)];
     while pool.stats().running == 0 {
         runtime.block_on(tokio::task::yield_now());
     }
     let refused = allocation_counter::measure(|| {
         for n in 0..CALLS {
-            let refused = pool.try_submit(n).map_err(TrySubmitError::into_request);
+            let refused = pool.try_submit(n).map_err(|refused| refused.request);
             assert!(matches!(refused, Err(request) if request == n));
         }
     });
@@ -265,7 +265,7 @@ fn a_job_of_the_pool_allocates_nothing() {
                 let ready = std::future::poll_fn(|cx| pool.poll_ready(cx)).await;
                 assert!(ready.is_ok());
                 assert_eq!(pool.call(n).await.unwrap(), n);
-                assert_eq!(pool.submit(n).await.unwrap().await.unwrap(), n);
+                assert_eq!(pool.submit(n).await.unwrap(), n);
             }
         });
     };

@@ -50,7 +50,10 @@ pub(crate) async fn offer(plan: Plan, http: HttpPool, rows: RowPool, tally: Tall
         if due > Instant::now() {
             sleep_until(due).await;
         }
-        let Ok(job) = http.submit(Get { id }).await else { break };
+        let mut job = http.submit(Get { id });
+        if job.accepted().await.is_err() {
+            break;
+        }
         let phase = plan.phase(id);
         tally.offer(phase, due);
         let follower = Follower { tally: tally.clone(), rows: rows.clone(), id, phase, due };
@@ -99,11 +102,8 @@ impl Follower {
         if let Ok(answer) = result
             && answer.status.is_success()
         {
-            let stored = match self.rows.submit(Row { id: self.id, answer, took }).await {
-                Ok(job) => job.await.map_err(|error| error.to_string()),
-                Err(closed) => Err(closed.to_string()),
-            };
-            self.tally.store(stored);
+            let stored = self.rows.submit(Row { id: self.id, answer, took }).await;
+            self.tally.store(stored.map_err(|error| error.to_string()));
         }
     }
 }

@@ -134,9 +134,9 @@ impl Report<'_> {
         {
             let numbers = [
                 stats.accepted,
-                stats.max_queued as u64,
+                stats.peak_queued as u64,
                 QUEUE as u64,
-                stats.max_running as u64,
+                stats.peak_running as u64,
                 workers as u64,
                 stats.rebuilt,
             ];

@@ -88,19 +88,19 @@ impl Readable for AnyPool {
             name: "stockade_pool_queued_peak",
             help: "The most jobs that have waited at once.",
             sort: Gauge,
-            values: One(|pool| pool.max_queued as f64),
+            values: One(|pool| pool.peak_queued as f64),
         },
         Family {
             name: "stockade_pool_running_peak",
             help: "The most jobs that have run at once.",
             sort: Gauge,
-            values: One(|pool| pool.max_running as f64),
+            values: One(|pool| pool.peak_running as f64),
         },
         Family {
             name: "stockade_pool_workers_peak",
             help: "The most workers that have been alive at once.",
             sort: Gauge,
-            values: One(|pool| pool.max_workers as f64),
+            values: One(|pool| pool.peak_workers as f64),
         },
         Family {
             name: "stockade_pool_rebuilt",
@@ -110,13 +110,13 @@ impl Readable for AnyPool {
         },
         Family {
             name: "stockade_pool_queue_wait",
-            help: "Time that jobs waited for a worker; quantile 1 is the longest.",
+            help: "Time that jobs waited for a worker over the last one or two minutes; quantile 1 is the longest.",
             sort: Seconds,
             values: Each("quantile", |pool| quantiles(pool.queue_wait)),
         },
         Family {
             name: "stockade_pool_run_time",
-            help: "Time that jobs ran; quantile 1 is the longest.",
+            help: "Time that jobs ran over the last one or two minutes; quantile 1 is the longest.",
             sort: Seconds,
             values: Each("quantile", |pool| quantiles(pool.run_time)),
         },

@@ -316,7 +316,7 @@ async fn metrics_keep_no_pool_and_no_service_alive() {
     metrics.limit("it", handle).unwrap();
     let pool = Pool::builder().workers(2).build(limit.layer(service));
     metrics.pool("it", &pool.handle()).unwrap();
-    pool.submit(()).await.unwrap().await.unwrap();
+    pool.submit(()).await.unwrap();
     assert!(count() > 0);
 
     let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();

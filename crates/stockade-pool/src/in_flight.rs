@@ -211,12 +211,18 @@ impl<Req, T, E> InFlight<Req, T, E> {
 
     pub(crate) fn times(&self) -> Option<Times> {
         let ended = self.ended?;
-        let ran = self.started.then(|| ended.saturating_duration_since(self.taken.unwrap_or(ended)));
+        let ran =
+            self.started.then(|| ended.saturating_duration_since(self.taken.unwrap_or(ended)));
         Some(Times { queued: self.queued_for()?, ran, ended })
     }
 
     /// What became of it, as the job of this number in a run; none if the answer was handed over.
-    pub(crate) fn outcome(&mut self, id: u64, worker: usize, kept: Option<Req>) -> Option<Ended<Req, T, E>> {
+    pub(crate) fn outcome(
+        &mut self,
+        id: u64,
+        worker: usize,
+        kept: Option<Req>,
+    ) -> Option<Ended<Req, T, E>> {
         let status = self.status();
         if self.kept.is_none() {
             self.kept = kept;

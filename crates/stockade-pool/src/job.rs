@@ -65,9 +65,7 @@ pub struct Refused<Req> {
 impl<Req, T, E> Job<Req, T, E> {
     pub(crate) fn submitted(submitted: Submitted, pool: Lease<Handles<Req, T, E>>) -> Self {
         let limit = pool.shared.config.admission.max_wait;
-        let limit = limit.map(|limit| {
-            Box::pin(sleep_until(saturating_add(Instant::now(), limit)))
-        });
+        let limit = limit.map(|limit| Box::pin(sleep_until(saturating_add(Instant::now(), limit))));
         Self { state: State::Submitted { key: submitted.key, pool }, limit }
     }
 

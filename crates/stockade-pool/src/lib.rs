@@ -69,8 +69,9 @@ mod spawn;
 mod stats;
 mod tasks;
 #[cfg(all(test, shuttle))]
-#[path = "tests/shuttle.rs"]
-mod model;
+mod tests {
+    mod shuttle;
+}
 mod worker;
 
 pub use admission::WhenFull;

@@ -10,6 +10,7 @@
 use std::{
     sync::Arc,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use stockade_core::{
@@ -81,11 +82,7 @@ pub(crate) struct Core<Req, T, E> {
 pub(crate) trait Spawn<Req, T, E>: Send + Sync {
     /// Starts a worker, and returns the way to stop it. A worker that cannot be started is tried again later, if the
     /// pool still needs it.
-    fn spawn(
-        &self,
-        shared: &Arc<Shared<Req, T, E>>,
-        hired: Hired,
-    ) -> std::io::Result<Stop>;
+    fn spawn(&self, shared: &Arc<Shared<Req, T, E>>, hired: Hired) -> std::io::Result<Stop>;
 
     /// Waits for what is left of workers that have ended.
     fn join(&self) {}
@@ -422,7 +419,7 @@ impl<Req, T, E> Shared<Req, T, E> {
         }
     }
 
-    /// The caller of a job has gone. It is cancelled, unless it is to `stay`.
+    /// The caller of a job has gone. It is cancelled, unless it is to `stay`. Who counts waits learns if it was not started.
     pub(crate) fn leave(self: &Arc<Self>, key: Key, stay: bool) {
         let (mut wakes, mut drops) = (Wakes::default(), Vec::new());
         let mut core = self.lock();
@@ -435,6 +432,9 @@ impl<Req, T, E> Shared<Req, T, E> {
         core.admit(&mut wakes, &mut drops);
         core.wake_if_over(&mut wakes);
         self.see_to(core, wakes);
+        if matches!(left, Left::Queued | Left::Waiting) && waits::is_counted() {
+            waits::record(gone.waited().max(Duration::from_nanos(1)));
+        }
         discard((gone, drops));
     }
 
@@ -478,7 +478,8 @@ impl<Req, T, E> Shared<Req, T, E> {
             Owner::Nobody => {}
             Owner::Run(run, id) => {
                 let kept = extra.as_mut().and_then(|extra| extra.kept.take());
-                if let Some((run, ended)) = core.runs.get_mut(run).zip(job.outcome(id, worker, kept))
+                if let Some((run, ended)) =
+                    core.runs.get_mut(run).zip(job.outcome(id, worker, kept))
                 {
                     wakes.push(run.put(ended));
                 }
@@ -554,7 +555,11 @@ impl<Req, T, E> Shared<Req, T, E> {
 
     /// Sees to it that workers take the jobs that are queued, and wakes.
     #[inline]
-    pub(crate) fn see_to(self: &Arc<Self>, mut core: MutexGuard<'_, Core<Req, T, E>>, mut wakes: Wakes) {
+    pub(crate) fn see_to(
+        self: &Arc<Self>,
+        mut core: MutexGuard<'_, Core<Req, T, E>>,
+        mut wakes: Wakes,
+    ) {
         core.wake_workers(&mut wakes);
         let missing = core.missing();
         let hired = if missing > 0 { self.hire(&mut core, missing) } else { Vec::new() };
@@ -1003,4 +1008,3 @@ impl<Req, T, E> Unstarted<Req, T, E> {
         request
     }
 }
-

@@ -110,8 +110,7 @@ impl<Req, T, E> Worker<Req, T, E> {
         let (number, now, ended) = (badge.number, shared.clock(), job.has_ended());
         let (mut wakes, mut drops) = (Wakes::default(), Vec::new());
         let mut core = shared.lock();
-        let extra =
-            if ended { shared.record(&mut core, job, number, &mut wakes) } else { None };
+        let extra = if ended { shared.record(&mut core, job, number, &mut wakes) } else { None };
         job.clear();
         core.roster.arrive(number);
         self.asleep = false;
@@ -227,8 +226,13 @@ impl<Req, T, E> Worker<Req, T, E> {
         wait.await
     }
 
+    /// Whether it sleeps and the pool could do without it.
+    pub(crate) fn is_spare(&self) -> bool {
+        self.asleep && self.spare
+    }
+
     /// Leaves after having been idle for long; false if it was woken, or is needed.
-    fn try_leave(&mut self) -> bool {
+    pub(crate) fn try_leave(&mut self) -> bool {
         let number = self.badge.number;
         let wanted = self.shared.wanted(0);
         let mut core = self.shared.lock();
@@ -479,7 +483,7 @@ where
                     Poll::Ready(Step::Leave) => return Poll::Ready(Stopped::Left),
                     Poll::Pending => {
                         turn = 0;
-                        while hand.worker.asleep && hand.worker.spare {
+                        while hand.worker.is_spare() {
                             let limit = hand.worker.shared.config.idle;
                             ready!(idle.poll(timer.as_mut(), limit, cx));
                             if hand.worker.try_leave() {

@@ -103,7 +103,8 @@ async fn under_lasting_overload_half_of_those_who_are_served_wait_less_than_the_
 #[tokio::test(start_paused = true)]
 async fn a_job_that_waits_for_a_place_is_refused_in_time_although_no_worker_is_free() {
     let pool = Pool::builder().workers(1).queue(0).max_wait(50 * MS);
-    let pool = pool.build(service_fn(async |()| std::future::pending::<Result<(), Refusal>>().await));
+    let pool =
+        pool.build(service_fn(async |()| std::future::pending::<Result<(), Refusal>>().await));
     let _running = pool.submit(());
     let start = Instant::now();
     assert_eq!(reason(pool.submit(()).await), Reason::WaitExceeded);

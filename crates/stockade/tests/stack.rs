@@ -162,7 +162,8 @@ async fn every_call_ends_once_and_every_permit_comes_back() {
     for n in 0..1_000u64 {
         let pool = pool.clone();
         calls.spawn(async move {
-            let job = pool.submit(n).await.unwrap();
+            let mut job = pool.submit(n);
+            job.accepted().await.unwrap();
             if n % 13 == 0 {
                 // Goes away while the job waits or runs.
                 let _ = tokio::time::timeout(MS, job).await;
@@ -191,7 +192,7 @@ async fn waiters_never_wake_themselves() {
     let mut first = task::spawn(limit.clone().oneshot(()));
     assert_pending!(first.poll());
     assert!(rate.clone().oneshot(()).await.is_err());
-    let running = pool.submit(()).await.unwrap();
+    let running = pool.submit(());
     sleep(MS).await;
 
     let mut waiters: Vec<task::Spawn<Pin<Box<dyn Future<Output = _>>>>> = Vec::new();

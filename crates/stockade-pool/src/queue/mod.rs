@@ -164,15 +164,22 @@ pub(crate) enum Left {
 }
 
 /// What is left of a job whose caller has gone, to be dropped without the lock.
-#[expect(dead_code, reason = "it is there to be dropped")]
 pub(crate) struct Gone<Req, T, E> {
     record: Option<Record<Req, T, E>>,
-    owner: Option<Owner>,
+    _owner: Option<Owner>,
+}
+
+impl<Req, T, E> Gone<Req, T, E> {
+    /// For how long it has waited, if that is known.
+    pub(crate) fn waited(&self) -> Duration {
+        let since = self.record.as_ref().and_then(|record| record.since);
+        since.map(|since| since.elapsed()).unwrap_or_default()
+    }
 }
 
 impl<Req, T, E> Default for Gone<Req, T, E> {
     fn default() -> Self {
-        Self { record: None, owner: None }
+        Self { record: None, _owner: None }
     }
 }
 
@@ -508,26 +515,28 @@ impl<Req, T, E> Queue<Req, T, E> {
     /// Nobody waits for a job any more. Unless it is to `stay`, it leaves the queue, or the line for it. Returns where
     /// it was and what is to be dropped.
     pub(crate) fn leave(&mut self, key: Key, stay: bool) -> (Left, Gone<Req, T, E>) {
-        let Some(record) = self.records.get_mut(key) else { return (Left::Nothing, Gone::default()) };
+        let Some(record) = self.records.get_mut(key) else {
+            return (Left::Nothing, Gone::default());
+        };
         let left = match record.state {
             State::Running(worker) => Left::Running(worker),
             State::Queued(_) | State::Waiting { .. } if stay => Left::Nothing,
             State::Queued(_) => {
                 self.dequeue(key);
-                return (Left::Queued, Gone { record: self.records.remove(key), owner: None });
+                return (Left::Queued, Gone { record: self.records.remove(key), _owner: None });
             }
             State::Waiting { .. } => {
                 self.unwait(key);
-                return (Left::Waiting, Gone { record: self.records.remove(key), owner: None });
+                return (Left::Waiting, Gone { record: self.records.remove(key), _owner: None });
             }
             State::Held => {
                 self.unhold(key);
                 return (Left::Waiting, Gone::default());
             }
-            _ => return (Left::Nothing, Gone { record: self.records.remove(key), owner: None }),
+            _ => return (Left::Nothing, Gone { record: self.records.remove(key), _owner: None }),
         };
         let owner = std::mem::replace(&mut record.owner, Owner::Nobody);
-        (left, Gone { record: None, owner: Some(owner) })
+        (left, Gone { record: None, _owner: Some(owner) })
     }
 
     /// The jobs of a run that have not ended.
@@ -570,8 +579,7 @@ impl<Req, T, E> Queue<Req, T, E> {
     fn take(&mut self, key: Key, worker: usize, now: Option<Instant>) -> Option<Taken<Req>> {
         self.dequeue(key);
         let record = self.records.get_mut(key)?;
-        let State::Queued(request) =
-            std::mem::replace(&mut record.state, State::Running(worker))
+        let State::Queued(request) = std::mem::replace(&mut record.state, State::Running(worker))
         else {
             return None;
         };
@@ -600,7 +608,9 @@ impl<Req, T, E> Queue<Req, T, E> {
     /// Takes one who waits for a place out of the line, or the lane.
     fn unwait(&mut self, key: Key) {
         let Some(record) = self.records.get(key) else { return };
-        let (State::Waiting { in_lane, request }, tag) = (&record.state, record.tag) else { return };
+        let (State::Waiting { in_lane, request }, tag) = (&record.state, record.tag) else {
+            return;
+        };
         let (in_lane, is_job) = (*in_lane, request.is_some());
         if !in_lane {
             self.line.remove(&mut self.records, key);
@@ -653,11 +663,7 @@ impl Discipline {
 
 impl<Req, T, E> Record<Req, T, E> {
     #[inline]
-    fn of_job(
-        new: New<Req>,
-        owner: Owner,
-        state: impl FnOnce(Req) -> State<Req, T, E>,
-    ) -> Self {
+    fn of_job(new: New<Req>, owner: Owner, state: impl FnOnce(Req) -> State<Req, T, E>) -> Self {
         let New { request, deadline, since, tag, span, extra } = new;
         Self { state: state(request), owner, deadline, since, tag, rank: 0, span, extra }
     }

@@ -80,7 +80,8 @@ impl<V> Slab<V> {
     }
 
     pub(crate) fn get(&self, key: Key) -> Option<&V> {
-        let slot = self.blocks.get(key.index as usize / BLOCK)?.slots.get(key.index as usize % BLOCK)?;
+        let slot =
+            self.blocks.get(key.index as usize / BLOCK)?.slots.get(key.index as usize % BLOCK)?;
         if slot.serial == key.serial { slot.value.as_ref() } else { None }
     }
 
@@ -145,7 +146,8 @@ impl<V> Slab<V> {
     /// Gives a block without values back: if many slots are free, or if it is beyond a gap.
     fn shrink(&mut self, at: usize) {
         let is_last = at + 1 == self.blocks.len();
-        let after_gap = at.checked_sub(1).is_some_and(|before| self.blocks[before].slots.is_empty());
+        let after_gap =
+            at.checked_sub(1).is_some_and(|before| self.blocks[before].slots.is_empty());
         if self.vacant > self.keep || (is_last && after_gap) {
             // The last one, if it can be, so that no gaps have to be kept.
             let last = self.blocks.len() - 1;

@@ -96,7 +96,11 @@ impl<Req, T, E> Batch<Req, T, E> {
         let kept = self.pool.shared.rules.keep.is_some();
         self.ended.push_back(Ended {
             id: self.submitted,
-            status: if reason == Reason::QueueFull { Status::Failed } else { Status::of_refusal(reason) },
+            status: if reason == Reason::QueueFull {
+                Status::Failed
+            } else {
+                Status::of_refusal(reason)
+            },
             answer: Answer::Refused(rejected),
             request: kept.then_some(request),
             queued_for: None,
@@ -134,7 +138,8 @@ impl<Req, T, E> Batch<Req, T, E> {
                     }
                 }
             }
-            let mailbox = core.runs.get_mut(self.run).expect("a run has a mailbox until it is dropped");
+            let mailbox =
+                core.runs.get_mut(self.run).expect("a run has a mailbox until it is dropped");
             if !mailbox.ended.is_empty() && self.ended.is_empty() {
                 std::mem::swap(&mut mailbox.ended, &mut self.ended);
                 return Poll::Ready(Change::Some);
@@ -158,7 +163,9 @@ impl<Req, T, E> Batch<Req, T, E> {
 
 impl<Req, T, E> Drop for Batch<Req, T, E> {
     fn drop(&mut self) {
-        self.pool.shared.leave_run(self.run, self.read + (self.ended.len() as u64) < self.submitted);
+        self.pool
+            .shared
+            .leave_run(self.run, self.read + (self.ended.len() as u64) < self.submitted);
     }
 }
 

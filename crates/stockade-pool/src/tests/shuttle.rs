@@ -1,11 +1,11 @@
 //! The lock and all who wait, under thousands of schedules.
 //!
-//! Real callers and seats, with threads of the model checker for the workers: a wake that is lost is a deadlock,
-//! which it finds.
+//! Real callers and workers, with threads of the model checker for the workers. A wake that is lost is a deadlock, which
+//! the checker finds.
 
 use std::{convert::Infallible, future::poll_fn, pin::pin, sync::Arc, task::Poll};
 
-use shuttle::{
+use ::shuttle::{
     future::block_on,
     rand::{Rng, thread_rng},
     thread::{self, JoinHandle},
@@ -18,13 +18,14 @@ use stockade_testkit::schedules;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Any, Pool, PoolHandle, Rules, Status,
-    builder::PoolBuilder,
+    Any, ByHand, Pool, PoolHandle, Rules, Status, WhenFull,
+    config::Checked,
+    in_flight::InFlight,
+    queue::Answer,
+    roster::{Size, Stop},
     rules::Of,
-    scale::{Size, Stop},
-    seat::{Next, Seat},
-    shared::{Chair, Shared, Start},
-    slot::Slot,
+    shared::{Hired, Shared, Spawn},
+    worker::{Step, Worker},
 };
 
 type Refusal = Error<Infallible>;
@@ -34,41 +35,45 @@ type Modelled = Pool<u32, u32, Refusal>;
 #[derive(Default)]
 struct Threads(Arc<Mutex<Vec<JoinHandle<()>>>>);
 
-impl Start<u32, u32, Refusal> for Threads {
-    fn start(&self, shared: &Arc<Shared<u32, u32, Refusal>>, chair: Chair) -> Stop {
-        let seat = Seat::new(Arc::clone(shared), chair);
-        let thread = thread::spawn(move || work(seat));
+impl Spawn<u32, u32, Refusal> for Threads {
+    fn spawn(
+        &self,
+        shared: &Arc<Shared<u32, u32, Refusal>>,
+        hired: Hired,
+    ) -> std::io::Result<Stop> {
+        let worker = Worker::new(Arc::clone(shared), hired);
+        let thread = thread::spawn(move || work(worker));
         lock(&self.0).push(thread);
-        Stop::Thread(CancellationToken::new())
+        Ok(Stop::Thread(CancellationToken::new()))
     }
 }
 
-/// A worker, whose idle spell may be over at any time.
-fn work(mut seat: Seat<u32, u32, Refusal>) {
-    let mut slot = Slot::new();
+/// A worker, which may have been idle for long at any time.
+fn work(mut worker: Worker<u32, u32, Refusal>) {
+    let mut job = InFlight::new();
     loop {
-        let next = poll_fn(|cx| match seat.poll_next(&mut slot, cx) {
-            Poll::Pending if seat.is_spare() && thread_rng().r#gen() && seat.try_leave() => {
-                Poll::Ready(Next::Leave)
+        let next = poll_fn(|cx| match worker.poll_next(&mut job, cx) {
+            Poll::Pending if worker.is_spare() && thread_rng().r#gen() && worker.try_leave() => {
+                Poll::Ready(Step::Leave)
             }
             next => next,
         });
         match block_on(next) {
-            Next::Leave => return,
-            Next::Job => {
-                let request = slot.start().expect("the slot was filled");
+            Step::Leave => return,
+            Step::Job => {
+                let request = job.start().expect("a worker is given a request");
                 thread::yield_now();
-                slot.end(Status::Success, Ok(request), None);
+                job.end_with(Status::Success, Answer::Service(Ok(request)), None);
                 if thread_rng().r#gen() {
-                    seat.shared.settle(&mut slot, seat.badge.id);
-                    seat.unbind();
+                    worker.settle(&mut job);
+                    worker.stand_aside();
                 }
             }
         }
     }
 }
 
-/// Does what callers do, and sees to it that whoever waits for an answer gets it.
+/// Does what callers do. An answer that does not come is a deadlock.
 fn call(mut pool: Modelled) {
     for n in 0..3 {
         match thread_rng().gen_range(0..8) {
@@ -80,28 +85,32 @@ fn call(mut pool: Modelled) {
             }
             2 => {
                 // Waits for a place, and gives up at once if there is none.
-                let mut submit = pin!(pool.submit(n));
-                let once = poll_fn(|cx| Poll::Ready(submit.as_mut().poll(cx)));
-                drop(block_on(once));
+                let mut job = pool.submit(n);
+                let once = poll_fn(|cx| Poll::Ready(pin!(job.accepted()).poll(cx).is_ready()));
+                let _ = block_on(once);
             }
             3 => {
-                // The same, or in the queue, or while it runs.
-                let mut invoke = pin!(pool.invoke(n));
-                let once = poll_fn(|cx| Poll::Ready(invoke.as_mut().poll(cx)));
+                // The same in the queue, or while it runs.
+                let mut job = pin!(pool.submit(n));
+                let once = poll_fn(|cx| Poll::Ready(job.as_mut().poll(cx)));
                 let _ = block_on(once);
                 thread::yield_now();
             }
-            4 => {
-                assert!(matches!(block_on(pool.invoke(n)), Ok(_) | Err(Error::Rejected(_))));
-            }
+            4 => pool.submit(n).detach(),
             5 => {
                 let ready = poll_fn(|cx| tower_service::Service::<u32>::poll_ready(&mut pool, cx));
                 assert!(block_on(ready).is_ok());
                 thread::yield_now();
                 pool = pool.clone();
             }
+            6 => {
+                let mut run = pool.run(ByHand::new());
+                let pushed = (0..2).filter(|n| block_on(run.push(*n)).is_ok()).count();
+                assert_eq!(block_on(run.all()).len(), pushed);
+            }
             _ => {
-                if let Ok(job) = block_on(pool.submit(n)) {
+                let mut job = pool.submit(n);
+                if block_on(job.accepted()).is_ok() {
                     assert!(matches!(block_on(job), Ok(_) | Err(Error::Rejected(_))));
                 }
             }
@@ -111,24 +120,25 @@ fn call(mut pool: Modelled) {
 
 fn steer(handle: &PoolHandle<u32, u32, Refusal>) {
     match thread_rng().gen_range(0..4) {
-        0 => handle.resize(1),
-        1 => handle.resize(2..=3),
+        0 => handle.resize(1).expect("one is allowed"),
+        1 => handle.resize(2..=3).expect("a range is allowed"),
         2 => {
             handle.pause();
             thread::yield_now();
             handle.resume();
         }
-        _ => handle.resize(0..=2),
+        _ => handle.resize(0..=2).expect("a range is allowed"),
     }
 }
 
-fn once(rules: Of<u32>, workers: Size, queue: usize) {
+fn once(rules: Of<u32>, workers: Size, queue: usize, set: fn(&mut Checked)) {
     let threads = Threads::default();
     let started = Arc::clone(&threads.0);
-    let settings =
-        PoolBuilder::default().workers(workers.min..=workers.max).queue(queue).settings();
-    let shared = Arc::new(Shared::new(settings, rules, None, Box::new(threads)));
-    shared.open();
+    let mut config = Checked { size: workers, ..Checked::default() };
+    config.admission.capacity = queue;
+    set(&mut config);
+    let shared = Arc::new(Shared::new(config, rules, None, None, Box::new(threads)));
+    shared.open().expect("the model spawns");
     let pool = Pool::new(shared);
     let handle = pool.handle();
     let callers: Vec<_> = (0..2)
@@ -149,24 +159,25 @@ fn once(rules: Of<u32>, workers: Size, queue: usize) {
     let stats = handle.stats();
     assert_eq!(stats.accepted, stats.ended(), "{stats:?}");
     assert_eq!((stats.queued, stats.running, stats.workers, stats.idle), (0, 0, 0, 0));
+    assert_eq!(stats.waiting, 0);
 }
 
 #[test]
 fn a_fixed_pool_loses_no_job_and_no_wake() {
-    schedules(|| once(Any.into_rules(), Size { min: 2, max: 2 }, 1));
+    schedules(|| once(Any.into_rules(), Size { min: 2, max: 2 }, 1, |_| {}));
 }
 
 #[test]
 fn a_rendezvous_pool_that_grows_and_shrinks_loses_no_job_and_no_wake() {
-    schedules(|| once(Any.into_rules(), Size { min: 0, max: 2 }, 0));
+    schedules(|| once(Any.into_rules(), Size { min: 0, max: 2 }, 0, |_| {}));
 }
 
 #[test]
 fn a_pool_with_keys_loses_no_job_and_no_wake() {
     schedules(|| {
         let mut rules: Of<u32> = Any.into_rules();
-        rules.set_lane(|n| n % 2);
-        once(rules, Size { min: 1, max: 2 }, 1);
+        rules.set_key(|n| n % 2);
+        once(rules, Size { min: 1, max: 2 }, 2, |_| {});
     });
 }
 
@@ -175,6 +186,15 @@ fn a_pool_with_weights_loses_no_job_and_no_wake() {
     schedules(|| {
         let mut rules: Of<u32> = Any.into_rules();
         rules.weigh = Some(Arc::new(|n| *n as usize));
-        once(rules, Size { min: 1, max: 2 }, 2);
+        once(rules, Size { min: 1, max: 2 }, 2, |config| config.admission.budget = Some(2));
+    });
+}
+
+#[test]
+fn a_pool_that_drops_the_oldest_job_loses_no_other_and_no_wake() {
+    schedules(|| {
+        once(Any.into_rules(), Size { min: 1, max: 2 }, 1, |config| {
+            config.admission.when_full = WhenFull::DropOldest;
+        });
     });
 }
