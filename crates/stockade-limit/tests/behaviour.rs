@@ -4,28 +4,15 @@ mod common;
 
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
-use common::{Inner, Refusal, reason};
+use common::{Refusal, call, reason, stack};
 use stockade_core::{
     Reason,
     deadline::{self, Deadline},
 };
-use stockade_limit::{Limit, LimitLayer};
+use stockade_limit::LimitLayer;
 use tokio::time::Instant;
 use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok, task};
 use tower::{Layer, Service, ServiceExt};
-
-type Answer = stockade_limit::ResponseFuture<Inner, u32>;
-
-fn stack(layer: &impl Layer<Inner, Service = Limit<Inner>>) -> (Inner, Limit<Inner>) {
-    let inner = Inner::default();
-    (inner.clone(), layer.layer(inner))
-}
-
-fn call(svc: &mut Limit<Inner>, request: u32) -> task::Spawn<Answer> {
-    let ready = task::spawn(()).enter(|cx, _| svc.poll_ready(cx));
-    assert_ready_ok!(ready);
-    task::spawn(svc.call(request))
-}
 
 #[tokio::test(start_paused = true)]
 async fn waiters_are_served_in_the_order_of_their_calls() {

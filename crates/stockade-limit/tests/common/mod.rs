@@ -10,8 +10,10 @@ use std::{
 };
 
 use stockade_core::{Error, LayerError, Reason};
+use stockade_limit::Limit;
 use tokio::sync::Notify;
-use tower::Service;
+use tokio_test::{assert_ready_ok, task};
+use tower::{Layer, Service};
 
 pub(crate) type Refusal = Error<Infallible>;
 
@@ -71,4 +73,19 @@ impl Service<u32> for Inner {
 #[allow(dead_code, reason = "not every test asks")]
 pub(crate) fn reason(error: Refusal) -> Reason {
     error.rejected().expect("a refusal").reason()
+}
+
+pub(crate) type Answer = stockade_limit::ResponseFuture<Inner, u32>;
+
+#[allow(dead_code, reason = "not every test calls")]
+pub(crate) fn stack(layer: &impl Layer<Inner, Service = Limit<Inner>>) -> (Inner, Limit<Inner>) {
+    let inner = Inner::default();
+    (inner.clone(), layer.layer(inner))
+}
+
+#[allow(dead_code, reason = "not every test calls")]
+pub(crate) fn call(svc: &mut Limit<Inner>, request: u32) -> task::Spawn<Answer> {
+    let ready = task::spawn(()).enter(|cx, _| svc.poll_ready(cx));
+    assert_ready_ok!(ready);
+    task::spawn(svc.call(request))
 }
