@@ -163,7 +163,7 @@ mod tests {
     /// A member of a layer whose budget gives back what is paid in.
     fn member() -> (Member<(), ()>, Budget) {
         let budget = Budget::new(1.0, 0.0);
-        let config = Config { budget: Some(budget.clone()), ..Config::default() };
+        let config = Config { budget: Some(budget.clone()), ..Config::new(3) };
         (Member::new((), (), Arc::new(Shared::new(config))), budget)
     }
 

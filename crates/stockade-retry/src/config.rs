@@ -9,10 +9,11 @@ use stockade_core::{
 
 use crate::{Backoff, Policy, RetryLayer};
 
-/// The values of a [`RetryLayer`]: what its setters set, without the closures.
+/// The configuration of a retry, without the closures.
 ///
-/// Use it where values come from a file or from a user: [`try_build`](Self::try_build) returns an error
-/// where the setters panic.
+/// A layer is usually made with [`RetryLayer::max_attempts`] and its setters, which panic if a value is not allowed.
+/// This is the same configuration as a value, for one that is read from a file: [`try_build`](Self::try_build) returns
+/// an error.
 ///
 /// # Example
 ///
@@ -20,20 +21,19 @@ use crate::{Backoff, Policy, RetryLayer};
 /// use std::time::Duration;
 /// use stockade_retry::Config;
 ///
-/// let mut config = Config::default();
-/// config.max_attempts = 4;
+/// let mut config = Config::new(4);
 /// config.max_elapsed = Some(Duration::from_secs(2));
 /// let retry = config.clone().try_build()?.idempotent(|path: &String| path != "/pay");
 ///
 /// config.max_attempts = 0;
 /// let error = config.try_build().unwrap_err();
-/// assert_eq!(error.setting(), "RetryLayer::max_attempts");
+/// assert_eq!(error.to_string(), "Config::max_attempts: 0 is not allowed, it has to be from 1 to 4294967295");
 /// # Ok::<_, stockade_core::ConfigError>(())
 /// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// The most attempts of one call, the first one included, from 1. Default: 3.
+    /// The most attempts of one call, the first one included, from 1.
     pub max_attempts: u32,
     /// How long to wait before a further attempt. Default: exponential, 50 ms doubling to 10 s, full jitter.
     pub backoff: Backoff,
@@ -54,36 +54,10 @@ pub struct Config {
 // === impl Config ===
 
 impl Config {
-    /// The layer with these values, and no closures yet.
-    ///
-    /// # Errors
-    ///
-    /// If a value is not within its limits.
-    pub fn try_build(self) -> Result<RetryLayer, ConfigError> {
-        self.check()?;
-        Ok(RetryLayer::with_config(self, Policy::default()))
-    }
-
-    pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        check("RetryLayer::max_attempts", self.max_attempts, 1..=u32::MAX)?;
-        if let Some(max_elapsed) = self.max_elapsed {
-            check("RetryLayer::max_elapsed", max_elapsed, MIN_DURATION..=MAX_DURATION)?;
-        }
-        if let Some(total) = self.retry_refusals {
-            check("RetryLayer::retry_refusals", total, Duration::ZERO..=MAX_DURATION)?;
-        }
-        self.checked_name().map(drop)
-    }
-
-    pub(crate) fn checked_name(&self) -> Result<Option<&'static str>, ConfigError> {
-        self.name.clone().map(|name| name.check("RetryLayer::name")).transpose()
-    }
-}
-
-impl Default for Config {
-    fn default() -> Self {
+    /// At most `max_attempts` attempts of one call, and the defaults. Nothing is checked yet.
+    pub fn new(max_attempts: u32) -> Self {
         Self {
-            max_attempts: 3,
+            max_attempts,
             backoff: Backoff::default(),
             budget: None,
             max_elapsed: None,
@@ -91,5 +65,28 @@ impl Default for Config {
             seed: None,
             name: None,
         }
+    }
+
+    /// The layer.
+    ///
+    /// # Errors
+    ///
+    /// The first value that is not allowed, with what is.
+    pub fn try_build(self) -> Result<RetryLayer, ConfigError> {
+        self.check("Config")?;
+        Ok(RetryLayer::with_config(self, Policy::default()))
+    }
+
+    /// Checks all values, which were set through `of`.
+    pub(crate) fn check(&self, of: &str) -> Result<(), ConfigError> {
+        let setting = |name| format!("{of}::{name}");
+        check(&setting("max_attempts"), self.max_attempts, 1..=u32::MAX)?;
+        if let Some(time) = self.max_elapsed {
+            check(&setting("max_elapsed"), time, MIN_DURATION..=MAX_DURATION)?;
+        }
+        if let Some(total) = self.retry_refusals {
+            check(&setting("retry_refusals"), total, Duration::ZERO..=MAX_DURATION)?;
+        }
+        self.name.clone().map(|name| name.check(&setting("name"))).transpose().map(drop)
     }
 }

@@ -69,7 +69,7 @@ impl RetryLayer {
     /// If `max_attempts` is zero. [`Config::try_build`] returns an error instead, here and for all setters.
     #[track_caller]
     pub fn max_attempts(max_attempts: u32) -> Self {
-        checked(Config { max_attempts, ..Config::default() }.try_build())
+        Self::with_config(Config::new(max_attempts), Policy::default()).set(|_| {})
     }
 }
 
@@ -162,7 +162,7 @@ impl<P> RetryLayer<P> {
     #[track_caller]
     fn set(mut self, change: impl FnOnce(&mut Config)) -> Self {
         change(&mut self.config);
-        checked(self.config.check());
+        checked(self.config.check("RetryLayer"));
         Self::with_config(self.config, self.policy)
     }
 }

@@ -42,6 +42,10 @@ mod layer;
 mod policy;
 mod service;
 mod shared;
+#[cfg(all(test, shuttle))]
+mod tests {
+    mod shuttle;
+}
 
 pub use backoff::Backoff;
 pub use config::Config;

@@ -42,7 +42,7 @@ impl Shared {
     /// `config` has been checked.
     pub(crate) fn new(config: Config) -> Self {
         Self {
-            name: config.checked_name().ok().flatten(),
+            name: config.name.clone().and_then(|name| name.check("Config::name").ok()),
             enabled: AtomicBool::new(true),
             budget: Mutex::new(config.budget.clone().unwrap_or_default()),
             stats: Mutex::default(),

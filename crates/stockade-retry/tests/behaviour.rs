@@ -908,14 +908,14 @@ fn a_name_of_a_megabyte_is_wrong() {
 #[test]
 fn the_same_checks_are_there_as_errors() {
     let error = |change: fn(&mut Config)| {
-        let mut config = Config::default();
+        let mut config = Config::new(3);
         change(&mut config);
         config.try_build().unwrap_err().to_string()
     };
-    assert!(error(|c| c.max_attempts = 0).starts_with("RetryLayer::max_attempts: 0 is not"));
+    assert!(error(|c| c.max_attempts = 0).starts_with("Config::max_attempts: 0 is not"));
     let endless = Some(Duration::MAX);
     assert!(error(|c| c.max_elapsed = Some(Duration::ZERO)).contains("max_elapsed: 0ns is not"));
-    let mut config = Config::default();
+    let mut config = Config::new(3);
     (config.retry_refusals, config.name) = (endless, Some("db".to_owned().into()));
     assert!(config.clone().try_build().unwrap_err().to_string().contains("retry_refusals"));
     config.retry_refusals = None;
