@@ -14,10 +14,10 @@ use std::{ffi::OsString, process::ExitCode};
 use anyhow::Result;
 use clap::{
     Args, Parser,
-    builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
+    builder::{PossibleValue, PossibleValuesParser},
 };
 
-use crate::{steps::Step, workspace::Workspace};
+use crate::workspace::Workspace;
 
 /// The project's own commands.
 #[derive(Debug, Parser)]
@@ -99,8 +99,8 @@ enum Cli {
         packages: Packages,
 
         /// Runs only this step; may be given several times
-        #[arg(long, value_name = "STEP", value_parser = step())]
-        only: Vec<&'static Step>,
+        #[arg(long, value_name = "STEP", value_parser = steps())]
+        only: Vec<String>,
 
         /// Runs the remaining steps although one has failed
         #[arg(long)]
@@ -147,8 +147,8 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
             return run::hand_over(workspace::bench().arg("readme").args(args));
         }
         Cli::Ci { packages, only, keep_going } => {
-            let chosen = |step: &&Step| only.is_empty() || only.iter().any(|o| o.name == step.name);
-            let steps = steps::CI.iter().filter(chosen);
+            let steps = steps::CI.iter();
+            let steps = steps.filter(|s| only.is_empty() || only.iter().any(|name| name == s.name));
             run::all(steps, &packages.load(Vec::new())?, keep_going)?;
         }
     }
@@ -156,9 +156,8 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
 }
 
 /// Reads the name of a step; clap lists the names in the help and when a name is unknown.
-fn step() -> impl TypedValueParser<Value = &'static Step> {
+fn steps() -> PossibleValuesParser {
     PossibleValuesParser::new(steps::CI.iter().map(|s| PossibleValue::new(s.name).help(s.about)))
-        .try_map(|name| steps::CI.iter().find(|s| s.name == name).ok_or("unknown step"))
 }
 
 // === impl Packages ===

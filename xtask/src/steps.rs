@@ -19,8 +19,10 @@ use crate::{
 pub(crate) struct Step {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
-    pub(crate) run: fn(&Workspace) -> Result<()>,
+    pub(crate) run: Run,
 }
+
+type Run = fn(&Workspace) -> Result<()>;
 
 /// The steps of `cargo xtask ci`, in order.
 pub(crate) const CI: &[Step] = &[
@@ -45,17 +47,13 @@ const TEST: &[Step] = &[
 /// The longest that an example may run.
 const EXAMPLE_LIMIT: Duration = Duration::from_secs(3 * 60);
 
-/// The version of `cargo-deny` to install where there is none.
-const CARGO_DENY: &str = "0.20.2";
+/// What checks the dependencies.
+const CARGO_DENY: &str = "cargo-deny@0.20.2";
 
 // === impl Step ===
 
 impl Step {
-    const fn new(
-        name: &'static str,
-        about: &'static str,
-        run: fn(&Workspace) -> Result<()>,
-    ) -> Self {
+    const fn new(name: &'static str, about: &'static str, run: Run) -> Self {
         Self { name, about, run }
     }
 }
@@ -174,16 +172,10 @@ fn readme(workspace: &Workspace) -> Result<()> {
 
 /// Leaves advisories out: they change without a change here, and need the network.
 fn deny(workspace: &Workspace) -> Result<()> {
-    let deny = || {
-        let mut deny = workspace::cargo("deny");
-        deny.current_dir(workspace.root());
-        deny
-    };
-    if !deny().arg("--version").output()?.status.success() {
-        println!("cargo-deny is not installed: building it takes about three minutes");
-        let mut cargo = workspace::cargo("install");
-        cargo.args(["cargo-deny", "--locked", "--version", CARGO_DENY, "--target-dir"]);
-        run::command(cargo.arg(workspace.target_directory().join("tools")))?;
-    }
-    run::command(deny().args(["check", "licenses", "bans", "sources"]))
+    // Does nothing where this version is installed; building it takes about three minutes.
+    let mut install = workspace::cargo("install");
+    let tools = workspace.target_directory().join("tools");
+    run::command(install.args(["--locked", CARGO_DENY, "--target-dir"]).arg(tools))?;
+    let mut deny = workspace::cargo("deny");
+    run::command(deny.current_dir(workspace.root()).args(["check", "licenses", "bans", "sources"]))
 }
