@@ -139,9 +139,9 @@ fn an_open_breaker_allocates_nothing_to_refuse() {
 }
 
 #[test]
-fn an_isolated_breaker_allocates_nothing_to_refuse() {
-    let layer = BreakerLayer::new();
-    let _isolation = layer.handle().force_open();
+fn a_forced_open_breaker_allocates_nothing_to_refuse() {
+    let (layer, handle) = BreakerLayer::new().with_handle();
+    let _forced = handle.force_open();
     assert_eq!(of_refusals(layer.layer(READY), Reason::ForcedOpen), 0);
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
-use stockade::breaker::State;
+use stockade::breaker::Status;
 use tokio::{
     select,
     sync::watch,
@@ -22,13 +22,13 @@ pub(crate) struct Progress {
     total: u64,
     began: Instant,
     tally: Tally,
-    breaker: watch::Receiver<State>,
+    breaker: watch::Receiver<Status>,
 }
 
 // === impl Progress ===
 
 impl Progress {
-    pub(crate) fn new(total: u64, tally: Tally, breaker: watch::Receiver<State>) -> Self {
+    pub(crate) fn new(total: u64, tally: Tally, breaker: watch::Receiver<Status>) -> Self {
         let template = "{elapsed_precise} [{bar:30}] {human_pos} of {human_len}, {eta} left, {msg}";
         let style = ProgressStyle::with_template(template).expect("the template is constant");
         let bar = || ProgressBar::new(total).with_style(style.progress_chars("=> "));
@@ -70,7 +70,7 @@ impl Progress {
         let phase = Phase::ALL.iter().rfind(|p| counts.phases[**p as usize].offered > 0);
         drop(counts);
         let phase = phase.map_or("idle", |phase| phase.as_str());
-        let what = format!("{phase}, breaker {}", *self.breaker.borrow());
+        let what = format!("{phase}, breaker {}", self.breaker.borrow().state);
         match &self.bar {
             Some(bar) => {
                 bar.set_position(done);

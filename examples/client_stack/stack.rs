@@ -48,7 +48,7 @@ pub(crate) fn http(
         .probes(1)
         .classify(judge);
     let (retry, retries) = retry.with_handle();
-    let breakers = breaker.handle();
+    let (breaker, breakers) = breaker.with_handle();
 
     let (asked, sent) = (audit.clone(), audit.clone());
     let stack = ServiceBuilder::new()

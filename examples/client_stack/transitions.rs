@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use stockade::breaker::State;
+use stockade::breaker::{State, Status};
 use tokio::{sync::watch, time::Instant};
 
 /// A change of the breaker's state.
@@ -24,13 +24,13 @@ pub(crate) struct Transitions(Arc<Mutex<Vec<Transition>>>);
 
 impl Transitions {
     /// Follows the state until nothing of the breaker is left.
-    pub(crate) fn follow(mut states: watch::Receiver<State>) -> Self {
+    pub(crate) fn follow(mut states: watch::Receiver<Status>) -> Self {
         let (this, began) = (Self::default(), Instant::now());
         let seen = this.clone();
         tokio::spawn(async move {
-            let mut from = *states.borrow_and_update();
+            let mut from = states.borrow_and_update().state;
             while states.changed().await.is_ok() {
-                let to = *states.borrow_and_update();
+                let to = states.borrow_and_update().state;
                 seen.lock().push(Transition { from, to, at: began.elapsed() });
                 from = to;
             }

@@ -13,8 +13,8 @@ use tower::ServiceBuilder;
 async fn main() -> Result<(), BoxError> {
     let url = std::env::var("REDIS_URL").unwrap_or("redis://127.0.0.1:6379".into());
     let redis = Redis::new(&url)?;
-    let breaker = BreakerLayer::new().name("geocoder");
-    let _member = Quorum::majority(&redis, "geocoder").join(breaker.handle());
+    let (breaker, handle) = BreakerLayer::new().name("geocoder").with_handle();
+    let _member = Quorum::majority(&redis, "geocoder").join(handle);
     let stack = ServiceBuilder::new()
         .layer(TimeoutLayer::new(Duration::from_secs(10)))
         .layer(RetryLayer::max_attempts(3))

@@ -42,13 +42,13 @@ async fn main() -> Result<(), Box<dyn StdError>> {
     let args = Args::parse();
 
     let retry = RetryLayer::max_attempts(3).backoff(Backoff::constant(Duration::from_millis(5)));
-    let breaker = BreakerLayer::new();
+    let (breaker, of_breaker) = BreakerLayer::new().with_handle();
     let (rate, rate_handle) = RateLayer::per_second(2_000).burst(100).with_handle();
     let (limit, limit_handle) = LimitLayer::new(8).with_handle();
     let metrics = Metrics::new();
     let (retry, retries) = retry.with_handle();
     metrics.retry("shop", retries)?;
-    metrics.breaker("shop", breaker.handle())?;
+    metrics.breaker("shop", of_breaker)?;
     metrics.rate("shop", rate_handle)?;
     metrics.limit("shop", limit_handle)?;
     let stack = ServiceBuilder::new()

@@ -40,7 +40,7 @@ async fn main() -> Result<(), BoxError> {
         .consecutive(3)
         .open_for(Duration::from_secs(5))
         .classify(Redis::new());
-    let state = breaker.handle();
+    let (breaker, state) = breaker.with_handle();
     let mut cache = ServiceBuilder::new()
         .layer(TimeoutLayer::new(Duration::from_millis(100)))
         .layer(

@@ -1,14 +1,19 @@
-//! The handle: what there is to see, and to turn.
+//! The handle: what there is to see, and to change by hand.
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use stockade_core::deadline;
+use stockade_core::{Class, ConfigError, Rejected, deadline};
 use tokio::{sync::watch, time::Instant};
 
-use crate::{State, owner::Owner, state::Machine};
+use crate::{
+    Cause, Config, State, Status,
+    permit::Permit,
+    shared::Lease,
+    state::{End, Machine},
+};
 
-/// Tells what a breaker does, and tells it what to do. Clones are handles of the same breaker, and
-/// it works as long as there is any service, layer or handle of it.
+/// Shows what a breaker does, and changes it. Clones are handles of the same breaker, and it works as long as
+/// there is any service, layer or handle of it.
 ///
 /// It runs no callbacks: read it when you want to know, or [`watch`](Self::watch) it.
 ///
@@ -18,8 +23,7 @@ use crate::{State, owner::Owner, state::Machine};
 /// use stockade_breaker::{BreakerLayer, State};
 /// use tower::{ServiceBuilder, service_fn};
 ///
-/// let layer = BreakerLayer::new().name("search");
-/// let handle = layer.handle();
+/// let (layer, handle) = BreakerLayer::new().name("search").with_handle();
 /// let service = ServiceBuilder::new()
 ///     .layer(layer)
 ///     .service(service_fn(|_: ()| async { Ok::<_, stockade_core::BoxError>(()) }));
@@ -31,22 +35,36 @@ use crate::{State, owner::Owner, state::Machine};
 /// ```
 #[derive(Clone)]
 pub struct BreakerHandle {
-    owner: Arc<Owner>,
+    lease: Arc<Lease>,
 }
 
 /// Keeps a breaker forced open until it is dropped. Made by [`BreakerHandle::force_open`].
 #[must_use = "the breaker is forced open only until this is dropped"]
 pub struct ForcedOpen {
-    owner: Arc<Owner>,
+    lease: Arc<Lease>,
+}
+
+/// A call that was admitted by hand, by [`BreakerHandle::admit`].
+///
+/// # Cancel safety
+///
+/// Dropping it without a word counts as a pending call that is dropped: see the table of
+/// [`BreakerLayer`](crate::BreakerLayer).
+#[derive(Debug)]
+#[must_use = "a call that is dropped without a word may count as a failure"]
+pub struct Admission {
+    permit: Permit,
 }
 
 /// What a breaker knows at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Snapshot {
     /// What it does with calls.
     pub state: State,
-    /// The calls in the window. It is empty unless the breaker is closed, or on the ramp to it.
+    /// Why it last opened. `None` once it is closed.
+    pub cause: Option<Cause>,
+    /// The calls in the window. It is empty unless the breaker is closed, or on the ramp.
     pub calls: u32,
     /// Those of them that failed.
     pub failures: u32,
@@ -56,76 +74,163 @@ pub struct Snapshot {
     pub consecutive: u32,
     /// The probes that are out now.
     pub probes: usize,
-    /// While open: how long yet.
+    /// While open: how much longer.
     pub remaining: Option<Duration>,
     /// How often it has opened, ever.
     pub opened: u64,
     /// How many calls it has refused, ever.
     pub refused: u64,
+    /// How many of them because it was forced open.
+    pub refused_forced_open: u64,
 }
 
-// === impl BreakerHandle ===
+// === impl BreakerHandle: what there is to see ===
 
 impl BreakerHandle {
-    pub(crate) const fn new(owner: Arc<Owner>) -> Self {
-        Self { owner }
+    pub(crate) const fn new(lease: Arc<Lease>) -> Self {
+        Self { lease }
     }
 
-    /// What it does with calls. The state is brought up to date first: an open breaker whose time is
-    /// over becomes half-open, and one whose probe takes too long opens.
+    /// What it does with calls. The state is brought up to date first: an open breaker whose time is over
+    /// becomes half-open, and overdue probes are noticed.
     pub fn state(&self) -> State {
-        self.owner.gate().state()
+        self.status().state
     }
 
-    /// All that it knows, as of one moment, brought up to date as by [`state`](Self::state).
+    /// What it does with calls, and why it last opened.
+    pub fn status(&self) -> Status {
+        self.lease.shared().status()
+    }
+
+    /// All that it knows at one moment, brought up to date as by [`state`](Self::state).
     pub fn snapshot(&self) -> Snapshot {
-        self.owner.snapshot()
+        self.lease.snapshot()
     }
 
-    /// Follows the state: the receiver is woken by every transition, and always sees the latest state.
+    /// Follows the state and its cause. Every transition wakes the receiver, which always sees the latest.
     ///
     /// No timer runs for a breaker, so it leaves the open state when the next call comes, or the state is
     /// read through a handle. The receiver's `changed` fails once nothing is left of the breaker.
-    pub fn watch(&self) -> watch::Receiver<State> {
-        self.owner.gate().watch()
+    pub fn watch(&self) -> watch::Receiver<Status> {
+        self.lease.shared().watch()
+    }
+
+    /// What is configured.
+    pub fn config(&self) -> Config {
+        self.lease.config()
+    }
+}
+
+// === impl BreakerHandle: by hand ===
+
+impl BreakerHandle {
+    /// Asks whether a call may be made, for what is no `Service`: a stream, a checked-out connection, a loop.
+    /// Say how the call ended by [`success`](Admission::success), [`failure`](Admission::failure),
+    /// [`ignore`](Admission::ignore) or [`report`](Admission::report).
+    ///
+    /// # Errors
+    ///
+    /// The refusal, as a service gives it.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use stockade_breaker::BreakerLayer;
+    ///
+    /// let (_, handle) = BreakerLayer::new().consecutive(1).with_handle();
+    /// handle.admit()?.failure();
+    /// assert!(handle.admit().is_err(), "it is open");
+    /// # Ok::<(), stockade_core::Rejected>(())
+    /// ```
+    pub fn admit(&self) -> Result<Admission, Rejected> {
+        let mut permit = self.lease.admit(false)?;
+        permit.pending();
+        Ok(Admission { permit })
     }
 
     /// Refuses all calls with [`Reason::ForcedOpen`](stockade_core::Reason::ForcedOpen), until the guard is
     /// dropped; if there are several, until the last one is.
     ///
     /// Calls that run already go on, but no longer count. After it the breaker is where it was before:
-    /// closed with an empty window, open for the rest of its time, or half-open with all probes to come,
-    /// or as far on its ramp as it is by then.
+    /// closed with an empty window, open for the rest of its time, half-open with all probes to come, or as far
+    /// on its ramp as it is by then.
     pub fn force_open(&self) -> ForcedOpen {
-        self.owner.gate().with(Machine::force_open);
-        ForcedOpen { owner: Arc::clone(&self.owner) }
+        self.lease.shared().with(Machine::force_open);
+        ForcedOpen { lease: Arc::clone(&self.lease) }
     }
 
     /// Closes the breaker with an empty window. Calls that run already no longer count. A forced-open
-    /// breaker stays open, and will be closed after that.
+    /// breaker stays so, and will be closed after that.
     pub fn reset(&self) {
-        self.owner.gate().with(Machine::close);
+        self.lease.shared().with(Machine::close);
     }
 
-    /// Opens the breaker for `duration` from now on, for those who know from elsewhere that calls are of no use.
-    /// Calls that run already no longer count. One that is open for longer stays so; after it the probes come, as ever.
+    /// Opens the breaker for `duration` from now on, where it is known from elsewhere that calls are of no use.
+    /// Calls that run already no longer count. A breaker that is open for longer stays so. After it the
+    /// probes come, as ever.
     ///
     /// It does nothing to a breaker that only observes, or is disabled.
     pub fn open_for(&self, duration: Duration) {
         let until = deadline::saturating_add(Instant::now(), duration);
-        self.owner.gate().with(|machine| machine.hold_open(until));
+        self.lease.shared().with(|machine| machine.hold_open(until));
     }
 
-    /// Lets the probes of an open breaker pass now, and not when its time is over. It does nothing to one that is not
+    /// Lets the probes of an open breaker pass now, before its time is over. It does nothing to one that is not
     /// open.
     pub fn half_open(&self) {
-        self.owner.gate().with(Machine::half_open);
+        self.lease.shared().with(Machine::half_open);
+    }
+
+    /// Replaces the configuration. The state stays, the window is emptied, and calls that run already no longer
+    /// count.
+    ///
+    /// # Errors
+    ///
+    /// If a value is outside its range. Then nothing changes.
+    pub fn set(&self, config: Config) -> Result<(), ConfigError> {
+        config.check()?;
+        self.lease.shared().with(|machine| machine.configure(config));
+        Ok(())
+    }
+
+    /// Switches the breaker off, so that it is closed whatever happens and counts nothing, or on again, closed
+    /// with an empty window. A forced-open breaker stays so until its guard is dropped.
+    pub fn set_enabled(&self, enabled: bool) {
+        self.lease.shared().with(|machine| {
+            if machine.config().enabled != enabled {
+                machine.configure(Config { enabled, ..*machine.config() });
+            }
+        });
     }
 }
 
 impl fmt::Debug for BreakerHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BreakerHandle").field("owner", &self.owner).finish()
+        f.debug_struct("BreakerHandle").field("lease", &self.lease).finish()
+    }
+}
+
+// === impl Admission ===
+
+impl Admission {
+    /// The call succeeded.
+    pub fn success(self) {
+        self.report(Class::Success);
+    }
+
+    /// The call failed.
+    pub fn failure(self) {
+        self.report(Class::TRANSIENT);
+    }
+
+    /// The call counts for nothing.
+    pub fn ignore(self) {
+        self.report(Class::Ignored);
+    }
+
+    /// The call ended with a result of this class.
+    pub fn report(mut self, class: Class) {
+        self.permit.settle(End::of(class, None));
     }
 }
 
@@ -133,12 +238,12 @@ impl fmt::Debug for BreakerHandle {
 
 impl Drop for ForcedOpen {
     fn drop(&mut self) {
-        self.owner.gate().with(Machine::release);
+        self.lease.shared().with(Machine::release);
     }
 }
 
 impl fmt::Debug for ForcedOpen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ForcedOpen").field("owner", &self.owner).finish()
+        f.debug_struct("ForcedOpen").field("lease", &self.lease).finish()
     }
 }

@@ -1,55 +1,59 @@
 //! The layer, which is the configuration.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use stockade_core::{
-    DefaultClassify,
-    config::{MAX_DURATION, MIN_DURATION, allow},
+    BackpressureLayer, Configured, DefaultClassify, Fresh, Name, NoBypass, PerService,
+    config::checked,
 };
 use tower_layer::Layer;
 
-use crate::{
-    Breaker, BreakerHandle, Window,
-    owner::Owner,
-    settings::{Mode, Settings, Slow},
-};
+use crate::{Breaker, BreakerHandle, Config, Slow, Window, shared::Lease};
 
 /// Stops calling a service that fails, and probes it until it has recovered.
 ///
-/// It does not repeat calls, and it does not limit how long they take; a call that is too slow for a
-/// timeout counts, be the timeout inside or outside.
+/// It does not repeat calls, and it does not limit how long they take.
 ///
 /// - *Closed*: calls pass. It opens when [`failure_rate`](Self::failure_rate) of the calls in the
 ///   [`window`](Self::window) failed, provided that there are [`min_calls`](Self::min_calls) in it; or
-///   by what [`consecutive`](Self::consecutive) and [`slow`](Self::slow) say, which are off.
-/// - *Open*: calls are refused at once, for [`open_for`](Self::open_for).
-/// - *Half-open*: as many calls pass as there are [`probes`](Self::probes). When as many have succeeded it
-///   closes, at once or by a [`ramp`](Self::ramp); when one fails, or takes longer than
-///   [`probe_timeout`](Self::probe_timeout), it opens again, for twice as long as before. A probe that is
-///   dropped gives its place to another.
-/// - *ForcedOpen*: calls are refused by [hand](BreakerHandle::force_open).
+///   by [`consecutive`](Self::consecutive) or [`slow`](Self::slow), which are off by default.
+/// - *Open*: calls are refused at once, for [`open_for`](Self::open_for), or for longer if the service asked
+///   for it.
+/// - *Half-open*: as many calls pass at once as there are [`probes`](Self::probes). When as many have succeeded
+///   it closes, at once or by a [`ramp`](Self::ramp). When one fails it opens again, for twice as long as
+///   before. Callers that find no place are told when to come back, each at another time.
+/// - *ForcedOpen*: calls are refused [by hand](BreakerHandle::force_open).
 ///
-/// It stays closed if it is to [observe only](Self::observe_only), or is [disabled](Self::disabled).
+/// A call counts for the time in which it was admitted: one from before the breaker opened says nothing about
+/// whether to close it.
 ///
-/// A call counts for the time in which it was admitted: one from before the breaker opened says nothing
-/// about whether to close it.
-///
-/// | what came of the call | counts as |
+/// | how the call ended | counts as |
 /// |---|---|
 /// | [`Success`] or [`Permanent`], by the [classifier](Self::classify) | success |
 /// | [`Transient`], [`Overload`] or [`NoEffect`], by the classifier | failure |
-/// | a layer inside ended it, as `Elapsed` or `Panicked` | failure |
-/// | a layer inside refused it for another reason | nothing |
+/// | [`Ignored`], by the classifier | nothing |
+/// | a layer inside refused it, or cancelled it | nothing |
 /// | the service inside, or its future, panicked | failure |
-/// | it was dropped after its [deadline](stockade_core::deadline), pending | failure |
-/// | it was dropped otherwise | nothing |
+/// | dropped while pending, after its [deadline](stockade_core::deadline) | failure |
+/// | dropped while pending, when it had been out for the time of [`slow`](Self::slow) | failure, slow |
+/// | dropped while pending, and no call was answered since it was admitted | failure |
+/// | dropped otherwise, or while it waited in a queue of a layer inside | nothing |
+///
+/// So a timeout of any kind around the breaker is seen, and callers that merely lose interest in a service
+/// that answers others do no harm. A probe that counts as nothing gives its place to the next call.
+///
+/// While the window is full of successes, it is not known whether others were answered before a call was dropped:
+/// such a call counts as soon as a later one is dropped with no answer in between.
 ///
 /// All clones of a layer, and all services made by them, share one state, unless it is
-/// [`per_service`](Self::per_service). A setter begins a new state, so take the [`handle`](Self::handle) last.
+/// [`per_service`](Self::per_service). A setter starts a new state.
 ///
-/// A call does not keep that state alive: it goes on when all else is dropped, and then counts for nothing.
-/// The memory of a breaker is not given back to the system but to the next breaker, so there is never more
-/// of it than for as many breakers as there were at once; a large window is given back.
+/// A call does not keep that state alive: it goes on when all else is dropped, and then counts for nothing. The
+/// memory of a breaker, apart from its window, is kept for the next breaker.
 ///
 /// Closed, with successes only in a full window of calls, it costs one load before and after the call. It
 /// reads the clock only where it is open, half-open or opens, and for [`Window::time`] and `slow`.
@@ -77,126 +81,164 @@ use crate::{
 /// [`Transient`]: stockade_core::Class::Transient
 /// [`Overload`]: stockade_core::Class::Overload
 /// [`NoEffect`]: stockade_core::Class::NoEffect
-pub struct BreakerLayer<C = DefaultClassify> {
-    settings: Settings,
+/// [`Ignored`]: stockade_core::Class::Ignored
+#[derive(Clone)]
+pub struct BreakerLayer<C = DefaultClassify, B = NoBypass> {
+    config: Config,
     classify: C,
-    owner: Arc<Owner>,
-    per_service: bool,
+    bypass: B,
+    /// Made when it is first needed. A setter puts another one here, so that it changes no clone.
+    lease: Arc<OnceLock<Arc<Lease>>>,
 }
 
-/// The lowest rate that can be set, as a window has a million calls at most.
-const MIN_RATE: f64 = 1e-6;
-
-/// The most probes that can be out at once.
-const MAX_PROBES: u32 = 1_000;
-
-// === impl BreakerLayer ===
+// === impl BreakerLayer: what it is made of ===
 
 impl BreakerLayer {
     /// A breaker with the defaults, which the setters name.
     pub fn new() -> Self {
-        Self::with(Settings::default(), DefaultClassify, false)
+        Self::from_config(Config::DEFAULT)
+    }
+
+    pub(crate) fn from_config(config: Config) -> Self {
+        Self { config, classify: DefaultClassify, bypass: NoBypass, lease: Arc::default() }
     }
 }
 
-impl<C> BreakerLayer<C> {
-    fn with(settings: Settings, classify: C, per_service: bool) -> Self {
-        Self { settings, classify, owner: Arc::new(Owner::new(settings)), per_service }
-    }
-
-    /// The handle of this breaker. The services of an [`per_service`](Self::per_service) layer have
-    /// [handles](Breaker::handle) of their own.
-    pub fn handle(&self) -> BreakerHandle {
-        BreakerHandle::new(Arc::clone(&self.owner))
-    }
-
+impl<C, B> BreakerLayer<C, B> {
     /// How to judge results: a [`Classify`](stockade_core::Classify), or a closure
     /// `Fn(Result<&T, &E>) -> Class`. By default [`DefaultClassify`], to which every error of the service is
     /// a failure. It is not asked about refusals by layers inside, and it runs under no lock.
     ///
-    /// It is cloned for every call. That costs nothing for a function or a closure that captures nothing,
-    /// and next to nothing for one that captures plain values; an `Arc` in it would be counted up and down.
-    pub fn classify<D>(self, classify: D) -> BreakerLayer<D> {
-        let Self { settings, per_service, owner, .. } = self;
-        // First, so that its gate is the one that is taken again.
-        drop(owner);
-        BreakerLayer::with(settings, classify, per_service)
+    /// An [`after`](stockade_core::Class::after) in a failure's class is a floor for the open time: the breaker
+    /// does not call the service earlier than it asked for, nor at that very instant, but within the tenth
+    /// after. More than a day counts as a day.
+    ///
+    /// It is cloned for every call, so keep it small.
+    #[must_use]
+    pub fn classify<D>(self, classify: D) -> BreakerLayer<D, B> {
+        let Self { config, bypass, .. } = self;
+        BreakerLayer { config, classify, bypass, lease: Arc::default() }
     }
 
-    /// Which outcomes it looks at: by default [`Window::calls(100)`](Window::calls).
+    /// Lets the calls pass for which `bypass` says so, whatever the state of the breaker, and does not count them:
+    /// a closure `Fn(&Req) -> bool`. Under [`backpressure`](Self::backpressure) such a call still waits in
+    /// `poll_ready`, where nobody knows what the call will be. None by default.
+    #[must_use]
+    pub fn bypass<Req, D>(self, bypass: D) -> BreakerLayer<C, D>
+    where
+        D: Fn(&Req) -> bool,
+    {
+        let Self { config, classify, .. } = self;
+        BreakerLayer { config, classify, bypass, lease: Arc::default() }
+    }
+
+    /// The layer and the handle of its breaker, whose setters are done.
+    #[must_use]
+    pub fn with_handle(self) -> (Configured<Self>, BreakerHandle) {
+        let handle = BreakerHandle::new(self.lease());
+        (Configured::new(self), handle)
+    }
+
+    /// Gives each service that the layer makes a state of its own, which only the clones of that service
+    /// share. The handle comes from the [service](Breaker::handle).
+    #[must_use]
+    pub fn per_service(self) -> PerService<Self> {
+        PerService::new(self)
+    }
+
+    /// Waits in `poll_ready` while calls are refused, so that a `tower::balance` avoids this endpoint: while it is
+    /// open or forced open, while half-open without a place for a probe, and for a turn on the ramp.
     ///
-    /// # Panics
-    ///
-    /// If [`min_calls`](Self::min_calls) was set to more than the window can hold.
+    /// Being ready reserves nothing, because a balancer keeps ready instances idle. If the breaker opens between
+    /// `poll_ready` and `call`, the call is refused; an instance that is polled again waits again. A caller
+    /// that must not wait for ever bounds `poll_ready` with a timeout. The service inside need not be `Clone`.
+    #[must_use]
+    pub const fn backpressure(self) -> BackpressureLayer<Self> {
+        BackpressureLayer::new(self)
+    }
+
+    fn lease(&self) -> Arc<Lease> {
+        Arc::clone(self.lease.get_or_init(|| Arc::new(Lease::new(self.config))))
+    }
+
     #[track_caller]
+    fn set(mut self, setter: impl FnOnce(&mut Config)) -> Self {
+        setter(&mut self.config);
+        checked(self.config.check());
+        Self { lease: Arc::default(), ..self }
+    }
+}
+
+// === impl BreakerLayer: setters ===
+
+impl<C, B> BreakerLayer<C, B> {
+    /// Which outcomes it looks at: by default [`Window::calls(100)`](Window::calls).
+    #[must_use]
     pub fn window(self, window: Window) -> Self {
-        if let Some(n) = self.settings.min_calls {
-            allow("BreakerLayer::min_calls", n, 1..=window.capacity());
-        }
-        self.set(|settings| settings.window = window)
+        self.set(|config| config.window = window)
     }
 
-    /// The part of the calls in the window that have to fail to open it, from `0.000001` to `1.0`: by
+    /// The share of the calls in the window that have to fail to open it, from `0.000001` to `1.0`: by
     /// default half of them, `0.5`.
     ///
     /// # Panics
     ///
-    /// If `rate` is outside of that, or not a number.
+    /// If `rate` is outside that range, or not a number.
+    #[must_use]
     #[track_caller]
     pub fn failure_rate(self, rate: f64) -> Self {
-        allow("BreakerLayer::failure_rate", rate, MIN_RATE..=1.0);
-        self.set(|settings| settings.failure_rate = rate)
+        self.set(|config| config.failure_rate = rate)
     }
 
-    /// Opens it as well when `rate` of the calls in the window took `after` or longer, whether they failed
-    /// or not; a probe that does counts as a failure. Off by default. It costs two reads of the clock
-    /// a call.
+    /// Opens it as well when `rate` of the calls in the window took `after` or longer, whether they failed or
+    /// not. A probe that is slow has failed. Off by default. It costs two reads of the clock per call.
+    ///
+    /// It times the service only: what a call waits for in a limit or a rate limit inside does not count.
     ///
     /// # Panics
     ///
     /// If `after` is zero or above ten years, or `rate` is not from `0.000001` to `1.0`.
+    #[must_use]
     #[track_caller]
     pub fn slow(self, after: Duration, rate: f64) -> Self {
-        allow("BreakerLayer::slow", after, MIN_DURATION..=MAX_DURATION);
-        allow("BreakerLayer::slow", rate, MIN_RATE..=1.0);
-        self.set(|settings| settings.slow = Some(Slow { after, rate }))
+        self.set(|config| config.slow = Some(Slow { after, rate }))
     }
 
-    /// Opens it as well when `n` calls have failed with no success between, however few there are in the
-    /// window. Off by default.
+    /// Opens it as well when `n` calls have failed with no success in between, however few are in the window.
+    /// Off by default.
     ///
     /// # Panics
     ///
     /// If `n` is 0.
+    #[must_use]
     #[track_caller]
     pub fn consecutive(self, n: u32) -> Self {
-        allow("BreakerLayer::consecutive", n, 1..=u32::MAX);
-        self.set(|settings| settings.consecutive = Some(n))
+        self.set(|config| config.consecutive = Some(n))
     }
 
-    /// How many calls there have to be in the window before a rate means anything: by default 20, or the
-    /// whole window where that is smaller.
+    /// How many calls have to be in the window before a rate means anything: by default 20. More than fit
+    /// into the window means a full window.
     ///
     /// # Panics
     ///
-    /// If `n` is 0, or more than the window that was set can hold.
+    /// If `n` is 0.
+    #[must_use]
     #[track_caller]
     pub fn min_calls(self, n: u32) -> Self {
-        allow("BreakerLayer::min_calls", n, 1..=self.settings.window.capacity());
-        self.set(|settings| settings.min_calls = Some(n))
+        self.set(|config| config.min_calls = n)
     }
 
     /// How long it is open: by default 5 s. Every time that it opens again without having been closed
     /// doubles that, up to 60 s or to `duration`, whichever is longer. A random part of up to a fifth is
-    /// taken away each time, lest all callers of a service come back at once.
+    /// taken away each time, so that the callers of a service do not all come back at once.
     ///
     /// # Panics
     ///
     /// If `duration` is zero or above ten years.
+    #[must_use]
     #[track_caller]
     pub fn open_for(self, duration: Duration) -> Self {
-        allow("BreakerLayer::open_for", duration, MIN_DURATION..=MAX_DURATION);
-        self.set(|settings| settings.open_for = duration)
+        self.set(|config| config.open_for = duration)
     }
 
     /// How many probes a half-open breaker lets pass at once, and how many have to succeed: by default 3.
@@ -204,27 +246,31 @@ impl<C> BreakerLayer<C> {
     /// # Panics
     ///
     /// If `n` is not from 1 to 1,000.
+    #[must_use]
     #[track_caller]
     pub fn probes(self, n: u32) -> Self {
-        allow("BreakerLayer::probes", n, 1..=MAX_PROBES);
-        self.set(|settings| settings.probes = n)
+        self.set(|config| config.probes = n)
     }
 
-    /// After what time a probe counts as failed: by default 30 s. No timer runs for it, and the probe
-    /// itself goes on: it is noticed when the next call comes, the probe ends or the state is read.
+    /// After what time a probe is overdue: by default the time that it was open, and at least a second. It has failed
+    /// then, whatever it says later, and its place goes to another call. The breaker opens again when as many
+    /// probes are overdue as have succeeded, so one call that hangs does not keep a healthy service away.
+    ///
+    /// No timer runs for it: it is noticed when the next call comes, a probe ends or the state is read. Time in
+    /// a queue of a layer inside counts here.
     ///
     /// # Panics
     ///
     /// If `duration` is zero or above ten years.
+    #[must_use]
     #[track_caller]
     pub fn probe_timeout(self, duration: Duration) -> Self {
-        allow("BreakerLayer::probe_timeout", duration, MIN_DURATION..=MAX_DURATION);
-        self.set(|settings| settings.probe_timeout = duration)
+        self.set(|config| config.probe_timeout = Some(duration))
     }
 
     /// After the probes have succeeded, lets a share of the calls pass that grows from a tenth to all of them
-    /// over `duration`, evenly, and refuses the others: so a service that has just recovered is not run
-    /// over. Off by default: it closes as soon as the probes have succeeded.
+    /// over `duration`, evenly, and refuses the others, so that a service that has just recovered is not
+    /// overrun. Off by default: it closes as soon as the probes have succeeded.
     ///
     /// It is half-open until the ramp is over. The calls count as those of a closed one, so it opens for the
     /// same reasons, but for twice as long as before.
@@ -232,57 +278,52 @@ impl<C> BreakerLayer<C> {
     /// # Panics
     ///
     /// If `duration` is zero or above ten years.
+    #[must_use]
     #[track_caller]
     pub fn ramp(self, duration: Duration) -> Self {
-        allow("BreakerLayer::ramp", duration, MIN_DURATION..=MAX_DURATION);
-        self.set(|settings| settings.ramp = Some(duration))
+        self.set(|config| config.ramp = Some(duration))
     }
 
-    /// Stays closed whatever comes, but counts as ever: the handle shows what there is in the window, to choose
-    /// the settings by. Refuses only while it is [forced open](BreakerHandle::force_open) by hand.
-    ///
-    /// It and [`disabled`](Self::disabled) exclude each other, and the last one counts.
+    /// Stays closed whatever happens, but counts as ever: the handle shows what is in the window, to choose the
+    /// settings by. It refuses only while it is [forced open](BreakerHandle::force_open) by hand.
+    #[must_use]
     pub fn observe_only(self) -> Self {
-        self.set(|settings| settings.mode = Mode::Observing)
+        self.set(|config| config.observe_only = true)
     }
 
-    /// Stays closed whatever comes, and counts nothing. Refuses only while it is
+    /// Stays closed whatever happens, and counts nothing, until the handle
+    /// [enables](BreakerHandle::set_enabled) it. It refuses only while it is
     /// [forced open](BreakerHandle::force_open) by hand.
-    ///
-    /// So a breaker can be turned off by configuration with no other type of the whole service.
+    #[must_use]
     pub fn disabled(self) -> Self {
-        self.set(|settings| settings.mode = Mode::Disabled)
+        self.set(|config| config.enabled = false)
     }
 
     /// The name of this breaker in refusals and events. None by default.
-    pub fn name(self, name: &'static str) -> Self {
-        self.set(|settings| settings.name = Some(name))
-    }
-
-    /// Gives each service that the layer makes a state of its own, which only clones of that service share.
-    pub fn per_service(mut self) -> Self {
-        self.per_service = true;
-        self
-    }
-
-    fn set(mut self, setter: impl FnOnce(&mut Settings)) -> Self {
-        setter(&mut self.settings);
-        let Self { settings, classify, owner, per_service } = self;
-        drop(owner);
-        Self::with(settings, classify, per_service)
+    ///
+    /// # Panics
+    ///
+    /// If it is an owned name that is too [long](stockade_core::name::MAX_BYTES), or one too
+    /// [many](stockade_core::name::MAX_NAMES).
+    #[must_use]
+    #[track_caller]
+    pub fn name(self, name: impl Into<Name>) -> Self {
+        let name = checked(name.into().check("BreakerLayer::name"));
+        self.set(|config| config.name = Some(name))
     }
 }
 
-impl<S, C: Clone> Layer<S> for BreakerLayer<C> {
-    type Service = Breaker<S, C>;
+impl<S, C: Clone, B: Clone> Layer<S> for BreakerLayer<C, B> {
+    type Service = Breaker<S, C, B>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let owner = if self.per_service {
-            Arc::new(Owner::new(self.settings))
-        } else {
-            Arc::clone(&self.owner)
-        };
-        Breaker::new(inner, owner, self.classify.clone())
+        Breaker::new(inner, self.lease(), self.classify.clone(), self.bypass.clone())
+    }
+}
+
+impl<C: Clone, B: Clone> Fresh for BreakerLayer<C, B> {
+    fn fresh(&self) -> Self {
+        Self { lease: Arc::default(), ..self.clone() }
     }
 }
 
@@ -292,23 +333,8 @@ impl Default for BreakerLayer {
     }
 }
 
-impl<C: Clone> Clone for BreakerLayer<C> {
-    fn clone(&self) -> Self {
-        Self {
-            settings: self.settings,
-            classify: self.classify.clone(),
-            owner: Arc::clone(&self.owner),
-            per_service: self.per_service,
-        }
-    }
-}
-
-impl<C> fmt::Debug for BreakerLayer<C> {
+impl<C, B> fmt::Debug for BreakerLayer<C, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BreakerLayer")
-            .field("settings", &self.settings)
-            .field("owner", &self.owner)
-            .field("per_service", &self.per_service)
-            .finish()
+        f.debug_struct("BreakerLayer").field("config", &self.config).finish_non_exhaustive()
     }
 }

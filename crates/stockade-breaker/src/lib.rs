@@ -5,7 +5,8 @@
 //!
 //! - [`BreakerLayer`] is the configuration, and says when it opens and closes.
 //! - [`Breaker`] is the service.
-//! - [`BreakerHandle`] shows the state, follows it, and opens or closes by hand.
+//! - [`BreakerHandle`] shows the state, follows it, changes it by hand, and lets loops that are no
+//!   `Service` ask whether they may call.
 //!
 //! # Example
 //!
@@ -16,8 +17,7 @@
 //! use stockade_breaker::{BreakerLayer, State};
 //! use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 //!
-//! let layer = BreakerLayer::new().failure_rate(0.2).name("search");
-//! let handle = layer.handle();
+//! let (layer, handle) = BreakerLayer::new().failure_rate(0.2).name("search").with_handle();
 //! let mut search = ServiceBuilder::new()
 //!     .layer(layer)
 //!     .service(service_fn(|query: &'static str| async { Ok::<_, BoxError>(query.len()) }));
@@ -28,24 +28,32 @@
 //! # }
 //! ```
 
-mod buckets;
+mod backpressure;
+mod cause;
+mod config;
 mod future;
-mod gate;
 mod handle;
 mod layer;
-#[cfg(all(test, shuttle))]
-mod model;
-mod owner;
-mod ring;
+mod permit;
+mod record;
+mod recovery;
 mod service;
-mod settings;
+mod shared;
 mod state;
-mod ticket;
+#[cfg(test)]
+mod tests {
+    #[cfg(not(shuttle))]
+    mod shared;
+    #[cfg(shuttle)]
+    mod shuttle;
+    mod state;
+}
 mod window;
 
+pub use cause::{Cause, State, Status, Trip};
+pub use config::{Config, Slow};
 pub use future::ResponseFuture;
-pub use handle::{BreakerHandle, ForcedOpen, Snapshot};
+pub use handle::{Admission, BreakerHandle, ForcedOpen, Snapshot};
 pub use layer::BreakerLayer;
 pub use service::Breaker;
-pub use state::State;
 pub use window::Window;

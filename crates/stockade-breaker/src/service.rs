@@ -6,35 +6,42 @@ use std::{
     task::{Context, Poll},
 };
 
-use stockade_core::{Classify, DefaultClassify, LayerError};
+use stockade_core::{
+    Bypass, Classify, DefaultClassify, LayerError, NoBypass, Reason, Rejected,
+    internal::{
+        Slow,
+        backpressure::{Reserve, ReserveCall},
+    },
+};
 use tower_service::Service;
 
 use crate::{
     BreakerHandle, ResponseFuture,
-    future::Slow,
-    gate::{Gate, Verdict},
-    owner::Owner,
-    ticket::{Admitted, CallPanicked, Ticket},
+    backpressure::Waiter,
+    future::AtOnce,
+    permit::Permit,
+    shared::{Lease, Shared},
 };
 
-/// Stops calling the service inside while that fails. Made by a [`BreakerLayer`](crate::BreakerLayer),
-/// whose page says when it does.
+/// Stops calling the service inside while it fails; made by a [`BreakerLayer`](crate::BreakerLayer), whose
+/// page says when it does.
 ///
 /// It does not repeat calls, and it does not limit how long they take.
 ///
-/// - `poll_ready` passes through to the service inside, its error too, which counts for nothing. While
-///   the breaker is not closed it is ready although the service inside is not, so that a caller learns of
-///   the refusal instead of waiting for a service that is not to be called. A caller that waits for
-///   readiness already when the breaker opens waits on.
-/// - `call` refuses, and lets go of what this instance had inside, or calls the service inside. Where the call is admitted, but the service inside was
-///   not ready, the response future waits for that.
+/// - `poll_ready` passes through to the service inside, and so does its error, which counts for nothing. While
+///   the breaker is not closed it is ready although the service inside is not, so that a caller learns of the
+///   refusal and does not wait for a service that will not be called. A caller that already waits when the
+///   breaker opens keeps waiting.
+/// - `call` calls the service inside, or refuses and gives up the readiness that this instance held. If the call
+///   is admitted but the service inside was not ready, the response future waits for that.
 /// - A clone shares the state of the breaker, and is not ready.
 /// - Dropping it changes nothing.
 ///
 /// # Errors
 ///
-/// [`Reason::BreakerOpen`](stockade_core::Reason::BreakerOpen) with the remaining open time as `retry_after` (without, while
-/// the probes are out), and [`Reason::ForcedOpen`](stockade_core::Reason::ForcedOpen).
+/// [`Reason::BreakerOpen`] with the time to come back as `retry_after`: exactly the rest of the open time while
+/// open; a different time for each caller while half-open, when nobody knows how long the probes will take.
+/// [`Reason::ForcedOpen`] without a time.
 ///
 /// # Example
 ///
@@ -55,124 +62,175 @@ use crate::{
 /// assert!(matches!(refused, Error::Rejected(no) if no.reason() == Reason::BreakerOpen));
 /// # }
 /// ```
-pub struct Breaker<S, C = DefaultClassify> {
+pub struct Breaker<S, C = DefaultClassify, B = NoBypass> {
     inner: S,
-    /// That of `owner`, which keeps it from being used by another breaker. Kept here as well, so that calls do
-    /// not touch the line of memory where clones are counted.
-    gate: &'static Gate,
-    owner: Arc<Owner>,
+    /// That of `lease`. It is here as well so that calls do not touch the memory where clones are counted.
+    shared: &'static Shared,
+    lease: Arc<Lease>,
     classify: C,
-    /// Whether the service inside said that it is ready: while the breaker is not closed, the one
-    /// outside says so in any case.
+    bypass: B,
+    /// Whether the service inside said that it is ready. While the breaker is not closed, this one says so in
+    /// any case.
     readied: bool,
 }
 
 // === impl Breaker ===
 
-impl<S, C> Breaker<S, C> {
-    pub(crate) fn new(inner: S, owner: Arc<Owner>, classify: C) -> Self {
-        Self { inner, gate: owner.gate(), owner, classify, readied: false }
+impl<S, C, B> Breaker<S, C, B> {
+    pub(crate) fn new(inner: S, lease: Arc<Lease>, classify: C, bypass: B) -> Self {
+        Self { inner, shared: lease.shared(), lease, classify, bypass, readied: false }
     }
 
     /// The handle of this breaker.
     pub fn handle(&self) -> BreakerHandle {
-        BreakerHandle::new(Arc::clone(&self.owner))
+        BreakerHandle::new(Arc::clone(&self.lease))
+    }
+
+    #[inline]
+    fn admit<Req>(&self, request: &Req, reserved: bool) -> Result<Permit, Rejected>
+    where
+        B: Bypass<Req>,
+    {
+        if self.bypass.passes_by(request) {
+            return Ok(Permit::none());
+        }
+        match self.shared.pass() {
+            Some(pass) => Ok(Permit::at_once(self.shared, pass)),
+            None => self.lease.admit(reserved),
+        }
     }
 }
 
-stockade_core::accessors!(Breaker<S, C>);
+stockade_core::accessors!(Breaker<S, C, B>);
 
-impl<S, C, Req> Service<Req> for Breaker<S, C>
+impl<S, C, B, Req> Service<Req> for Breaker<S, C, B>
 where
     S: Service<Req> + Clone,
     S::Error: LayerError,
     C: Classify<S::Response, S::Error> + Clone,
+    B: Bypass<Req>,
 {
     type Response = S::Response;
     type Error = S::Error;
     type Future = ResponseFuture<S, Req, C>;
 
-    #[inline(always)]
+    #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         let inner = self.inner.poll_ready(cx);
         self.readied = matches!(inner, Poll::Ready(Ok(())));
-        match inner {
-            Poll::Pending if !self.gate.is_closed() => Poll::Ready(Ok(())),
-            inner => inner,
+        if inner.is_pending() && !self.shared.is_closed() {
+            return Poll::Ready(Ok(()));
         }
+        inner
     }
 
-    #[inline(always)]
+    #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
         // Before the call is admitted, because it may panic.
         let classify = self.classify.clone();
-        // What comes back from a function that stays one lies in memory. So none of those in the rare branches
-        // hands on a future, which would move all others through memory too; and there is one call of what
-        // is inside.
-        let admitted = match self.gate.pass() {
-            Some(pass) => Ok(Admitted::at_once(pass)),
-            None => self.owner.admit().map(Admitted::from),
-        };
-        match admitted {
-            Ok(admitted) if self.readied => {
-                self.readied = false;
-                let panicked =
-                    CallPanicked { gate: self.gate, admitted, verdict: Verdict::Failure };
-                let future = self.inner.call(request);
-                panicked.disarm();
-                ResponseFuture::running(future, Ticket::new(self.gate, admitted, classify))
+        match self.admit(&request, false) {
+            Ok(mut permit) if mem::take(&mut self.readied) => {
+                let future = permit.run(|| self.inner.call(request));
+                ResponseFuture::running(future, permit, classify)
             }
-            Ok(admitted) => {
-                let slow = self.wait(admitted, request);
-                ResponseFuture::slow(slow, Ticket::new(self.gate, admitted, classify))
-            }
+            Ok(permit) => ResponseFuture::slow(self.wait(request), permit, classify),
             Err(rejected) => {
-                self.let_go();
-                ResponseFuture::slow(Slow::Refused(rejected), Ticket::none(classify))
+                self.readied = false;
+                // What this instance holds inside, a permit or its turn, goes to those who are let in.
+                let fresh = self.inner.clone();
+                drop(mem::replace(&mut self.inner, fresh));
+                ResponseFuture::slow(Slow::Refused(rejected), Permit::none(), classify)
             }
         }
     }
 }
 
-impl<S: Clone, C> Breaker<S, C> {
-    /// The future takes the instance that was polled, which may have come some way.
+impl<S: Clone, C, B> Breaker<S, C, B> {
+    /// The future takes the instance that was polled, which may be on its way to be ready.
     #[cold]
-    #[inline(never)]
-    fn wait<Req>(&mut self, admitted: Admitted, request: Req) -> Slow<S, Req> {
-        let panicked = CallPanicked { gate: self.gate, admitted, verdict: Verdict::Ignored };
+    fn wait<Req>(&mut self, request: Req) -> Slow<AtOnce, S, Req>
+    where
+        S: Service<Req>,
+        S::Error: LayerError,
+    {
         let clone = self.inner.clone();
-        panicked.disarm();
-        Slow::waiting(mem::replace(&mut self.inner, clone), request)
-    }
-
-    /// What this instance has inside, a place or its turn in a queue, goes to those who are let in.
-    #[cold]
-    #[inline(never)]
-    fn let_go(&mut self) {
-        self.readied = false;
-        let fresh = self.inner.clone();
-        drop(mem::replace(&mut self.inner, fresh));
+        let polled = mem::replace(&mut self.inner, clone);
+        let refuser =
+            Rejected::new(&"breaker", Reason::Expired).with_name(self.lease.config().name);
+        Slow::deferred(AtOnce, polled, request, refuser)
     }
 }
 
-impl<S: Clone, C: Clone> Clone for Breaker<S, C> {
+// === with backpressure ===
+
+/// Whether calls may pass is all that an instance waits for; nothing is reserved, so a permit is nothing.
+impl<S, C, B> Reserve for Breaker<S, C, B> {
+    type Permit = ();
+    type Waiter = Waiter;
+
+    fn try_reserve(&self) -> Option<()> {
+        // Otherwise the waiter asks, once: on the ramp each question takes a turn.
+        self.shared.is_closed().then_some(())
+    }
+
+    fn still_holds(&self, (): &()) -> bool {
+        self.shared.reserve(false).is_ok()
+    }
+
+    fn wait(&self) -> Waiter {
+        Waiter::new(Arc::clone(&self.lease))
+    }
+}
+
+impl<S, C, B, Req> ReserveCall<Req> for Breaker<S, C, B>
+where
+    S: Service<Req>,
+    S::Error: LayerError,
+    C: Classify<S::Response, S::Error> + Clone,
+    B: Bypass<Req>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, Req, C>;
+
+    fn poll_inner_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call_reserved(&mut self, permit: Option<()>, request: Req) -> Self::Future {
+        let classify = self.classify.clone();
+        match self.admit(&request, permit.is_some()) {
+            Ok(mut permit) => {
+                let future = permit.run(|| self.inner.call(request));
+                ResponseFuture::running(future, permit, classify)
+            }
+            Err(rejected) => {
+                ResponseFuture::slow(Slow::Refused(rejected), Permit::none(), classify)
+            }
+        }
+    }
+}
+
+impl<S: Clone, C: Clone, B: Clone> Clone for Breaker<S, C, B> {
     fn clone(&self) -> Self {
         Self {
             inner: self.inner.clone(),
-            gate: self.gate,
-            owner: Arc::clone(&self.owner),
+            shared: self.shared,
+            lease: Arc::clone(&self.lease),
             classify: self.classify.clone(),
+            bypass: self.bypass.clone(),
             readied: false,
         }
     }
 }
 
-impl<S: fmt::Debug, C> fmt::Debug for Breaker<S, C> {
+impl<S: fmt::Debug, C, B> fmt::Debug for Breaker<S, C, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { inner, lease, readied, .. } = self;
         f.debug_struct("Breaker")
-            .field("inner", &self.inner)
-            .field("owner", &self.owner)
-            .field("readied", &self.readied)
-            .finish()
+            .field("inner", inner)
+            .field("lease", lease)
+            .field("readied", readied)
+            .finish_non_exhaustive()
     }
 }

@@ -2,15 +2,21 @@
 
 use std::time::Duration;
 
-use stockade_core::config::{MAX_DURATION, allow};
+use stockade_core::{
+    ConfigError,
+    config::{MAX_DURATION, check, checked},
+};
 use tokio::time::Instant;
 
-use crate::{buckets::Buckets, ring::Ring};
+use self::{buckets::Buckets, ring::Ring};
 
-/// Which outcomes a closed breaker looks at: those of the last calls, or of the last time.
+mod buckets;
+mod ring;
+
+/// Which outcomes a closed breaker looks at: those of the last so many calls, or of the last so much time.
 ///
-/// Both slide with every call and cost the same however large they are. A window of calls reads no
-/// clock; a window of time reads it once a call.
+/// Both kinds slide with every call, and a call costs the same however large the window is. A window of
+/// calls reads no clock; a window of time reads it once per call.
 ///
 /// # Example
 ///
@@ -31,14 +37,14 @@ enum Kind {
     Time(Duration),
 }
 
-/// How one call ended that counts.
+/// How a call that counts has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
     pub(crate) failed: bool,
     pub(crate) slow: bool,
 }
 
-/// How many calls ended how.
+/// Calls by outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) calls: u32,
@@ -71,18 +77,37 @@ impl Window {
     /// If `n` is not from 1 to 1,000,000.
     #[track_caller]
     pub fn calls(n: u32) -> Self {
-        Self(Kind::Calls(allow("Window::calls", n, 1..=MAX_CALLS)))
+        checked(Self::try_calls(n))
+    }
+
+    /// The same as [`calls`](Self::calls).
+    ///
+    /// # Errors
+    ///
+    /// If `n` is not from 1 to 1,000,000.
+    pub fn try_calls(n: u32) -> Result<Self, ConfigError> {
+        check("Window::calls", n, 1..=MAX_CALLS).map(|n| Self(Kind::Calls(n)))
     }
 
     /// The outcomes of the calls that ended within the last `duration`. It is kept in ten buckets, so
-    /// outcomes leave a tenth at a time, when they are nine to ten tenths of it old.
+    /// outcomes leave a tenth at a time, when they are nine to ten tenths of `duration` old.
     ///
     /// # Panics
     ///
     /// If `duration` is not from one millisecond to ten years.
     #[track_caller]
     pub fn time(duration: Duration) -> Self {
-        Self(Kind::Time(allow("Window::time", duration, MIN_TIME..=MAX_DURATION)))
+        checked(Self::try_time(duration))
+    }
+
+    /// The same as [`time`](Self::time).
+    ///
+    /// # Errors
+    ///
+    /// If `duration` is not from one millisecond to ten years.
+    pub fn try_time(duration: Duration) -> Result<Self, ConfigError> {
+        let checked = check("Window::time", duration, MIN_TIME..=MAX_DURATION);
+        checked.map(|duration| Self(Kind::Time(duration)))
     }
 
     /// How many outcomes can be in it.
@@ -109,6 +134,7 @@ impl Window {
 // === impl Outcome ===
 
 impl Outcome {
+    #[cfg(test)]
     pub(crate) const SUCCESS: Self = Self { failed: false, slow: false };
     #[cfg(test)]
     pub(crate) const FAILURE: Self = Self { failed: true, slow: false };
@@ -147,7 +173,7 @@ impl Outcomes {
         }
     }
 
-    /// Lets the outcomes go that are too old.
+    /// Drops the outcomes that are too old.
     pub(crate) fn slide(&mut self, now: Instant) {
         if let Self::Time(buckets) = self {
             buckets.slide(now);

@@ -2,7 +2,8 @@
 
 use std::{cell::RefCell, panic, sync::Once, time::Duration};
 
-use stockade_breaker::{BreakerLayer, Window};
+use stockade_breaker::{BreakerLayer, Config, Slow, State, Window};
+use tower::Layer;
 
 thread_local! {
     static SAID: RefCell<(String, String)> = RefCell::default();
@@ -24,7 +25,7 @@ fn panic_of(wrong: impl FnOnce() + panic::UnwindSafe) -> (String, String) {
 
 #[test]
 fn wrong_configuration_panics_where_it_is_written_with_the_value_and_the_range() {
-    let cases: [(fn(), &str); 18] = [
+    let cases: [(fn(), &str); 17] = [
         (|| drop(BreakerLayer::new().ramp(Duration::ZERO)), "ramp: 0ns is"),
         (
             || drop(BreakerLayer::new().probes(0)),
@@ -33,15 +34,7 @@ fn wrong_configuration_panics_where_it_is_written_with_the_value_and_the_range()
         (|| drop(BreakerLayer::new().probes(1001)), "probes: 1001 is"),
         (
             || drop(BreakerLayer::new().min_calls(0)),
-            "min_calls: 0 is not allowed, it has to be from 1 to 100",
-        ),
-        (
-            || drop(BreakerLayer::new().min_calls(101)),
-            "min_calls: 101 is not allowed, it has to be from 1 to 100",
-        ),
-        (
-            || drop(BreakerLayer::new().min_calls(30).window(Window::calls(29))),
-            "min_calls: 30 is not allowed, it has to be from 1 to 29",
+            "min_calls: 0 is not allowed, it has to be from 1 to 4294967295",
         ),
         (|| drop(BreakerLayer::new().consecutive(0)), "consecutive: 0 is"),
         (
@@ -63,6 +56,7 @@ fn wrong_configuration_panics_where_it_is_written_with_the_value_and_the_range()
         (|| drop(BreakerLayer::new().probe_timeout(Duration::ZERO)), "probe_timeout: 0ns is"),
         (|| drop(BreakerLayer::new().probe_timeout(Duration::MAX)), "probe_timeout: 18"),
         (|| drop(BreakerLayer::new().slow(Duration::ZERO, 0.5)), "slow: 0ns is"),
+        (|| drop(BreakerLayer::new().name("x".repeat(1 << 20))), "name: \"xxx"),
         (|| drop(BreakerLayer::new().slow(Duration::from_secs(1), f64::NAN)), "slow: NaN is"),
     ];
     for (wrong, expected) in cases {
@@ -100,4 +94,61 @@ fn the_bounds_themselves_are_allowed() {
         .probe_timeout(ten_years)
         .ramp(smallest)
         .ramp(ten_years);
+}
+
+#[test]
+fn the_same_checks_are_there_as_errors() {
+    type Wrong = fn(&mut Config);
+    let wrong: [(Wrong, &str); 8] = [
+        (|config| config.probes = 0, "probes: 0 is"),
+        (|config| config.min_calls = 0, "min_calls: 0 is"),
+        (|config| config.consecutive = Some(0), "consecutive: 0 is"),
+        (|config| config.failure_rate = f64::NAN, "failure_rate: NaN is"),
+        (|config| config.open_for = Duration::ZERO, "open_for: 0ns is"),
+        (|config| config.probe_timeout = Some(Duration::MAX), "probe_timeout: 18"),
+        (|config| config.ramp = Some(Duration::ZERO), "ramp: 0ns is"),
+        (
+            |config| config.slow = Some(Slow { after: Duration::from_secs(1), rate: 2.0 }),
+            "slow: 2.0 is",
+        ),
+    ];
+    let (_layer, handle) = BreakerLayer::new().with_handle();
+    for (make_wrong, expected) in wrong {
+        let mut config = Config::default();
+        make_wrong(&mut config);
+        let built = config.try_build().unwrap_err();
+        assert!(built.to_string().starts_with(&format!("BreakerLayer::{expected}")), "{built}");
+        assert_eq!(handle.set(config).unwrap_err(), built);
+        assert_eq!(handle.config(), Config::default(), "nothing has changed");
+    }
+    assert!(Window::try_calls(0).is_err() && Window::try_time(Duration::ZERO).is_err());
+    assert_eq!(Window::try_calls(7), Ok(Window::calls(7)));
+}
+
+#[test]
+fn more_min_calls_than_the_window_holds_mean_a_full_window_in_any_order() {
+    let window = Window::calls(3);
+    let layers = [
+        BreakerLayer::new().min_calls(1_000).window(window),
+        BreakerLayer::new().window(window).min_calls(1_000),
+    ];
+    for layer in layers {
+        let (_layer, handle) = layer.with_handle();
+        for state in [State::Closed, State::Closed, State::Open] {
+            handle.admit().unwrap().failure();
+            assert_eq!(handle.state(), state);
+        }
+    }
+    let _same = BreakerLayer::new().min_calls(1_000).window(Window::calls(1_000));
+}
+
+#[test]
+fn a_setter_starts_a_new_state_and_changes_no_clone() {
+    let layer = BreakerLayer::new().consecutive(1);
+    let (service, other) = (layer.layer(()), layer.clone().name("other").layer(()));
+    let (of_layer, handle) = layer.with_handle();
+    handle.admit().unwrap().failure();
+    assert_eq!(service.handle().state(), State::Open);
+    assert_eq!(of_layer.layer(()).handle().state(), State::Open);
+    assert_eq!(other.handle().state(), State::Closed);
 }

@@ -1,4 +1,4 @@
-//! Calls that outlive their breaker, while its gate serves another one.
+//! Calls that outlive their breaker, while its memory serves another one.
 
 use std::{thread, time::Duration};
 
@@ -12,12 +12,12 @@ mod common;
 
 #[tokio::test(start_paused = true)]
 async fn a_call_goes_on_when_everything_else_of_its_breaker_is_dropped() {
-    let layer = layer();
+    let (layer, handle) = layer().with_handle();
     let mut breaker = layer.layer(Backend::new().0);
     let mut succeeds = start(&mut breaker, Ask::Take(SECOND));
     let mut fails = start(&mut breaker, Ask::FailAfter(SECOND));
     let hangs = start(&mut breaker, Ask::Hang);
-    drop((layer, breaker));
+    drop((layer, handle, breaker));
     advance(SECOND).await;
     assert_ready_ok!(succeeds.poll());
     assert_ready_err!(fails.poll());
@@ -72,7 +72,7 @@ async fn the_watchers_of_a_former_breaker_see_its_end_and_nothing_of_the_next() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handle_or_an_isolation_alone_keeps_a_breaker() {
+async fn a_handle_or_a_guard_alone_keeps_a_breaker() {
     let (breaker, _) = half_open().await;
     let forced = breaker.handle().force_open();
     let watch = breaker.handle().watch();
@@ -92,6 +92,7 @@ fn breakers_that_come_and_go_on_many_threads_count_their_own_calls_only() {
                 let mut late = Vec::new();
                 for _ in 0..500 {
                     let layer = BreakerLayer::new().open_for(Duration::from_nanos(1));
+                    let (layer, handle) = layer.with_handle();
                     let mut breaker = layer.layer(Backend::new().0);
                     late.push(start(&mut breaker, Ask::Hang));
                     drop(start(&mut breaker, Ask::Fail));
@@ -99,7 +100,7 @@ fn breakers_that_come_and_go_on_many_threads_count_their_own_calls_only() {
                     if late.len() > 5 {
                         late.clear();
                     }
-                    let snapshot = layer.handle().snapshot();
+                    let snapshot = handle.snapshot();
                     assert_eq!((snapshot.calls, snapshot.failures), (2, 1));
                 }
             });

@@ -162,7 +162,7 @@ async fn agree(rules: Rules, steps: Vec<Step>) -> Result<(), TestCaseError> {
     if let Some(most) = rules.consecutive {
         layer = layer.consecutive(most);
     }
-    let (handle, mut model) = (layer.handle(), Model::new(rules));
+    let ((layer, handle), mut model) = (layer.with_handle(), Model::new(rules));
     let mut breaker = layer.layer(common::Backend::new().0);
     for step in steps {
         match step {

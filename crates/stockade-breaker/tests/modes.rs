@@ -86,7 +86,7 @@ async fn a_probe_says_nothing_about_the_ramp() {
         ask(&mut breaker, Ask::Fail).await.unwrap_err();
     }
     advance(5 * SECOND).await;
-    drop(start(&mut breaker, Ask::Hang));
+    drop(start(&mut breaker, Ask::QueueThenTake(SECOND, SECOND)));
     for _ in 0..3 {
         ask(&mut breaker, Ask::Succeed).await.unwrap();
     }
@@ -100,12 +100,12 @@ async fn a_probe_says_nothing_about_the_ramp() {
 
 #[tokio::test(start_paused = true)]
 async fn one_that_observes_only_counts_and_never_opens() {
-    let layer = layer().consecutive(1).slow(SECOND, 0.1).observe_only();
+    let (layer, handle) = layer().consecutive(1).slow(SECOND, 0.1).observe_only().with_handle();
     let mut breaker = layer.layer(Backend::new().0);
     for _ in 0..20 {
         ask(&mut breaker, Ask::FailAfter(SECOND)).await.unwrap_err();
     }
-    let snapshot = layer.handle().snapshot();
+    let snapshot = handle.snapshot();
     assert_eq!((snapshot.state, snapshot.opened, snapshot.refused), (State::Closed, 0, 0));
     assert_eq!((snapshot.calls, snapshot.failures, snapshot.slow), (4, 4, 4));
     assert_eq!(snapshot.consecutive, 20);
@@ -113,21 +113,22 @@ async fn one_that_observes_only_counts_and_never_opens() {
 
 #[tokio::test(start_paused = true)]
 async fn a_disabled_one_counts_nothing_and_never_opens() {
-    let layer = BreakerLayer::new().consecutive(1).slow(SECOND, 0.1).disabled();
+    let (layer, handle) =
+        BreakerLayer::new().consecutive(1).slow(SECOND, 0.1).disabled().with_handle();
     let mut breaker = layer.layer(Backend::new().0);
     for asked in [Ask::Fail, Ask::Take(SECOND), Ask::Succeed, Ask::Fail] {
         let _ = ask(&mut breaker, asked).await;
     }
-    let snapshot = layer.handle().snapshot();
+    let snapshot = handle.snapshot();
     assert_eq!((snapshot.state, snapshot.opened, snapshot.refused), (State::Closed, 0, 0));
     assert_eq!((snapshot.calls, snapshot.consecutive), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn isolation_by_hand_works_in_all_modes() {
+async fn forcing_open_by_hand_works_in_all_modes() {
     for layer in [layer().observe_only(), layer().disabled(), layer().ramp(SECOND)] {
         let mut breaker = layer.layer(Backend::new().0);
-        let forced = layer.handle().force_open();
+        let forced = breaker.handle().force_open();
         let refused = ask(&mut breaker, Ask::Succeed).await;
         assert_eq!(refusal(&refused), Some(Reason::ForcedOpen));
         drop(forced);

@@ -202,7 +202,7 @@ async fn a_breaker_opens_for_a_server_that_is_away_and_not_for_one_that_says_no(
         .min_calls(10)
         .open_for(Duration::from_millis(50))
         .probes(1);
-    let state = breaker.handle();
+    let (breaker, state) = breaker.with_handle();
     let mut stack = ServiceBuilder::new()
         .layer(breaker)
         .map_err(|error| Error::Service(Failure::of(error)))

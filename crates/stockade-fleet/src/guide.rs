@@ -26,8 +26,9 @@
 //! +use stockade_fleet::{Redis, breaker::Quorum, rate::Outage, rate::RateLayer};
 //! +    let url = std::env::var("REDIS_URL").unwrap_or("redis://127.0.0.1:6379".into());
 //! +    let redis = Redis::new(&url)?;
-//!      let breaker = BreakerLayer::new().name("geocoder");
-//! +    let _member = Quorum::majority(&redis, "geocoder").join(breaker.handle());
+//! -    let breaker = BreakerLayer::new().name("geocoder");
+//! +    let (breaker, handle) = BreakerLayer::new().name("geocoder").with_handle();
+//! +    let _member = Quorum::majority(&redis, "geocoder").join(handle);
 //! -        .layer(RateLayer::per_second(50).burst(10))
 //! +        .layer(RateLayer::per_second(&redis, "geocoder", 50).burst(10).outage(Outage::Share(4)))
 //! ```

@@ -49,7 +49,7 @@ impl Node {
         let (works, calls) = (Arc::new(AtomicBool::new(works)), Arc::new(AtomicUsize::new(0)));
         let (is_up, counts) = (Arc::clone(&works), Arc::clone(&calls));
         let layer = BreakerLayer::new().consecutive(3).open_for(200 * MS).probes(1);
-        let breaker = layer.handle();
+        let (layer, breaker) = layer.with_handle();
         let service: Breaker<_> = layer.layer(service_fn(move |()| {
             counts.fetch_add(1, Relaxed);
             ready(if is_up.load(Relaxed) { Ok(()) } else { Err(Error::Service("down")) })

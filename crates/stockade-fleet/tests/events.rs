@@ -67,7 +67,7 @@ async fn each_change_of_who_decides_is_one_event_and_no_call_is() {
     let layer = RateLayer::per_second(&redis, "told", 1_000).outage(Outage::Open).name("geocoder");
     let member = Quorum::majority(&redis, "told")
         .interval(Duration::from_millis(50))
-        .join(BreakerLayer::new().handle());
+        .join(BreakerLayer::new().with_handle().1);
     for _ in 0..20 {
         assert!(passes(&layer).await);
     }

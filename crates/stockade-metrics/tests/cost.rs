@@ -20,12 +20,12 @@ const CALLS: u32 = 1_000;
 
 #[tokio::test(start_paused = true)]
 async fn a_call_allocates_nothing_for_its_metrics_and_a_scrape_does() {
-    let (retry, breaker) = (RetryLayer::max_attempts(3), BreakerLayer::new());
     let (limit, limit_handle) = LimitLayer::new(8).with_handle();
+    let (retry, retries) = RetryLayer::max_attempts(3).with_handle();
+    let (breaker, handle) = BreakerLayer::new().with_handle();
     let metrics = Metrics::new();
-    let (retry, retries) = retry.with_handle();
     metrics.retry("it", retries).unwrap();
-    metrics.breaker("it", breaker.handle()).unwrap();
+    metrics.breaker("it", handle).unwrap();
     metrics.limit("it", limit_handle).unwrap();
     let layers = ServiceBuilder::new().layer(retry).layer(breaker).layer(limit);
     let mut service = layers.service_fn(|n: u32| std::future::ready(Ok::<_, Refusal>(n)));

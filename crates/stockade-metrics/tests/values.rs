@@ -155,9 +155,9 @@ async fn a_retry_shows_what_it_repeated_and_why_it_gave_up() {
 
 #[tokio::test(start_paused = true)]
 async fn a_breaker_shows_one_state_its_openings_and_its_refusals() {
-    let layer = BreakerLayer::new().consecutive(2).open_for(10 * SECOND);
+    let (layer, handle) = BreakerLayer::new().consecutive(2).open_for(10 * SECOND).with_handle();
     let metrics = Metrics::new();
-    metrics.breaker("search", layer.handle()).unwrap();
+    metrics.breaker("search", handle.clone()).unwrap();
     let mut service =
         layer.layer(service_fn(
             async |fails: bool| {
@@ -201,7 +201,7 @@ async fn a_breaker_shows_one_state_its_openings_and_its_refusals() {
     let probe = service.ready().await.unwrap().call(false);
     shows(&metrics, &[("stockade_breaker_probes{name=search}", 1.0)]);
     drop(probe);
-    let _forced = layer.handle().force_open();
+    let _forced = handle.force_open();
     is_in("forced open");
 }
 

@@ -179,15 +179,16 @@ async fn with_the_breaker_outside_of_retry_it_opens_late() {
 #[tokio::test(start_paused = true)]
 async fn with_the_breaker_outside_of_retry_attempts_that_failed_look_healthy() {
     let every_second_fails = async |n: u32| if n.is_multiple_of(2) { DOWN } else { Ok(()) };
-    let (wrong, right) = (breaker(), breaker());
-    let outside = total().layer(wrong.clone()).layer(retry()).service(client(every_second_fails).0);
-    let inside = total().layer(retry()).layer(right.clone()).service(client(every_second_fails).0);
+    let (wrong, of_wrong) = breaker().with_handle();
+    let (right, of_right) = breaker().with_handle();
+    let outside = total().layer(wrong).layer(retry()).service(client(every_second_fails).0);
+    let inside = total().layer(retry()).layer(right).service(client(every_second_fails).0);
     for _ in 0..4 {
         assert_eq!(outside.clone().oneshot(()).await, Ok(()));
         let _ = inside.clone().oneshot(()).await;
     }
-    assert_eq!(wrong.handle().state(), State::Closed);
-    assert_eq!(right.handle().snapshot().opened, 1);
+    assert_eq!(of_wrong.state(), State::Closed);
+    assert_eq!(of_right.snapshot().opened, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -218,24 +219,25 @@ async fn with_the_limit_outside_of_the_rate_who_waits_for_a_token_holds_a_place(
 
 #[tokio::test(start_paused = true)]
 async fn with_the_attempt_timeout_outside_of_the_limit_ones_own_queue_opens_the_breaker() {
-    let (wrong, right) = (breaker(), breaker());
+    let (wrong, of_wrong) = breaker().with_handle();
+    let (right, of_right) = breaker().with_handle();
     let outside = ServiceBuilder::new()
-        .layer(wrong.clone())
+        .layer(wrong)
         .layer(attempt_timeout())
         .layer(LimitLayer::new(1))
         .service(client(takes_20_ms).0);
     let inside = ServiceBuilder::new()
-        .layer(right.clone())
+        .layer(right)
         .layer(LimitLayer::new(1))
         .layer(attempt_timeout())
         .service(client(takes_20_ms).0);
     let answers = calls(20, &outside).join_all().await;
     assert!(answers.iter().filter(|answer| refused(answer) == Some(Reason::Elapsed)).count() > 10);
-    assert_eq!(wrong.handle().state(), State::Open, "although no call has failed");
+    assert_eq!(of_wrong.state(), State::Open, "although no call has failed");
 
     let answers = calls(20, &inside).join_all().await;
     assert!(answers.iter().all(Result::is_ok));
-    assert_eq!(right.handle().state(), State::Closed);
+    assert_eq!(of_right.state(), State::Closed);
 }
 
 #[tokio::test(start_paused = true)]

@@ -113,7 +113,8 @@ async fn a_stack_over_boxed_errors_needs_nothing_written() {
 
 #[tokio::test(start_paused = true)]
 async fn an_attempt_that_the_open_breaker_refuses_takes_no_token_and_no_permit() {
-    let breaker = BreakerLayer::new().window(breaker::Window::calls(4)).min_calls(4);
+    let window = breaker::Window::calls(4);
+    let (breaker, handle) = BreakerLayer::new().window(window).min_calls(4).with_handle();
     let (rate, rate_handle) = RateLayer::new(10, Duration::from_secs(3_600)).with_handle();
     let (limit, limit_handle) = LimitLayer::new(4).with_handle();
     let svc = ServiceBuilder::new()
@@ -124,7 +125,7 @@ async fn an_attempt_that_the_open_breaker_refuses_takes_no_token_and_no_permit()
     for _ in 0..4 {
         assert_eq!(svc.clone().oneshot(()).await, Err(Error::Service("down")));
     }
-    assert_eq!(breaker.handle().state(), breaker::State::Open);
+    assert_eq!(handle.state(), breaker::State::Open);
     for _ in 0..100 {
         let error = svc.clone().oneshot(()).await.unwrap_err();
         assert_eq!(error.rejected().unwrap().reason(), Reason::BreakerOpen);
@@ -230,8 +231,8 @@ async fn a_name_is_handed_on_as_it_is_and_never_copied() {
     let timeout = TimeoutLayer::new(MS).name(name).layer(hangs);
     let limit = LimitLayer::new(1).queue(0).name(name);
     let rate = RateLayer::new(1, MS * 1_000).queue(0).name(name).layer(hangs);
-    let breaker = BreakerLayer::new().name(name);
-    let _guard = breaker.handle().force_open();
+    let (breaker, handle) = BreakerLayer::new().name(name).with_handle();
+    let _guard = handle.force_open();
     let (held, token) = (limit.layer(hangs), rate.clone());
     let _held = (tokio::spawn(held.oneshot(())), tokio::spawn(token.oneshot(())));
     tokio::task::yield_now().await;

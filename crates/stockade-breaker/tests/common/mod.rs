@@ -14,7 +14,9 @@ use std::{
 };
 
 use stockade_breaker::{Breaker, BreakerLayer, State, Window};
-use stockade_core::{DefaultClassify, Error, LayerError, Reason, Rejected, internal::lock};
+use stockade_core::{
+    DefaultClassify, Error, LayerError, Reason, Rejected, internal::lock, waits::Wait,
+};
 use tokio::time::sleep;
 use tokio_test::task::{Spawn, spawn};
 use tower::{Layer, Service, ServiceExt};
@@ -28,6 +30,8 @@ pub(crate) enum Ask {
     Fail,
     /// Answers well after that time.
     Take(Duration),
+    /// Waits for so long in a layer inside, and then takes as long as the second says.
+    QueueThenTake(Duration, Duration),
     FailAfter(Duration),
     Hang,
     Refuse(Reason),
@@ -104,6 +108,13 @@ impl Service<Ask> for Backend {
             Ask::Succeed => Box::pin(ready(Ok("fine"))),
             Ask::Fail => Box::pin(ready(Err(Error::Service("failed")))),
             Ask::Take(time) => Box::pin(async move {
+                sleep(time).await;
+                Ok("fine")
+            }),
+            Ask::QueueThenTake(queued, time) => Box::pin(async move {
+                let wait = Wait::start();
+                sleep(queued).await;
+                drop(wait);
                 sleep(time).await;
                 Ok("fine")
             }),

@@ -79,7 +79,7 @@ impl<E: std::error::Error + Send + Sync + 'static> Rig<E> {
             .open_for(OPEN)
             .classify(classify);
         let (retry, retries) = retry.with_handle();
-        let handle = breaker.handle();
+        let (breaker, handle) = breaker.with_handle();
         let (asked, ended) = (Arc::clone(&counts), Arc::clone(&counts));
         let stack = ServiceBuilder::new()
             .layer(retry)

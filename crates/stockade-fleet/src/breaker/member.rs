@@ -26,10 +26,10 @@ use crate::{Mode, Redis, RedisError};
 ///
 /// # async fn run() -> Result<(), stockade_fleet::RedisError> {
 /// let redis = Redis::new("redis://127.0.0.1")?;
-/// let layer = BreakerLayer::new().name("search");
+/// let (layer, handle) = BreakerLayer::new().name("search").with_handle();
 /// // Kept for as long as this node takes part.
-/// let member = Quorum::majority(&redis, "search").join(layer.handle());
-/// # let _ = member;
+/// let member = Quorum::majority(&redis, "search").join(handle);
+/// # let _ = (layer, member);
 /// # Ok(())
 /// # }
 /// ```

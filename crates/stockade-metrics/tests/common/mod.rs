@@ -47,7 +47,7 @@ pub(crate) fn one_of_each(
     let keyed = RateLayer::new(10, Duration::from_secs(1)).keyed::<u32, _>(|n: &u32| *n, 100);
     metrics.keyed_rate(name, keyed.with_handle().1)?;
     metrics.retry(name, RetryLayer::max_attempts(3).with_handle().1)?;
-    metrics.breaker(name, BreakerLayer::new().handle())?;
+    metrics.breaker(name, BreakerLayer::new().with_handle().1)?;
     metrics.pool(name, &pool.handle())?;
     Ok((metrics, pool))
 }

@@ -127,8 +127,9 @@ pub(crate) fn stack_over(client: Boxed, order: &[Kind], backpressure: bool) -> (
         Kind::Breaker => {
             let window = breaker::Window::calls(10);
             let layer = BreakerLayer::new().window(window).min_calls(5).open_for(5 * MS);
-            handles.breaker = Some(layer.handle());
-            BoxCloneService::new(layer.probe_timeout(20 * MS).layer(inner))
+            let (layer, handle) = layer.probe_timeout(20 * MS).with_handle();
+            handles.breaker = Some(handle);
+            BoxCloneService::new(layer.layer(inner))
         }
         Kind::Rate => {
             let layer = RateLayer::new(2, MS).burst(4).queue(12).max_wait(20 * MS);

@@ -1,6 +1,6 @@
-//! The last so many outcomes: a ring of bits with running counts, O(1) a call.
+//! The outcomes of the last so many calls: a ring of bits with running counts, O(1) per call.
 
-use crate::window::{Outcome, Tally};
+use super::{Outcome, Tally};
 
 /// The outcomes of the last `capacity` calls.
 #[derive(Debug)]
@@ -14,7 +14,7 @@ pub(crate) struct Ring {
     slow: Plane,
 }
 
-/// One bit an outcome, and how many of them are set.
+/// One bit for each outcome, and how many of them are set.
 #[derive(Debug)]
 struct Plane {
     bits: Box<[u64]>,
@@ -29,7 +29,7 @@ impl Ring {
         Self { capacity, next: 0, calls: 0, failures: plane(), slow: plane() }
     }
 
-    /// Takes in an outcome; once the ring is full, the oldest one leaves.
+    /// Adds an outcome. Once the ring is full, the oldest one leaves.
     pub(crate) fn push(&mut self, outcome: Outcome) {
         let evicts = self.is_full();
         self.failures.replace(self.next, outcome.failed, evicts);
@@ -38,7 +38,7 @@ impl Ring {
         self.next = if self.next + 1 == self.capacity { 0 } else { self.next + 1 };
     }
 
-    /// Forgets all outcomes. The bits stay: nothing reads them before they are written again.
+    /// Forgets all outcomes. The bits stay, as they are written before they are read again.
     pub(crate) fn clear(&mut self) {
         (self.next, self.calls, self.failures.count, self.slow.count) = (0, 0, 0, 0);
     }

@@ -1,22 +1,22 @@
-//! The outcomes of the last so much time: ten buckets with running counts, O(1) a call.
+//! The outcomes of the last so much time: ten buckets with running counts, O(1) per call.
 
 use std::{mem, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::window::{Outcome, Tally};
+use super::{Outcome, Tally};
 
 /// How many buckets a window of time has.
 const BUCKETS: u64 = 10;
 
-/// The outcomes of the last ten tenths of a window, the one at hand included: so it reaches back
-/// by nine to ten tenths, and its size does not depend on how many calls there are.
+/// The outcomes of the last ten tenths of a window, the current one included. So it reaches back by nine to
+/// ten tenths, and its size does not depend on the number of calls.
 #[derive(Debug)]
 pub(crate) struct Buckets {
     width: Duration,
-    /// When the first bucket began: at the first call.
+    /// When the first bucket began, which is when the first call ended.
     origin: Option<Instant>,
-    /// The number of the bucket at hand, counted from `origin`.
+    /// The number of the current bucket, counted from `origin`.
     current: u64,
     buckets: [Tally; BUCKETS as usize],
     sum: Tally,
@@ -35,14 +35,14 @@ impl Buckets {
         }
     }
 
-    /// Takes in the outcome of a call that ended `now`.
+    /// Adds the outcome of a call that ended `now`.
     pub(crate) fn push(&mut self, outcome: Outcome, now: Instant) {
         self.slide(now);
         self.buckets[(self.current % BUCKETS) as usize].add(outcome);
         self.sum.add(outcome);
     }
 
-    /// Lets the outcomes go that are too old. A `now` of the past slides nothing.
+    /// Drops the outcomes that are too old. A `now` in the past changes nothing.
     pub(crate) fn slide(&mut self, now: Instant) {
         let origin = *self.origin.get_or_insert(now);
         let elapsed = now.saturating_duration_since(origin).as_nanos();

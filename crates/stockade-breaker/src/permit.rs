@@ -1,0 +1,161 @@
+//! What an admitted call holds: its place, which it settles or gives back.
+
+use std::mem;
+
+use stockade_core::{
+    Class, Classify, Judged, LayerError, Reason, Rejected, deadline, waits::Counter,
+};
+use tokio::time::Instant;
+
+use crate::{
+    shared::{Pass, Shared},
+    state::{End, Stamp},
+};
+
+/// The place of an admitted call. A permit that is dropped is a call that was dropped.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    /// `None` for a call that is settled, or was not admitted.
+    shared: Option<&'static Shared>,
+    pass: Pass,
+    /// When the call was admitted, if somebody needs to know.
+    admitted: Option<Instant>,
+    /// What the call has waited for in layers inside. Counted only where `admitted` is known.
+    waits: Counter,
+    /// A call that was never pending says nothing when it is dropped.
+    pending: bool,
+    /// Known once the call is pending.
+    deadline: Option<Instant>,
+}
+
+/// Settles the call when a part of it panics.
+struct OnPanic<'a> {
+    permit: &'a mut Permit,
+    end: End,
+}
+
+const FAILURE: End = End::Failure { answered: false, after: None };
+
+// === impl Permit ===
+
+impl Permit {
+    #[inline]
+    pub(crate) fn new(shared: &'static Shared, stamp: Stamp) -> Self {
+        Self { admitted: stamp.admitted, ..Self::at_once(shared, Pass::of(stamp)) }
+    }
+
+    /// That of a call that was admitted without a look at the clock.
+    #[inline]
+    pub(crate) fn at_once(shared: &'static Shared, pass: Pass) -> Self {
+        let (shared, waits) = (Some(shared), Counter::default());
+        Self { shared, pass, admitted: None, waits, pending: false, deadline: None }
+    }
+
+    /// That of a call that counts for nothing, as it is refused or passes the breaker by.
+    pub(crate) fn none() -> Self {
+        let (pass, waits) = (Pass::NONE, Counter::default());
+        Self { shared: None, pass, admitted: None, waits, pending: false, deadline: None }
+    }
+
+    pub(crate) const fn is_settled(&self) -> bool {
+        self.shared.is_none()
+    }
+
+    /// Runs a part of the call, and counts what it waits for. If it panics, the call has failed.
+    #[inline]
+    pub(crate) fn run<R>(&mut self, part: impl FnOnce() -> R) -> R {
+        let counts = self.admitted.is_some();
+        let guard = OnPanic { permit: self, end: FAILURE };
+        let result = guard.permit.waits.enter_if(counts, part);
+        mem::forget(guard);
+        result
+    }
+
+    /// The call is pending inside. Its deadline is asked for only now, because that fixes a deadline that
+    /// counts from the first question, which reads the clock.
+    #[inline]
+    pub(crate) fn pending(&mut self) {
+        if !self.pending {
+            self.pending = true;
+            self.deadline = deadline::current();
+        }
+    }
+
+    /// Settles the call by its result. If the classifier panics, the call counts for nothing.
+    #[inline]
+    pub(crate) fn judge<C, T, E>(&mut self, classify: &C, result: Result<&T, &E>)
+    where
+        C: Classify<T, E>,
+        E: LayerError,
+    {
+        if self.is_settled() {
+            return;
+        }
+        let guard = OnPanic { permit: self, end: End::Nothing };
+        let end = match Judged::of(classify, result) {
+            Judged::Refused(_) => End::Nothing,
+            Judged::Answered(class) => {
+                End::of(class, result.err().and_then(LayerError::rejected).map(Rejected::reason))
+            }
+        };
+        mem::forget(guard);
+        self.settle(end);
+    }
+
+    /// The call is dropped before it has ended: `drop_inner` drops what is inside. `sent` says whether that may
+    /// have reached the service.
+    #[cold]
+    pub(crate) fn dropped(&mut self, sent: bool, drop_inner: impl FnOnce()) {
+        let before = self.waits.waited();
+        self.waits.enter(drop_inner);
+        // What is reported now is a wait that had not ended yet: the call was in a queue of the stack.
+        let queued = self.waits.waited() > before;
+        self.settle(match self.deadline {
+            Some(deadline) if deadline <= Instant::now() => FAILURE,
+            _ if self.pending && sent => End::Dropped { queued },
+            _ => End::Nothing,
+        });
+    }
+
+    #[inline]
+    pub(crate) fn settle(&mut self, end: End) {
+        if let Some(shared) = self.shared.take()
+            && !(end == End::Success && shared.ignores_successes_of(self.pass))
+        {
+            shared.settle(self.pass.stamp(self.admitted), end, self.waits.waited());
+        }
+    }
+}
+
+impl Drop for Permit {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.is_settled() {
+            self.dropped(true, || ());
+        }
+    }
+}
+
+// === impl OnPanic ===
+
+impl Drop for OnPanic<'_> {
+    #[cold]
+    fn drop(&mut self) {
+        self.permit.settle(self.end);
+    }
+}
+
+// === impl End ===
+
+impl End {
+    /// What a result of this class is. `reason` is that of the refusal which it carries, if it carries one: then
+    /// a layer inside has ended the call, and the service has not answered.
+    pub(crate) const fn of(class: Class, reason: Option<Reason>) -> Self {
+        match (class, reason) {
+            (_, Some(Reason::Cancelled)) => Self::Nothing,
+            (Class::Success | Class::Permanent, _) => Self::Success,
+            (Class::Ignored, _) => Self::Ignored,
+            _ => Self::Failure { answered: reason.is_none(), after: class.after() },
+        }
+    }
+}
