@@ -68,6 +68,8 @@ pub(crate) enum Next<T, E> {
     },
 }
 
+const DECIDED: &str = "another attempt is decided on, so all that it needs is there";
+
 /// So far away that no wait reaches it.
 const NO_LIMIT: Duration = MAX_DURATION.saturating_mul(2);
 
@@ -149,11 +151,6 @@ impl<Req, S, E, P> Call<Req, S, E, P> {
         let latest = [self.until, deadline::current()].into_iter().flatten().min();
         latest.map_or(NO_LIMIT, |latest| latest.saturating_duration_since(now))
     }
-
-    fn make_further(&mut self) -> &mut Further<S, E> {
-        let rng = || self.account.shared.rng();
-        self.further.get_or_insert_with(|| Box::new(Further::new(Waits::new(rng()))))
-    }
 }
 
 impl<Req, S, E, C, I, K, P, B> Call<Req, S, E, Policy<C, I, K, P, B>>
@@ -187,7 +184,7 @@ where
                 // A response is dropped before the wait, because its connection may be what the next attempt needs.
                 if let Err(error) = result {
                     let error = self.heavier(error, judged, sent);
-                    self.make_further().error = Some(error);
+                    self.further().expect(DECIDED).error = Some(error);
                 }
                 Next::Attempt { after }
             }
@@ -202,23 +199,26 @@ where
     /// calls something.
     fn repeat(&mut self, class: Class, sent: bool) -> Result<Duration, GaveUp> {
         let attempts = self.attempts();
-        let account = Arc::clone(&self.account);
-        let config = &account.shared.config;
         match class {
             Class::Permanent => return Err(GaveUp::Permanent),
             Class::Ignored => return Err(GaveUp::Ignored),
-            _ if attempts >= config.max_attempts => return Err(GaveUp::Exhausted),
+            _ if attempts >= self.account.shared.config.max_attempts => {
+                return Err(GaveUp::Exhausted);
+            }
             _ => {}
         }
         let harmless = !sent || class.had_no_effect();
+        let idempotent = &self.account.policy().idempotent;
         match &self.request {
-            Some(request) if harmless || account.policy().idempotent.may_repeat(request) => {}
+            Some(request) if harmless || idempotent.may_repeat(request) => {}
             _ => return Err(GaveUp::NotRepeatable),
         }
         let now = Instant::now();
         let room = self.room(now);
-        let further = self.make_further();
-        let wait = further.waits.after_failure(&config.backoff, attempts, class.after(), room);
+        let Self { account, further, .. } = self;
+        let backoff = &account.shared.config.backoff;
+        let further = further.get_or_insert_with(|| Further::of(account));
+        let wait = further.waits.after_failure(backoff, attempts, class.after(), room);
         let wait = wait.ok_or(GaveUp::TooLate)?;
         if !account.withdraw(now) {
             return Err(GaveUp::OverBudget);
@@ -240,15 +240,16 @@ where
 
     /// The wait after a refusal, if the call is to wait for one.
     fn wait_out(&mut self, rejected: &Rejected) -> Result<Duration, GaveUp> {
-        let account = Arc::clone(&self.account);
-        let config = &account.shared.config;
-        let total = config.retry_refusals.filter(|_| rejected.may_pass_later());
-        let (Some(total), Some(_)) = (total, &self.request) else { return Err(GaveUp::Refused) };
+        let total = self.account.shared.config.retry_refusals;
+        let total = total.filter(|_| rejected.may_pass_later() && self.request.is_some());
+        let total = total.ok_or(GaveUp::Refused)?;
         let room = self.room(Instant::now());
-        let further = self.make_further();
+        let Self { account, further, .. } = self;
+        let backoff = &account.shared.config.backoff;
+        let further = further.get_or_insert_with(|| Further::of(account));
         let left = total.saturating_sub(further.waited);
         let (refusals, told) = (further.refusals.saturating_add(1), rejected.retry_after());
-        let wait = further.waits.after_refusal(&config.backoff, refusals, told, left, room);
+        let wait = further.waits.after_refusal(backoff, refusals, told, left, room);
         let wait = wait.ok_or(GaveUp::Refused)?;
         further.waited += wait;
         (further.counts, further.refusals) = (false, refusals);
@@ -285,15 +286,14 @@ where
 
     /// The request for an attempt that starts, which leaves a copy for the one after it.
     pub(crate) fn take_request(&mut self) -> Req {
-        let request =
-            self.request.take().expect("another attempt is decided on only with a request");
+        let request = self.request.take().expect(DECIDED);
         self.request = self.account.copy(self.attempts(), &request);
         request
     }
 
     /// Changes the request for the next attempt.
     fn prepare(&mut self, last: &Result<S::Response, E>) {
-        let further = self.further.as_ref().expect("it is decided on");
+        let further = self.further.as_ref().expect(DECIDED);
         let attempt = further.attempts + u32::from(further.counts);
         if let Some(request) = &mut self.request {
             self.account.policy().prepare.prepare(request, attempt, Some(last));
@@ -349,15 +349,15 @@ where
 // === impl Further ===
 
 impl<S, E> Further<S, E> {
-    const fn new(waits: Waits) -> Self {
-        Self {
+    fn of<P>(account: &Account<S, P>) -> Box<Self> {
+        Box::new(Self {
             attempts: 1,
             counts: true,
             refusals: 0,
             waited: Duration::ZERO,
-            waits,
+            waits: Waits::new(account.shared.rng()),
             error: None,
             between: None,
-        }
+        })
     }
 }

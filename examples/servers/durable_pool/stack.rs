@@ -21,20 +21,10 @@ where
 {
     let stack = ServiceBuilder::new()
         .layer(TimeoutLayer::new(Duration::from_secs(10)))
-        .layer(RetryLayer::max_attempts(2).classify(patience))
+        .layer(RetryLayer::max_attempts(2)) // what failed; what is refused goes back at once
         .layer(BreakerLayer::new().window(breaker::Window::calls(20)))
         .layer(RateLayer::per_second(40).burst(4).max_wait(Duration::from_millis(20)))
         .layer(LimitLayer::new(4))
         .service(service_fn(work));
     Pool::builder().workers(4).queue(4).name("durable").build(stack)
-}
-
-/// Failed jobs are retried here. Refused ones are not: they go back to the queue, which waits for them.
-fn patience(result: Result<&(), &BoxError>) -> stockade::Class {
-    use stockade::{Class, LayerError};
-    match result {
-        Ok(()) => Class::Success,
-        Err(error) if error.rejected().is_some() => Class::Permanent,
-        Err(_) => Class::Transient { after: None },
-    }
 }
