@@ -15,6 +15,12 @@ pub trait Backend: Sized {
     /// Reads its state, and changes it at run time.
     type Handle;
 
+    /// What one is made from.
+    type Plan;
+
+    /// A full bucket, with nobody waiting.
+    fn build(plan: &Self::Plan) -> Self;
+
     /// A handle to it.
     fn handle(this: &Arc<Self>) -> Self::Handle;
 

@@ -25,7 +25,6 @@ use crate::{
     backend::{Admission, Backend},
     bucket::Bucket,
     limiter::{Common, Limiter},
-    policy::sealed::Build,
     shared::Shared,
     waiter::Waiter,
 };
@@ -234,15 +233,13 @@ impl<K: Hash + Eq + Clone, F> Keyed<K, F> {
     }
 }
 
-impl<K: Hash + Eq + Clone, F: Clone> Build for Keyed<K, F> {
+impl<K: Hash + Eq + Clone, F: Clone> Policy for Keyed<K, F> {
+    type Handle = KeyedHandle<K>;
+    type Limiter = Shared;
+
     fn fresh(&self, config: &Config) -> Self {
         Self::new(self.key.clone(), config.clone(), self.table.max_keys)
     }
-}
-
-impl<K, F> Policy for Keyed<K, F> {
-    type Handle = KeyedHandle<K>;
-    type Limiter = Shared;
 
     fn handle(&self) -> KeyedHandle<K> {
         KeyedHandle { table: Arc::clone(&self.table) }
@@ -256,7 +253,7 @@ impl<K, F> Policy for Keyed<K, F> {
 impl<K, F, Req> PolicyFor<Req> for Keyed<K, F>
 where
     K: Hash + Eq + Clone,
-    F: Fn(&Req) -> K,
+    F: Fn(&Req) -> K + Clone,
 {
     fn admit(&self, request: &Req, cost: Option<NonZeroU32>) -> Admission<Waiter> {
         let key = (self.key)(request);

@@ -9,7 +9,7 @@ use stockade_core::{
 use tower_layer::Layer;
 
 use crate::{
-    Bypass, Config, Costly, Keyed, Policy, Rate, Single, config::MAX_QUEUE, policy::sealed::Build,
+    Bypass, Config, Costly, Keyed, Policy, Rate, Single, config::MAX_QUEUE, shared::Shared,
 };
 
 /// Bounds the rate of calls with a token bucket.
@@ -81,7 +81,7 @@ impl RateLayer {
     }
 
     pub(crate) fn of(config: Config) -> Self {
-        Self { policy: Single::local(&config), config }
+        Self { policy: Single::new(&config), config }
     }
 
     /// Gives each key a bucket and a queue of its own: a user, a tenant, an address. `key` is called once per call.
@@ -167,7 +167,7 @@ impl RateLayer {
     }
 }
 
-impl<P: Policy + Build> RateLayer<P> {
+impl<P: Policy<Limiter = Shared>> RateLayer<P> {
     /// How many calls pass at once after a pause: the tokens that the bucket holds, `n` by default. A burst that is
     /// set here stays when the [rate changes](crate::RateHandle::set_rate).
     ///
@@ -281,13 +281,13 @@ impl<P: Policy + Build> RateLayer<P> {
     }
 }
 
-impl<P: Build> Fresh for RateLayer<P> {
+impl<P: Policy<Limiter = Shared>> Fresh for RateLayer<P> {
     fn fresh(&self) -> Self {
         Self { config: self.config.clone(), policy: self.policy.fresh(&self.config) }
     }
 }
 
-impl<S, P: Policy + Clone> Layer<S> for RateLayer<P> {
+impl<S, P: Policy> Layer<S> for RateLayer<P> {
     type Service = Rate<S, P>;
 
     fn layer(&self, inner: S) -> Rate<S, P> {

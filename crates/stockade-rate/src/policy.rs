@@ -7,23 +7,25 @@ use std::{fmt, num::NonZeroU32, sync::Arc};
 use stockade_core::{Reason, Rejected};
 
 use crate::{
-    Config,
     backend::{Admission, Backend},
-    limiter::Common,
-    policy::sealed::Build,
     shared::Shared,
 };
 
 /// Which buckets a rate limit has.
 ///
 /// It is not for others to implement: [`Single`], [`Costly`] and [`Keyed`](crate::Keyed) do.
-pub trait Policy {
+pub trait Policy: Clone {
     /// Reads the state of the buckets, and changes it at run time.
     type Handle;
 
     /// What a bucket is.
     #[doc(hidden)]
     type Limiter: Backend;
+
+    /// The same policy with full buckets and nobody waiting.
+    #[doc(hidden)]
+    #[must_use]
+    fn fresh(&self, plan: &<Self::Limiter as Backend>::Plan) -> Self;
 
     #[doc(hidden)]
     fn handle(&self) -> Self::Handle;
@@ -41,16 +43,6 @@ pub trait PolicyFor<Req>: Policy {
         request: &Req,
         cost: Option<NonZeroU32>,
     ) -> Admission<<Self::Limiter as Backend>::Waiter>;
-}
-
-pub(crate) mod sealed {
-    use crate::Config;
-
-    pub trait Build {
-        /// The same policy with full buckets and nobody waiting.
-        #[must_use]
-        fn fresh(&self, config: &Config) -> Self;
-    }
 }
 
 /// One bucket for all calls, of which each takes one token: the default.
@@ -79,10 +71,10 @@ pub trait Cost<Req> {
 
 // === impl Single ===
 
-impl<L> Single<L> {
+impl<L: Backend> Single<L> {
     #[doc(hidden)]
-    pub const fn new(limiter: Arc<L>) -> Self {
-        Self { limiter }
+    pub fn new(plan: &L::Plan) -> Self {
+        Self { limiter: Arc::new(L::build(plan)) }
     }
 
     #[doc(hidden)]
@@ -91,21 +83,13 @@ impl<L> Single<L> {
     }
 }
 
-impl Single {
-    pub(crate) fn local(config: &Config) -> Self {
-        Self::new(Arc::new(Shared::new(Arc::new(Common::new(config.clone())))))
-    }
-}
-
-impl Build for Single {
-    fn fresh(&self, config: &Config) -> Self {
-        Self::local(config)
-    }
-}
-
 impl<L: Backend> Policy for Single<L> {
     type Handle = L::Handle;
     type Limiter = L;
+
+    fn fresh(&self, plan: &L::Plan) -> Self {
+        Self::new(plan)
+    }
 
     fn handle(&self) -> L::Handle {
         L::handle(&self.limiter)
@@ -142,26 +126,15 @@ impl<F, P> Costly<F, P> {
     pub const fn new(cost: F, policy: P) -> Self {
         Self { cost, policy }
     }
-
-    #[doc(hidden)]
-    #[must_use]
-    pub fn map<Q>(&self, policy: impl FnOnce(&P) -> Q) -> Costly<F, Q>
-    where
-        F: Clone,
-    {
-        Costly::new(self.cost.clone(), policy(&self.policy))
-    }
 }
 
-impl<F: Clone, P: Build> Build for Costly<F, P> {
-    fn fresh(&self, config: &Config) -> Self {
-        self.map(|policy| policy.fresh(config))
-    }
-}
-
-impl<F, P: Policy> Policy for Costly<F, P> {
+impl<F: Clone, P: Policy> Policy for Costly<F, P> {
     type Handle = P::Handle;
     type Limiter = P::Limiter;
+
+    fn fresh(&self, plan: &<P::Limiter as Backend>::Plan) -> Self {
+        Self::new(self.cost.clone(), self.policy.fresh(plan))
+    }
 
     fn handle(&self) -> P::Handle {
         self.policy.handle()
@@ -174,7 +147,7 @@ impl<F, P: Policy> Policy for Costly<F, P> {
 
 impl<F, P, Req> PolicyFor<Req> for Costly<F, P>
 where
-    F: Cost<Req>,
+    F: Cost<Req> + Clone,
     P: PolicyFor<Req>,
 {
     #[inline]

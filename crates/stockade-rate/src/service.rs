@@ -99,19 +99,17 @@ where
 
     #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
-        let waiter = match self.policy.admit(&request, None) {
+        let refused = match self.policy.admit(&request, None) {
             Admission::Pass => return ResponseFuture::running(self.inner.call(request)),
-            Admission::Wait(waiter) => Ok(waiter),
-            Admission::Refuse(rejected) => Err(rejected),
-        };
-        let service = deferred::release(&mut self.inner);
-        ResponseFuture::slow(match waiter {
-            Ok(waiter) => {
+            Admission::Wait(waiter) => {
+                let service = deferred::release(&mut self.inner);
                 let refuser = self.policy.rejected(Reason::Expired);
-                Slow::deferred(waiter, service, request, refuser)
+                return ResponseFuture::slow(Slow::deferred(waiter, service, request, refuser));
             }
-            Err(rejected) => Slow::Refused(rejected),
-        })
+            Admission::Refuse(rejected) => rejected,
+        };
+        deferred::let_go(&mut self.inner);
+        ResponseFuture::slow(Slow::Refused(refused))
     }
 }
 

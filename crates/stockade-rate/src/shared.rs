@@ -337,6 +337,11 @@ impl Shared {
 impl Backend for Shared {
     type Waiter = Waiter;
     type Handle = RateHandle;
+    type Plan = Config;
+
+    fn build(config: &Config) -> Self {
+        Self::new(Arc::new(Common::new(config.clone())))
+    }
 
     fn handle(this: &Arc<Self>) -> RateHandle {
         RateHandle::new(Arc::clone(this))

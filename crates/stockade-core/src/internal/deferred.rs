@@ -60,10 +60,15 @@ pub type Admitted<W, S, Req> = (<W as Waiter>::Permit, S, Req);
 
 const AFTER: &str = "it is not polled again once it is ready";
 
-/// Gives up the readiness that `service` holds, and returns a clone for a later call.
-pub fn release<S: Clone>(service: &mut S) -> S {
+/// Gives up the readiness that `service` holds.
+pub fn let_go<S: Clone>(service: &mut S) {
     let fresh = service.clone();
     drop(mem::replace(service, fresh));
+}
+
+/// Gives up the readiness that `service` holds, and returns a clone for a later call.
+pub fn release<S: Clone>(service: &mut S) -> S {
+    let_go(service);
     service.clone()
 }
 

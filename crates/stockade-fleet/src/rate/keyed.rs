@@ -14,11 +14,10 @@ use std::{
 
 use stockade_core::internal::{lock, sync::Mutex};
 
-use super::{limiter::Limiter, shared::Shared};
+use super::{limiter::Limiter, shared::Plan};
 
 pub(crate) struct Table<K> {
-    shared: Arc<Shared>,
-    prefix: String,
+    plan: Plan,
     max_keys: usize,
     overflow: Arc<Limiter>,
     known: Mutex<Known<K>>,
@@ -39,10 +38,10 @@ const LOOKS: usize = 8;
 // === impl Table ===
 
 impl<K> Table<K> {
-    pub(crate) fn new(shared: Arc<Shared>, prefix: String, max_keys: usize) -> Self {
-        let overflow = Arc::new(Limiter::new(Arc::clone(&shared), prefix.clone()));
+    pub(crate) fn new(plan: Plan, max_keys: usize) -> Self {
+        let overflow = Arc::new(Limiter::new(plan.clone()));
         let known = Mutex::new(Known { limiters: HashMap::new(), turns: VecDeque::new() });
-        Self { shared, prefix, max_keys, overflow, known }
+        Self { plan, max_keys, overflow, known }
     }
 
     pub(crate) const fn max_keys(&self) -> usize {
@@ -60,8 +59,10 @@ impl<K: Hash + Eq + Clone + fmt::Display> Table<K> {
             return Arc::clone(limiter);
         }
         // Made before the lock and dropped after it, because a key may run code of its own then.
-        let limiter = Limiter::new(Arc::clone(&self.shared), format!("{}:{key}", self.prefix));
-        let (limiter, twin, mut evicted) = (Arc::new(limiter), key.clone(), Vec::new());
+        let Plan { shared, key: prefix } = &self.plan;
+        let plan = Plan { shared: Arc::clone(shared), key: format!("{prefix}:{key}") };
+        let (limiter, twin) = (Arc::new(Limiter::new(plan)), key.clone());
+        let mut evicted = Vec::new();
         let mut known = lock(&self.known);
         if let Some(limiter) = known.limiters.get(&key) {
             let limiter = Arc::clone(limiter);

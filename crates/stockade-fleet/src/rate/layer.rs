@@ -13,8 +13,7 @@ use super::{
     Keyed, Outage, Single,
     bucket::{MAX_FILL, Quota},
     limiter::Limiter,
-    policy::Build,
-    shared::{Config, Shared},
+    shared::{Config, Plan, Shared},
 };
 use crate::Redis;
 
@@ -59,9 +58,9 @@ use crate::Redis;
 /// # Ok(())
 /// # }
 /// ```
+#[derive(Clone)]
 pub struct RateLayer<P = Single> {
-    shared: Arc<Shared>,
-    key: String,
+    plan: Plan,
     policy: P,
 }
 
@@ -108,8 +107,7 @@ impl RateLayer {
         K: Hash + Eq + Clone + fmt::Display,
     {
         let max_keys = allow("RateLayer::keyed, max_keys", max_keys, 1..=usize::MAX);
-        let policy = Keyed::new(key, &self.shared, &self.key, max_keys);
-        RateLayer { shared: self.shared, key: self.key, policy }
+        RateLayer { policy: Keyed::new(key, self.plan.clone(), max_keys), plan: self.plan }
     }
 
     fn every(redis: &Redis, key: String, n: u32, per: Duration) -> Self {
@@ -124,13 +122,12 @@ impl RateLayer {
             outage: Outage::Closed,
             name: None,
         };
-        let shared = Arc::new(Shared::new(redis.clone(), config));
-        let policy = Single::new(Limiter::new(Arc::clone(&shared), key.clone()).into());
-        Self { shared, key, policy }
+        let plan = Plan { shared: Arc::new(Shared::new(redis.clone(), config)), key };
+        Self { policy: Single::new(&plan), plan }
     }
 }
 
-impl<P: Policy + Build> RateLayer<P> {
+impl<P: Policy<Limiter = Limiter>> RateLayer<P> {
     /// How many calls pass at once after a pause: the tokens that the bucket holds, `n` by default.
     ///
     /// # Panics
@@ -139,7 +136,7 @@ impl<P: Policy + Build> RateLayer<P> {
     #[track_caller]
     #[must_use]
     pub fn burst(self, burst: u32) -> Self {
-        let period = u128::from(self.shared.config.quota.period);
+        let period = u128::from(self.plan.shared.config.quota.period);
         let most = u32::try_from(MAX_FILL.as_nanos() / period).unwrap_or(u32::MAX);
         let burst = allow("RateLayer::burst", burst, 1..=most);
         self.set(|config| config.quota.burst = burst)
@@ -221,8 +218,7 @@ impl<P: Policy + Build> RateLayer<P> {
     /// [`TooCostly`](stockade_core::Reason::TooCostly); one that costs 0 passes at once, and asks nobody.
     #[must_use]
     pub fn cost<F>(self, cost: F) -> RateLayer<Costly<F, P>> {
-        let Self { shared, key, policy } = self;
-        RateLayer { shared, key, policy: Costly::new(cost, policy) }
+        RateLayer { plan: self.plan, policy: Costly::new(cost, self.policy) }
     }
 
     /// Lets requests pass by for which `passes_by` is true: they take no token, and ask nobody.
@@ -231,8 +227,7 @@ impl<P: Policy + Build> RateLayer<P> {
     where
         F: Fn(&Req) -> bool,
     {
-        let Self { shared, key, policy } = self;
-        RateLayer { shared, key, policy: Costly::new(Bypass::new(passes_by), policy) }
+        RateLayer { plan: self.plan, policy: Costly::new(Bypass::new(passes_by), self.policy) }
     }
 
     /// The layer, and a handle to what this node knows of it. It ends the setters.
@@ -242,15 +237,15 @@ impl<P: Policy + Build> RateLayer<P> {
     }
 
     fn set(self, setter: impl FnOnce(&mut Config)) -> Self {
-        let mut config = self.shared.config.clone();
+        let Plan { shared, key } = self.plan;
+        let mut config = shared.config.clone();
         setter(&mut config);
-        let shared = Arc::new(Shared::new(self.shared.redis.clone(), config));
-        let policy = self.policy.fresh(&shared, &self.key);
-        Self { shared, key: self.key, policy }
+        let plan = Plan { shared: Arc::new(Shared::new(shared.redis.clone(), config)), key };
+        Self { policy: self.policy.fresh(&plan), plan }
     }
 }
 
-impl<S, P: Policy + Clone> Layer<S> for RateLayer<P> {
+impl<S, P: Policy> Layer<S> for RateLayer<P> {
     type Service = Rate<S, P>;
 
     fn layer(&self, inner: S) -> Rate<S, P> {
@@ -258,19 +253,12 @@ impl<S, P: Policy + Clone> Layer<S> for RateLayer<P> {
     }
 }
 
-impl<P: Clone> Clone for RateLayer<P> {
-    fn clone(&self) -> Self {
-        let Self { shared, key, policy } = self;
-        Self { shared: Arc::clone(shared), key: key.clone(), policy: policy.clone() }
-    }
-}
-
 impl<P: fmt::Debug> fmt::Debug for RateLayer<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RateLayer")
-            .field("key", &self.key)
-            .field("redis", &self.shared.redis)
-            .field("config", &self.shared.config)
+            .field("key", &self.plan.key)
+            .field("redis", &self.plan.shared.redis)
+            .field("config", &self.plan.shared.config)
             .finish_non_exhaustive()
     }
 }

@@ -31,7 +31,7 @@ use super::{
     RateHandle, Waiter,
     bucket::{Answer, Ask, Share},
     refill::Refill,
-    shared::{Config, Outage, Shared},
+    shared::{Config, Outage, Plan, Shared},
     state::{Known, State, Waiting},
 };
 use crate::RedisError;
@@ -39,8 +39,7 @@ use crate::RedisError;
 /// One bucket on one node.
 #[derive(Debug)]
 pub struct Limiter {
-    shared: Arc<Shared>,
-    key: String,
+    plan: Plan,
     state: Mutex<State>,
 }
 
@@ -74,8 +73,8 @@ const MAX_ASKING: usize = 65_536;
 // === impl Limiter ===
 
 impl Limiter {
-    pub(crate) fn new(shared: Arc<Shared>, key: String) -> Self {
-        Self { shared, key, state: Mutex::default() }
+    pub(crate) fn new(plan: Plan) -> Self {
+        Self { plan, state: Mutex::default() }
     }
 
     /// Takes tokens of this node's stock, if they are there and nobody waits for them.
@@ -97,7 +96,7 @@ impl Limiter {
         }
         let cost = cost.get();
         if state.queue.len() - state.judged >= MAX_ASKING {
-            let after = self.shared.redis.budget();
+            let after = self.plan.shared.redis.budget();
             return Entry::Refused(self.refuse(Reason::QueueFull).with_retry_after(after));
         }
         let (tell, told) = oneshot::channel();
@@ -118,7 +117,7 @@ impl Limiter {
             call.key = Some(key);
         }
         state.owed += u64::from(cost);
-        self.shared.status.enters();
+        self.plan.shared.status.enters();
         if !mem::replace(&mut state.asking, true) {
             tokio::spawn(Refill::new(Arc::clone(self)).run());
         }
@@ -132,7 +131,7 @@ impl Limiter {
             state.owed -= u64::from(gone.cost);
             state.judged -= usize::from(gone.judged);
             drop(state);
-            self.shared.status.leaves(1);
+            self.plan.shared.status.leaves(1);
         }
     }
 
@@ -151,11 +150,11 @@ impl Limiter {
     }
 
     pub(crate) fn shared(&self) -> &Shared {
-        &self.shared
+        &self.plan.shared
     }
 
     pub(crate) fn key(&self) -> &str {
-        &self.key
+        &self.plan.key
     }
 
     /// The task has ended with its runtime. Who waits in another one comes again.
@@ -164,16 +163,16 @@ impl Limiter {
         state.asking = false;
         let gone = state.drain();
         drop(state);
-        self.shared.status.leaves(gone.len());
+        self.plan.shared.status.leaves(gone.len());
     }
 
     fn config(&self) -> &Config {
-        &self.shared.config
+        &self.plan.shared.config
     }
 
     /// A refusal, which is counted.
     pub(crate) fn refuse(&self, reason: Reason) -> Rejected {
-        self.shared.refusals.count(reason);
+        self.plan.shared.refusals.count(reason);
         self.rejected(reason)
     }
 
@@ -195,7 +194,7 @@ impl Limiter {
     fn tell(&self, state: MutexGuard<'_, State>, told: Told) {
         drop(state);
         if !told.0.is_empty() {
-            self.shared.status.leaves(told.0.len());
+            self.plan.shared.status.leaves(told.0.len());
         }
         for (call, verdict) in told.0 {
             // A call that was dropped has given its place back, and its tokens are lost with it. A waker that panics
@@ -285,7 +284,7 @@ impl Limiter {
         let most = self.patience_of(head, now).min(config.quota.horizon());
         let oldest = state.queue.iter().nth(state.judged);
         let held = oldest.map_or(Duration::ZERO, |c| now.saturating_duration_since(c.since));
-        let within = self.shared.redis.budget().saturating_sub(held);
+        let within = self.plan.shared.redis.budget().saturating_sub(held);
         let debt = u32::try_from(state.debt).unwrap_or(u32::MAX);
         let ahead = state.told.map_or(0, |(at, ahead)| {
             let since = now.saturating_duration_since(at).as_nanos();
@@ -331,7 +330,7 @@ impl Limiter {
             (Ok(answer), _) => {
                 // The others may still be alone, for as long as it takes them to find the Redis again.
                 if state.share.is_some() && (state.until.is_none() || state.debt > 0) {
-                    state.until = Some(now + self.shared.redis.stagger());
+                    state.until = Some(now + self.plan.shared.redis.stagger());
                 }
                 state.allowance = state.allowance.saturating_sub(answer.granted.into());
                 state.debt = 0;
@@ -350,20 +349,23 @@ impl Limiter {
                 state.allowance -= granted;
                 state.debt += granted;
                 state.stock += granted;
-                self.shared.status.gave_alone(granted);
+                self.plan.shared.status.gave_alone(granted);
                 let told = self.serve(&mut state);
                 self.tell(state, told);
                 return Next::Sleep(Duration::ZERO, 0);
             }
             (Err(_), Outage::Open) => {
                 let calls = state.drain();
-                self.shared.status.gave_alone(calls.iter().map(|call| u64::from(call.cost)).sum());
+                self.plan
+                    .shared
+                    .status
+                    .gave_alone(calls.iter().map(|call| u64::from(call.cost)).sum());
                 told.0.extend(calls.into_iter().map(|call| (call.tell, Ok(()))));
                 self.tell(state, told);
                 return Next::Sleep(Duration::ZERO, 0);
             }
             (Err(_), Outage::Closed) => {
-                let after = self.shared.redis.next_probe();
+                let after = self.plan.shared.redis.next_probe();
                 let refuse = || self.refuse(Reason::Unavailable).with_retry_after(after);
                 told.0.extend(state.drain().into_iter().map(|call| (call.tell, Err(refuse()))));
                 self.tell(state, told);
@@ -403,9 +405,14 @@ impl Limiter {
 impl Backend for Limiter {
     type Waiter = Waiter;
     type Handle = RateHandle;
+    type Plan = Plan;
+
+    fn build(plan: &Plan) -> Self {
+        Self::new(plan.clone())
+    }
 
     fn handle(this: &Arc<Self>) -> RateHandle {
-        RateHandle::new(Arc::clone(&this.shared))
+        RateHandle::new(Arc::clone(&this.plan.shared))
     }
 
     fn admit(this: &Arc<Self>, cost: NonZeroU32) -> Admission<Waiter> {

@@ -1,22 +1,14 @@
-//! Which bucket a call takes its tokens from: one for all, or one for each key.
+//! A bucket for each key.
 
 use std::{fmt, hash::Hash, num::NonZeroU32, sync::Arc};
 
 use stockade_core::{Reason, Rejected};
 use stockade_rate::{
-    Costly, Policy, PolicyFor, Single,
+    Policy, PolicyFor,
     backend::{Admission, Backend},
 };
 
-use super::{RateHandle, Waiter, keyed::Table, limiter::Limiter, shared::Shared};
-
-/// A policy that can start over.
-pub trait Build {
-    /// The same policy over the buckets of `shared`, whose names begin with `prefix`.
-    #[must_use]
-    #[expect(private_interfaces, reason = "sealed")]
-    fn fresh(&self, shared: &Arc<Shared>, prefix: &str) -> Self;
-}
+use super::{RateHandle, Waiter, keyed::Table, limiter::Limiter, shared::Plan};
 
 /// A bucket for each key; see [`RateLayer::keyed`](super::RateLayer::keyed).
 pub struct Keyed<K, F> {
@@ -24,41 +16,21 @@ pub struct Keyed<K, F> {
     table: Arc<Table<K>>,
 }
 
-// === impl Single ===
-
-impl Build for Single<Limiter> {
-    #[expect(private_interfaces, reason = "sealed")]
-    fn fresh(&self, shared: &Arc<Shared>, prefix: &str) -> Self {
-        Self::new(Limiter::new(Arc::clone(shared), prefix.to_owned()).into())
-    }
-}
-
-impl<F: Clone, P: Build> Build for Costly<F, P> {
-    #[expect(private_interfaces, reason = "sealed")]
-    fn fresh(&self, shared: &Arc<Shared>, prefix: &str) -> Self {
-        self.map(|policy| policy.fresh(shared, prefix))
-    }
-}
-
 // === impl Keyed ===
 
 impl<K, F> Keyed<K, F> {
-    pub(crate) fn new(key: F, shared: &Arc<Shared>, prefix: &str, max_keys: usize) -> Self {
-        let table = Table::new(Arc::clone(shared), prefix.to_owned(), max_keys);
-        Self { key, table: Arc::new(table) }
+    pub(crate) fn new(key: F, plan: Plan, max_keys: usize) -> Self {
+        Self { key, table: Arc::new(Table::new(plan, max_keys)) }
     }
 }
 
-impl<K, F: Clone> Build for Keyed<K, F> {
-    #[expect(private_interfaces, reason = "sealed")]
-    fn fresh(&self, shared: &Arc<Shared>, prefix: &str) -> Self {
-        Self::new(self.key.clone(), shared, prefix, self.table.max_keys())
-    }
-}
-
-impl<K, F> Policy for Keyed<K, F> {
+impl<K, F: Clone> Policy for Keyed<K, F> {
     type Handle = RateHandle;
     type Limiter = Limiter;
+
+    fn fresh(&self, plan: &Plan) -> Self {
+        Self::new(self.key.clone(), plan.clone(), self.table.max_keys())
+    }
 
     fn handle(&self) -> RateHandle {
         Limiter::handle(self.table.overflow())
@@ -72,7 +44,7 @@ impl<K, F> Policy for Keyed<K, F> {
 impl<K, F, Req> PolicyFor<Req> for Keyed<K, F>
 where
     K: Hash + Eq + Clone + fmt::Display,
-    F: Fn(&Req) -> K,
+    F: Fn(&Req) -> K + Clone,
 {
     fn admit(&self, request: &Req, cost: Option<NonZeroU32>) -> Admission<Waiter> {
         let key = (self.key)(request);

@@ -1,6 +1,6 @@
 //! What all buckets of a layer share.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use redis::Script;
 use stockade_core::internal::Refusals;
@@ -44,6 +44,14 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) status: Status,
     pub(crate) refusals: Refusals,
+}
+
+/// What a limiter is made from.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub(crate) shared: Arc<Shared>,
+    /// The key of the bucket, or what the keys of all buckets begin with.
+    pub(crate) key: String,
 }
 
 // === impl Config ===
