@@ -23,12 +23,22 @@ use tokio::time::Instant;
 thread_local! {
     /// The deadlines that are entered, the outermost first. They belong to a thread, because a deadline is entered
     /// around each poll, never across one.
-    static ENTERED: RefCell<Vec<Deadline>> = const { RefCell::new(Vec::new()) };
+    static ENTERED: RefCell<Vec<Entered>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A deadline that is entered. Its parts are written and read one by one: a [`Deadline`] that is copied here and back
+/// as a whole, as soon as it was made, makes the processor wait for what it has just written, which takes as long as
+/// the timer.
+#[derive(Clone, Copy)]
+struct Entered {
+    /// In nanoseconds. Counts unless the deadline is fixed.
+    limit: u64,
+    at: Option<Instant>,
 }
 
 /// Where the thread ends, no deadline is entered any more.
 #[inline]
-fn with_entered<R: Default>(f: impl FnOnce(&mut Vec<Deadline>) -> R) -> R {
+fn with_entered<R: Default>(f: impl FnOnce(&mut Vec<Entered>) -> R) -> R {
     ENTERED.try_with(|entered| f(&mut entered.borrow_mut())).unwrap_or_default()
 }
 
@@ -39,8 +49,10 @@ fn with_entered<R: Default>(f: impl FnOnce(&mut Vec<Deadline>) -> R) -> R {
 pub fn current() -> Option<Instant> {
     with_entered(|entered| {
         let mut now = None;
-        let fix =
-            |deadline: &mut Deadline| deadline.fix_at(|| *now.get_or_insert_with(Instant::now));
+        let fix = |entered: &mut Entered| {
+            let end = || add(*now.get_or_insert_with(Instant::now), entered.limit);
+            *entered.at.get_or_insert_with(end)
+        };
         entered.iter_mut().map(fix).min()
     })
 }
@@ -86,8 +98,8 @@ pub fn saturating_add(instant: Instant, duration: Duration) -> Instant {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deadline {
-    /// So much time from when it is first needed.
-    After(Duration),
+    /// So many nanoseconds from when it is first needed.
+    After(u64),
     /// Is fixed at this instant.
     At(Instant),
 }
@@ -150,7 +162,7 @@ impl<F: Future> Future for Scoped<F> {
 }
 
 /// The deadlines that are entered outside, put back when this is dropped.
-struct Hidden(Vec<Deadline>);
+struct Hidden(Vec<Entered>);
 
 impl Hidden {
     fn enter() -> Self {
@@ -167,36 +179,34 @@ impl Drop for Hidden {
 // === impl Deadline ===
 
 impl Deadline {
-    /// A deadline that counts from when it is first needed.
+    /// A deadline that counts from when it is first needed. A limit above 584 years is as good as that.
     #[inline]
     pub const fn after(limit: Duration) -> Self {
-        Self::After(limit)
+        let nanos = limit.as_nanos();
+        Self::After(if nanos > u64::MAX as u128 { u64::MAX } else { nanos as u64 })
     }
 
     /// Runs `f` under this deadline, or under an outer one if that is earlier.
     #[inline(always)]
     pub fn enter<R>(&mut self, f: impl FnOnce() -> R) -> R {
-        with_entered(|entered| entered.push(*self));
-        let _entered = Entered(self);
+        let entered = match *self {
+            Self::After(limit) => Entered { limit, at: None },
+            Self::At(at) => Entered { limit: 0, at: Some(at) },
+        };
+        with_entered(|all| all.push(entered));
+        let _scope = Scope(self);
         f()
     }
 
     /// The instant, which is fixed now if it was not.
     #[inline]
     pub fn fix(&mut self) -> Instant {
-        self.fix_at(Instant::now)
-    }
-
-    #[inline]
-    fn fix_at(&mut self, now: impl FnOnce() -> Instant) -> Instant {
-        match *self {
+        let at = match *self {
             Self::At(at) => at,
-            Self::After(limit) => {
-                let at = saturating_add(now(), limit);
-                *self = Self::At(at);
-                at
-            }
-        }
+            Self::After(limit) => add(Instant::now(), limit),
+        };
+        *self = Self::At(at);
+        at
     }
 
     /// The instant, if it is fixed.
@@ -209,15 +219,19 @@ impl Deadline {
 }
 
 /// Leaves a deadline, even after a panic. It may have been fixed inside.
-struct Entered<'a>(&'a mut Deadline);
+struct Scope<'a>(&'a mut Deadline);
 
-impl Drop for Entered<'_> {
+impl Drop for Scope<'_> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(deadline) = with_entered(Vec::pop) {
-            *self.0 = deadline;
+        if let Some(at) = with_entered(|all| all.pop()?.at) {
+            *self.0 = Deadline::At(at);
         }
     }
+}
+
+fn add(since: Instant, nanos: u64) -> Instant {
+    saturating_add(since, Duration::from_nanos(nanos))
 }
 
 #[cfg(test)]

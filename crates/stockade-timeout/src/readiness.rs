@@ -3,28 +3,30 @@
 use std::{
     mem,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use stockade_core::LayerError;
 use tokio::time::Instant;
 
-use crate::{shared::Shared, stopwatch::Stopwatch};
+use crate::{
+    shared::{Shared, nanos},
+    stopwatch::Stopwatch,
+};
 
 /// The wait of one instance of a service to be ready.
 #[derive(Debug, Default)]
 pub(crate) struct Readiness {
     /// While the service inside is not ready: its limit, and since when.
     waiting: Option<(Stopwatch, Instant)>,
-    /// How long it took to get ready. It is subtracted from the limit of the next call.
-    spent: Duration,
+    /// How many nanoseconds it took to get ready. They are subtracted from the limit of the next call.
+    spent: u64,
 }
 
 // === impl Readiness ===
 
 impl Readiness {
     /// What readiness has taken of the time of the call that begins now.
-    pub(crate) fn take_spent(&mut self) -> Duration {
+    pub(crate) fn take_spent(&mut self) -> u64 {
         mem::take(&mut self.spent)
     }
 
@@ -38,13 +40,13 @@ impl Readiness {
         let Some(limit) = shared.limit_now() else { return poll_ready(cx) };
         let (mut stopwatch, since) = match self.waiting.take() {
             Some((stopwatch, since)) => (stopwatch, Some(since)),
-            None => (Stopwatch::new(limit, Duration::ZERO, shared.name), None),
+            None => (Stopwatch::new(limit, 0, shared.name), None),
         };
         let starved = stopwatch.is_starved();
         if let Poll::Ready(ready) = stopwatch.deadline.enter(|| poll_ready(cx)) {
             // It may be polled again before it is called.
             if let Some(since) = since {
-                self.spent = since.elapsed();
+                self.spent = nanos(since.elapsed());
             }
             return Poll::Ready(ready);
         }

@@ -2,14 +2,15 @@ use std::{
     fmt,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use stockade_core::{Bypass, LayerError, NoBypass};
 use tower_service::Service;
 
 use crate::{
-    Fixed, PerRequest, ResponseFuture, TimeoutHandle, readiness::Readiness, shared::Shared,
+    Fixed, PerRequest, ResponseFuture, TimeoutHandle,
+    readiness::Readiness,
+    shared::{Shared, nanos},
     stopwatch::Stopwatch,
 };
 
@@ -75,12 +76,12 @@ where
     // Without it the compiler calls this, and moves the future through memory.
     #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
-        let spent = self.readiness.as_mut().map_or(Duration::ZERO, |ready| ready.take_spent());
+        let spent = self.readiness.as_mut().map_or(0, |ready| ready.take_spent());
         let limit = self.shared.limit_now().filter(|_| !self.bypass.passes_by(&request));
         let Some(limit) = limit else {
             return ResponseFuture::new(self.inner.call(request), None);
         };
-        let limit = self.per_request.limit(&request).map_or(limit, |own| limit.min(own));
+        let limit = self.per_request.limit(&request).map_or(limit, |own| limit.min(nanos(own)));
         let mut stopwatch = Stopwatch::new(limit, spent, self.shared.name);
         let future = stopwatch.deadline.enter(|| self.inner.call(request));
         ResponseFuture::new(future, Some(stopwatch))

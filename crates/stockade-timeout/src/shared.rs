@@ -24,13 +24,12 @@ impl Shared {
         Self { limit: AtomicU64::new(nanos(config.limit)), enabled: AtomicBool::new(true), name }
     }
 
-    /// The limit of a call that begins now; `None` if the layer is switched off.
+    /// The limit of a call that begins now, in nanoseconds; `None` if the layer is switched off.
     #[inline]
-    pub(crate) fn limit_now(&self) -> Option<Duration> {
-        self.is_enabled().then(|| self.limit())
+    pub(crate) fn limit_now(&self) -> Option<u64> {
+        self.is_enabled().then(|| self.limit.load(Relaxed))
     }
 
-    #[inline]
     pub(crate) fn limit(&self) -> Duration {
         Duration::from_nanos(self.limit.load(Relaxed))
     }
@@ -49,7 +48,7 @@ impl Shared {
     }
 }
 
-/// Ten years, the longest limit, fit.
-fn nanos(limit: Duration) -> u64 {
+/// In nanoseconds. Ten years, the longest limit, fit.
+pub(crate) fn nanos(limit: Duration) -> u64 {
     u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -13,6 +13,8 @@ use stockade_core::{
 };
 use tokio::task::coop;
 
+use crate::shared::nanos;
+
 /// Ends what takes longer than its limit.
 ///
 /// It is used around a poll of what it limits: ask [`is_starved`](Self::is_starved), poll under the
@@ -20,7 +22,8 @@ use tokio::task::coop;
 #[derive(Debug)]
 pub(crate) struct Stopwatch {
     pub(crate) deadline: Deadline,
-    pub(crate) limit: Duration,
+    /// In nanoseconds.
+    limit: u64,
     name: Option<&'static str>,
     /// Registered at the first pending poll.
     timer: Cold<Timer>,
@@ -36,10 +39,10 @@ const GRACE: Duration = Duration::from_millis(2);
 // === impl Stopwatch ===
 
 impl Stopwatch {
-    /// What has already taken `spent` may take `limit` in all.
+    /// What has already taken `spent` nanoseconds may take `limit` in all.
     #[inline(always)]
-    pub(crate) fn new(limit: Duration, spent: Duration, name: Option<&'static str>) -> Self {
-        let deadline = Deadline::after(limit.saturating_sub(spent));
+    pub(crate) fn new(limit: u64, spent: u64, name: Option<&'static str>) -> Self {
+        let deadline = Deadline::After(limit.saturating_sub(spent));
         Self { deadline, limit, name, timer: Cold::none(), last_turn: false }
     }
 
@@ -68,11 +71,12 @@ impl Stopwatch {
             return Poll::Pending;
         }
         let elapsed = Rejected::new(&"timeout", Reason::Elapsed).with_name(self.name);
-        Poll::Ready(elapsed.with_limit(self.limit))
+        Poll::Ready(elapsed.with_limit(Duration::from_nanos(self.limit)))
     }
 
     /// Starts the timer. It ends at the own deadline, or a moment after the one that is set outside if that is
     /// earlier; then the limit becomes what was left.
+    #[inline]
     fn start(&mut self, cx: &mut Context<'_>) -> Timer {
         if !deadline::is_set() {
             return Timer::start(&mut self.deadline, cx);
@@ -82,7 +86,7 @@ impl Stopwatch {
         let own = self.deadline.fix();
         match earliest.map(|earliest| deadline::saturating_add(earliest, GRACE)) {
             Some(outer) if outer < own => {
-                self.limit = self.limit.saturating_sub(own - outer);
+                self.limit = self.limit.saturating_sub(nanos(own - outer));
                 Timer::register(outer, cx)
             }
             _ => Timer::register(own, cx),

@@ -4,9 +4,9 @@
 //! whose value has left finds nothing. For a waiter, "my key finds nothing" *is* the news that it was served.
 //!
 //! Leaving from the middle leaves a gap. Gaps at the ends go at once; the others are closed when there are more
-//! gaps than values. So joining, leaving and taking the head are O(1) on average, and a key is found by its
-//! distance from the head, or by binary search once gaps have been closed. The buffer shrinks after a peak:
-//! its size is bounded by the number of values that are in the queue.
+//! gaps than values. So joining, leaving and taking the head are O(1) on average. A key is found by its distance
+//! from the head or from the end, or by binary search where gaps have been closed on both sides. The buffer
+//! shrinks after a peak: its size is bounded by the number of values that are in the queue.
 
 use std::{collections::VecDeque, fmt, num::NonZeroU64};
 
@@ -116,16 +116,22 @@ impl<T> Queue<T> {
         self.take(self.find(key)?)
     }
 
-    /// Where the slot of `key` is, if it is there yet.
+    /// The index of the slot of `key`, if it is still there.
     #[inline]
     fn find(&self, key: Key) -> Option<usize> {
-        let first = self.slots.front()?.key;
-        // Exact, unless gaps before it have been closed; then it is further to the front.
-        let index = usize::try_from(key.0.get().checked_sub(first.0.get())?).ok()?;
-        match self.slots.get(index) {
-            Some(slot) if slot.key == key => Some(index),
-            _ => self.slots.binary_search_by_key(&key, |slot| slot.key).ok(),
+        let (first, last) = (self.slots.front()?.key, self.slots.back()?.key);
+        let distance =
+            |from: Key, to: Key| usize::try_from(to.0.get().checked_sub(from.0.get())?).ok();
+        let is_at = |index: usize| self.slots.get(index).is_some_and(|slot| slot.key == key);
+        // One of the two is exact unless gaps on its side have been closed.
+        let from_front = distance(first, key)?;
+        if is_at(from_front) {
+            return Some(from_front);
         }
+        let from_back = (self.slots.len() - 1).checked_sub(distance(key, last)?);
+        from_back
+            .filter(|index| is_at(*index))
+            .or_else(|| self.slots.binary_search_by_key(&key, |slot| slot.key).ok())
     }
 
     #[inline]

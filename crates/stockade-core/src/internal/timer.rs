@@ -103,18 +103,24 @@ impl Timer {
     /// # Panics
     ///
     /// Outside a tokio runtime, in one without time, and in one that has shut down.
+    #[inline]
     pub fn register(at: Instant, cx: &mut Context<'_>) -> Self {
         let (shard, waker) = (Shard::current(), cx.waker().clone());
-        let (place, is_first) = {
-            let mut state = shard.state();
-            (state.waiting.insert(at, waker), state.alarm_is_after(at))
-        };
-        // Made before the alarm is set, so that a panic there takes the deadline back.
-        let timer = Self { shard, at, place };
+        let mut state = shard.state();
+        let place = state.waiting.insert(at, waker);
+        let is_first = state.alarm_is_after(at);
+        drop(state);
         if is_first {
-            timer.shard.attend();
+            return Self { shard, at, place }.with_alarm();
         }
-        timer
+        Self { shard, at, place }
+    }
+
+    /// Sets the alarm. If that panics, the deadline is taken back.
+    #[cold]
+    fn with_alarm(self) -> Self {
+        self.shard.attend();
+        self
     }
 
     /// Ready when the deadline has passed; until then it keeps the waker of `cx`.
@@ -160,28 +166,24 @@ impl Drop for Timer {
 
 impl Shard {
     /// The shard of this thread for the current runtime.
+    #[inline]
     fn current() -> Arc<Self> {
-        let Ok(runtime) = Handle::try_current() else {
-            panic!(
-                "stockade: a call that waits needs a timer, and there is no tokio runtime here; call the \
-                 service inside one, with `enable_time`"
-            );
-        };
-        let id = runtime.id();
-        let known =
-            SHARD.try_with(|last| last.borrow().clone().filter(|shard| shard.runtime == id));
-        if let Ok(Some(shard)) = known {
-            return shard;
-        }
-        let new = Arc::new(Self::new(id));
+        let Ok(runtime) = Handle::try_current() else { no_runtime() };
+        let runtime = runtime.id();
+        let last = SHARD.try_with(|last| match &*last.borrow() {
+            Some(shard) if shard.runtime == runtime => Some(Arc::clone(shard)),
+            _ => None,
+        });
+        last.ok().flatten().unwrap_or_else(|| Self::new(runtime))
+    }
+
+    #[cold]
+    fn new(runtime: runtime::Id) -> Arc<Self> {
+        let state = State { waiting: DeadlineQueue::new(), alarm: Alarm::Off, idle: false };
+        let new = Arc::new(Self { runtime, state: Mutex::new(state) });
         // Fails where the thread ends; then nobody else uses this shard.
         let _last = SHARD.try_with(|last| last.replace(Some(Arc::clone(&new))));
         new
-    }
-
-    fn new(runtime: runtime::Id) -> Self {
-        let state = State { waiting: DeadlineQueue::new(), alarm: Alarm::Off, idle: false };
-        Self { runtime, state: Mutex::new(state) }
     }
 
     #[inline]
@@ -316,6 +318,14 @@ impl State {
             Alarm::Taken => false,
         }
     }
+}
+
+#[cold]
+fn no_runtime() -> ! {
+    panic!(
+        "stockade: a call that waits needs a timer, and there is no tokio runtime here; call the service inside \
+         one, with `enable_time`"
+    );
 }
 
 // === wakers ===
