@@ -38,6 +38,7 @@ fn ours(stack: &str, service: &'static str) -> Entry {
     entry
 }
 
+#[inline]
 fn over<T: Source + Copy + 'static>(source: T, service: &'static str) -> Vec<Planned> {
     let ready = service == inner::READY;
     let group = |what: &str, stack: &str, entries: Vec<Entry>, promises: &[Promise]| Planned {
@@ -126,6 +127,7 @@ fn five() -> Combo {
     Combo { pool: false, ..Combo::FULL }
 }
 
+#[inline]
 fn shared(threads: usize) -> Planned {
     #[cfg_attr(not(feature = "peers"), expect(unused_mut, reason = "without peers it is all"))]
     let mut entries = vec![

@@ -37,6 +37,7 @@ pub fn groups(threads: usize) -> Vec<Planned> {
     groups
 }
 
+#[inline]
 fn round_trips(outstanding: u64, threads: usize) -> Planned {
     #[cfg_attr(not(feature = "peers"), expect(unused_mut, reason = "without peers it is all"))]
     let mut entries = vec![
@@ -72,6 +73,7 @@ fn round_trips(outstanding: u64, threads: usize) -> Planned {
     }
 }
 
+#[inline]
 fn runs(threads: usize) -> Planned {
     #[cfg_attr(not(feature = "peers"), expect(unused_mut, reason = "without peers it is all"))]
     let mut entries = vec![

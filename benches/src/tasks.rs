@@ -30,6 +30,7 @@ pub fn groups(threads: usize) -> Vec<Planned> {
     places.map(|(tasks, threads)| group(tasks, threads)).collect()
 }
 
+#[inline]
 fn group(tasks: u64, threads: usize) -> Planned {
     let one = threads == 1;
     let adds = if one { 0.65 } else { 0.5 };

@@ -44,6 +44,8 @@ pub(crate) enum Sort {
 /// Values are floating point numbers, as everywhere in Prometheus.
 pub(crate) enum Values<S> {
     One(fn(&S) -> f64),
+    /// One, where it is known.
+    Known(fn(&S) -> Option<f64>),
     /// One for each value of a second label.
     Each(&'static str, fn(&S) -> Vec<(&'static str, f64)>),
 }
@@ -104,6 +106,9 @@ impl<S> Family<S> {
         let name = ("name", &**name);
         match self.values {
             Values::One(value) => vec![(vec![name], value(snapshot))],
+            Values::Known(value) => {
+                value(snapshot).map(|value| (vec![name], value)).into_iter().collect()
+            }
             Values::Each(label, values) => values(snapshot)
                 .into_iter()
                 .map(|(of, value)| (vec![name, (label, of)], value))

@@ -39,6 +39,7 @@
 //! | `stockade_limit_in_flight` | gauge | | calls in flight |
 //! | `stockade_limit_waiting` | gauge | | calls waiting in the queue |
 //! | `stockade_limit_max` | gauge | | calls allowed in flight at once |
+//! | `stockade_limit_refused_total` | counter | `reason` | calls refused |
 //! | `stockade_rate_available` | gauge | | calls that would pass at once |
 //! | `stockade_rate_waiting` | gauge | | calls waiting in the queue |
 //! | `stockade_rate_refused_total` | counter | `reason` | calls refused |
@@ -61,6 +62,9 @@
 //! | `stockade_breaker_open_remaining_seconds` | gauge | | time until it lets probes through, 0 if it is not open |
 //! | `stockade_pool_accepted_total` | counter | | jobs accepted |
 //! | `stockade_pool_jobs_total` | counter | `status` | jobs that have ended |
+//! | `stockade_pool_refused_total` | counter | `reason` | jobs refused |
+//! | `stockade_pool_callers_waiting` | gauge | | callers waiting for a place in the queue |
+//! | `stockade_pool_oldest_seconds` | gauge | | how long the oldest job in the queue has waited |
 //! | `stockade_pool_queued` | gauge | | jobs waiting for a worker |
 //! | `stockade_pool_running` | gauge | | jobs running |
 //! | `stockade_pool_workers` | gauge | | workers alive |
@@ -72,8 +76,8 @@
 //! | `stockade_pool_queue_wait_seconds` | gauge | `quantile` | time that jobs waited for a worker |
 //! | `stockade_pool_run_time_seconds` | gauge | `quantile` | time that jobs ran |
 //!
-//! The last two exist if the pool [measures](stockade_pool::PoolBuilder::measure). Quantile 1 is the longest. They are
-//! gauges, because a Prometheus summary needs a sum, which a pool does not keep. A timeout has no metrics of its own:
+//! The durations of a pool exist if it [measures](stockade_pool::PoolBuilder::measure). Quantile 1 is the longest. They
+//! are gauges, because a Prometheus summary needs a sum, which a pool does not keep. A timeout has no metrics of its own:
 //! the calls that it ends are jobs with `status="timed out"` of a pool around it, and failures of a breaker around it.
 //!
 //! `dashboard.json`, beside this crate's manifest, is a Grafana dashboard that shows all of these.

@@ -1,11 +1,21 @@
+use stockade_core::Reason;
 use stockade_limit::LimitHandle;
 
-use crate::family::{Family, Readable, Sort::Gauge, Values::One};
+use crate::family::{
+    Family, Readable,
+    Sort::{Counter, Gauge},
+    Values::{Each, One},
+    refused,
+};
+
+const REASONS: [Reason; 4] =
+    [Reason::QueueFull, Reason::WaitExceeded, Reason::Expired, Reason::PoolClosed];
 
 pub(crate) struct Limit {
     in_flight: usize,
     waiting: usize,
     max: usize,
+    refused: Vec<(&'static str, f64)>,
 }
 
 impl Readable for LimitHandle {
@@ -32,9 +42,20 @@ impl Readable for LimitHandle {
             sort: Gauge,
             values: One(|limit| limit.max as f64),
         },
+        Family {
+            name: "stockade_limit_refused",
+            help: "Calls refused, by reason.",
+            sort: Counter,
+            values: Each("reason", |limit| limit.refused.clone()),
+        },
     ];
 
     fn read(&self) -> Option<Limit> {
-        Some(Limit { in_flight: self.in_flight(), waiting: self.waiting(), max: self.max() })
+        Some(Limit {
+            in_flight: self.in_flight(),
+            waiting: self.waiting(),
+            max: self.max(),
+            refused: refused(REASONS, |reason| self.refused(reason)),
+        })
     }
 }

@@ -4,7 +4,7 @@ use stockade_pool::{Percentiles, Stats, WeakPoolHandle};
 use crate::family::{
     Family, Readable,
     Sort::{Counter, Gauge, Seconds},
-    Values::{Each, One},
+    Values::{Each, Known, One},
 };
 
 /// A pool with jobs of any type, which this does not keep alive.
@@ -58,6 +58,36 @@ impl Readable for AnyPool {
                     (Reason::Shed.as_str(), pool.shed as f64),
                     ("handed back", pool.handed_back as f64),
                 ]
+            }),
+        },
+        Family {
+            name: "stockade_pool_refused",
+            help: "Jobs refused, by reason.",
+            sort: Counter,
+            values: Each("reason", |pool| {
+                let refused = &pool.refused;
+                vec![
+                    (Reason::QueueFull.as_str(), refused.queue_full as f64),
+                    (Reason::WaitExceeded.as_str(), refused.wait_exceeded as f64),
+                    (Reason::PoolClosed.as_str(), refused.pool_closed as f64),
+                    (Reason::Shed.as_str(), refused.shed as f64),
+                    (Reason::Expired.as_str(), refused.expired as f64),
+                ]
+            }),
+        },
+        Family {
+            name: "stockade_pool_callers_waiting",
+            help: "Callers waiting for a place in the queue.",
+            sort: Gauge,
+            values: One(|pool| pool.waiting as f64),
+        },
+        Family {
+            name: "stockade_pool_oldest",
+            help: "How long the oldest job in the queue has waited.",
+            sort: Seconds,
+            values: Known(|pool| {
+                // Like all durations, it is only known of a pool that measures.
+                pool.queue_wait.map(|_| pool.oldest.unwrap_or_default().as_secs_f64())
             }),
         },
         Family {

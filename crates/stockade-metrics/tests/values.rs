@@ -71,6 +71,15 @@ async fn a_limit_shows_the_calls_in_flight_and_waiting() {
         &metrics,
         &[("stockade_limit_in_flight{name=db}", 0.0), ("stockade_limit_max{name=db}", 9.0)],
     );
+    handle.close();
+    service.oneshot(Request::ready(9)).await.unwrap_err();
+    shows(
+        &metrics,
+        &[
+            ("stockade_limit_refused_total{name=db,reason=pool closed}", 1.0),
+            ("stockade_limit_refused_total{name=db,reason=queue full}", 0.0),
+        ],
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -299,7 +308,12 @@ async fn a_name_is_used_once_for_each_kind_until_it_is_removed() {
     );
 
     assert!(metrics.remove("it") && !metrics.remove("it"));
-    assert_eq!(scrape(&metrics).len(), 3, "only the other limit is left");
+    let left = scrape(&metrics).into_keys();
+    assert!(
+        left.clone().all(|series| series.contains("{name=other")),
+        "only the other limit is left"
+    );
+    assert_eq!(left.filter(|series| !series.contains("reason=")).count(), 3);
     metrics.limit("it", other.clone()).unwrap();
 }
 
