@@ -308,12 +308,12 @@ async fn a_name_is_used_once_for_each_kind_until_it_is_removed() {
     );
 
     assert!(metrics.remove("it") && !metrics.remove("it"));
-    let left = scrape(&metrics).into_keys();
+    let left: Vec<_> = scrape(&metrics).into_keys().collect();
     assert!(
-        left.clone().all(|series| series.contains("{name=other")),
+        left.iter().all(|series| series.contains("{name=other")),
         "only the other limit is left"
     );
-    assert_eq!(left.filter(|series| !series.contains("reason=")).count(), 3);
+    assert_eq!(left.iter().filter(|series| !series.contains("reason=")).count(), 3);
     metrics.limit("it", other.clone()).unwrap();
 }
 
