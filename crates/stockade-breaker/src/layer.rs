@@ -83,6 +83,7 @@ use crate::{Breaker, BreakerHandle, Config, Slow, Window, shared::Lease};
 /// [`NoEffect`]: stockade_core::Class::NoEffect
 /// [`Ignored`]: stockade_core::Class::Ignored
 #[derive(Clone)]
+#[must_use = "a setter returns the layer that it has changed"]
 pub struct BreakerLayer<C = DefaultClassify, B = NoBypass> {
     config: Config,
     classify: C,
@@ -114,7 +115,6 @@ impl<C, B> BreakerLayer<C, B> {
     /// after. More than a day counts as a day.
     ///
     /// It is cloned for every call, so keep it small.
-    #[must_use]
     pub fn classify<D>(self, classify: D) -> BreakerLayer<D, B> {
         let Self { config, bypass, .. } = self;
         BreakerLayer { config, classify, bypass, lease: Arc::default() }
@@ -123,7 +123,6 @@ impl<C, B> BreakerLayer<C, B> {
     /// Lets the calls pass for which `bypass` says so, whatever the state of the breaker, and does not count them:
     /// a closure `Fn(&Req) -> bool`. Under [`backpressure`](Self::backpressure) such a call still waits in
     /// `poll_ready`, where nobody knows what the call will be. None by default.
-    #[must_use]
     pub fn bypass<Req, D>(self, bypass: D) -> BreakerLayer<C, D>
     where
         D: Fn(&Req) -> bool,
@@ -133,7 +132,6 @@ impl<C, B> BreakerLayer<C, B> {
     }
 
     /// The layer and the handle of its breaker, whose setters are done.
-    #[must_use]
     pub fn with_handle(self) -> (Configured<Self>, BreakerHandle) {
         let handle = BreakerHandle::new(self.lease());
         (Configured::new(self), handle)
@@ -141,7 +139,6 @@ impl<C, B> BreakerLayer<C, B> {
 
     /// Gives each service that the layer makes a state of its own, which only the clones of that service
     /// share. The handle comes from the [service](Breaker::handle).
-    #[must_use]
     pub fn per_service(self) -> PerService<Self> {
         PerService::new(self)
     }
@@ -152,7 +149,6 @@ impl<C, B> BreakerLayer<C, B> {
     /// Being ready reserves nothing, because a balancer keeps ready instances idle. If the breaker opens between
     /// `poll_ready` and `call`, the call is refused; an instance that is polled again waits again. A caller
     /// that must not wait for ever bounds `poll_ready` with a timeout. The service inside need not be `Clone`.
-    #[must_use]
     pub const fn backpressure(self) -> BackpressureLayer<Self> {
         BackpressureLayer::new(self)
     }
@@ -173,7 +169,6 @@ impl<C, B> BreakerLayer<C, B> {
 
 impl<C, B> BreakerLayer<C, B> {
     /// Which outcomes it looks at: by default [`Window::calls(100)`](Window::calls).
-    #[must_use]
     pub fn window(self, window: Window) -> Self {
         self.set(|config| config.window = window)
     }
@@ -184,7 +179,6 @@ impl<C, B> BreakerLayer<C, B> {
     /// # Panics
     ///
     /// If `rate` is outside that range, or not a number.
-    #[must_use]
     #[track_caller]
     pub fn failure_rate(self, rate: f64) -> Self {
         self.set(|config| config.failure_rate = rate)
@@ -198,7 +192,6 @@ impl<C, B> BreakerLayer<C, B> {
     /// # Panics
     ///
     /// If `after` is zero or above ten years, or `rate` is not from `0.000001` to `1.0`.
-    #[must_use]
     #[track_caller]
     pub fn slow(self, after: Duration, rate: f64) -> Self {
         self.set(|config| config.slow = Some(Slow { after, rate }))
@@ -210,7 +203,6 @@ impl<C, B> BreakerLayer<C, B> {
     /// # Panics
     ///
     /// If `n` is 0.
-    #[must_use]
     #[track_caller]
     pub fn consecutive(self, n: u32) -> Self {
         self.set(|config| config.consecutive = Some(n))
@@ -222,7 +214,6 @@ impl<C, B> BreakerLayer<C, B> {
     /// # Panics
     ///
     /// If `n` is 0.
-    #[must_use]
     #[track_caller]
     pub fn min_calls(self, n: u32) -> Self {
         self.set(|config| config.min_calls = n)
@@ -235,7 +226,6 @@ impl<C, B> BreakerLayer<C, B> {
     /// # Panics
     ///
     /// If `duration` is zero or above ten years.
-    #[must_use]
     #[track_caller]
     pub fn open_for(self, duration: Duration) -> Self {
         self.set(|config| config.open_for = duration)
@@ -246,7 +236,6 @@ impl<C, B> BreakerLayer<C, B> {
     /// # Panics
     ///
     /// If `n` is not from 1 to 1,000.
-    #[must_use]
     #[track_caller]
     pub fn probes(self, n: u32) -> Self {
         self.set(|config| config.probes = n)
@@ -262,7 +251,6 @@ impl<C, B> BreakerLayer<C, B> {
     /// # Panics
     ///
     /// If `duration` is zero or above ten years.
-    #[must_use]
     #[track_caller]
     pub fn probe_timeout(self, duration: Duration) -> Self {
         self.set(|config| config.probe_timeout = Some(duration))
@@ -278,7 +266,6 @@ impl<C, B> BreakerLayer<C, B> {
     /// # Panics
     ///
     /// If `duration` is zero or above ten years.
-    #[must_use]
     #[track_caller]
     pub fn ramp(self, duration: Duration) -> Self {
         self.set(|config| config.ramp = Some(duration))
@@ -286,7 +273,6 @@ impl<C, B> BreakerLayer<C, B> {
 
     /// Stays closed whatever happens, but counts as ever: the handle shows what is in the window, to choose the
     /// settings by. It refuses only while it is [forced open](BreakerHandle::force_open) by hand.
-    #[must_use]
     pub fn observe_only(self) -> Self {
         self.set(|config| config.observe_only = true)
     }
@@ -294,7 +280,6 @@ impl<C, B> BreakerLayer<C, B> {
     /// Stays closed whatever happens, and counts nothing, until the handle
     /// [enables](BreakerHandle::set_enabled) it. It refuses only while it is
     /// [forced open](BreakerHandle::force_open) by hand.
-    #[must_use]
     pub fn disabled(self) -> Self {
         self.set(|config| config.enabled = false)
     }
@@ -305,7 +290,6 @@ impl<C, B> BreakerLayer<C, B> {
     ///
     /// If it is an owned name that is too [long](stockade_core::name::MAX_BYTES), or one too
     /// [many](stockade_core::name::MAX_NAMES).
-    #[must_use]
     #[track_caller]
     pub fn name(self, name: impl Into<Name>) -> Self {
         let name = checked(name.into().check("BreakerLayer::name"));

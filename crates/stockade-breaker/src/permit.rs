@@ -8,7 +8,7 @@ use stockade_core::{
 use tokio::time::Instant;
 
 use crate::{
-    shared::{Pass, Shared},
+    shared::Shared,
     state::{End, Stamp},
 };
 
@@ -17,10 +17,8 @@ use crate::{
 pub(crate) struct Permit {
     /// `None` for a call that is settled, or was not admitted.
     shared: Option<&'static Shared>,
-    pass: Pass,
-    /// When the call was admitted, if somebody needs to know.
-    admitted: Option<Instant>,
-    /// What the call has waited for in layers inside. Counted only where `admitted` is known.
+    stamp: Stamp,
+    /// What the call has waited for in layers inside. Counted only where it is known when it was admitted.
     waits: Counter,
     /// A call that was never pending says nothing when it is dropped.
     pending: bool,
@@ -41,20 +39,14 @@ const FAILURE: End = End::Failure { answered: false, after: None };
 impl Permit {
     #[inline]
     pub(crate) fn new(shared: &'static Shared, stamp: Stamp) -> Self {
-        Self { admitted: stamp.admitted, ..Self::at_once(shared, Pass::of(stamp)) }
-    }
-
-    /// That of a call that was admitted without a look at the clock.
-    #[inline]
-    pub(crate) fn at_once(shared: &'static Shared, pass: Pass) -> Self {
         let (shared, waits) = (Some(shared), Counter::default());
-        Self { shared, pass, admitted: None, waits, pending: false, deadline: None }
+        Self { shared, stamp, waits, pending: false, deadline: None }
     }
 
     /// That of a call that counts for nothing, as it is refused or passes the breaker by.
     pub(crate) fn none() -> Self {
-        let (pass, waits) = (Pass::NONE, Counter::default());
-        Self { shared: None, pass, admitted: None, waits, pending: false, deadline: None }
+        let stamp = Stamp { epoch: 0, answers: 0, admitted: None };
+        Self { shared: None, stamp, waits: Counter::default(), pending: false, deadline: None }
     }
 
     pub(crate) const fn is_settled(&self) -> bool {
@@ -64,7 +56,7 @@ impl Permit {
     /// Runs a part of the call, and counts what it waits for. If it panics, the call has failed.
     #[inline]
     pub(crate) fn run<R>(&mut self, part: impl FnOnce() -> R) -> R {
-        let counts = self.admitted.is_some();
+        let counts = self.stamp.admitted.is_some();
         let guard = OnPanic { permit: self, end: FAILURE };
         let result = guard.permit.waits.enter_if(counts, part);
         mem::forget(guard);
@@ -120,9 +112,9 @@ impl Permit {
     #[inline]
     pub(crate) fn settle(&mut self, end: End) {
         if let Some(shared) = self.shared.take()
-            && !(end == End::Success && shared.ignores_successes_of(self.pass))
+            && !(end == End::Success && shared.ignores_successes_of(self.stamp))
         {
-            shared.settle(self.pass.stamp(self.admitted), end, self.waits.waited());
+            shared.settle(self.stamp, end, self.waits.waited());
         }
     }
 }

@@ -13,7 +13,7 @@
 use tokio::time::Instant;
 
 use crate::{
-    Window,
+    Config, Trip, Window,
     window::{Outcome, Outcomes, Tally},
 };
 
@@ -97,6 +97,22 @@ impl Record {
         // It was admitted before the doubt began, after the last answer that was reported.
         doubt.calls += u32::from(!doubt.confirmed);
         u32::from(doubt.confirmed)
+    }
+
+    /// Why a breaker has to open that looks at these calls.
+    pub(crate) fn trip(&self, config: &Config) -> Option<Trip> {
+        let Config { failure_rate, slow, consecutive, .. } = *config;
+        let tally = self.tally();
+        let enough = tally.calls >= config.min_calls();
+        if consecutive.is_some_and(|limit| self.consecutive >= limit) {
+            Some(Trip::Consecutive)
+        } else if enough && tally.reaches(tally.failures, failure_rate) {
+            Some(Trip::FailureRate)
+        } else if enough && slow.is_some_and(|slow| tally.reaches(tally.slow, slow.rate)) {
+            Some(Trip::SlowRate)
+        } else {
+            None
+        }
     }
 
     /// Forgets all calls, but not the number of answers.

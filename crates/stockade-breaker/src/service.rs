@@ -95,7 +95,7 @@ impl<S, C, B> Breaker<S, C, B> {
             return Ok(Permit::none());
         }
         match self.shared.pass() {
-            Some(pass) => Ok(Permit::at_once(self.shared, pass)),
+            Some(stamp) => Ok(Permit::new(self.shared, stamp)),
             None => self.lease.admit(reserved),
         }
     }

@@ -56,11 +56,6 @@ struct Life {
     watch: watch::Sender<Status>,
 }
 
-/// What an admitted call remembers of the word: the word itself, as it has to be if a success of this call is to
-/// change nothing. So that is one comparison.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Pass(u64);
-
 /// From the low end: two bits for the state, one for timed, one for clean, 30 for the answers and 30 for the epoch.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Word(u64);
@@ -92,6 +87,12 @@ impl Word {
         Self(epoch | answers | clean | timed | machine.state() as u64)
     }
 
+    /// The word as it has to be if a success of this call is to change nothing.
+    const fn clean(stamp: Stamp) -> Self {
+        let (epoch, answers) = (stamp.epoch as u64, stamp.answers as u64);
+        Self(epoch << EPOCH_SHIFT | answers << ANSWERS_SHIFT | CLEAN | State::Closed as u64)
+    }
+
     const fn state(self) -> State {
         State::ALL[(self.0 & STATE) as usize]
     }
@@ -99,22 +100,6 @@ impl Word {
     const fn stamp(self, admitted: Option<Instant>) -> Stamp {
         let answers = (self.0 >> ANSWERS_SHIFT) as u32 & (ANSWERS - 1);
         Stamp { epoch: (self.0 >> EPOCH_SHIFT) as u32, answers, admitted }
-    }
-}
-
-// === impl Pass ===
-
-impl Pass {
-    /// Of no call.
-    pub(crate) const NONE: Self = Self(0);
-
-    pub(crate) const fn of(stamp: Stamp) -> Self {
-        let (epoch, answers) = (stamp.epoch as u64, stamp.answers as u64);
-        Self(epoch << EPOCH_SHIFT | answers << ANSWERS_SHIFT | CLEAN | State::Closed as u64)
-    }
-
-    pub(crate) const fn stamp(self, admitted: Option<Instant>) -> Stamp {
-        Word(self.0).stamp(admitted)
     }
 }
 
@@ -155,9 +140,9 @@ impl Shared {
 
     /// Lets a call pass in the common case: the breaker is closed, and nobody needs the time.
     #[inline]
-    pub(crate) fn pass(&self) -> Option<Pass> {
+    pub(crate) fn pass(&self) -> Option<Stamp> {
         let word = self.word();
-        (word.0 & (STATE | TIMED) == State::Closed as u64).then_some(Pass(word.0 | CLEAN))
+        (word.0 & (STATE | TIMED) == State::Closed as u64).then(|| word.stamp(None))
     }
 
     /// Lets a call pass, or refuses it. A `reserved` call has been [let](Self::reserve) onto the ramp before.
@@ -198,8 +183,8 @@ impl Shared {
 
     /// Whether a success of this call would change nothing, so that it need not be settled.
     #[inline]
-    pub(crate) fn ignores_successes_of(&self, pass: Pass) -> bool {
-        self.word().0 == pass.0
+    pub(crate) fn ignores_successes_of(&self, stamp: Stamp) -> bool {
+        self.word() == Word::clean(stamp)
     }
 
     /// Takes back an admitted call, maybe one of a former life. `waited` is what it waited for inside the stack.
@@ -347,21 +332,10 @@ impl Lease {
     pub(crate) fn snapshot(&self) -> Snapshot {
         let [open, forced] =
             [Reason::BreakerOpen, Reason::ForcedOpen].map(|reason| self.refused.get(reason));
-        self.shared.ticked(|machine, now| {
-            let (status, tally) = (machine.status(), machine.tally());
-            Snapshot {
-                state: status.state,
-                cause: status.cause,
-                calls: tally.calls,
-                failures: tally.failures,
-                slow: tally.slow,
-                consecutive: machine.consecutive(),
-                probes: machine.probes(),
-                remaining: machine.remaining(now),
-                opened: machine.opened(),
-                refused: open + forced,
-                refused_forced_open: forced,
-            }
+        self.shared.ticked(|machine, now| Snapshot {
+            refused: open + forced,
+            refused_forced_open: forced,
+            ..machine.snapshot(now)
         })
     }
 }

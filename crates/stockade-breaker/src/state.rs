@@ -28,7 +28,7 @@ use stockade_core::deadline;
 use tokio::time::Instant;
 
 use crate::{
-    Cause, Config, State, Status, Trip,
+    Cause, Config, Snapshot, State, Status, Trip,
     record::Record,
     recovery::{Probes, Ramp},
     window::{Outcome, Tally},
@@ -142,18 +142,21 @@ impl Machine {
         self.record.tally()
     }
 
-    pub(crate) const fn consecutive(&self) -> u32 {
-        self.record.consecutive()
-    }
-
-    pub(crate) const fn opened(&self) -> u64 {
-        self.opened
-    }
-
-    pub(crate) const fn probes(&self) -> usize {
-        match &self.phase {
-            Phase::Probing(probes) => probes.running(),
-            Phase::Closed | Phase::Open { .. } | Phase::Ramping(_) => 0,
+    /// All but the refusals, which it does not count.
+    pub(crate) fn snapshot(&self, now: Instant) -> Snapshot {
+        let (Status { state, cause }, tally) = (self.status(), self.tally());
+        Snapshot {
+            state,
+            cause,
+            calls: tally.calls,
+            failures: tally.failures,
+            slow: tally.slow,
+            consecutive: self.record.consecutive(),
+            probes: if let Phase::Probing(probes) = &self.phase { probes.running() } else { 0 },
+            remaining: self.remaining(now),
+            opened: self.opened,
+            refused: 0,
+            refused_forced_open: 0,
         }
     }
 
@@ -273,7 +276,7 @@ impl Machine {
                 for _ in 0..failures.clamp(1, self.config.window.capacity()) {
                     self.record.push(Outcome { failed, slow }, now);
                 }
-                self.trip().filter(|_| !self.config.observe_only) // (1)
+                self.record.trip(&self.config).filter(|_| !self.config.observe_only) // (1)
             }
             Phase::Probing(probes) => {
                 // First, as this very probe may be overdue, whatever it says.
@@ -322,21 +325,6 @@ impl Machine {
             self.not_before = self.not_before.max(Some(at));
         }
     }
-
-    fn trip(&self) -> Option<Trip> {
-        let Config { failure_rate, slow, consecutive, .. } = self.config;
-        let tally = self.tally();
-        let enough = tally.calls >= self.config.min_calls();
-        if consecutive.is_some_and(|limit| self.consecutive() >= limit) {
-            Some(Trip::Consecutive)
-        } else if enough && tally.reaches(tally.failures, failure_rate) {
-            Some(Trip::FailureRate)
-        } else if enough && slow.is_some_and(|slow| tally.reaches(tally.slow, slow.rate)) {
-            Some(Trip::SlowRate)
-        } else {
-            None
-        }
-    }
 }
 
 // === impl Machine: transitions ===
@@ -351,7 +339,7 @@ impl Machine {
         if matches!(self.phase, Phase::Probing(_) | Phase::Ramping(_)) {
             self.reopened = self.reopened.saturating_add(1);
         }
-        let cause = Cause::new(trip, tally, self.consecutive());
+        let cause = Cause::new(trip, tally, self.record.consecutive());
         let until = deadline::saturating_add(now, self.config.open_time(self.reopened, random));
         self.enter_open(cause, self.not_before.map_or(until, |at| at.max(until)));
     }

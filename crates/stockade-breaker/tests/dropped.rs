@@ -4,9 +4,13 @@ use std::time::Duration;
 
 use common::{Ask, Backend, SECOND, Subject, ask, half_open, layer, refusal, start, subject};
 use stockade_breaker::{BreakerLayer, State, Trip};
-use stockade_core::Reason;
-use tokio::time::{advance, timeout};
-use tower::Layer;
+use stockade_core::{Error, Reason};
+use stockade_rate::RateLayer;
+use tokio::{
+    task::JoinSet,
+    time::{advance, sleep, timeout},
+};
+use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 
 mod common;
 
@@ -143,4 +147,27 @@ async fn only_the_time_of_the_service_is_slow() {
     }
     assert_eq!(breaker.handle().status().cause.unwrap().trip, Trip::SlowRate);
     assert_eq!(refusal(&ask(&mut breaker, Ask::Succeed).await), Some(Reason::BreakerOpen));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_queue_of_a_rate_limit_inside_is_not_the_service() {
+    let layers = [BreakerLayer::new(), BreakerLayer::new().slow(50 * MS, 0.5)];
+    for (layer, patience) in
+        layers.into_iter().flat_map(|layer| [SECOND * 60, 100 * MS].map(|p| (layer.clone(), p)))
+    {
+        let (layer, handle) = layer.name("search").with_handle();
+        let stack = ServiceBuilder::new()
+            .layer(layer)
+            .layer(RateLayer::per_second(20).queue(200))
+            .service(service_fn(async |()| {
+                sleep(10 * MS).await;
+                Ok::<_, Error<&'static str>>(())
+            }));
+        let calls = (0..200).map(|_| timeout(patience, stack.clone().oneshot(())));
+        let answers = calls.collect::<JoinSet<_>>().join_all().await;
+        let answered = answers.iter().filter(|answer| answer.is_ok()).count();
+        assert_eq!(answered == 200, patience > SECOND);
+        let snapshot = handle.snapshot();
+        assert_eq!((snapshot.state, snapshot.slow, snapshot.failures), (State::Closed, 0, 0));
+    }
 }

@@ -13,11 +13,11 @@ use shuttle::{
     thread,
 };
 use stockade_testkit::schedules;
-use tokio::time::advance;
+use tokio::time::{Instant, advance};
 
 use crate::{
     Config, State, Window,
-    shared::{Pass, Shared},
+    shared::Shared,
     state::{End, Machine, Stamp},
 };
 
@@ -65,13 +65,13 @@ impl World {
     }
 
     fn admit(&self) -> Option<Stamp> {
-        let passed = self.breaker.pass().map(|pass| pass.stamp(None));
+        let passed = self.breaker.pass();
         passed.or_else(|| self.breaker.admit(false).ok())
     }
 
     /// As a permit does.
     fn settle(&self, stamp: Stamp, end: End) {
-        if end != End::Success || !self.breaker.ignores_successes_of(Pass::of(stamp)) {
+        if end != End::Success || !self.breaker.ignores_successes_of(stamp) {
             self.breaker.settle(stamp, end, Duration::ZERO);
         }
         if end != End::Nothing {
@@ -133,7 +133,7 @@ fn there_are_never_more_probes_than_allowed_and_none_is_lost() {
         let breaker = &world.breaker;
         jump();
         assert!(matches!(breaker.status().state, State::Closed | State::HalfOpen));
-        assert_eq!(breaker.with(|machine| machine.probes()), 0);
+        assert_eq!(breaker.with(|machine| machine.snapshot(Instant::now()).probes), 0);
         // And it works as ever.
         for _ in 0..PROBES {
             world.settle(world.admit().expect("a place is free"), End::Success);
@@ -182,7 +182,7 @@ fn a_clean_window_is_left_by_the_first_failure() {
             assert_eq!(world.breaker.status().state, State::Closed);
             let stamp = world.admit().expect("it is closed");
             world.settle(stamp, FAILURE);
-            let opened = world.breaker.with(|machine| machine.opened());
+            let opened = world.breaker.with(|machine| machine.snapshot(Instant::now()).opened);
             assert_eq!(opened, u64::from(failures == 2));
         }
     });

@@ -232,7 +232,7 @@ proptest! {
                 (epoch, succeeded) = (driver.machine.epoch(), 0);
             }
             let current = out.iter().filter(|s: &&Stamp| s.epoch == epoch).count();
-            prop_assert_eq!(driver.machine.probes(), current);
+            prop_assert_eq!(driver.machine.snapshot(driver.now).probes, current);
             if step < 3 {
                 let stamp = driver.admit();
                 prop_assert_eq!(stamp.is_some(), current + succeeded < 3);
@@ -311,7 +311,7 @@ fn a_probe_that_is_dropped_with_no_answer_since_has_failed_and_with_one_gives_it
     let probe = driver.admit().unwrap();
     assert_eq!(driver.call(SUCCESS), State::HalfOpen);
     assert_eq!(driver.settle(probe, DROPPED), State::HalfOpen);
-    assert_eq!(driver.machine.probes(), 0);
+    assert_eq!(driver.machine.snapshot(driver.now).probes, 0);
     let queued = driver.admit().unwrap();
     assert_eq!(driver.settle(queued, End::Dropped { queued: true }), State::HalfOpen);
     assert_eq!(driver.call(DROPPED), State::Open);
