@@ -188,6 +188,13 @@ impl<M: Maximum, X> LimitLayer<M, X> {
     }
 
     /// Ends the setters, and returns the handle of the limit that the layer, its clones and their services share.
+    ///
+    /// A setter after that would start a limit that the handle does not know, so there is none:
+    ///
+    /// ```compile_fail,E0599
+    /// let (layer, handle) = stockade_limit::LimitLayer::new(5).with_handle();
+    /// let layer = layer.name("db");
+    /// ```
     #[must_use]
     pub fn with_handle(self) -> (Configured<Self>, LimitHandle) {
         let handle = LimitHandle::new(Arc::clone(&self.state().0));

@@ -11,6 +11,11 @@
 //! - [`LimitHandle`] shows how many calls are in flight and waiting, changes the maximum, closes the limit, and
 //!   takes a [`Permit`] by hand.
 //!
+//! # Features
+//!
+//! - `load`: [`Limit`] is a `tower::load::Load`, for `tower::balance`.
+//! - `tracing`: an event for each refusal.
+//!
 //! # Example
 //!
 //! ```

@@ -104,6 +104,17 @@ where
     }
 }
 
+/// The calls in flight and waiting, for `tower::balance`.
+#[cfg(feature = "load")]
+impl<S, X> tower::load::Load for Limit<S, X> {
+    type Metric = usize;
+
+    fn load(&self) -> usize {
+        let semaphore = self.shared.semaphore;
+        semaphore.in_flight() as usize + semaphore.waiting() as usize
+    }
+}
+
 impl<S, X> Reserve for Limit<S, X> {
     type Permit = Permit;
     type Waiter = Reservation;

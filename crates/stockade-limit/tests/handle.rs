@@ -236,6 +236,14 @@ async fn calls_that_pass_by_take_no_place_and_responses_can_keep_theirs() {
     assert_eq!(handle.in_flight(), 0);
 }
 
+#[cfg(feature = "load")]
+#[tokio::test(start_paused = true)]
+async fn the_load_is_what_is_in_flight_and_what_waits() {
+    let (_, mut svc) = stack(&LimitLayer::new(1));
+    let _calls = [call(&mut svc, 1), call(&mut svc, 2), call(&mut svc, 3)];
+    assert_eq!(tower::load::Load::load(&svc), 3);
+}
+
 /// Panics when it is woken.
 struct Panics;
 

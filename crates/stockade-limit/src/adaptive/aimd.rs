@@ -4,11 +4,13 @@ use stockade_core::config::allow;
 
 use crate::{Policy, Sample};
 
-/// Adds one a round trip, and multiplies when a call is lost to overload: additive increase, multiplicative decrease.
+/// Adds one a round trip, and multiplies after a loss to overload: additive increase, multiplicative decrease.
 ///
-/// It learns from losses alone, so it fits services that refuse or time out; [`slower_than`](Self::slower_than)
-/// makes a loss of what takes long. From D.-M. Chiu and R. Jain, "Analysis of the Increase and Decrease
-/// Algorithms for Congestion Avoidance in Computer Networks", 1989.
+/// It learns from losses alone, so it fits services that refuse or time out, and settles where they begin to.
+/// [`slower_than`](Self::slower_than) makes a loss of each call that takes long.
+///
+/// From D.-M. Chiu and R. Jain, "Analysis of the Increase and Decrease Algorithms for Congestion Avoidance in
+/// Computer Networks", 1989.
 ///
 /// # Example
 ///

@@ -4,24 +4,26 @@ use super::Sample;
 
 /// How long calls take while none waits inside the service.
 ///
-/// An overloaded service cannot be told from a slow one by looking at how long calls take. So every so often the
-/// limit is halved for a round. If calls then take much less time, nearly as many were answered, so even the half was
-/// too much: it is halved again. Otherwise that round was the measurement, and the limit goes back to where it was.
+/// An overloaded service probes like a slow one: calls take long. So every thirty rounds there is a probe, a round with half
+/// of the limit. If calls then take little more than half as long, the service was busy with half of the limit too, and
+/// that is halved again. Otherwise the probe was the measurement, and the limit goes back to where it was before.
 ///
-/// The idea is that of the probes of "Gradient" in Netflix's concurrency-limits, and of the minimum that Envoy's
-/// adaptive concurrency filter measures.
+/// The probes are those of "Gradient" in Netflix's concurrency-limits; Envoy's adaptive concurrency filter measures
+/// its minimum in the same way.
 #[derive(Clone, Debug)]
 pub(crate) struct Baseline {
     /// In seconds, an average; none before the first ten samples.
     usual: Option<f64>,
     round: Round,
-    /// Rounds until the next look.
+    /// Rounds until the next probe.
     left: u32,
-    look: Option<Look>,
+    probe: Option<Probe>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Look {
+struct Probe {
+    /// The limit while it lasts; known from its first sample.
+    at: Option<f64>,
     /// The limit to go back to.
     resume: f64,
     /// How long calls took there, in seconds.
@@ -42,18 +44,18 @@ pub(crate) enum Seen {
     Sample,
     /// The end of a round.
     Round(Round),
-    /// A part of a look: this is the limit.
-    Look(f64),
+    /// A part of a probe, with the limit that follows.
+    Probe(f64),
 }
 
-/// The first look comes early, because a limit may start over a service that is busy already.
+/// The first probe comes early, because a limit may start over a service that is busy already.
 const FIRST: u32 = 5;
-/// Rounds between two looks.
+/// Rounds between two probes.
 const ROUNDS: u32 = 30;
 /// A round is as many samples as the limit lets calls in, and at least so many.
 const LEAST: f64 = 10.0;
-/// A look takes more, because more depends on it.
-const LEAST_OF_LOOK: f64 = 20.0;
+/// A probe takes more samples, because more depends on it.
+const LEAST_OF_PROBE: f64 = 20.0;
 /// If calls took so many times as long with twice the limit, the service was busy with half of it.
 const BUSY: f64 = 1.75;
 
@@ -64,7 +66,7 @@ const STEP: f64 = 0.25;
 
 impl Baseline {
     pub(crate) const fn new() -> Self {
-        Self { usual: None, round: Round::NEW, left: FIRST, look: None }
+        Self { usual: None, round: Round::NEW, left: FIRST, probe: None }
     }
 
     /// In seconds.
@@ -72,27 +74,31 @@ impl Baseline {
         self.usual.unwrap_or(self.round.seconds)
     }
 
-    /// A call was lost: the round and the look are void.
+    /// Forgets the round and the probe: a call was lost.
     pub(crate) fn lost(&mut self) {
         self.round = Round::NEW;
-        self.look = None;
+        self.probe = None;
     }
 
     pub(crate) fn see(&mut self, sample: &Sample) -> Seen {
+        if self.probe.as_mut().is_some_and(|p| *p.at.get_or_insert(sample.limit) != sample.limit) {
+            // Somebody has set the maximum, which stays.
+            self.lost();
+        }
         self.round.add(sample);
         if self.usual.is_none() && self.round.samples >= LEAST {
             self.usual = Some(self.round.seconds);
         }
-        let least = if self.look.is_some() { LEAST_OF_LOOK } else { LEAST };
+        let least = if self.probe.is_some() { LEAST_OF_PROBE } else { LEAST };
         if self.round.samples < least.max(sample.limit.floor()) {
-            return if self.look.is_some() { Seen::Look(sample.limit) } else { Seen::Sample };
+            return if self.probe.is_some() { Seen::Probe(sample.limit) } else { Seen::Sample };
         }
         let round = mem::replace(&mut self.round, Round::NEW);
-        match self.look.take() {
-            Some(look) if look.before > BUSY * round.seconds => self.look(sample.limit, &round),
-            Some(look) => {
+        match self.probe.take() {
+            Some(probe) if probe.before > BUSY * round.seconds => self.probe(sample.limit, &round),
+            Some(probe) => {
                 self.usual = Some(round.seconds);
-                Seen::Look(look.resume)
+                Seen::Probe(probe.resume)
             }
             None => {
                 self.usual =
@@ -102,19 +108,19 @@ impl Baseline {
                     return Seen::Round(round);
                 }
                 self.left = ROUNDS;
-                // Where the limit is not used nothing waits, and there is nothing to look for.
+                // Where the limit is not used nothing waits anyway.
                 if !round.is_used(sample.limit) {
                     return Seen::Round(round);
                 }
-                self.look(sample.limit, &round)
+                self.probe(sample.limit, &round)
             }
         }
     }
 
-    /// Begins a look, from a limit at which `round` was seen.
-    fn look(&mut self, limit: f64, round: &Round) -> Seen {
-        self.look = Some(Look { resume: limit, before: round.seconds });
-        Seen::Look(limit / 2.0)
+    /// Begins a probe, from a limit at which `round` was seen.
+    fn probe(&mut self, limit: f64, round: &Round) -> Seen {
+        self.probe = Some(Probe { at: None, resume: limit, before: round.seconds });
+        Seen::Probe(limit / 2.0)
     }
 }
 

@@ -3,15 +3,17 @@ use stockade_core::config::allow;
 use super::baseline::{Baseline, Seen};
 use crate::{Policy, Sample};
 
-/// Follows the ratio of how long calls take usually to how long they take now.
+/// Follows the ratio of how long calls usually take to how long they take now.
 ///
-/// While calls take no longer than usual, with some tolerance, the limit grows by a little more than nothing
-/// waiting inside would allow; the longer they take now, the more it shrinks, each time by a tenth at most. After a
-/// loss to overload it shrinks by a tenth too. What is usual is an average over some six hundred samples, so
-/// it fits services whose calls take unequally long; it also means that a service which is overloaded
-/// slowly enough is taken for a slow one, so set a [`max`](crate::LimitLayer::max).
+/// While the calls of a round take no longer than usual, with some tolerance, the limit grows by a twentieth, and by four
+/// calls at most. The longer they take, the more it shrinks, by a tenth at most. A round is as many answers as the
+/// limit lets calls in, and at least ten. After a loss to overload it shrinks by a tenth. So over a service that is
+/// busy the limit settles near what the service does at once, times the tolerance.
 ///
-/// From "Gradient2" in Netflix's concurrency-limits, 2018.
+/// What is usual is measured every thirty rounds, with half of the limit, so that nothing waits inside.
+///
+/// From "Gradient2" in Netflix's concurrency-limits, 2018. There the usual time is a long average of all calls, which follows
+/// the calls of a busy service up, and the limit with it; here it is measured, as in its older "Gradient".
 ///
 /// # Example
 ///
@@ -47,7 +49,8 @@ impl Gradient2 {
         Self { tolerance: 1.5, baseline: Baseline::new() }
     }
 
-    /// How many times as long as usual calls may take before the limit shrinks (default 1.5).
+    /// How many times as long as usual calls may take before the limit shrinks (default 1.5). Above 2 the limit may settle
+    /// beyond twice of what a service does at once.
     ///
     /// # Panics
     ///
@@ -74,7 +77,7 @@ impl Policy for Gradient2 {
         }
         let round = match self.baseline.see(sample) {
             Seen::Round(round) => round,
-            Seen::Look(limit) => return limit,
+            Seen::Probe(limit) => return limit,
             Seen::Sample => return limit,
         };
         let gradient = self.tolerance * self.baseline.usual() / round.seconds;

@@ -1,5 +1,4 @@
 use std::{
-    fmt,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -16,14 +15,15 @@ use super::{Begun, Controller, End, Policy};
 /// The service inside an adaptive limit, which measures the calls; made by
 /// [`LimitLayer::adaptive`](crate::LimitLayer::adaptive).
 ///
-/// All else it passes on.
+/// It passes everything else on.
+#[derive(Clone, Debug)]
 pub struct Measured<S, P, C = DefaultClassify> {
     inner: S,
     controller: Arc<Controller<P, C>>,
 }
 
 /// Makes [`Measured`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct MeasureLayer<P, C>(Arc<Controller<P, C>>);
 
 pin_project! {
@@ -56,12 +56,6 @@ impl<P, C> MeasureLayer<P, C> {
     }
 }
 
-impl<P, C> Clone for MeasureLayer<P, C> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
-}
-
 impl<S, P, C> Layer<S> for MeasureLayer<P, C> {
     type Service = Measured<S, P, C>;
 
@@ -91,18 +85,6 @@ where
         let begun = Some(self.controller.begin(deadline::current()));
         let call = Call { controller: Arc::clone(&self.controller), begun };
         Measuring { future: self.inner.call(request), call }
-    }
-}
-
-impl<S: Clone, P, C> Clone for Measured<S, P, C> {
-    fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), controller: Arc::clone(&self.controller) }
-    }
-}
-
-impl<S: fmt::Debug, P, C> fmt::Debug for Measured<S, P, C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Measured").field("inner", &self.inner).finish_non_exhaustive()
     }
 }
 

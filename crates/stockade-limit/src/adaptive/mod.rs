@@ -1,5 +1,7 @@
-//! A limit that finds its maximum by itself: a service inside the limit measures the calls, and a [`Policy`] says
-//! what maximum follows from them.
+//! A limit that finds its maximum by itself.
+//!
+//! [`Measured`], a service inside the limit, measures the calls. A [`Policy`] says what maximum follows. The
+//! [`Controller`] stands between: it decides which calls tell anything, and changes the maximum of the semaphore.
 
 mod aimd;
 mod baseline;
@@ -8,10 +10,7 @@ mod measured;
 mod policy;
 mod vegas;
 
-use std::{
-    fmt,
-    sync::{Arc, PoisonError, TryLockError},
-};
+use std::sync::{Arc, PoisonError, TryLockError};
 
 use stockade_core::{
     DefaultClassify,
@@ -53,6 +52,7 @@ pub struct Adaptive<P, C = DefaultClassify> {
 }
 
 /// Moves the maximum of one limit.
+#[derive(Debug)]
 pub(crate) struct Controller<P, C> {
     shared: Arc<Shared>,
     classify: C,
@@ -61,6 +61,7 @@ pub(crate) struct Controller<P, C> {
     live: Mutex<Live<P>>,
 }
 
+#[derive(Debug)]
 struct Live<P> {
     policy: P,
     /// The maximum with its fraction, as it was in this epoch.
@@ -192,8 +193,8 @@ impl<P: Policy, C> Controller<P, C> {
         if semaphore.epoch() != call.epoch {
             return;
         }
-        // Nobody waits for this lock, because a policy is foreign code. Results that come in the same instant tell
-        // the same.
+        // Nobody waits for this lock, because a policy is foreign code. Calls that end at the same instant tell much
+        // the same, so one of them is enough.
         let Some(mut live) = try_lock(&self.live) else { return };
         if live.epoch != call.epoch {
             // Somebody else has changed it.
@@ -228,12 +229,6 @@ impl<P: Policy, C> Controller<P, C> {
         let live = try_lock(&self.live).expect("nobody else is here");
         let semaphore = self.shared.semaphore;
         if live.epoch == semaphore.epoch() { live.limit as u32 } else { semaphore.max() }
-    }
-}
-
-impl<P, C> fmt::Debug for Controller<P, C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Controller").field("shared", &self.shared).finish_non_exhaustive()
     }
 }
 

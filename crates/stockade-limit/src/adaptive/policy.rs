@@ -1,12 +1,12 @@
-//! What an adaptive limit follows: arithmetic alone, that is told the time and never asks for it.
+//! What an adaptive limit follows: arithmetic alone, with the time passed in.
 
 use std::time::Duration;
 
-/// Answers the limit that follows from a call, for [`LimitLayer::adaptive`](crate::LimitLayer::adaptive).
+/// Says which limit follows from a call, for [`LimitLayer::adaptive`](crate::LimitLayer::adaptive).
 ///
-/// It need not keep to bounds, nor find out whether the limit is used: the layer sees to both. It reads no clock
-/// and waits for nothing, because it runs under a lock that all calls of the limit share; one that panics costs
-/// that call its answer.
+/// It need not keep to bounds, nor find out whether the limit is used: the limit does both. It should not block and
+/// not call the limit, because one call at a time is weighed, and others that end meanwhile are left out. A policy that
+/// panics costs that call its answer.
 ///
 /// [`Aimd`](crate::Aimd), [`Vegas`](crate::Vegas) and [`Gradient2`](crate::Gradient2) are ready-made.
 ///

@@ -5,16 +5,19 @@ use stockade_core::config::allow;
 use super::baseline::{Baseline, Seen};
 use crate::{Policy, Sample};
 
-/// Keeps a few calls waiting inside: adds one a round while fewer do, takes one off while more do. A round is as many
-/// answers as the limit lets calls in.
+/// Keeps a few calls waiting inside the service: adds one a round while fewer wait, and takes some off while more do. A
+/// round is as many answers as the limit lets calls in, and at least ten.
 ///
-/// How many wait it tells from how much longer the calls of a round took than the fastest of late did. It forgets
-/// the fastest one every thirty rounds, because a service may become slower for good: then it halves the limit for a
-/// round, so that nothing waits inside while it looks again. After a loss to overload it takes a quarter off.
-/// It fits services whose calls take about equally long.
+/// How many wait follows from how much longer the calls of a round took than calls usually take. What is usual is
+/// measured every thirty rounds, with half of the limit, so that nothing waits inside. After a loss to overload
+/// it takes a quarter off. Of a small limit at most two fifths wait, so it stays within twice of what the service does at
+/// once.
 ///
-/// From L. S. Brakmo and L. L. Peterson, "TCP Vegas: End to End Congestion Avoidance on a Global Internet",
-/// 1995; the look at an empty queue is ours.
+/// It does not find out that a service has become slower for good before the next measurement; until then the limit may
+/// shrink.
+///
+/// From L. S. Brakmo and L. L. Peterson, "TCP Vegas: End to End Congestion Avoidance on a Global Internet", 1995, with
+/// the thresholds of Netflix's concurrency-limits. The measurement is that of its "Gradient".
 ///
 /// # Example
 ///
@@ -79,7 +82,7 @@ impl Policy for Vegas {
         }
         let round = match self.baseline.see(sample) {
             Seen::Round(round) => round,
-            Seen::Look(limit) => return limit,
+            Seen::Probe(limit) => return limit,
             Seen::Sample => return limit,
         };
         let waiting = round.in_flight * (1.0 - self.baseline.usual() / round.seconds);
