@@ -42,7 +42,7 @@ pub(crate) struct Account<S, P> {
 /// What the clones of one service share.
 struct Template<S, P> {
     /// Further attempts clone it. It is never called, so it is never ready. In a mutex because it need not be
-    /// `Sync`.
+    /// `Sync`; only the user's `Clone` runs under that.
     instance: Mutex<S>,
     policy: P,
 }

@@ -85,7 +85,7 @@ where
 {
     type Output = Result<S::Response, S::Error>;
 
-    /// The pass path: a first attempt that succeeds. All else is in [`poll_further`](Self::poll_further).
+    // The pass path: a first attempt that succeeds. All else is in `poll_further`.
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.as_mut().project();
@@ -115,7 +115,6 @@ where
 {
     /// Goes on with an attempt that has `ended`, or between two of them.
     #[cold]
-    #[inline(never)]
     fn poll_further(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
