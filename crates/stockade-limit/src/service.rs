@@ -51,15 +51,16 @@ impl<S, X> Limit<S, X> {
         LimitHandle::new(Arc::clone(&self.shared))
     }
 
+    /// The permit of a call, if there is one at once. It may have `reserved` one.
     #[inline]
-    fn admit<Req, T>(&self, request: &Req) -> Option<Permit>
+    fn admit<Req, T>(&self, request: &Req, reserved: Option<Permit>) -> Option<Permit>
     where
         X: Hook<Req, T>,
     {
         if self.hook.passes_by(request) {
             return Some(Permit::NONE);
         }
-        Permit::try_new(self.shared.semaphore)
+        reserved.or_else(|| Permit::try_new(self.shared.semaphore))
     }
 
     /// There is no room: joins the queue, or refuses.
@@ -95,7 +96,7 @@ where
 
     #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
-        match self.admit(&request) {
+        match self.admit(&request, None) {
             Some(permit) => {
                 ResponseFuture::running(permit, self.inner.call(request), self.hook.clone())
             }
@@ -144,8 +145,9 @@ where
 
     fn call_reserved(&mut self, permit: Option<Permit>, request: Req) -> Self::Future {
         let hook = self.hook.clone();
-        let permit = permit.filter(|permit| !permit.is_none());
-        match permit.or_else(|| self.admit(&request)) {
+        // A reservation of a limit that was closed meanwhile is none.
+        let reserved = permit.filter(|permit| !permit.is_none());
+        match self.admit(&request, reserved) {
             Some(permit) => ResponseFuture::running(permit, self.inner.call(request), hook),
             None => {
                 let closed = self.shared.semaphore.is_closed();

@@ -234,6 +234,13 @@ async fn calls_that_pass_by_take_no_place_and_responses_can_keep_theirs() {
     assert_eq!(handle.in_flight(), 1);
     drop(held);
     assert_eq!(handle.in_flight(), 0);
+
+    // An instance that has reserved a place gives it back for a call that needs none.
+    let mut svc =
+        layer.backpressure().layer(tower::service_fn(async |n| Ok::<_, common::Refusal>(n)));
+    assert_ready_ok!(task::spawn(()).enter(|cx, _| svc.poll_ready(cx)));
+    let _passed = svc.call(0).await.unwrap();
+    assert_eq!(handle.in_flight(), 0);
 }
 
 #[cfg(feature = "load")]

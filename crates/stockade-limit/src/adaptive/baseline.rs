@@ -38,16 +38,6 @@ pub(crate) struct Round {
     samples: f64,
 }
 
-/// What a sample adds.
-pub(crate) enum Seen {
-    /// A part of a round.
-    Sample,
-    /// The end of a round.
-    Round(Round),
-    /// A part of a probe, with the limit that follows.
-    Probe(f64),
-}
-
 /// The first probe comes early, because a limit may start over a service that is busy already.
 const FIRST: u32 = 5;
 /// Rounds between two probes.
@@ -69,58 +59,62 @@ impl Baseline {
         Self { usual: None, round: Round::NEW, left: FIRST, probe: None }
     }
 
-    /// In seconds.
-    pub(crate) fn usual(&self) -> f64 {
-        self.usual.unwrap_or(self.round.seconds)
-    }
-
-    /// Forgets the round and the probe: a call was lost.
-    pub(crate) fn lost(&mut self) {
-        self.round = Round::NEW;
-        self.probe = None;
-    }
-
-    pub(crate) fn see(&mut self, sample: &Sample) -> Seen {
-        if self.probe.as_mut().is_some_and(|p| *p.at.get_or_insert(sample.limit) != sample.limit) {
+    /// The limit after `sample`: by `next` at the end of a round, from what is usual in seconds; `after_loss` times the
+    /// old one after a loss.
+    pub(crate) fn follow(
+        &mut self,
+        sample: &Sample,
+        after_loss: f64,
+        next: impl FnOnce(f64, Round) -> f64,
+    ) -> f64 {
+        let limit = sample.limit;
+        if sample.dropped {
+            self.forget();
+            return limit * after_loss;
+        }
+        if self.probe.as_mut().is_some_and(|probe| *probe.at.get_or_insert(limit) != limit) {
             // Somebody has set the maximum, which stays.
-            self.lost();
+            self.forget();
         }
         self.round.add(sample);
         if self.usual.is_none() && self.round.samples >= LEAST {
             self.usual = Some(self.round.seconds);
         }
         let least = if self.probe.is_some() { LEAST_OF_PROBE } else { LEAST };
-        if self.round.samples < least.max(sample.limit.floor()) {
-            return if self.probe.is_some() { Seen::Probe(sample.limit) } else { Seen::Sample };
+        if self.round.samples < least.max(limit.floor()) {
+            return limit;
         }
         let round = mem::replace(&mut self.round, Round::NEW);
         match self.probe.take() {
-            Some(probe) if probe.before > BUSY * round.seconds => self.probe(sample.limit, &round),
+            Some(probe) if probe.before > BUSY * round.seconds => self.probe(limit, round),
             Some(probe) => {
                 self.usual = Some(round.seconds);
-                Seen::Probe(probe.resume)
+                probe.resume
             }
             None => {
-                self.usual =
-                    self.usual.map(|usual| usual + STEP * (round.seconds - usual).min(0.0));
-                self.left -= 1;
-                if self.left > 0 {
-                    return Seen::Round(round);
+                let usual = self.usual.unwrap_or(round.seconds);
+                let usual = usual + STEP * (round.seconds - usual).min(0.0);
+                self.usual = Some(usual);
+                self.left = self.left.saturating_sub(1);
+                // Where the limit is not used nothing waits anyway.
+                if self.left > 0 || !round.is_used(limit) {
+                    return next(usual, round);
                 }
                 self.left = ROUNDS;
-                // Where the limit is not used nothing waits anyway.
-                if !round.is_used(sample.limit) {
-                    return Seen::Round(round);
-                }
-                self.probe(sample.limit, &round)
+                self.probe(limit, round)
             }
         }
     }
 
+    fn forget(&mut self) {
+        self.round = Round::NEW;
+        self.probe = None;
+    }
+
     /// Begins a probe, from a limit at which `round` was seen.
-    fn probe(&mut self, limit: f64, round: &Round) -> Seen {
+    fn probe(&mut self, limit: f64, round: Round) -> f64 {
         self.probe = Some(Probe { at: None, resume: limit, before: round.seconds });
-        Seen::Probe(limit / 2.0)
+        limit / 2.0
     }
 }
 

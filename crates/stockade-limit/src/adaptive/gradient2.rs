@@ -1,6 +1,6 @@
 use stockade_core::config::allow;
 
-use super::baseline::{Baseline, Seen};
+use super::baseline::Baseline;
 use crate::{Policy, Sample};
 
 /// Follows the ratio of how long calls usually take to how long they take now.
@@ -70,23 +70,16 @@ impl Default for Gradient2 {
 
 impl Policy for Gradient2 {
     fn update(&mut self, sample: &Sample) -> f64 {
-        let limit = sample.limit;
-        if sample.dropped {
-            self.baseline.lost();
-            return limit * LEAST;
-        }
-        let round = match self.baseline.see(sample) {
-            Seen::Round(round) => round,
-            Seen::Probe(limit) => return limit,
-            Seen::Sample => return limit,
-        };
-        let gradient = self.tolerance * self.baseline.usual() / round.seconds;
-        if gradient < 1.0 {
-            limit * (1.0 - (1.0 - gradient) / 2.0).max(LEAST)
-        } else if round.is_used(limit) {
-            limit + (limit / 20.0).clamp(0.5, MOST)
-        } else {
-            limit
-        }
+        let (limit, tolerance) = (sample.limit, self.tolerance);
+        self.baseline.follow(sample, LEAST, |usual, round| {
+            let gradient = tolerance * usual / round.seconds;
+            if gradient < 1.0 {
+                limit * f64::midpoint(1.0, gradient).max(LEAST)
+            } else if round.is_used(limit) {
+                limit + (limit / 20.0).clamp(0.5, MOST)
+            } else {
+                limit
+            }
+        })
     }
 }

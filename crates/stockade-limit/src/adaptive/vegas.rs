@@ -2,7 +2,7 @@ use std::ops::RangeInclusive;
 
 use stockade_core::config::allow;
 
-use super::baseline::{Baseline, Seen};
+use super::baseline::Baseline;
 use crate::{Policy, Sample};
 
 /// Keeps a few calls waiting inside the service: adds one a round while fewer wait, and takes some off while more do. A
@@ -76,23 +76,16 @@ impl Default for Vegas {
 impl Policy for Vegas {
     fn update(&mut self, sample: &Sample) -> f64 {
         let limit = sample.limit;
-        if sample.dropped {
-            self.baseline.lost();
-            return limit * 0.75;
-        }
-        let round = match self.baseline.see(sample) {
-            Seen::Round(round) => round,
-            Seen::Probe(limit) => return limit,
-            Seen::Sample => return limit,
-        };
-        let waiting = round.in_flight * (1.0 - self.baseline.usual() / round.seconds);
         let (few, many) = (self.few.min(limit * FEW), self.many.min(limit * MANY));
-        if waiting < few {
-            limit + 1.0
-        } else if waiting > many {
-            limit - ((waiting - many) / 2.0).clamp(1.0, (limit / 4.0).max(1.0))
-        } else {
-            limit
-        }
+        self.baseline.follow(sample, 0.75, |usual, round| {
+            let waiting = round.in_flight * (1.0 - usual / round.seconds);
+            if waiting < few {
+                limit + 1.0
+            } else if waiting > many {
+                limit - ((waiting - many) / 2.0).clamp(1.0, (limit / 4.0).max(1.0))
+            } else {
+                limit
+            }
+        })
     }
 }
