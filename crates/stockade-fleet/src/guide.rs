@@ -42,7 +42,7 @@
 //! |---|---|---|
 //! | rate, as it is | one a call where calls come one by one; calls that come while one is on its way share the next | nothing |
 //! | rate, `.lease(k)` | one for `k` calls | `nodes * (k - 1)` calls, over any time |
-//! | `Outage::Closed` | none while it is away | nothing; nothing passes either |
+//! | `Outage::Closed` | none while it is away | nothing; calls are refused as `Unavailable` |
 //! | `Outage::Share(n)` | none while it is away | nothing while it is away for all; where it is away for some nodes only, or there are more than `n`, those nodes' shares |
 //! | `Outage::Open` | none while it is away | everything |
 //! | a member of a quorum | one every half second for each node and breaker | a node opens up to half a second after the verdict |
@@ -75,8 +75,8 @@
 //!   held twice. Divide the limit by the number of processes, or let each find its own by an adaptive limit.
 //! - **No shared window of a breaker.** One node with a broken cable would open everybody's.
 //! - **No shared retry budget.** Each process's own bounds the whole as well.
-//! - **No `.backpressure()` of the shared rate.** Whoever is ready would hold a token of the whole fleet while it has nothing
-//!   to call.
+//! - **No `.backpressure()` of the shared rate.** An instance that is ready would hold a token of the whole fleet while it
+//!   has nothing to call.
 //! - **No second Redis.** One Redis, or one primary with replicas that take over, decides at a time. A replica that takes
 //!   over may have missed the last moments: the rate is told it by the next node that knows better, and a verdict is
 //!   reached again.

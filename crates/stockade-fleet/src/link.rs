@@ -1,5 +1,5 @@
-//! The connection to Redis: one for a process, shared by all that need it, with nobody who waits for it when it
-//! is away.
+//! The connection to Redis: one for each process, shared by all layers that need it. Nothing waits for it while the
+//! Redis is away.
 //!
 //! ```text
 //!          first use            answered                (2) broke, or late three times in a row
@@ -11,9 +11,10 @@
 //!                            not answered
 //! ```
 //!
-//! Nothing happens by itself: a probe is begun by whoever needs the Redis after its time has come, one at a time and
-//! in the background, so those who need it go on without it meanwhile. The time between probes doubles and is
-//! jittered, so that a fleet does not come back at once.
+//! Nothing happens by itself. When the time of the next probe has come, the next call that needs the Redis starts it: one
+//! at a time and in the background, while calls go on without the Redis. The time between probes doubles, and is
+//! jittered so that a fleet does not come back at once. A Redis that lets us connect and then refuses, such as a replica
+//! that cannot be written to, goes on from where the pauses were: only a useful answer starts them anew.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -36,7 +37,7 @@ use crate::{Fault, RedisError};
 /// first call that needs it does, or [`check`](Self::check).
 ///
 /// Nobody waits for it longer than its [`patience`](Self::patience), and while it is away nobody waits at all: what
-/// happens then is said by whoever uses it.
+/// happens then is up to the layer that uses it.
 ///
 /// There is no TLS: put a tunnel in front where the network is not trusted.
 ///

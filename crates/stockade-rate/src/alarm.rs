@@ -1,8 +1,8 @@
-//! The timers that wake a bucket when tokens are due for those who wait.
+//! The timers that wake a bucket when tokens are due for the calls that wait.
 //!
 //! They belong to the bucket and not to a call, so no call depends on another one being polled. There is one for each
 //! runtime on which calls wait, so a runtime that is blocked holds up only its own calls, and all of them are set to
-//! the same instant. Which one fires makes no difference: it serves everybody who is due.
+//! the same instant. Which one fires makes no difference: it serves every call that is due.
 //!
 //! Setting a timer may wake it at once, so that is never done under the lock of the bucket: under the lock an alarm is
 //! told its new instant, and the timer follows, unless the instant has changed again by then.
@@ -36,7 +36,7 @@ struct Alarm {
     set: Option<Nanos>,
 }
 
-/// What is to be done about alarms when the lock is free.
+/// The timers that have to be started and dropped when the lock is free.
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
     start: Vec<(Handle, Waker, Nanos)>,

@@ -8,7 +8,7 @@ use stockade_core::{Reason, Rejected, internal::Waiter};
 
 pub use crate::{shared::Shared, waiter::Waiter as LocalWaiter};
 
-/// A bucket of tokens, and the queue of those who wait for them.
+/// A bucket of tokens, and the queue of the calls that wait for them.
 pub trait Backend: Sized {
     /// The wait of one call.
     type Waiter: Waiter<Permit = Permit<Self>>;

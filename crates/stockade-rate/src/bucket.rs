@@ -92,28 +92,28 @@ impl Bucket {
         decided.map_err(|not| not.earliest_possible())
     }
 
-    /// Takes the tokens that somebody has waited for, or says when they will be there.
+    /// Takes the tokens that a call has waited for, or says when they will be there.
     ///
-    /// Who waits is woken late, by the resolution of the timer at least. So the decision is dated back to
-    /// the instant at which the tokens were there, by one period at most: over a time `w` at most
-    /// `burst + w / period + 1` tokens are taken, and that lateness is the 1.
+    /// A call that waits is woken late, by the resolution of the timer at least. So the decision is dated back to the
+    /// instant at which the tokens were there, by one period at most: over a time `w` at most `burst + w / period + 1`
+    /// tokens are taken. The 1 is for that lateness.
     pub(crate) fn take_due(&self, now: Nanos, cost: NonZeroU32) -> Result<(), Nanos> {
         loop {
             let due = self.due(now, cost.get().into());
             let at = due.max(now.saturating_sub(self.period())).min(now);
             match self.take(at, cost) {
-                // A call that did not see anybody wait was faster, and there is one more token.
+                // A call that passed without the lock was faster, and there is one more token.
                 Err(earliest) if earliest <= now => {}
                 decided => return decided,
             }
         }
     }
 
-    /// When the last of so many tokens will be there, if each is taken as soon as it can be. It may be
-    /// past. (More than the bucket holds are asked for only since it was empty.)
+    /// When the last of so many tokens will be there, if each is taken as soon as it can be. It may be in the past. (More
+    /// tokens than the bucket holds are only asked for when it has been empty.)
     pub(crate) fn due(&self, now: Nanos, tokens: u64) -> Nanos {
-        // Counted from an empty bucket, that is by one filling later, so that nothing is below zero. What
-        // has been due for longer than the bucket takes to fill up has run over.
+        // Counted from an empty bucket, which is one filling later, so that nothing is below zero. Tokens that have been
+        // due for longer than the bucket takes to fill up are gone.
         let first = (self.full_at.load() + self.period()).max(now);
         let further = self.time_of(tokens.saturating_sub(1));
         Nanos::from(first.as_u64().saturating_add(further)).saturating_sub(self.fill())
@@ -124,40 +124,40 @@ impl Bucket {
         u32::try_from(self.level(now) / self.period()).unwrap_or(u32::MAX)
     }
 
-    /// Takes away what would come before the instant `until`: then there is one token.
+    /// Takes away the tokens that would come before the instant `until`. Then there is one token.
     pub(crate) fn penalize(&self, until: Nanos) {
         let full_at = until + self.fill().saturating_sub(self.period());
         self.full_at.0.fetch_max(full_at.into(), Ordering::Relaxed);
     }
 
-    /// Puts tokens back that were not used. What does not fit runs over.
+    /// Puts tokens back that were not used. Those that do not fit are gone.
     pub(crate) fn give_back(&self, tokens: u64) {
         let time = self.time_of(tokens);
         self.full_at.update(|full_at| full_at.saturating_sub(time));
     }
 
-    /// Takes so many tokens, also where they are not there: what is missing is owed, and comes before the next token.
+    /// Takes so many tokens, even if they are not there. Those that are missing are owed: they come before the next one.
     pub(crate) fn charge(&self, now: Nanos, tokens: u64) {
         let (time, now) = (self.time_of(tokens), now.as_u64());
         let most = now.saturating_add(Nanos::from(MAX_FILL).as_u64());
         self.full_at.update(|full_at| full_at.max(now).saturating_add(time).min(most.max(full_at)));
     }
 
-    /// Says how full the bucket is, and then gives no token any more, neither to one who looks at this
-    /// moment: its word is not the one that was seen.
+    /// Says how full the bucket is, and closes it: it gives no token any more. A decision that is under way finds that
+    /// the word has changed, and is made again.
     pub(crate) fn close(&self, now: Nanos) -> Level {
         let full_at = Nanos::from(self.full_at.0.swap(CLOSED, Ordering::Relaxed));
-        // Later than now after a penalty, or if somebody else had a later clock.
+        // Later than now after a penalty, or if another thread had read a later time.
         let empty_at = full_at.saturating_sub(self.fill());
         let at = now.max(empty_at);
         let part = self.fill().saturating_sub(full_at.saturating_sub(at));
         Level { at, part, of: self.period() }
     }
 
-    /// Opens a closed bucket, or a new one, with as many tokens; what does not fit runs over.
+    /// Opens a closed bucket, or a new one, with as many tokens. Those that do not fit are gone.
     pub(crate) fn open(&self, level: Level) {
         let part = u128::from(level.part.as_u64()) * u128::from(self.period().as_u64());
-        // Rounded down, so that never more pass than promised.
+        // Rounded down, so that the promised rate is never exceeded.
         let part = part / u128::from(level.of.as_u64());
         let part = u64::try_from(part).unwrap_or(u64::MAX).into();
         let full_at = level.at + self.fill().saturating_sub(part);
@@ -194,8 +194,7 @@ impl Bucket {
     }
 }
 
-/// The time in which one of `n` tokens in the time `per` comes, rounded up, so that never more pass than
-/// promised.
+/// The time in which one of `n` tokens in the time `per` comes, rounded up, so that the promised rate is never exceeded.
 pub(crate) fn period(n: u32, per: Duration) -> Duration {
     let period = per.as_nanos().div_ceil(u128::from(n));
     Duration::from_nanos(u64::try_from(period).unwrap_or(u64::MAX))

@@ -209,7 +209,7 @@ impl<K> Slot<K> {
 
     /// The bucket with its queue, unless nobody needs the queue any more.
     fn shared(&mut self, now: Nanos) -> Option<&Arc<Shared>> {
-        // Whoever waits, or is about to, has a reference too.
+        // A call that waits, or is about to, has a reference too.
         if let Some(shared) = &self.shared
             && Arc::strong_count(shared) == 1
             && let Some(full_at) = shared.unused(now)

@@ -1,8 +1,8 @@
-//! Who gets tokens, who waits and who is refused: the queue of one bucket, with the time passed in.
+//! Which calls get tokens, which wait and which are refused: the queue of one bucket, with the time passed in.
 //!
-//! Calls get their tokens in the order in which they came. The head lets its tokens gather while all others stand
-//! behind it, and [`serve`](Limiter::serve) hands them out to everybody who is due, whoever calls it. So each wait is
-//! known beforehand: what those ahead cost, and the call itself, times the period.
+//! Calls get their tokens in FIFO order: the tokens of the call at the head gather while all others wait behind it.
+//! [`serve`](Limiter::serve) gives tokens to every call that is due, so it makes no difference what triggers it. Each wait
+//! is known beforehand: it is what the call and those ahead of it cost, times the period.
 
 use std::{cell::Cell, collections::BTreeSet, num::NonZeroU32, task::Waker, time::Duration};
 
@@ -43,7 +43,7 @@ pub(crate) struct Limiter {
     rate: Option<(u32, Duration)>,
     /// The end of the last penalty.
     not_before: Nanos,
-    /// Those who left the queue without tokens, because the burst fell below what they cost.
+    /// The calls that left the queue without tokens, because the burst fell below what they cost.
     too_costly: BTreeSet<Key>,
 }
 
@@ -210,7 +210,8 @@ impl Limiter {
         self.queue.get_mut(key)
     }
 
-    /// Gives tokens to all who are due, in their order, and takes them out of the queue. Returns when the next one is.
+    /// Gives tokens to all calls that are due, in their order, and takes them out of the queue. Returns when the next
+    /// call is due.
     pub(crate) fn serve(
         &mut self,
         first: &Bucket,
@@ -248,7 +249,7 @@ impl Limiter {
         Some(entry)
     }
 
-    /// This runtime has ended. Returns the wakers of those who were last polled on it.
+    /// This runtime has ended. Returns the wakers of the calls that were last polled on it.
     pub(crate) fn lose(&self, runtime: RuntimeId) -> Vec<Waker> {
         let there = self.queue.iter().filter(|entry| entry.runtime.get() == Some(runtime));
         there

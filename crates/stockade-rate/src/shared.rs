@@ -1,9 +1,9 @@
 //! The state that all clones share: a bucket, the queue in front of it, and the alarms that serve the queue.
 //!
-//! A call that finds a token takes it from the bucket alone, without a lock. All else goes through
-//! [`settle`](Shared::settle): whatever has changed, it gives tokens to all who are due, sets the alarms to when the
-//! next one is, and wakes those who were served once the lock is free. So it makes no difference who comes first when
-//! tokens are due: an alarm, a call that waits, or one that comes, leaves or changes the rate.
+//! A call that finds a token takes it from the bucket alone, without a lock. All else ends in
+//! [`settle`](Shared::settle): it gives tokens to all calls that are due, sets the alarms to when the next call is due, and
+//! wakes the calls that were served once the lock is free. So it makes no difference what happens first when tokens are
+//! due: an alarm goes off, a call that waits is polled, or another call comes, leaves or changes the rate.
 
 use std::{
     num::NonZeroU32,
@@ -36,7 +36,7 @@ use crate::{
     waiter::Waiter,
 };
 
-/// One bucket, and those who wait for its tokens.
+/// One bucket, and the queue of the calls that wait for its tokens.
 #[derive(Debug)]
 pub struct Shared {
     common: Arc<Common>,
@@ -96,7 +96,7 @@ impl Shared {
     #[cold]
     #[inline(never)]
     fn judge(self: &Arc<Self>, now: Nanos, cost: NonZeroU32) -> Admission<Waiter> {
-        // Those who are due are served first, so that they do not count as waiting.
+        // Calls that are due are served first, so that they do not count as waiting.
         let admission = self.settle(lock(&self.state), now, Changes::default(), |limiter| {
             self.common.judge(limiter, &self.first, now, cost)
         });
@@ -217,14 +217,14 @@ impl Shared {
         let mut state = lock(&self.state);
         let mut changes = Changes::default();
         let ended = state.alarms.went_off(runtime, now, &mut changes);
-        // Those who were last polled there are to come back from where they are now.
+        // The calls that were last polled there have to be polled again, wherever they are now.
         let lost = if ended { state.limiter.lose(runtime) } else { Vec::new() };
         self.settle(state, now, changes, |_| ());
         lost.into_iter().for_each(wake);
     }
 
-    /// Gives tokens to all who are due, and sees to it that the next ones are served in time. `then` looks at what has
-    /// become of the queue.
+    /// Gives tokens to all calls that are due, and sets the alarms for the next one. `then` looks at the queue
+    /// afterwards, under the lock.
     fn settle<R>(
         &self,
         mut state: MutexGuard<'_, State>,

@@ -70,7 +70,7 @@ pub struct Snapshot {
 }
 
 /// What the task is made of.
-struct Errand {
+struct Reporter {
     quorum: Quorum,
     breaker: BreakerHandle,
     node: String,
@@ -166,8 +166,8 @@ impl Quorum {
         let (seen, seeing) = watch::channel(none);
         let node = format!("{:032x}", fastrand::u128(..));
         let (script, shared) = (board::script(), Shared::None);
-        let errand = Errand { quorum: self, breaker, node, script, seen, shared, held: None };
-        Member { task: tokio::spawn(errand.run()), seen: seeing }
+        let reporter = Reporter { quorum: self, breaker, node, script, seen, shared, held: None };
+        Member { task: tokio::spawn(reporter.run()), seen: seeing }
     }
 }
 
@@ -206,7 +206,7 @@ impl fmt::Debug for Member {
 
 // === the task ===
 
-impl Errand {
+impl Reporter {
     async fn run(mut self) {
         let mut states = self.breaker.watch();
         loop {
@@ -220,8 +220,8 @@ impl Errand {
         }
     }
 
-    /// What there is to report. What the fleet has done to the breaker is no news: else a fleet that is open would
-    /// keep itself so.
+    /// What this node reports. What the fleet has done to the breaker is not reported, because a fleet that is open would
+    /// then keep itself open.
     fn news(&mut self) -> Report {
         let state = self.breaker.state();
         match (self.shared, state) {
@@ -242,7 +242,7 @@ impl Errand {
     }
 
     fn hold(&mut self, time: Duration) {
-        // Held for as long as the next two reports take, lest it half-open between them.
+        // Held for as long as the next two reports take, so that it does not half-open between them.
         let time = time + self.quorum.interval * 2 + self.quorum.redis.budget();
         self.breaker.open_for(time);
         self.held = Some(Instant::now() + time);

@@ -16,7 +16,7 @@ use apalis_core::{
 ///
 /// It is the row itself that waits, with its id, its attempts and its idempotency key. Nobody holds it any more, so what
 /// the worker that had it reports about it afterwards changes nothing. It changes no row if the job was given to
-/// somebody else meanwhile, which is well, too.
+/// another worker in the meantime, which is fine.
 ///
 /// ```
 /// # use std::time::Duration;

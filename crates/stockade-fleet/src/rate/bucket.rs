@@ -30,7 +30,7 @@ pub(crate) struct Ask {
     pub(crate) want: u64,
     /// How long they would be waited for.
     pub(crate) most: Duration,
-    /// The tokens that have been given elsewhere meanwhile.
+    /// The tokens that this node gave out alone, and that the bucket does not know of.
     pub(crate) debt: u32,
     /// After what time the bucket will be full at the earliest, in nanoseconds: what was told last.
     pub(crate) ahead: u64,

@@ -1,4 +1,4 @@
-//! What there is to see.
+//! Reads the state of a rate limit.
 
 use std::sync::Arc;
 

@@ -25,21 +25,21 @@ use crate::Redis;
 /// All layers with the same Redis, key and rate share one bucket, in whatever process they are. The bucket is full at
 /// first: [`burst`](Self::burst) calls pass at once, then one per period. Over any time `w` at most
 /// `burst + n * w / per` calls of the fleet pass, and with [leases](Self::lease) `nodes * (k - 1)` more. A Redis that has
-/// lost the bucket, by a restart or an eviction, is told by the next node that knows it.
+/// lost the bucket, by a restart or an eviction, learns it from the next node that knows it.
 ///
-/// A call costs a round trip, or shares one: while one question is on its way, the calls that come meanwhile are put
-/// together in the next. Calls of one node wait in their order; between nodes each takes its turn, and no node gets
-/// more than one call ahead. The time is the server's: it makes no difference how wrong the clock of a node is.
+/// A call costs a round trip, or shares one: while one question is on its way, the calls that come are put together in
+/// the next one. Calls of one node wait in their order. Nodes take turns, and none gets more than one call ahead. The
+/// time is the server's, so the clock of a node makes no difference. If the server's clock steps back, the bucket is
+/// moved along with it.
 ///
-/// When the Redis is away, or slower than its [patience](Redis::patience), this node goes on [alone](Self::away). The
-/// [handle](Self::handle) shows it, and with the feature `tracing` one event tells each change. When it is back, the
-/// tokens that were given out as a share are taken out of its bucket first, and this node keeps to its share as well
-/// until the last one has had the time to come back: the longest pause between two probes, 250 ms, and the
+/// When the Redis is away, or slower than its [patience](Redis::patience), this node goes on [alone](Self::outage). The
+/// [handle](Self::with_handle) shows it, and with the feature `tracing` there is one event for each change. When the
+/// Redis is back, the tokens that were given out as a share are taken out of its bucket first. This node also keeps to
+/// its share until every other node has had the time to come back: the longest pause between two probes, 250 ms, and the
 /// [time to connect](Redis::connect_timeout).
 ///
-/// A setter makes a layer with a queue of its own, so clone the layer and take its handle after the last one. A rate
-/// above 1,000 calls a second is not reached by calls that wait unless the burst is at least `r * 10 ms`: by default
-/// it is `n`.
+/// A setter makes a layer with a queue of its own, so clone the layer after the last one. Calls that wait reach a rate
+/// `r` above 1,000 a second only if the burst is at least `r * 10 ms`; by default it is `n`.
 ///
 /// # Example
 ///
@@ -67,7 +67,7 @@ pub struct RateLayer<P = Single> {
 // === impl RateLayer ===
 
 impl RateLayer {
-    /// Up to `n` calls a second of all who share `key` in this Redis.
+    /// Up to `n` calls a second, of all layers together that share `key` in this Redis.
     ///
     /// # Panics
     ///
@@ -78,7 +78,7 @@ impl RateLayer {
         Self::every(redis, key.into(), n, Duration::from_secs(1))
     }
 
-    /// Up to `n` calls in the time `per` of all who share `key` in this Redis.
+    /// Up to `n` calls in the time `per`, of all layers together that share `key` in this Redis.
     ///
     /// # Panics
     ///

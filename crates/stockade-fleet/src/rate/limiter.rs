@@ -25,7 +25,7 @@ use stockade_core::{
     },
 };
 use stockade_rate::backend::{Admission, Backend};
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{runtime::Handle, sync::oneshot, time::Instant};
 
 use super::{
     RateHandle, Waiter,
@@ -60,7 +60,7 @@ pub(crate) enum Next {
     End,
 }
 
-/// Those whose wait is over, to be told when the lock is free.
+/// The calls whose wait is over, to be told when the lock is free.
 #[derive(Default)]
 struct Told(Vec<(oneshot::Sender<Answered>, Answered)>);
 
@@ -94,7 +94,7 @@ impl Limiter {
         if Self::pass(&mut state, cost) {
             return Entry::Passed;
         }
-        let cost = cost.get();
+        let (cost, runtime) = (cost.get(), Handle::current());
         if state.queue.len() - state.judged >= MAX_ASKING {
             let after = self.plan.shared.redis.budget();
             return Entry::Refused(self.refuse(Reason::QueueFull).with_retry_after(after));
@@ -118,8 +118,11 @@ impl Limiter {
         }
         state.owed += u64::from(cost);
         self.plan.shared.status.enters();
-        if !mem::replace(&mut state.asking, true) {
-            tokio::spawn(Refill::new(Arc::clone(self)).run());
+        let is_first = !mem::replace(&mut state.asking, true);
+        // Not under the lock: a runtime that shuts down drops the task at once.
+        drop(state);
+        if is_first {
+            runtime.spawn(Refill::new(Arc::clone(self)).run());
         }
         Entry::Waits(key, told)
     }
@@ -157,7 +160,7 @@ impl Limiter {
         &self.plan.key
     }
 
-    /// The task has ended with its runtime. Who waits in another one comes again.
+    /// The task has ended with its runtime. Calls that wait in another one enter again.
     pub(crate) fn lose_task(&self) {
         let mut state = lock(&self.state);
         state.asking = false;
@@ -236,7 +239,7 @@ impl Limiter {
         }
     }
 
-    /// Judges those who came since the last answer.
+    /// Judges the calls that came since the last answer.
     fn judge_all(&self, state: &mut State, now: Instant, told: &mut Told) {
         let mut ahead: u64 = state.queue.iter().take(state.judged).map(|c| u64::from(c.cost)).sum();
         let new: Vec<_> =
@@ -261,7 +264,7 @@ impl Limiter {
         }
     }
 
-    /// What the task is to do, now that it has nothing on its hands.
+    /// What the task does next.
     pub(crate) fn next(&self, now: Instant) -> Next {
         let mut state = lock(&self.state);
         let mut told = self.serve(&mut state);

@@ -1,4 +1,4 @@
-//! What there is to see of a rate limit, whatever the number of its buckets.
+//! The state of a rate limit that its handle reads, for all of its buckets together.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
