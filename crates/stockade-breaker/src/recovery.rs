@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::{Config, window::Tally};
+use crate::{
+    Config,
+    window::{Outcome, Tally},
+};
 
 /// The probes of one recovery.
 ///
@@ -23,6 +26,14 @@ pub(crate) struct Probes {
     succeeded: u32,
     failed: u32,
     slow: u32,
+}
+
+/// Where a recovery is after a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    GoesOn,
+    Succeeded,
+    Failed,
 }
 
 /// A growing share of the calls passes.
@@ -53,23 +64,32 @@ impl Probes {
         self.running.push(now);
     }
 
-    /// Gives back the place of a probe. False if it was overdue, and its place is another's.
-    pub(crate) fn end(&mut self, admitted: Option<Instant>) -> bool {
-        let place = self.running.iter().position(|at| Some(*at) == admitted);
-        place.map(|index| self.running.swap_remove(index)).is_some()
-    }
-
-    pub(crate) const fn succeed(&mut self) {
-        self.succeeded += 1;
-    }
-
-    pub(crate) fn fail(&mut self, slow: bool) {
-        self.failed += 1;
-        self.slow += u32::from(slow);
-    }
-
-    pub(crate) const fn have_succeeded(&self, config: &Config) -> bool {
-        self.succeeded >= config.probes
+    /// Takes back a probe with its outcome, or with none if it does not count.
+    pub(crate) fn settle(
+        &mut self,
+        admitted: Option<Instant>,
+        outcome: Option<Outcome>,
+        now: Option<Instant>,
+        config: &Config,
+    ) -> Progress {
+        // First, as this very probe may be overdue, whatever it says. Then its place is another's.
+        if now.is_some_and(|now| self.replace_overdue(now)) {
+            return Progress::Failed;
+        }
+        let Some(place) = self.running.iter().position(|at| Some(*at) == admitted) else {
+            return Progress::GoesOn;
+        };
+        self.running.swap_remove(place);
+        match outcome {
+            None => {}
+            Some(Outcome { failed: false, slow: false }) => self.succeeded += 1,
+            Some(Outcome { slow, .. }) => {
+                self.failed += 1;
+                self.slow += u32::from(slow);
+                return Progress::Failed;
+            }
+        }
+        if self.succeeded >= config.probes { Progress::Succeeded } else { Progress::GoesOn }
     }
 
     /// Replaces the probes that are overdue. True if there are so many that the recovery has failed.

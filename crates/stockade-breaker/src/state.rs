@@ -30,7 +30,7 @@ use tokio::time::Instant;
 use crate::{
     Cause, Config, Snapshot, State, Status, Trip,
     record::Record,
-    recovery::{Probes, Ramp},
+    recovery::{Probes, Progress, Ramp},
     window::{Outcome, Tally},
 };
 
@@ -266,33 +266,26 @@ impl Machine {
         }
         let slow = self.config.slow.is_some_and(|slow| took >= Some(slow.after));
         let failures = self.failures(stamp, end, slow);
+        let failed = failures > 0;
+        let outcome = (failed || end == End::Success).then_some(Outcome { failed, slow });
         match &mut self.phase {
             Phase::Open { .. } => None,
             Phase::Closed | Phase::Ramping(_) => {
-                let failed = failures > 0;
-                if !failed && end != End::Success {
-                    return None;
-                }
+                let outcome = outcome?;
                 for _ in 0..failures.clamp(1, self.config.window.capacity()) {
-                    self.record.push(Outcome { failed, slow }, now);
+                    self.record.push(outcome, now);
                 }
                 self.record.trip(&self.config).filter(|_| !self.config.observe_only) // (1)
             }
             Phase::Probing(probes) => {
-                // First, as this very probe may be overdue, whatever it says.
-                let reopens = now.is_some_and(|now| probes.replace_overdue(now));
-                let counts = probes.end(stamp.admitted);
-                if counts && (failures > 0 || end == End::Success && slow) {
-                    probes.fail(slow);
-                    return Some(Trip::Probe); // (4)
+                match probes.settle(stamp.admitted, outcome, now, &self.config) {
+                    Progress::GoesOn => None,
+                    Progress::Failed => Some(Trip::Probe), // (4)
+                    Progress::Succeeded => {
+                        self.recover(now); // (3)
+                        None
+                    }
                 }
-                if counts && end == End::Success {
-                    probes.succeed();
-                }
-                if !reopens && probes.have_succeeded(&self.config) {
-                    self.recover(now); // (3)
-                }
-                reopens.then_some(Trip::Probe) // (4)
             }
         }
     }
