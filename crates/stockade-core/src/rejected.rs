@@ -138,19 +138,6 @@ impl Rejected {
         self.with_duration(limit)
     }
 
-    /// The same, put together anew. What is moved as a whole stays in memory, on the paths that do not have it
-    /// too; what is put together from words need not.
-    #[doc(hidden)]
-    #[inline(always)]
-    #[must_use]
-    pub fn in_words(&self) -> Self {
-        let mut anew = Self { layer: self.layer, name: None, packed: self.packed };
-        if let Some(name) = self.name {
-            anew.name = Some(name);
-        }
-        anew
-    }
-
     fn with_duration(mut self, duration: Duration) -> Self {
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         self.packed = pack(self.reason(), nanos.min(NO_DURATION - 1));

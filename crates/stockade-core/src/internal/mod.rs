@@ -16,7 +16,6 @@ pub mod backpressure;
 mod cold;
 mod deadline_queue;
 pub mod deferred;
-mod moment;
 mod queue;
 mod refusals;
 mod static_pool;
@@ -26,7 +25,6 @@ mod wake;
 
 pub use cold::Cold;
 pub use deferred::{Deferred, Slow, Waiter};
-pub use moment::Moment;
 pub use queue::{Key, Queue};
 pub use refusals::Refusals;
 pub use static_pool::StaticPool;

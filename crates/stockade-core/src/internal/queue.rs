@@ -86,18 +86,6 @@ impl<T> Queue<T> {
         self.take(0)
     }
 
-    /// Takes the value at the end.
-    pub fn pop_back(&mut self) -> Option<T> {
-        self.take(self.slots.len().checked_sub(1)?)
-    }
-
-    /// Takes the values that `matches` picks, from the head on.
-    pub fn extract(&mut self, mut matches: impl FnMut(&T) -> bool) -> Vec<T> {
-        let picked = self.slots.iter().filter(|slot| slot.value.as_ref().is_some_and(&mut matches));
-        let picked: Vec<_> = picked.map(|slot| slot.key).collect();
-        picked.into_iter().filter_map(|key| self.remove(key)).collect()
-    }
-
     /// The value at `key`, unless it has left.
     pub fn get(&self, key: Key) -> Option<&T> {
         self.slots.get(self.find(key)?)?.value.as_ref()
@@ -218,8 +206,6 @@ mod tests {
     enum Step {
         Push(u8),
         Pop,
-        PopBack,
-        ExtractEven,
         Remove(usize),
     }
 
@@ -227,8 +213,6 @@ mod tests {
         let step = prop_oneof![
             16 => any::<u8>().prop_map(Step::Push),
             1 => Just(Step::Pop),
-            1 => Just(Step::PopBack),
-            1 => Just(Step::ExtractEven),
             8 => (0..200_usize).prop_map(Step::Remove),
         ];
         prop::collection::vec(step, 0..600)
@@ -245,17 +229,6 @@ mod tests {
                     Step::Pop => {
                         let expected = (!model.is_empty()).then(|| model.remove(0).1);
                         prop_assert_eq!(queue.pop_front(), expected);
-                    }
-                    Step::PopBack => {
-                        let expected = model.pop().map(|(_, value)| value);
-                        prop_assert_eq!(queue.pop_back(), expected);
-                    }
-                    Step::ExtractEven => {
-                        let (even, odd): (Vec<_>, Vec<_>) =
-                            model.into_iter().partition(|(_, value)| value % 2 == 0);
-                        let even: Vec<u8> = even.into_iter().map(|(_, value)| value).collect();
-                        prop_assert_eq!(queue.extract(|value| value % 2 == 0), even);
-                        model = odd;
                     }
                     Step::Remove(at) if at < model.len() => {
                         let (key, value) = model.remove(at);
