@@ -18,28 +18,25 @@ use crate::{
 };
 
 pin_project! {
-    /// The response of a [`Limit`](crate::Limit).
+    /// The response of a [`Limit`](crate::Limit). `F` is the future of the service `S` inside.
     ///
     /// Its place is free as soon as the service has answered, also if the future is kept.
     ///
     /// # Cancel safety
     ///
     /// Dropping it ends the call, or the wait, and gives its place to the next.
-    pub struct ResponseFuture<S, Req, X = Plain>
-    where
-        S: Service<Req>,
-    {
+    pub struct ResponseFuture<F, S, Req, X = Plain> {
         #[pin]
-        state: State<S, Req>,
+        state: State<F, S, Req>,
         hook: X,
     }
 }
 
 pin_project! {
     #[project = StateProj]
-    enum State<S: Service<Req>, Req> {
+    enum State<F, S, Req> {
         // From the start, or after Slow. The permit goes when the service has answered.
-        Running { #[pin] future: S::Future, permit: Permit },
+        Running { #[pin] future: F, permit: Permit },
         // From the start; becomes Running, or ends.
         Slow { slow: Cold<Slow<Waiter, S, Req>> },
     }
@@ -47,9 +44,9 @@ pin_project! {
 
 // === impl ResponseFuture ===
 
-impl<S: Service<Req>, Req, X> ResponseFuture<S, Req, X> {
+impl<F, S, Req, X> ResponseFuture<F, S, Req, X> {
     #[inline]
-    pub(crate) fn running(permit: Permit, future: S::Future, hook: X) -> Self {
+    pub(crate) fn running(permit: Permit, future: F, hook: X) -> Self {
         Self { state: State::Running { future, permit }, hook }
     }
 
@@ -59,9 +56,10 @@ impl<S: Service<Req>, Req, X> ResponseFuture<S, Req, X> {
     }
 }
 
-impl<S, Req, X> Future for ResponseFuture<S, Req, X>
+impl<F, S, Req, X> Future for ResponseFuture<F, S, Req, X>
 where
-    S: Service<Req>,
+    F: Future<Output = Result<S::Response, S::Error>>,
+    S: Service<Req, Future = F>,
     S::Error: LayerError,
     X: Hook<Req, S::Response>,
 {
@@ -93,7 +91,7 @@ where
     }
 }
 
-impl<S: Service<Req>, Req, X> fmt::Debug for ResponseFuture<S, Req, X> {
+impl<F, S, Req, X> fmt::Debug for ResponseFuture<F, S, Req, X> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut f = f.debug_tuple("ResponseFuture");
         match &self.state {

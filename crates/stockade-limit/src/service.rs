@@ -4,7 +4,7 @@ use std::{
 };
 
 use stockade_core::{
-    LayerError, Reason,
+    LayerError, Reason, Reusable,
     internal::{
         Slow,
         backpressure::{Reserve, ReserveCall},
@@ -82,13 +82,13 @@ impl<S, X> Limit<S, X> {
 
 impl<S, Req, X> Service<Req> for Limit<S, X>
 where
-    S: Service<Req> + Clone,
+    S: Service<Req> + Reusable,
     S::Error: LayerError,
     X: Hook<Req, S::Response>,
 {
     type Response = X::Response;
     type Error = S::Error;
-    type Future = ResponseFuture<S, Req, X>;
+    type Future = ResponseFuture<S::Future, S, Req, X>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
@@ -137,7 +137,7 @@ where
 {
     type Response = X::Response;
     type Error = S::Error;
-    type Future = ResponseFuture<S, Req, X>;
+    type Future = ResponseFuture<S::Future, S, Req, X>;
 
     fn poll_inner_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)

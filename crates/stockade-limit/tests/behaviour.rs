@@ -231,6 +231,8 @@ fn the_future_of_a_call_that_does_not_wait_is_hardly_larger_than_the_one_inside(
     type Large =
         tower::util::ServiceFn<fn([u8; 1_000]) -> std::future::Ready<Result<[u8; 512], Refusal>>>;
     let inside = size_of::<std::future::Ready<Result<[u8; 512], Refusal>>>();
-    let outside = size_of::<stockade_limit::ResponseFuture<Large, [u8; 1_000]>>();
+    let outside = size_of::<
+        stockade_limit::ResponseFuture<<Large as Service<[u8; 1_000]>>::Future, Large, [u8; 1_000]>,
+    >();
     assert!(outside <= inside + 48, "{outside} around {inside}");
 }

@@ -9,12 +9,12 @@ use std::{
     time::Duration,
 };
 
-use common::{Inner, call, reason, stack};
+use common::{Answer, Inner, call, reason, stack};
 use stockade_core::{
     LayerError, Reason,
     deadline::{self, Deadline},
 };
-use stockade_limit::{Config, Limit, LimitLayer, ResponseFuture};
+use stockade_limit::{Config, Limit, LimitLayer};
 use tokio::time::{Instant, advance};
 use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok, task};
 use tower::{Layer, Service};
@@ -290,7 +290,7 @@ async fn a_waker_that_panics_keeps_no_other_from_being_woken() {
 }
 
 /// Owns a call, as the wakers of small executors own their tasks.
-struct Owns(#[expect(dead_code, reason = "it is dropped")] Mutex<ResponseFuture<Inner, u32>>);
+struct Owns(#[expect(dead_code, reason = "it is dropped")] Mutex<Answer>);
 
 impl Wake for Owns {
     fn wake(self: Arc<Self>) {}
@@ -305,7 +305,7 @@ async fn a_waker_that_owns_a_call_of_the_same_limit_may_be_dropped_anywhere() {
         let owns = Mutex::new(call(svc, 1).into_inner());
         Waker::from(Arc::new(Owns(owns)))
     };
-    let poll = |call: &mut Pin<Box<ResponseFuture<Inner, u32>>>, waker: &Waker| {
+    let poll = |call: &mut Pin<Box<Answer>>, waker: &Waker| {
         call.as_mut().poll(&mut Context::from_waker(waker)).is_pending()
     };
     let mut calls: Vec<_> = (2..5).map(|n| Box::pin(call(&mut svc, n).into_inner())).collect();

@@ -75,7 +75,8 @@ pub(crate) fn reason(error: Refusal) -> Reason {
     error.rejected().expect("a refusal").reason()
 }
 
-pub(crate) type Answer = stockade_limit::ResponseFuture<Inner, u32>;
+pub(crate) type Answer =
+    stockade_limit::ResponseFuture<<Inner as Service<u32>>::Future, Inner, u32>;
 
 #[allow(dead_code, reason = "not every test calls")]
 pub(crate) fn stack(layer: &impl Layer<Inner, Service = Limit<Inner>>) -> (Inner, Limit<Inner>) {
