@@ -22,10 +22,7 @@ use stockade_core::{
     waits,
 };
 use tokio::{sync::watch, time::Instant};
-use tokio_util::{
-    sync::CancellationToken,
-    task::{TaskTracker, task_tracker::TaskTrackerToken},
-};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     Load, RunningJob, Scale, Stats, Status,
@@ -56,10 +53,21 @@ pub(crate) struct Shared<Req, T, E> {
     /// How many workers there are, for those who watch it.
     pub(crate) size: watch::Sender<usize>,
     /// The workers' tasks, until the last one has ended.
-    pub(crate) tasks: TaskTracker,
+    pub(crate) tasks: Tasks,
     /// Cancelled when the pool is closed.
     pub(crate) closed: CancellationToken,
 }
+
+/// The tasks of the workers.
+#[derive(Clone)]
+pub(crate) struct Tasks {
+    /// It has a receiver for each task.
+    tokens: watch::Sender<()>,
+    closed: CancellationToken,
+}
+
+/// Held by a worker as long as it lives.
+pub(crate) type Token = watch::Receiver<()>;
 
 /// What is behind the lock.
 pub(crate) struct Core<Req, T, E> {
@@ -92,7 +100,7 @@ pub(crate) trait Spawn<Req, T, E>: Send + Sync {
 pub(crate) struct Hired {
     pub(crate) badge: Badge,
     /// The worker counts as a task from here on, so that a drain waits for it.
-    pub(crate) token: TaskTrackerToken,
+    pub(crate) token: Token,
     pub(crate) cancelled: Arc<AtomicBool>,
 }
 
@@ -133,6 +141,16 @@ pub(crate) enum Read<Req, T, E> {
     Accepted,
 }
 
+// === impl Tasks ===
+
+impl Tasks {
+    /// Waits until the pool is closed and the last task has ended.
+    pub(crate) async fn wait(&self) {
+        self.closed.cancelled().await;
+        self.tokens.closed().await;
+    }
+}
+
 // === impl Shared ===
 
 impl<Req, T, E> Shared<Req, T, E> {
@@ -164,6 +182,7 @@ impl<Req, T, E> Shared<Req, T, E> {
             draining: 0,
             stopped: Vec::new(),
         };
+        let closed = CancellationToken::new();
         Self {
             core: Mutex::new(core),
             config,
@@ -172,8 +191,8 @@ impl<Req, T, E> Shared<Req, T, E> {
             scale,
             spawn,
             size: watch::Sender::new(0),
-            tasks: TaskTracker::new(),
-            closed: CancellationToken::new(),
+            tasks: Tasks { tokens: watch::Sender::new(()), closed: closed.clone() },
+            closed,
         }
     }
 
@@ -576,7 +595,7 @@ impl<Req, T, E> Shared<Req, T, E> {
     fn hire(&self, core: &mut Core<Req, T, E>, n: usize) -> Vec<Hired> {
         let hired = (0..n).map(|_| {
             let (badge, cancelled) = core.roster.hire();
-            Hired { badge, token: self.tasks.token(), cancelled }
+            Hired { badge, token: self.tasks.tokens.subscribe(), cancelled }
         });
         let hired = hired.collect();
         core.counts.peak_workers = core.counts.peak_workers.max(core.roster.alive());
@@ -720,7 +739,6 @@ impl<Req, T, E> Shared<Req, T, E> {
         core.wake_all(&mut wakes);
         self.see_to(core, wakes);
         discard(drops);
-        self.tasks.close();
         self.closed.cancel();
     }
 

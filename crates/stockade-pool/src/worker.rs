@@ -23,7 +23,6 @@ use stockade_core::{
     },
 };
 use tokio::{task::yield_now, time::sleep};
-use tokio_util::task::task_tracker::TaskTrackerToken;
 use tower_service::Service;
 
 use crate::{
@@ -35,7 +34,7 @@ use crate::{
     queue::{Answer, Binding},
     rebuild::Rebuild,
     roster::Badge,
-    shared::{Hired, Shared},
+    shared::{Hired, Shared, Token},
 };
 
 /// A worker on the roster; dropping it takes it off.
@@ -55,7 +54,7 @@ pub(crate) struct Worker<Req, T, E> {
     /// It has run a job since it slept.
     worked: bool,
     left: bool,
-    _token: TaskTrackerToken,
+    _token: Token,
 }
 
 /// What a worker does next.

@@ -41,3 +41,10 @@ fn the_first_example_builds_at_most_150_crates() {
     let tree = tree(&["--package", "stockade-examples"]);
     assert!(tree.len() <= 150, "{} crates: {tree:#?}", tree.len());
 }
+
+#[test]
+fn the_facade_builds_at_most_35_crates_and_no_procedural_macro() {
+    let tree = tree(&["--package", "stockade"]);
+    assert!(tree.len() <= 35, "{} crates: {tree:#?}", tree.len());
+    assert!(!tree.iter().any(|line| line.contains("(proc-macro)")), "{tree:#?}");
+}
