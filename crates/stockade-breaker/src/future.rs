@@ -16,7 +16,7 @@ use tower_service::Service;
 use crate::permit::Permit;
 
 pin_project! {
-    /// The response of a [`Breaker`](crate::Breaker).
+    /// The response of a [`Breaker`](crate::Breaker). `F` is the future of the service `S` inside.
     ///
     /// A call never waits here, except where the breaker began to let calls pass after the service inside was
     /// found not ready: then it waits for that first.
@@ -25,20 +25,14 @@ pin_project! {
     ///
     /// Dropping it drops the call, and gives a probe's place back. What the call counts as is on the page of
     /// [`BreakerLayer`](crate::BreakerLayer).
-    pub struct ResponseFuture<S, Req, C>
-    where
-        S: Service<Req>,
-    {
+    pub struct ResponseFuture<F, S, Req, C> {
         #[pin]
-        state: State<S, Req, S::Future>,
+        state: State<S, Req, F>,
         permit: Permit,
         classify: C,
     }
 
-    impl<S, Req, C> PinnedDrop for ResponseFuture<S, Req, C>
-    where
-        S: Service<Req>,
-    {
+    impl<F, S, Req, C> PinnedDrop for ResponseFuture<F, S, Req, C> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
             if !this.permit.is_settled() {
@@ -75,12 +69,9 @@ impl Waiter for AtOnce {
 
 // === impl ResponseFuture ===
 
-impl<S, Req, C> ResponseFuture<S, Req, C>
-where
-    S: Service<Req>,
-{
+impl<F, S, Req, C> ResponseFuture<F, S, Req, C> {
     #[inline]
-    pub(crate) const fn running(future: S::Future, permit: Permit, classify: C) -> Self {
+    pub(crate) const fn running(future: F, permit: Permit, classify: C) -> Self {
         Self { state: State::Running { future }, permit, classify }
     }
 
@@ -89,9 +80,10 @@ where
     }
 }
 
-impl<S, Req, C> Future for ResponseFuture<S, Req, C>
+impl<F, S, Req, C> Future for ResponseFuture<F, S, Req, C>
 where
-    S: Service<Req>,
+    F: Future<Output = Result<S::Response, S::Error>>,
+    S: Service<Req, Future = F>,
     S::Error: LayerError,
     C: Classify<S::Response, S::Error>,
 {
@@ -133,10 +125,7 @@ where
     }
 }
 
-impl<S, Req, C> fmt::Debug for ResponseFuture<S, Req, C>
-where
-    S: Service<Req>,
-{
+impl<F, S, Req, C> fmt::Debug for ResponseFuture<F, S, Req, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_tuple("ResponseFuture");
         match &self.state {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use stockade_core::{
-    Bypass, Classify, DefaultClassify, LayerError, NoBypass, Reason, Rejected,
+    Bypass, Classify, DefaultClassify, LayerError, NoBypass, Reason, Rejected, Reusable,
     internal::{
         Slow,
         backpressure::{Reserve, ReserveCall},
@@ -105,14 +105,14 @@ stockade_core::accessors!(Breaker<S, C, B>);
 
 impl<S, C, B, Req> Service<Req> for Breaker<S, C, B>
 where
-    S: Service<Req> + Clone,
+    S: Service<Req> + Reusable,
     S::Error: LayerError,
     C: Classify<S::Response, S::Error> + Clone,
     B: Bypass<Req>,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = ResponseFuture<S, Req, C>;
+    type Future = ResponseFuture<S::Future, S, Req, C>;
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -191,7 +191,7 @@ where
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = ResponseFuture<S, Req, C>;
+    type Future = ResponseFuture<S::Future, S, Req, C>;
 
     fn poll_inner_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)

@@ -80,6 +80,7 @@ macro_rules! call_each_layer_in_a_task {
         call_in_a_task!(RateLayer::per_second(8).backpressure().layer(client()));
         call_in_a_task!(RetryLayer::max_attempts(3).layer(client()));
         call_in_a_task!(BreakerLayer::new().layer(client()));
+        call_in_a_task!(BreakerLayer::new().backpressure().layer(client()));
         call_in_a_task!(six!().service(client()));
         call_in_a_task!(Pool::builder().workers(2).build(client()));
         call_in_a_task!(Pool::builder().workers(2).build(six!().service(client())));
@@ -273,15 +274,28 @@ async fn what_is_not_clone_gets_layers_above_a_buffer() {
         }};
     }
     call_in_a_task_by_ready!(TimeoutLayer::new(SECOND));
+    call_in_a_task_by_ready!(LimitLayer::new(8));
+    call_in_a_task_by_ready!(LimitLayer::new(8).backpressure());
+    call_in_a_task_by_ready!(BreakerLayer::new());
+    call_in_a_task_by_ready!(BreakerLayer::new().backpressure());
     call_in_a_task_by_ready!(RateLayer::per_second(8));
     call_in_a_task_by_ready!(RateLayer::per_second(8).backpressure());
     call_in_a_task_by_ready!(RetryLayer::max_attempts(3));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_timeout_needs_no_client_that_is_clone() {
-    let stack = TimeoutLayer::new(SECOND).layer(BoxService::new(service_fn(boxed_client)));
-    call_in_a_task!(stack);
+async fn a_timeout_and_the_layers_with_backpressure_need_no_client_that_is_clone() {
+    let client = || BoxService::new(service_fn(boxed_client));
+    call_in_a_task!(TimeoutLayer::new(SECOND).layer(client()));
+    call_in_a_task!(LimitLayer::new(8).backpressure().layer(client()));
+    call_in_a_task!(RateLayer::per_second(8).backpressure().layer(client()));
+    call_in_a_task!(BreakerLayer::new().backpressure().layer(client()));
+    let all = ServiceBuilder::new()
+        .layer(TimeoutLayer::new(SECOND))
+        .layer(BreakerLayer::new().backpressure())
+        .layer(RateLayer::per_second(8).backpressure())
+        .layer(LimitLayer::new(8).backpressure());
+    call_in_a_task!(all.service(client()));
 }
 
 #[tokio::test(start_paused = true)]
