@@ -7,9 +7,9 @@
 //! - [`LayerError`]: an error type that can carry a refusal; [`Error`] is the ready-made one.
 //! - [`Class`] and [`Classify`]: the one way to judge a result, for retry and breaker alike.
 //! - [`deadline`]: the ambient deadline, by which a call must have ended.
-//! - [`attempts`]: how often the call at hand has been tried.
+//! - [`attempts`]: how often the current call has been tried.
 //! - [`Budget`]: how many extra attempts there may be.
-//! - [`waits`]: how long the call at hand has waited inside the stack.
+//! - [`waits`]: how long the current call has waited inside the stack.
 //! - [`Bypass`]: which calls pass a layer by.
 //! - [`config`], [`Name`]: checks of what a user configures.
 //!
@@ -18,7 +18,7 @@
 //!
 //! # Features
 //!
-//! - `tracing`: an event for each refusal.
+//! - `tracing`: an event for each call that is refused or ended.
 //!
 //! # Example
 //!
