@@ -68,7 +68,7 @@ fn round_trips(outstanding: u64, threads: usize) -> Planned {
         about: format!("jobs that do nothing through {WORKERS} workers, {outstanding} outstanding"),
         per: "job",
         threads,
-        entries,
+        entries: entries.into_iter().map(|entry| entry.by(outstanding)).collect(),
         promises,
     }
 }

@@ -66,7 +66,7 @@ fn group(tasks: u64, threads: usize) -> Planned {
 }
 
 fn entry<S: Client + Clone>(tasks: u64, name: &str, stack: impl Fn() -> S + 'static) -> Entry {
-    Entry::new(name, move |rt| window(rt, tasks, ByReady(stack())))
+    Entry::new(name, move |rt| window(rt, tasks, ByReady(stack()))).by(tasks)
 }
 
 fn one_timeout(inner: impl Stack) -> impl Stack {

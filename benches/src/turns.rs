@@ -21,6 +21,8 @@ pub struct Entry {
     make: Make,
     /// How many calls a turn makes, where that is fixed. Allocations are not counted then.
     calls: Option<u64>,
+    /// How many tasks call. Each makes so many calls in a turn that starting it does not count.
+    tasks: u64,
 }
 
 /// Entries that compare, before they are measured.
@@ -79,13 +81,20 @@ const FEWEST: usize = 3;
 impl Entry {
     /// Is measured in turns of about the same time. `make` builds what is called, inside the runtime that it gets.
     pub fn new(name: impl Into<String>, make: impl Fn(&Arc<Runtime>) -> Runner + 'static) -> Self {
-        Self { name: name.into(), make: Box::new(make), calls: None }
+        Self { name: name.into(), make: Box::new(make), calls: None, tasks: 1 }
     }
 
     /// Is measured in turns of this many calls.
     #[must_use]
     pub fn of(mut self, calls: u64) -> Self {
         self.calls = Some(calls);
+        self
+    }
+
+    /// Is called by this many tasks.
+    #[must_use]
+    pub fn by(mut self, tasks: u64) -> Self {
+        self.tasks = tasks;
         self
     }
 
@@ -196,7 +205,8 @@ pub fn take(
             (taken.allocations, taken.bytes) = (Some(allocations), Some(bytes));
         }
         let mut run = entry.start(threads);
-        let calls = entry.calls.unwrap_or_else(|| calibrate(&mut run, effort.round));
+        let calls =
+            entry.calls.unwrap_or_else(|| calibrate(&mut run, 64 * entry.tasks, effort.round));
         turns.push((run, calls, taken));
     }
     'rounds: for _ in 0..effort.rounds {
@@ -215,13 +225,14 @@ pub fn take(
     (whole >= FEWEST.min(effort.rounds)).then(|| turns.into_iter().map(cut).collect())
 }
 
-/// How many calls take about as long as `round`. Warms up as well.
-fn calibrate(run: &mut Runner, round: Duration) -> u64 {
-    let mut calls = 64;
+/// How many calls take about as long as `round`, but at least `fewest`. Warms up as well.
+fn calibrate(run: &mut Runner, fewest: u64, round: Duration) -> u64 {
+    let mut calls = fewest;
     loop {
         let took = run(calls);
         if took >= round / 4 {
-            return ((calls as f64 * round.as_secs_f64() / took.as_secs_f64()) as u64).max(64);
+            let calls = (calls as f64 * round.as_secs_f64() / took.as_secs_f64()) as u64;
+            return calls.max(fewest);
         }
         calls *= 2;
     }
