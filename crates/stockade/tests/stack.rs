@@ -56,8 +56,9 @@ async fn a_timeout_covers_the_wait_for_a_permit() {
     let first = tokio::spawn(svc.clone().oneshot(()));
     let second = tokio::spawn(svc.oneshot(()));
     for call in [first, second] {
-        let error = call.await.unwrap().unwrap_err();
-        assert_eq!(error.rejected().unwrap().reason(), Reason::Elapsed);
+        let reason = call.await.unwrap().unwrap_err().rejected().unwrap().reason();
+        // The second one may get the permit of the first just as its own time is over.
+        assert!(matches!(reason, Reason::Elapsed | Reason::Expired), "{reason}");
     }
     assert_eq!((handle.in_flight(), handle.waiting()), (0, 0));
 }
