@@ -1,4 +1,5 @@
 use stockade_breaker::{BreakerHandle, Snapshot, State};
+use stockade_core::Reason;
 
 use crate::family::{
     Family, Readable,
@@ -30,9 +31,15 @@ impl Readable for BreakerHandle {
         },
         Family {
             name: "stockade_breaker_refused",
-            help: "Calls refused.",
+            help: "Calls refused, by reason.",
             sort: Counter,
-            values: One(|breaker| breaker.refused as f64),
+            values: Each("reason", |breaker| {
+                let forced = breaker.refused_forced_open;
+                vec![
+                    (Reason::BreakerOpen.as_str(), (breaker.refused - forced) as f64),
+                    (Reason::ForcedOpen.as_str(), forced as f64),
+                ]
+            }),
         },
         Family {
             name: "stockade_breaker_window_calls",

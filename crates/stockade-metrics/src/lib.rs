@@ -53,7 +53,7 @@
 //! | `stockade_retry_gave_up_total` | counter | `reason` | calls that failed and were not tried again |
 //! | `stockade_breaker_state` | gauge | `state` | 1 for the current state, 0 for the others |
 //! | `stockade_breaker_opened_total` | counter | | how often it opened |
-//! | `stockade_breaker_refused_total` | counter | | calls refused |
+//! | `stockade_breaker_refused_total` | counter | `reason` | calls refused |
 //! | `stockade_breaker_window_calls` | gauge | | calls in the window |
 //! | `stockade_breaker_window_failures` | gauge | | calls in the window that failed |
 //! | `stockade_breaker_window_slow` | gauge | | calls in the window that were slow |

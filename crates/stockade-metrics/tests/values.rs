@@ -200,7 +200,8 @@ async fn a_breaker_shows_one_state_its_openings_and_its_refusals() {
         &metrics,
         &[
             ("stockade_breaker_opened_total{name=search}", 1.0),
-            ("stockade_breaker_refused_total{name=search}", 2.0),
+            ("stockade_breaker_refused_total{name=search,reason=circuit open}", 2.0),
+            ("stockade_breaker_refused_total{name=search,reason=circuit forced open}", 0.0),
         ],
     );
     let remaining = scrape(&metrics)["stockade_breaker_open_remaining_seconds{name=search}"];
