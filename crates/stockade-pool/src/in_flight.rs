@@ -175,6 +175,17 @@ impl<Req, T, E> InFlight<Req, T, E> {
     pub(crate) fn end(&mut self, now: Option<Instant>) {
         self.ended = now;
         self.span = Span::NONE;
+        if self.carried.is_some() {
+            discard(self.carried.take());
+        }
+    }
+
+    /// Notes when the job was taken, if whoever submitted it wants to know how long it was queued.
+    #[inline]
+    pub(crate) fn note_taken(&mut self) {
+        if self.since.is_some() && self.taken.is_none() {
+            self.taken = Some(Instant::now());
+        }
     }
 
     /// The job ends with this, in place of an answer of its own.
@@ -250,8 +261,8 @@ impl<Req, T, E> InFlight<Req, T, E> {
     /// Drops what nobody has taken, without the lock.
     #[inline]
     pub(crate) fn discard(&mut self) {
-        if self.answer.is_some() || self.kept.is_some() || self.carried.is_some() {
-            discard((self.answer.take(), self.kept.take(), self.carried.take()));
+        if self.answer.is_some() || self.kept.is_some() {
+            discard((self.answer.take(), self.kept.take()));
         }
     }
 }

@@ -169,6 +169,7 @@ impl<Req, T, E> Worker<Req, T, E> {
             discard((extra, old, drops));
             job.discard();
         }
+        job.note_taken();
         step.map_or(Poll::Pending, Poll::Ready)
     }
 
