@@ -1,11 +1,8 @@
-//! What the callers and the workers of a pool share, behind one lock.
+//! What the callers and the workers of a pool share: the lock, and each way to it.
 //!
-//! The rooms that are used here each know one thing and nothing of the others: the [queue](crate::queue) where a job
-//! is, [admission](crate::admission) whether there is a place for it, the [roster](crate::roster) who works. This
-//! file puts them together. It is longer than others because each way to the lock stands here.
-//!
-//! Under the lock nothing of the user's runs: no waker is cloned, dropped or woken, no request and no answer is dropped,
-//! and no function of the user's is called. What has to be woken or dropped is taken along, until the lock is let go.
+//! What is [behind the lock](crate::locked) runs nothing of the user's. This file calls the user's functions before it
+//! takes the lock, and wakes and drops after it has let it go. It is longer than others because all ways to the lock stand
+//! here, so that this can be seen at a glance.
 
 use std::{
     sync::Arc,
@@ -16,7 +13,7 @@ use std::{
 use stockade_core::{
     Reason, Rejected, deadline,
     internal::{
-        Key as RunKey, Queue as Runs, lock,
+        Key as RunKey, lock,
         sync::{Mutex, MutexGuard, atomic::AtomicBool},
     },
     waits,
@@ -25,20 +22,19 @@ use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Load, RunningJob, Scale, Stats, Status,
-    admission::{Next, Verdict},
+    RunningJob, Scale, Stats,
+    admission::Verdict,
     carry::Carry,
     config::Checked,
     contain::{Panic, Wakes, discard, guard},
     in_flight::InFlight,
+    locked::{Core, Unstarted},
     nested,
-    outcome::Ended,
-    queue::{Answer, Details, Discipline, Extra, Key, Left, New, Owner, Queue, Seen, Tag, Taken},
-    roster::{Badge, Roster, Size, Stop},
+    queue::{Answer, Extra, Key, Left, New, Owner, Seen},
+    roster::{Badge, Size, Stop},
     rules::Of,
     run::Mailbox,
     span::Span,
-    stats::Measured,
 };
 
 /// What callers and workers share.
@@ -68,23 +64,6 @@ pub(crate) struct Tasks {
 
 /// Held by a worker as long as it lives.
 pub(crate) type Token = watch::Receiver<()>;
-
-/// What is behind the lock.
-pub(crate) struct Core<Req, T, E> {
-    pub(crate) queue: Queue<Req, T, E>,
-    pub(crate) roster: Roster,
-    pub(crate) runs: Runs<Mailbox<Req, T, E>>,
-    pub(crate) counts: Stats,
-    measured: Option<Box<Measured>>,
-    config: Checked,
-    per_job: bool,
-    pub(crate) closed: bool,
-    pub(crate) paused: bool,
-    /// How many drains wait, and will hand back what is left.
-    pub(crate) draining: usize,
-    /// Requests of jobs that were stopped, for a drain.
-    pub(crate) stopped: Vec<Req>,
-}
 
 /// Starts workers.
 pub(crate) trait Spawn<Req, T, E>: Send + Sync {
@@ -162,26 +141,7 @@ impl<Req, T, E> Shared<Req, T, E> {
         spawn: Box<dyn Spawn<Req, T, E>>,
     ) -> Self {
         let config = config.resolved();
-        let discipline = match &rules {
-            Of { key: Some(_), .. } => Discipline::lanes(config.per_key()),
-            Of { priority: Some(_), .. } => Discipline::aged(),
-            Of { rank: Some(_), .. } => Discipline::ranked(),
-            _ => Discipline::Fifo,
-        };
-        let usual = config.admission.capacity.saturating_add(config.size.max);
-        let core = Core {
-            queue: Queue::new(discipline, usual),
-            roster: Roster::new(config.size),
-            runs: Runs::new(),
-            counts: Stats::default(),
-            measured: config.measure.then(|| Box::new(Measured::new())),
-            config,
-            per_job: scale.is_none(),
-            closed: false,
-            paused: false,
-            draining: 0,
-            stopped: Vec::new(),
-        };
+        let core = Core::new(config, &rules, scale.is_none());
         let closed = CancellationToken::new();
         Self {
             core: Mutex::new(core),
@@ -810,219 +770,5 @@ impl<Req, T, E> Shared<Req, T, E> {
         drop(core);
         jobs.sort_by_key(|job| std::cmp::Reverse(job.running_for));
         jobs
-    }
-}
-
-// === impl Core ===
-
-impl<Req, T, E> Core<Req, T, E> {
-    /// Whether there is a place for this job.
-    #[inline]
-    fn verdict(&self, tag: &Tag, held: Option<Key>, inside: bool) -> Verdict {
-        if self.closed || inside {
-            return self.verdict_inside(Some(tag), held);
-        }
-        match held {
-            Some(_) if self.queue.has_room_for(tag) => Verdict::Admit,
-            Some(_) => Verdict::Wait,
-            None => self.config.admission.verdict(&self.queue, self.takers(), Some(tag)),
-        }
-    }
-
-    fn verdict_for_handle(&self, inside: bool) -> Verdict {
-        if self.closed || inside {
-            return self.verdict_inside(None, None);
-        }
-        self.config.admission.verdict(&self.queue, self.takers(), None)
-    }
-
-    /// Of a pool that is closed, or from inside one of its jobs: there it must not wait, because it might wait for
-    /// itself, and it needs a worker that is free.
-    #[cold]
-    fn verdict_inside(&self, tag: Option<&Tag>, held: Option<Key>) -> Verdict {
-        if self.closed {
-            return Verdict::Refuse(Reason::PoolClosed);
-        }
-        let claimed = self.queue.len() + self.queue.held() - usize::from(held.is_some());
-        let behind = tag.is_some_and(|tag| self.queue.is_behind(tag));
-        let free = if self.paused { 0 } else { self.roster.available() + self.growth() };
-        match claimed < free && !behind && self.queue.line() == 0 {
-            true => Verdict::Admit,
-            false => Verdict::Refuse(Reason::QueueFull),
-        }
-    }
-
-    /// How many jobs would be taken out of the queue at once. Workers that are starting count, so that a new pool
-    /// accepts what it can hold.
-    #[inline]
-    fn takers(&self) -> usize {
-        if self.paused {
-            return 0;
-        }
-        let Size { max, .. } = self.roster.size;
-        let workers = if self.per_job { max } else { max.min(self.roster.alive()) };
-        workers.saturating_sub(self.counts.running)
-    }
-
-    /// How many workers would be added for jobs.
-    fn growth(&self) -> usize {
-        let grows = self.per_job && !self.closed;
-        if grows { self.roster.size.max.saturating_sub(self.roster.alive()) } else { 0 }
-    }
-
-    /// How many workers are missing by the built-in rule: one for each job that none is free to take.
-    #[inline]
-    fn missing(&self) -> usize {
-        let alive = self.roster.alive();
-        if alive >= self.roster.size.max || !self.per_job || self.paused {
-            return 0;
-        }
-        let missing = self.queue.ready().saturating_sub(self.roster.available());
-        missing.min(self.roster.size.max - alive)
-    }
-
-    #[inline]
-    fn count_accepted(&mut self) {
-        self.counts.accepted += 1;
-        self.counts.peak_queued = self.counts.peak_queued.max(self.queue.len());
-    }
-
-    /// Gives the free places to those who wait.
-    #[inline]
-    pub(crate) fn admit(&mut self, wakes: &mut Wakes, drops: &mut Vec<Details<Req>>) {
-        loop {
-            let next = match self.closed {
-                true => Next::Nobody,
-                false => self.config.admission.next(&self.queue, self.takers()),
-            };
-            match next {
-                Next::Nobody => return,
-                Next::Admit(key) => {
-                    let Some((is_job, owner)) = self.queue.admit(key) else { return };
-                    if is_job {
-                        self.count_accepted();
-                    }
-                    self.tell(owner, wakes);
-                }
-                Next::Refuse(key) => {
-                    self.counts.refused.count(Reason::WaitExceeded);
-                    let Some((owner, details)) = self.queue.refuse(key, Reason::WaitExceeded)
-                    else {
-                        return;
-                    };
-                    self.tell(owner, wakes);
-                    drops.push(details);
-                }
-            }
-        }
-    }
-
-    fn tell(&mut self, owner: Owner, wakes: &mut Wakes) {
-        match owner {
-            Owner::Caller(waker) => wakes.push(waker),
-            Owner::Run(run, _) => {
-                wakes.push(self.runs.get_mut(run).and_then(Mailbox::take_reader));
-            }
-            Owner::Nobody => {}
-        }
-    }
-
-    /// Ends the job that was queued first, to make room for a newer one.
-    fn shed_oldest(&mut self, shed: Rejected, wakes: &mut Wakes) -> Option<Unstarted<Req, T, E>> {
-        let (key, job) = self.queue.hand_back()?;
-        Some(self.end_unstarted(key, job, shed, wakes))
-    }
-
-    /// Ends a job that was taken out of the queue and not given to a worker.
-    fn end_unstarted(
-        &mut self,
-        key: Key,
-        job: Taken<Req>,
-        rejected: Rejected,
-        wakes: &mut Wakes,
-    ) -> Unstarted<Req, T, E> {
-        let status = Status::of_refusal(rejected.reason());
-        self.counts.count(status);
-        let mut answer = Some(Answer::Refused(rejected));
-        let (owner, mut extra) = self.queue.end(key, &mut answer, None);
-        match owner {
-            Owner::Run(run, id) => {
-                let request = extra.as_mut().and_then(|extra| extra.kept.take());
-                let answer = Answer::Refused(rejected);
-                let (queued_for, ran_for, worker, attempts) = (None, None, None, 0);
-                let ended =
-                    Ended { id, status, answer, request, queued_for, ran_for, worker, attempts };
-                if let Some(run) = self.runs.get_mut(run) {
-                    wakes.push(run.put(ended));
-                }
-            }
-            owner => self.tell(owner, wakes),
-        }
-        Unstarted { job, extra, rejected, answer }
-    }
-
-    /// Wakes a sleeper for each job that could be taken.
-    #[inline]
-    pub(crate) fn wake_workers(&mut self, wakes: &mut Wakes) {
-        let jobs = if self.paused { 0 } else { self.queue.ready() };
-        while let Some(waker) = self.roster.wake_for(jobs) {
-            wakes.push(Some(waker));
-        }
-    }
-
-    /// Wakes all workers, whatever they wait for.
-    fn wake_all(&self, wakes: &mut Wakes) {
-        self.roster.wakers().for_each(|waker| wakes.push(Some(waker)));
-    }
-
-    /// Whether the pool is closed and nothing is queued.
-    #[inline]
-    pub(crate) fn is_over(&self) -> bool {
-        self.closed && self.queue.is_empty()
-    }
-
-    /// Wakes workers that wait for their service in vain.
-    pub(crate) fn wake_if_over(&self, wakes: &mut Wakes) {
-        if self.is_over() {
-            self.wake_all(wakes);
-        }
-    }
-
-    fn load(&self, now: Option<Instant>) -> Load {
-        let oldest = self.queue.oldest().zip(now);
-        let (alive, Size { min, max }) = (self.roster.alive(), self.roster.size);
-        Load {
-            queued: self.queue.len() + self.queue.waiting(),
-            oldest: oldest
-                .map(|(since, now)| now.saturating_duration_since(since))
-                .unwrap_or_default(),
-            busy: alive.saturating_sub(self.roster.available()),
-            live: alive,
-            min,
-            max,
-        }
-    }
-}
-
-/// A job that was ended without a worker, to be told of and dropped without the lock.
-struct Unstarted<Req, T, E> {
-    job: Taken<Req>,
-    extra: Option<Box<Extra<Req>>>,
-    rejected: Rejected,
-    answer: Option<Answer<T, E>>,
-}
-
-// === impl Unstarted ===
-
-impl<Req, T, E> Unstarted<Req, T, E> {
-    /// Tells of the refusal where the job was submitted, and returns the request.
-    fn tell(self) -> Req {
-        let Self { job: Taken { request, span, carried, .. }, extra, rejected, answer } = self;
-        {
-            let _inside = span.enter();
-            rejected.tell();
-        }
-        discard((span, carried, extra, answer));
-        request
     }
 }

@@ -21,8 +21,9 @@ use crate::{
     contain::discard,
     rebuild::Rebuild,
     roster::Stop,
+    serve,
     shared::{Hired, Shared, Spawn},
-    worker::{self, Worker},
+    worker::Worker,
 };
 
 /// What workers are made of. It is kept so that a worker can be started whenever one is missing.
@@ -81,7 +82,7 @@ where
     ) -> io::Result<Stop> {
         let Parts { make, rebuild, runtime } = &self.0;
         let worker = Worker::new(Arc::clone(shared), hired);
-        let task = runtime.spawn(worker::run(worker, Arc::clone(make), Arc::clone(rebuild)));
+        let task = runtime.spawn(serve::run(worker, Arc::clone(make), Arc::clone(rebuild)));
         Ok(Stop::Task(task.abort_handle()))
     }
 }
@@ -117,7 +118,7 @@ where
         let worker = Worker::new(Arc::clone(shared), hired);
         let stopped = CancellationToken::new();
         let token = stopped.clone();
-        let run = worker::run(worker, Arc::clone(make), Arc::clone(rebuild));
+        let run = serve::run(worker, Arc::clone(make), Arc::clone(rebuild));
         let runtime_of_thread = runtime.clone();
         let thread = thread::Builder::new().name(name).spawn(move || {
             let _inside = runtime_of_thread.enter();

@@ -310,7 +310,8 @@ async fn behind_an_open_breaker_no_worker_sleeps() {
     use stockade_core::Rejected;
     let breaker = Rejected::new(&"breaker", Reason::BreakerOpen).with_retry_after(MS * 5_000);
     let pool = Pool::builder().workers(16).queue(128);
-    let pool = pool.build(service_fn(move |_: u32| async move { Err::<(), _>(Refusal::from(breaker)) }));
+    let pool =
+        pool.build(service_fn(move |_: u32| async move { Err::<(), _>(Refusal::from(breaker)) }));
     let start = Instant::now();
     let outcomes = pool.run(0..1_000).all().await;
     assert_eq!(outcomes.len(), 1_000);

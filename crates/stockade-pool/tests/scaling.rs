@@ -298,7 +298,7 @@ async fn a_pool_that_is_paused_starts_nothing_until_it_is_resumed() {
     settle().await;
     handle.pause();
     let jobs = [0, 1].map(|id| pool.try_submit(Request::ready(id)).unwrap());
-    assert!(pool.try_submit(Request::ready(2)).is_err(), "idle workers are not room meanwhile");
+    assert!(pool.try_submit(Request::ready(2)).is_err(), "idle workers are not room in a pause");
     let mut waiting = task::spawn(accepted(pool.submit(Request::ready(3))));
     assert_pending!(waiting.poll());
     sleep(1_000 * MS).await;

@@ -6,20 +6,25 @@
 
 mod affinity;
 mod order;
+mod record;
 mod slab;
 
-use std::{any::Any, borrow::Cow, task::Waker, time::Duration};
+use std::{task::Waker, time::Duration};
 
-use stockade_core::{Reason, Rejected, internal::Key as RunKey};
+use stockade_core::{Reason, internal::Key as RunKey};
 use tokio::time::Instant;
 
 pub(crate) use affinity::Binding;
 pub use order::Order;
+pub(crate) use record::{
+    Answer, Details, Extra, Gone, Left, New, Owner, Running, Seen, Tag, Taken,
+};
 pub(crate) use slab::Key;
 
 use crate::span::Span;
 use affinity::Lanes;
 use order::{Ranked, aged};
+use record::{Record, State};
 use slab::{List, Slab};
 
 /// The jobs of a pool.
@@ -50,147 +55,6 @@ pub(crate) enum Discipline {
     Aged(Ranked),
     /// One of each key at a time.
     Lanes(Lanes),
-}
-
-/// A job on its way into the queue.
-pub(crate) struct New<Req> {
-    pub(crate) request: Req,
-    pub(crate) deadline: Option<Instant>,
-    /// When it was submitted, if anybody wants to know.
-    pub(crate) since: Option<Instant>,
-    pub(crate) tag: Tag,
-    pub(crate) span: Span,
-    pub(crate) extra: Option<Box<Extra<Req>>>,
-}
-
-/// What a worker gets of a job.
-pub(crate) struct Taken<Req> {
-    pub(crate) request: Req,
-    pub(crate) deadline: Option<Instant>,
-    pub(crate) since: Option<Instant>,
-    pub(crate) span: Span,
-    pub(crate) carried: Option<Box<dyn Any + Send>>,
-}
-
-/// What the pool reads in a request.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Tag {
-    pub(crate) weight: u64,
-    pub(crate) key: u64,
-    pub(crate) priority: u8,
-    pub(crate) rank: i64,
-}
-
-/// What few pools need of a job.
-pub(crate) struct Extra<Req> {
-    pub(crate) name: Option<Cow<'static, str>>,
-    /// A copy of the request.
-    pub(crate) kept: Option<Req>,
-    /// What was captured where the job was submitted.
-    pub(crate) carried: Option<Box<dyn Any + Send>>,
-}
-
-/// What a job ends with. A refusal becomes the error of the stack where it is read, because that is the user's code.
-pub(crate) enum Answer<T, E> {
-    Service(Result<T, E>),
-    Refused(Rejected),
-}
-
-/// Whom the answer is for.
-pub(crate) enum Owner {
-    /// One caller; the waker is there once it waits.
-    Caller(Option<Waker>),
-    /// The job of this number in a run.
-    Run(RunKey, u64),
-    /// The caller has gone.
-    Nobody,
-}
-
-pub(crate) struct Record<Req, T, E> {
-    state: State<Req, T, E>,
-    owner: Owner,
-    deadline: Option<Instant>,
-    /// When it was submitted, or when it was started.
-    since: Option<Instant>,
-    tag: Tag,
-    /// What `tag.rank` became in the queue.
-    rank: i64,
-    span: Span,
-    extra: Option<Box<Extra<Req>>>,
-}
-
-/// How far a job is.
-///
-/// `Waiting` -> `Queued` when there is a place -> `Running` when a worker takes it -> `Ended`. A ready handle goes
-/// from `Waiting` to `Held`, and from there to `Queued` when it is called. What is refused a place is `Refused`.
-enum State<Req, T, E> {
-    Waiting {
-        /// None for a handle that waits to be ready.
-        request: Option<Req>,
-        /// Behind others of its key, and not in line yet.
-        in_lane: bool,
-    },
-    Held,
-    Queued(Req),
-    /// On this worker.
-    Running(usize),
-    /// With how long it was queued.
-    Ended(Answer<T, E>, Option<Duration>),
-    Refused(Option<Req>, Reason),
-}
-
-/// What the one who waits for a job finds.
-pub(crate) enum Seen<Req, T, E> {
-    Answer(Answer<T, E>, Option<Duration>),
-    Refused(Reason, Option<Req>),
-    /// It waits for a place; its waker is kept.
-    Waiting,
-    /// It is queued or runs; its waker is kept.
-    Accepted,
-    /// There is nothing yet, and a waker has to be brought.
-    NoWaker,
-    /// The key names nothing.
-    Gone,
-}
-
-/// Where a job was that has been left, and what is to be dropped of it.
-pub(crate) enum Left {
-    Waiting,
-    Queued,
-    /// On this worker.
-    Running(usize),
-    /// It had ended, or goes on without its caller.
-    Nothing,
-}
-
-/// What is left of a job whose caller has gone, to be dropped without the lock.
-pub(crate) struct Gone<Req, T, E> {
-    record: Option<Record<Req, T, E>>,
-    _owner: Option<Owner>,
-}
-
-impl<Req, T, E> Gone<Req, T, E> {
-    /// For how long it has waited, if that is known.
-    pub(crate) fn waited(&self) -> Duration {
-        let since = self.record.as_ref().and_then(|record| record.since);
-        since.map(|since| since.elapsed()).unwrap_or_default()
-    }
-}
-
-impl<Req, T, E> Default for Gone<Req, T, E> {
-    fn default() -> Self {
-        Self { record: None, _owner: None }
-    }
-}
-
-/// What a job has that is dropped without the lock.
-pub(crate) type Details<Req> = (Span, Option<Box<Extra<Req>>>);
-
-/// A job that runs.
-pub(crate) struct Running<'a> {
-    pub(crate) worker: usize,
-    pub(crate) name: Option<&'a Cow<'static, str>>,
-    pub(crate) since: Option<Instant>,
 }
 
 // === impl Queue ===
@@ -656,35 +520,5 @@ impl Discipline {
 
     pub(crate) fn lanes(per_key: usize) -> Self {
         Self::Lanes(Lanes::new(per_key))
-    }
-}
-
-// === impl Record ===
-
-impl<Req, T, E> Record<Req, T, E> {
-    #[inline]
-    fn of_job(new: New<Req>, owner: Owner, state: impl FnOnce(Req) -> State<Req, T, E>) -> Self {
-        let New { request, deadline, since, tag, span, extra } = new;
-        Self { state: state(request), owner, deadline, since, tag, rank: 0, span, extra }
-    }
-
-    #[inline]
-    fn of_handle(state: State<Req, T, E>, owner: Owner, since: Option<Instant>) -> Self {
-        // A handle does not know yet what its job will weigh.
-        let tag = Tag { weight: 1, ..Tag::default() };
-        Self { state, owner, deadline: None, since, tag, rank: 0, span: Span::NONE, extra: None }
-    }
-}
-
-// === impl Owner ===
-
-impl Owner {
-    /// Whom to tell that something has changed, while it goes on waiting.
-    fn told(&mut self) -> Self {
-        match self {
-            Self::Caller(waker) => Self::Caller(waker.take()),
-            Self::Run(run, id) => Self::Run(*run, *id),
-            Self::Nobody => Self::Nobody,
-        }
     }
 }

@@ -1,0 +1,281 @@
+//! What is behind the lock of a pool: the queue, who works, and what is counted.
+//!
+//! Each of the rooms that meet here knows one thing and nothing of the others: the [queue](crate::queue) where a job is,
+//! [admission](crate::admission) whether there is a place for it, the [roster](crate::roster) who works.
+//!
+//! Nothing of the user's runs here: no waker is cloned, dropped or woken, no request and no answer is dropped, and no
+//! function of the user's is called. What has to be woken or dropped is returned, for when the lock has been let go.
+
+use stockade_core::{Reason, Rejected, internal::Queue as Runs};
+use tokio::time::Instant;
+
+use crate::{
+    Load, Stats, Status,
+    admission::{Next, Verdict},
+    config::Checked,
+    contain::{Wakes, discard},
+    outcome::Ended,
+    queue::{Answer, Details, Discipline, Extra, Key, Owner, Queue, Tag, Taken},
+    roster::{Roster, Size},
+    rules::Of,
+    run::Mailbox,
+    stats::Measured,
+};
+
+/// What is behind the lock.
+pub(crate) struct Core<Req, T, E> {
+    pub(crate) queue: Queue<Req, T, E>,
+    pub(crate) roster: Roster,
+    pub(crate) runs: Runs<Mailbox<Req, T, E>>,
+    pub(crate) counts: Stats,
+    pub(crate) measured: Option<Box<Measured>>,
+    pub(crate) config: Checked,
+    per_job: bool,
+    pub(crate) closed: bool,
+    pub(crate) paused: bool,
+    /// How many drains wait, and will hand back what is left.
+    pub(crate) draining: usize,
+    /// Requests of jobs that were stopped, for a drain.
+    pub(crate) stopped: Vec<Req>,
+}
+
+// === impl Core ===
+
+impl<Req, T, E> Core<Req, T, E> {
+    pub(crate) fn new(config: Checked, rules: &Of<Req>, per_job: bool) -> Self {
+        let discipline = match rules {
+            Of { key: Some(_), .. } => Discipline::lanes(config.per_key()),
+            Of { priority: Some(_), .. } => Discipline::aged(),
+            Of { rank: Some(_), .. } => Discipline::ranked(),
+            _ => Discipline::Fifo,
+        };
+        let usual = config.admission.capacity.saturating_add(config.size.max);
+        Self {
+            queue: Queue::new(discipline, usual),
+            roster: Roster::new(config.size),
+            runs: Runs::new(),
+            counts: Stats::default(),
+            measured: config.measure.then(|| Box::new(Measured::new())),
+            config,
+            per_job: per_job,
+            closed: false,
+            paused: false,
+            draining: 0,
+            stopped: Vec::new(),
+        }
+    }
+
+    /// Whether there is a place for this job.
+    #[inline]
+    pub(crate) fn verdict(&self, tag: &Tag, held: Option<Key>, inside: bool) -> Verdict {
+        if self.closed || inside {
+            return self.verdict_inside(Some(tag), held);
+        }
+        match held {
+            Some(_) if self.queue.has_room_for(tag) => Verdict::Admit,
+            Some(_) => Verdict::Wait,
+            None => self.config.admission.verdict(&self.queue, self.takers(), Some(tag)),
+        }
+    }
+
+    pub(crate) fn verdict_for_handle(&self, inside: bool) -> Verdict {
+        if self.closed || inside {
+            return self.verdict_inside(None, None);
+        }
+        self.config.admission.verdict(&self.queue, self.takers(), None)
+    }
+
+    /// Of a pool that is closed, or from inside one of its jobs: there it must not wait, because it might wait for
+    /// itself, and it needs a worker that is free.
+    #[cold]
+    pub(crate) fn verdict_inside(&self, tag: Option<&Tag>, held: Option<Key>) -> Verdict {
+        if self.closed {
+            return Verdict::Refuse(Reason::PoolClosed);
+        }
+        let claimed = self.queue.len() + self.queue.held() - usize::from(held.is_some());
+        let behind = tag.is_some_and(|tag| self.queue.is_behind(tag));
+        let free = if self.paused { 0 } else { self.roster.available() + self.growth() };
+        match claimed < free && !behind && self.queue.line() == 0 {
+            true => Verdict::Admit,
+            false => Verdict::Refuse(Reason::QueueFull),
+        }
+    }
+
+    /// How many jobs would be taken out of the queue at once. Workers that are starting count, so that a new pool
+    /// accepts what it can hold.
+    #[inline]
+    pub(crate) fn takers(&self) -> usize {
+        if self.paused {
+            return 0;
+        }
+        let Size { max, .. } = self.roster.size;
+        let workers = if self.per_job { max } else { max.min(self.roster.alive()) };
+        workers.saturating_sub(self.counts.running)
+    }
+
+    /// How many workers would be added for jobs.
+    pub(crate) fn growth(&self) -> usize {
+        let grows = self.per_job && !self.closed;
+        if grows { self.roster.size.max.saturating_sub(self.roster.alive()) } else { 0 }
+    }
+
+    /// How many workers are missing by the built-in rule: one for each job that none is free to take.
+    #[inline]
+    pub(crate) fn missing(&self) -> usize {
+        let alive = self.roster.alive();
+        if alive >= self.roster.size.max || !self.per_job || self.paused {
+            return 0;
+        }
+        let missing = self.queue.ready().saturating_sub(self.roster.available());
+        missing.min(self.roster.size.max - alive)
+    }
+
+    #[inline]
+    pub(crate) fn count_accepted(&mut self) {
+        self.counts.accepted += 1;
+        self.counts.peak_queued = self.counts.peak_queued.max(self.queue.len());
+    }
+
+    /// Gives the free places to those who wait.
+    #[inline]
+    pub(crate) fn admit(&mut self, wakes: &mut Wakes, drops: &mut Vec<Details<Req>>) {
+        loop {
+            let next = match self.closed {
+                true => Next::Nobody,
+                false => self.config.admission.next(&self.queue, self.takers()),
+            };
+            match next {
+                Next::Nobody => return,
+                Next::Admit(key) => {
+                    let Some((is_job, owner)) = self.queue.admit(key) else { return };
+                    if is_job {
+                        self.count_accepted();
+                    }
+                    self.tell(owner, wakes);
+                }
+                Next::Refuse(key) => {
+                    self.counts.refused.count(Reason::WaitExceeded);
+                    let Some((owner, details)) = self.queue.refuse(key, Reason::WaitExceeded)
+                    else {
+                        return;
+                    };
+                    self.tell(owner, wakes);
+                    drops.push(details);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn tell(&mut self, owner: Owner, wakes: &mut Wakes) {
+        match owner {
+            Owner::Caller(waker) => wakes.push(waker),
+            Owner::Run(run, _) => {
+                wakes.push(self.runs.get_mut(run).and_then(Mailbox::take_reader));
+            }
+            Owner::Nobody => {}
+        }
+    }
+
+    /// Ends the job that was queued first, to make room for a newer one.
+    pub(crate) fn shed_oldest(
+        &mut self,
+        shed: Rejected,
+        wakes: &mut Wakes,
+    ) -> Option<Unstarted<Req, T, E>> {
+        let (key, job) = self.queue.hand_back()?;
+        Some(self.end_unstarted(key, job, shed, wakes))
+    }
+
+    /// Ends a job that was taken out of the queue and not given to a worker.
+    pub(crate) fn end_unstarted(
+        &mut self,
+        key: Key,
+        job: Taken<Req>,
+        rejected: Rejected,
+        wakes: &mut Wakes,
+    ) -> Unstarted<Req, T, E> {
+        let status = Status::of_refusal(rejected.reason());
+        self.counts.count(status);
+        let mut answer = Some(Answer::Refused(rejected));
+        let (owner, mut extra) = self.queue.end(key, &mut answer, None);
+        match owner {
+            Owner::Run(run, id) => {
+                let request = extra.as_mut().and_then(|extra| extra.kept.take());
+                let answer = Answer::Refused(rejected);
+                let (queued_for, ran_for, worker, attempts) = (None, None, None, 0);
+                let ended =
+                    Ended { id, status, answer, request, queued_for, ran_for, worker, attempts };
+                if let Some(run) = self.runs.get_mut(run) {
+                    wakes.push(run.put(ended));
+                }
+            }
+            owner => self.tell(owner, wakes),
+        }
+        Unstarted { job, extra, rejected, answer }
+    }
+
+    /// Wakes a sleeper for each job that could be taken.
+    #[inline]
+    pub(crate) fn wake_workers(&mut self, wakes: &mut Wakes) {
+        let jobs = if self.paused { 0 } else { self.queue.ready() };
+        while let Some(waker) = self.roster.wake_for(jobs) {
+            wakes.push(Some(waker));
+        }
+    }
+
+    /// Wakes all workers, whatever they wait for.
+    pub(crate) fn wake_all(&self, wakes: &mut Wakes) {
+        self.roster.wakers().for_each(|waker| wakes.push(Some(waker)));
+    }
+
+    /// Whether the pool is closed and nothing is queued.
+    #[inline]
+    pub(crate) fn is_over(&self) -> bool {
+        self.closed && self.queue.is_empty()
+    }
+
+    /// Wakes workers that wait for their service in vain.
+    pub(crate) fn wake_if_over(&self, wakes: &mut Wakes) {
+        if self.is_over() {
+            self.wake_all(wakes);
+        }
+    }
+
+    pub(crate) fn load(&self, now: Option<Instant>) -> Load {
+        let oldest = self.queue.oldest().zip(now);
+        let (alive, Size { min, max }) = (self.roster.alive(), self.roster.size);
+        Load {
+            queued: self.queue.len() + self.queue.waiting(),
+            oldest: oldest
+                .map(|(since, now)| now.saturating_duration_since(since))
+                .unwrap_or_default(),
+            busy: alive.saturating_sub(self.roster.available()),
+            live: alive,
+            min,
+            max,
+        }
+    }
+}
+
+/// A job that was ended without a worker, to be told of and dropped without the lock.
+pub(crate) struct Unstarted<Req, T, E> {
+    job: Taken<Req>,
+    extra: Option<Box<Extra<Req>>>,
+    rejected: Rejected,
+    answer: Option<Answer<T, E>>,
+}
+
+// === impl Unstarted ===
+
+impl<Req, T, E> Unstarted<Req, T, E> {
+    /// Tells of the refusal where the job was submitted, and returns the request.
+    pub(crate) fn tell(self) -> Req {
+        let Self { job: Taken { request, span, carried, .. }, extra, rejected, answer } = self;
+        {
+            let _inside = span.enter();
+            rejected.tell();
+        }
+        discard((span, carried, extra, answer));
+        request
+    }
+}
