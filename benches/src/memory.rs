@@ -8,6 +8,7 @@ use std::{
     future::{Future, Pending, pending},
     hint::black_box,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -49,7 +50,7 @@ pub fn peak(name: &str) -> Memory {
         "jobs" => {
             let pool = Pool::builder().workers(1).queue(PEAK).build(hang);
             let first = pool.try_submit(0);
-            let runtime = turns::runtime(1);
+            let runtime = Arc::clone(&runtime);
             Box::new(move |n| {
                 black_box(&first);
                 let submit = |n| pool.try_submit(n).ok();
