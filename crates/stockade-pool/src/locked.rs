@@ -67,20 +67,20 @@ impl<Req, T, E> Core<Req, T, E> {
 
     /// Whether there is a place for this job.
     #[inline]
-    pub(crate) fn verdict(&self, tag: &Tag, held: Option<Key>, inside: bool) -> Verdict {
+    pub(crate) fn verdict(&self, tag: &Tag, held: bool, inside: bool) -> Verdict {
         if self.closed || inside {
             return self.verdict_inside(Some(tag), held);
         }
         match held {
-            Some(_) if self.queue.has_room_for(tag) => Verdict::Admit,
-            Some(_) => Verdict::Wait,
-            None => self.config.admission.verdict(&self.queue, self.takers(), Some(tag)),
+            true if self.queue.has_room_for(tag) => Verdict::Admit,
+            true => Verdict::Wait,
+            false => self.config.admission.verdict(&self.queue, self.takers(), Some(tag)),
         }
     }
 
     pub(crate) fn verdict_for_handle(&self, inside: bool) -> Verdict {
         if self.closed || inside {
-            return self.verdict_inside(None, None);
+            return self.verdict_inside(None, false);
         }
         self.config.admission.verdict(&self.queue, self.takers(), None)
     }
@@ -88,11 +88,11 @@ impl<Req, T, E> Core<Req, T, E> {
     /// Of a pool that is closed, or from inside one of its jobs: there it must not wait, because it might wait for
     /// itself, and it needs a worker that is free.
     #[cold]
-    pub(crate) fn verdict_inside(&self, tag: Option<&Tag>, held: Option<Key>) -> Verdict {
+    pub(crate) fn verdict_inside(&self, tag: Option<&Tag>, held: bool) -> Verdict {
         if self.closed {
             return Verdict::Refuse(Reason::PoolClosed);
         }
-        let claimed = self.queue.len() + self.queue.held() - usize::from(held.is_some());
+        let claimed = self.queue.len() + self.queue.held() - usize::from(held);
         let behind = tag.is_some_and(|tag| self.queue.is_behind(tag));
         let free = if self.paused { 0 } else { self.roster.available() + self.growth() };
         match claimed < free && !behind && self.queue.line() == 0 {

@@ -77,7 +77,7 @@ impl<Req, T, E> Pool<Req, T, E> {
     pub fn submit(&self, request: Req) -> Job<Req, T, E> {
         let pool = self.handles.share();
         let shared = &pool.shared;
-        match shared.submit(shared.new_job(request), Owner::Caller(None), None, Waits::Allowed) {
+        match shared.submit(shared.new_job(request), Owner::Caller(None), false, Waits::Allowed) {
             Ok(submitted) => Job::submitted(submitted, pool),
             Err((request, reason)) => {
                 let key = shared.keep_refused(request, reason);
@@ -94,7 +94,7 @@ impl<Req, T, E> Pool<Req, T, E> {
     pub fn try_submit(&self, request: Req) -> Result<Job<Req, T, E>, Refused<Req>> {
         let pool = self.handles.share();
         let shared = &pool.shared;
-        match shared.submit(shared.new_job(request), Owner::Caller(None), None, Waits::No) {
+        match shared.submit(shared.new_job(request), Owner::Caller(None), false, Waits::No) {
             Ok(submitted) => Ok(Job::submitted(submitted, pool)),
             Err((request, reason)) => {
                 let rejected = shared.rejected(reason);
@@ -189,15 +189,15 @@ impl<Req, T, E: LayerError> Service<Req> for Pool<Req, T, E> {
             return refused(shared, Reason::Expired);
         }
         let held = match std::mem::take(&mut self.place) {
-            Place::Held(key) => Some(key),
+            Place::Held => true,
             mut other => {
                 shared.leave_place(&mut other);
-                None
+                false
             }
         };
         let owner = Owner::Caller(self.waker.take());
         // A job in a place that is held waits only if there are too many of its key.
-        let waits = if held.is_some() { Waits::Allowed } else { Waits::No };
+        let waits = if held { Waits::Allowed } else { Waits::No };
         match shared.submit(shared.new_job(request), owner, held, waits) {
             Ok(submitted) => Job::submitted(submitted, pool),
             Err((_, reason)) => refused(shared, reason),

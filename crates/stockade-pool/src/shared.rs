@@ -109,7 +109,7 @@ pub(crate) enum Place {
     #[default]
     None,
     Waiting(Key),
-    Held(Key),
+    Held,
 }
 
 /// What was read of a job.
@@ -220,7 +220,7 @@ impl<Req, T, E> Shared<Req, T, E> {
         self: &Arc<Self>,
         new: New<Req>,
         owner: Owner,
-        held: Option<Key>,
+        held: bool,
         waits: Waits,
     ) -> Result<Submitted, (Req, Reason)> {
         let inside = self.is_inside();
@@ -230,10 +230,10 @@ impl<Req, T, E> Shared<Req, T, E> {
             let waits = if inside { Waits::No } else { waits };
             return self.submit_otherwise(core, (new, owner), held, waits, verdict);
         }
-        let key = match held {
-            Some(held) => core.queue.fill(held, new, owner),
-            None => core.queue.push(new, owner),
-        };
+        if held {
+            core.queue.unhold();
+        }
+        let key = core.queue.push(new, owner);
         core.count_accepted();
         let hungry = core.queue.len() < core.roster.idle();
         self.see_to(core, Wakes::default());
@@ -246,7 +246,7 @@ impl<Req, T, E> Shared<Req, T, E> {
         self: &'a Arc<Self>,
         mut core: MutexGuard<'a, Core<Req, T, E>>,
         (new, owner): (New<Req>, Owner),
-        held: Option<Key>,
+        held: bool,
         waits: Waits,
         mut verdict: Verdict,
     ) -> Result<Submitted, (Req, Reason)> {
@@ -264,8 +264,8 @@ impl<Req, T, E> Shared<Req, T, E> {
             (verdict, _) => verdict,
         };
         let (mut wakes, mut drops) = (Wakes::default(), Vec::new());
-        if let Some(held) = held {
-            core.queue.leave(held, false);
+        if held {
+            core.queue.unhold();
         }
         let dropped = match verdict {
             Verdict::DropOldest => core.shed_oldest(self.rejected(Reason::Shed), &mut wakes),
@@ -300,13 +300,13 @@ impl<Req, T, E> Shared<Req, T, E> {
         let mut fresh = None;
         loop {
             match *place {
-                Place::Held(_) => return Poll::Ready(()),
+                Place::Held => return Poll::Ready(()),
                 Place::Waiting(key) => {
                     let seen = self.lock().queue.look(key, true, cx.waker(), &mut fresh);
                     match seen {
                         Seen::NoWaker => fresh = Some(cx.waker().clone()),
                         Seen::Waiting => return Poll::Pending,
-                        Seen::Accepted => *place = Place::Held(key),
+                        Seen::Accepted => *place = Place::Held,
                         _ => {
                             *place = Place::None;
                             return Poll::Ready(());
@@ -317,13 +317,17 @@ impl<Req, T, E> Shared<Req, T, E> {
                     let inside = self.is_inside();
                     let mut core = self.lock();
                     match core.verdict_for_handle(inside) {
-                        Verdict::Admit => *place = Place::Held(core.queue.hold()),
+                        Verdict::Admit => {
+                            core.queue.hold();
+                            *place = Place::Held;
+                        }
                         Verdict::Refuse(_) => return Poll::Ready(()),
                         Verdict::DropOldest => {
                             let mut wakes = Wakes::default();
                             let shed = self.rejected(Reason::Shed);
                             let dropped = core.shed_oldest(shed, &mut wakes);
-                            *place = Place::Held(core.queue.hold());
+                            core.queue.hold();
+                            *place = Place::Held;
                             drop(core);
                             wakes.wake();
                             discard(dropped.map(Unstarted::tell));
@@ -349,8 +353,17 @@ impl<Req, T, E> Shared<Req, T, E> {
 
     /// Gives back a place, or the wait for one.
     pub(crate) fn leave_place(self: &Arc<Self>, place: &mut Place) {
-        if let Place::Waiting(key) | Place::Held(key) = std::mem::take(place) {
-            self.leave(key, false);
+        match std::mem::take(place) {
+            Place::None => {}
+            Place::Waiting(key) => self.leave(key, false),
+            Place::Held => {
+                let (mut wakes, mut drops) = (Wakes::default(), Vec::new());
+                let mut core = self.lock();
+                core.queue.unhold();
+                core.admit(&mut wakes, &mut drops);
+                self.see_to(core, wakes);
+                discard(drops);
+            }
         }
     }
 

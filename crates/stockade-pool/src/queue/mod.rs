@@ -150,9 +150,14 @@ impl<Req, T, E> Queue<Req, T, E> {
 
     /// Holds a place for a job that is about to come.
     #[inline]
-    pub(crate) fn hold(&mut self) -> Key {
+    pub(crate) fn hold(&mut self) {
         self.held += 1;
-        self.records.insert(Record::of_handle(State::Held, Owner::Nobody, None))
+    }
+
+    /// Holds one place less.
+    #[inline]
+    pub(crate) fn unhold(&mut self) {
+        self.held -= 1;
     }
 
     /// A handle stands in line, to hold a place.
@@ -174,13 +179,6 @@ impl<Req, T, E> Queue<Req, T, E> {
         }
         self.enqueue(key, tag);
         key
-    }
-
-    /// Queues a job in the place that is held for it. The place is used up in any case.
-    #[inline]
-    pub(crate) fn fill(&mut self, held: Key, new: New<Req>, owner: Owner) -> Key {
-        self.unhold(held);
-        self.push(new, owner)
     }
 
     /// Puts a job in line, or behind others of its key.
@@ -327,7 +325,12 @@ impl<Req, T, E> Queue<Req, T, E> {
     ) -> Seen<Req, T, E> {
         let Some(record) = self.records.get_mut(key) else { return Seen::Gone };
         let seen = match &record.state {
-            State::Held | State::Queued(_) | State::Running(_) | State::Ended(..) if place => {
+            // The place of a handle is held without a record from now on.
+            State::Held => {
+                self.records.remove(key);
+                return Seen::Accepted;
+            }
+            State::Queued(_) | State::Running(_) | State::Ended(..) if place => {
                 return Seen::Accepted;
             }
             State::Ended(..) | State::Refused(..) => return self.read(key),
@@ -394,8 +397,9 @@ impl<Req, T, E> Queue<Req, T, E> {
                 return (Left::Waiting, Gone { record: self.records.remove(key), _owner: None });
             }
             State::Held => {
-                self.unhold(key);
-                return (Left::Waiting, Gone::default());
+                self.unhold();
+                let record = self.records.remove(key);
+                return (Left::Waiting, Gone { record, _owner: None });
             }
             _ => return (Left::Nothing, Gone { record: self.records.remove(key), _owner: None }),
         };
@@ -499,11 +503,6 @@ impl<Req, T, E> Queue<Req, T, E> {
                 *in_lane = false;
             }
         }
-    }
-
-    fn unhold(&mut self, held: Key) {
-        self.records.remove(held);
-        self.held -= 1;
     }
 }
 

@@ -81,7 +81,7 @@ impl<Req, T, E> Batch<Req, T, E> {
     pub(crate) fn submit(&mut self, request: Req) -> Result<bool, (Req, Reason)> {
         let shared = &self.pool.shared;
         let owner = Owner::Run(self.run, self.submitted);
-        let submitted = shared.submit(shared.new_job(request), owner, None, Waits::Always)?;
+        let submitted = shared.submit(shared.new_job(request), owner, false, Waits::Always)?;
         self.submitted += 1;
         if submitted.waits {
             self.in_line = Some(submitted.key);
