@@ -118,10 +118,8 @@
 //!   that may repeat ten calls a second make ten thousand further requests a second. In the scenario `brownout` the
 //!   retry layer's default of 20 % and 10 a second is no bound at all, for the clients make only 20 calls a second: it
 //!   does not come back, and 10 % and one in two seconds does.
-//! - **An attempt needs time.** A call that an open breaker refuses is repeated when the breaker lets calls through
-//!   again; with most of its time gone it becomes a probe that runs into its deadline, and the breaker stays open,
-//!   for twice as long. `max_elapsed`, set to the total timeout less that of an attempt, lets no such attempt begin:
-//!   compare the last two stacks of the scenario `order`.
+//! - **An open breaker ends a call.** Its refusal is not waited for, so no call comes back as a probe with most of its
+//!   time gone: the last two stacks of the scenario `order`, with `max_elapsed` and without, recover alike.
 //! - **A timeout is no cure.** It frees the client, not the server, which still does the work.
 
 pub mod builtin;
