@@ -57,7 +57,7 @@ impl<Req, T, E> Core<Req, T, E> {
             counts: Stats::default(),
             measured: config.measure.then(|| Box::new(Measured::new())),
             config,
-            per_job: per_job,
+            per_job,
             closed: false,
             paused: false,
             draining: 0,

@@ -141,7 +141,10 @@ async fn jobs_of_a_busy_key_that_wait_keep_their_order_and_can_be_cancelled() {
     let pool = Pool::builder().workers(2).queue(8).affinity(|_: &u32| 0).per_key(1);
     let pool = pool.build(service_fn(move |n| {
         seen.lock().unwrap().push(n);
-        async { Ok::<_, Refusal>(sleep(MS).await) }
+        async {
+            sleep(MS).await;
+            Ok::<_, Refusal>(())
+        }
     }));
     let mut jobs: Vec<_> = (0..20).map(|n| pool.submit(n)).collect();
     assert_eq!((pool.stats().queued, pool.stats().waiting), (1, 19));
@@ -156,7 +159,10 @@ async fn jobs_of_a_busy_key_that_wait_keep_their_order_and_can_be_cancelled() {
 #[tokio::test(start_paused = true)]
 async fn weights_of_any_size_are_added_without_overflow() {
     let pool = Pool::builder().workers(1).queue(8).weigh(|_: &u32| usize::MAX, 10);
-    let pool = pool.build(service_fn(async |n: u32| Ok::<_, Refusal>(sleep(MS * n).await)));
+    let pool = pool.build(service_fn(async |n: u32| {
+        sleep(MS * n).await;
+        Ok::<_, Refusal>(())
+    }));
     pool.handle().pause();
     let mut jobs: Vec<_> = (0..3).map(|n| pool.submit(n)).collect();
     let mut handle = pool.clone();
@@ -199,7 +205,10 @@ async fn an_outcome_is_there_after_the_first_job_although_the_source_is_slow() {
 #[tokio::test(start_paused = true)]
 async fn running_jobs_are_listed_with_their_names_and_ages() {
     let pool = Pool::builder().workers(2).job_name(|n: &u32| format!("job {n}"));
-    let pool = pool.build(service_fn(async |n: u32| Ok::<_, Refusal>(sleep(MS * n).await)));
+    let pool = pool.build(service_fn(async |n: u32| {
+        sleep(MS * n).await;
+        Ok::<_, Refusal>(())
+    }));
     let _jobs = [pool.submit(100), pool.submit(200), pool.submit(300)];
     sleep(150 * MS).await;
     let running = pool.handle().running();
