@@ -1,7 +1,5 @@
 //! What can be set on a pool, and what its handle shows; on the paused clock.
 
-#![expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
-
 use std::{
     convert::Infallible,
     sync::{Arc, Mutex},
