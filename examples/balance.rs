@@ -24,8 +24,9 @@ use tower::{
 
 const PROBES: u64 = 2;
 const FAILURES: u32 = 3;
-const OPEN_FOR: Duration = Duration::from_millis(50);
-const PATIENCE: Duration = Duration::from_millis(30);
+/// Much longer than [`PATIENCE`], so that the breakers are still open when the caller is told.
+const OPEN_FOR: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// An endpoint, its breaker, and what the example knows of it.
 #[derive(Clone)]

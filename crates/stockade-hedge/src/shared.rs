@@ -55,9 +55,15 @@ impl Shared {
         let may = self.budget.withdraw(now);
         let counts = if may { &self.counts.hedged } else { &self.counts.over_budget };
         counts.fetch_add(1, Relaxed);
+        self.tell(may);
+        may
+    }
+
+    fn tell(&self, may: bool) {
         #[cfg(feature = "tracing")]
         tracing::debug!(target: "stockade", layer = "hedge", name = self.name, over_budget = !may, "slow call");
-        may
+        #[cfg(not(feature = "tracing"))]
+        let _ = (self.name, may);
     }
 
     /// A layer inside refused another attempt.

@@ -2,6 +2,8 @@
 //! that meets ten times its load. Each case is run with the pool in front and without it, on the paused clock. What is
 //! asserted is what callers see: their answers, and the time until they had them.
 
+#![expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
+
 use std::{
     collections::BTreeMap,
     future::pending,

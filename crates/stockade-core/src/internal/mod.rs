@@ -8,7 +8,7 @@
 //! | [`Queue`] | a FIFO queue that one can leave from the middle |
 //! | [`Cold`] | what a future seldom holds, dropped out of line |
 //! | [`StaticPool`] | state that calls refer to without counting references |
-//! | [`wake`] | wakes a task, whatever its waker does |
+//! | `wake` | wakes a task, whatever its waker does |
 //! | [`Refusals`] | refusals, counted by reason |
 //! | [`sync`] | locks and atomics, the standard library's or a model checker's |
 
