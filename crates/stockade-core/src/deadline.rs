@@ -9,7 +9,7 @@
 //! entered at that time are fixed by the same look at the clock.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     mem,
     pin::Pin,
     task::{Context, Poll},
@@ -20,10 +20,13 @@ use pin_project_lite::pin_project;
 
 use tokio::time::Instant;
 
+// They belong to a thread, because a deadline is entered around each poll, never across one. Most calls have one
+// deadline. It is kept in a cell, because a list, which can grow and has to be dropped, costs several times as much.
 thread_local! {
-    /// The deadlines that are entered, the outermost first. They belong to a thread, because a deadline is entered
-    /// around each poll, never across one.
-    static ENTERED: RefCell<Vec<Entered>> = const { RefCell::new(Vec::new()) };
+    /// The innermost deadline that is entered.
+    static INNERMOST: Cell<Option<Entered>> = const { Cell::new(None) };
+    /// Those around it, the outermost first.
+    static OUTER: RefCell<Vec<Entered>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A deadline that is entered. Its parts are written and read one by one: a [`Deadline`] that is copied here and back
@@ -37,9 +40,43 @@ struct Entered {
 }
 
 /// Where the thread ends, no deadline is entered any more.
-#[inline]
-fn with_entered<R: Default>(f: impl FnOnce(&mut Vec<Entered>) -> R) -> R {
-    ENTERED.try_with(|entered| f(&mut entered.borrow_mut())).unwrap_or_default()
+fn with_outer<R: Default>(f: impl FnOnce(&mut Vec<Entered>) -> R) -> R {
+    OUTER.try_with(|outer| f(&mut outer.borrow_mut())).unwrap_or_default()
+}
+
+/// Makes room for a deadline inside the innermost one. A deadline that is not fixed is moved without `at`, for the
+/// reason that [`Entered`] tells.
+#[inline(never)]
+fn push_outer() {
+    with_outer(|outer| match INNERMOST.get() {
+        Some(Entered { limit, at: None }) => outer.push(Entered { limit, at: None }),
+        Some(fixed) => outer.push(fixed),
+        None => {}
+    });
+}
+
+/// Makes the one around it the innermost again, in the same way.
+#[inline(never)]
+fn pop_outer() {
+    match with_outer(Vec::pop) {
+        Some(Entered { limit, at: None }) => INNERMOST.set(Some(Entered { limit, at: None })),
+        other => INNERMOST.set(other),
+    }
+}
+
+/// Fixes all that is entered, and returns the earliest.
+#[inline(never)]
+fn fix_all() -> Option<Instant> {
+    let mut innermost = INNERMOST.get()?;
+    let mut now = None;
+    let mut fix = |entered: &mut Entered| {
+        let end = || add(*now.get_or_insert_with(Instant::now), entered.limit);
+        *entered.at.get_or_insert_with(end)
+    };
+    let at = fix(&mut innermost);
+    INNERMOST.set(Some(innermost));
+    let outer = with_outer(|outer| outer.iter_mut().map(fix).min());
+    Some(outer.map_or(at, |outer| outer.min(at)))
 }
 
 /// The instant by which the current call must have ended, if there is one.
@@ -47,20 +84,13 @@ fn with_entered<R: Default>(f: impl FnOnce(&mut Vec<Entered>) -> R) -> R {
 /// Fixes a deadline that counts from now. Without a deadline it reads no clock.
 #[inline]
 pub fn current() -> Option<Instant> {
-    with_entered(|entered| {
-        let mut now = None;
-        let fix = |entered: &mut Entered| {
-            let end = || add(*now.get_or_insert_with(Instant::now), entered.limit);
-            *entered.at.get_or_insert_with(end)
-        };
-        entered.iter_mut().map(fix).min()
-    })
+    if is_set() { fix_all() } else { None }
 }
 
 /// Whether there is a deadline. Fixes nothing, and reads no clock.
 #[inline]
 pub fn is_set() -> bool {
-    with_entered(|entered| !entered.is_empty())
+    INNERMOST.get().is_some()
 }
 
 /// Whether `instant` is too late: at the deadline or after it. Without a deadline nothing is too late, and no
@@ -162,17 +192,21 @@ impl<F: Future> Future for Scoped<F> {
 }
 
 /// The deadlines that are entered outside, put back when this is dropped.
-struct Hidden(Vec<Entered>);
+struct Hidden {
+    innermost: Option<Entered>,
+    outer: Vec<Entered>,
+}
 
 impl Hidden {
     fn enter() -> Self {
-        Self(with_entered(mem::take))
+        Self { innermost: INNERMOST.take(), outer: with_outer(mem::take) }
     }
 }
 
 impl Drop for Hidden {
     fn drop(&mut self) {
-        with_entered(|entered| *entered = mem::take(&mut self.0));
+        INNERMOST.set(self.innermost);
+        with_outer(|outer| *outer = mem::take(&mut self.outer));
     }
 }
 
@@ -189,12 +223,18 @@ impl Deadline {
     /// Runs `f` under this deadline, or under an outer one if that is earlier.
     #[inline(always)]
     pub fn enter<R>(&mut self, f: impl FnOnce() -> R) -> R {
-        let entered = match *self {
-            Self::After(limit) => Entered { limit, at: None },
-            Self::At(at) => Entered { limit: 0, at: Some(at) },
-        };
-        with_entered(|all| all.push(entered));
-        let _scope = Scope(self);
+        let is_inside = INNERMOST.with(|innermost| {
+            let is_inside = innermost.get().is_some();
+            if is_inside {
+                push_outer();
+            }
+            match *self {
+                Self::After(limit) => innermost.set(Some(Entered { limit, at: None })),
+                Self::At(at) => innermost.set(Some(Entered { limit: 0, at: Some(at) })),
+            }
+            is_inside
+        });
+        let _scope = Scope { deadline: self, is_inside };
         f()
     }
 
@@ -219,14 +259,25 @@ impl Deadline {
 }
 
 /// Leaves a deadline, even after a panic. It may have been fixed inside.
-struct Scope<'a>(&'a mut Deadline);
+struct Scope<'a> {
+    deadline: &'a mut Deadline,
+    /// Whether there is another deadline around it.
+    is_inside: bool,
+}
 
 impl Drop for Scope<'_> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(at) = with_entered(|all| all.pop()?.at) {
-            *self.0 = Deadline::At(at);
-        }
+        INNERMOST.with(|innermost| {
+            if let Some(at) = innermost.get().and_then(|entered| entered.at) {
+                *self.deadline = Deadline::At(at);
+            }
+            if self.is_inside {
+                pop_outer();
+            } else {
+                innermost.set(None);
+            }
+        });
     }
 }
 
@@ -372,7 +423,7 @@ mod tests {
             let _inside = runtime.enter();
             play(&mut steps.into_iter(), &mut Vec::new());
             prop_assert!(!is_set());
-            prop_assert!(ENTERED.with_borrow(Vec::is_empty));
+            prop_assert!(OUTER.with_borrow(Vec::is_empty));
         }
     }
 
@@ -388,6 +439,19 @@ mod tests {
         let polled = caller.enter(|| work.poll());
         assert_eq!(polled, Poll::Ready((None, Some(start + SECOND * 3))));
         assert_eq!(caller.fixed(), None, "nothing inside has asked for it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_hidden_is_there_again_afterwards() {
+        let now = Instant::now();
+        let [mut outer, mut inner, mut own] = [1, 2, 3].map(|n| Deadline::after(SECOND * n));
+        let mut inside = || (hidden(|| (is_set(), own.enter(current))), current());
+        let (seen, after) = outer.enter(|| inner.enter(&mut inside));
+        assert_eq!(seen, (false, Some(now + SECOND * 3)));
+        assert_eq!(after, Some(now + SECOND));
+        assert_eq!(outer.fixed(), Some(now + SECOND));
+        assert_eq!(inner.fixed(), Some(now + SECOND * 2));
+        assert!(!is_set());
     }
 
     #[tokio::test(start_paused = true)]

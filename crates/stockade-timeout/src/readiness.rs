@@ -26,11 +26,14 @@ pub(crate) struct Readiness {
 
 impl Readiness {
     /// What readiness has taken of the time of the call that begins now.
+    #[inline]
     pub(crate) fn take_spent(&mut self) -> u64 {
         mem::take(&mut self.spent)
     }
 
     /// Polls the service inside with `poll_ready`, for at most as long as the limit.
+    // Kept apart: most timeouts do not count readiness, and pass only the check for that.
+    #[inline(never)]
     pub(crate) fn poll<E: LayerError>(
         &mut self,
         shared: &Shared,

@@ -66,6 +66,7 @@ where
     ///
     /// Those of the service inside; with [`readiness`](crate::TimeoutLayer::readiness) also
     /// [`Elapsed`](stockade_core::Reason::Elapsed). The service can be polled again after that.
+    #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         match &mut self.readiness {
             None => self.inner.poll_ready(cx),

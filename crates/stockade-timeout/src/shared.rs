@@ -49,6 +49,7 @@ impl Shared {
 }
 
 /// In nanoseconds. Ten years, the longest limit, fit.
+#[inline]
 pub(crate) fn nanos(limit: Duration) -> u64 {
     u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX)
 }
