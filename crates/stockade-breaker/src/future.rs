@@ -9,7 +9,7 @@ use std::{
 use pin_project_lite::pin_project;
 use stockade_core::{
     Classify, LayerError, Rejected,
-    internal::{Slow, Waiter},
+    internal::{Cold, Slow, Waiter},
 };
 use tower_service::Service;
 
@@ -33,11 +33,10 @@ pin_project! {
     }
 
     impl<F, S, Req, C> PinnedDrop for ResponseFuture<F, S, Req, C> {
+        #[inline]
         fn drop(this: Pin<&mut Self>) {
-            let mut this = this.project();
-            if !this.permit.is_settled() {
-                let sent = matches!(*this.state, State::Running { .. });
-                this.permit.dropped(sent, || this.state.set(State::Done));
+            if !this.as_ref().permit.is_settled() {
+                this.dropped();
             }
         }
     }
@@ -48,9 +47,8 @@ pin_project! {
     enum State<S, Req, F> {
         // Also when the call has ended: then the permit is settled.
         Running { #[pin] future: F },
-        // The call is refused, or waits for the service inside to be ready.
-        Slow { slow: Slow<AtOnce, S, Req> },
-        Done,
+        // The call is refused, or waits for the service inside to be ready. Taken when it has ended.
+        Slow { slow: Cold<Slow<AtOnce, S, Req>> },
     }
 }
 
@@ -67,6 +65,12 @@ impl Waiter for AtOnce {
     }
 }
 
+// === impl State ===
+
+impl<S, Req, F> State<S, Req, F> {
+    const DONE: Self = Self::Slow { slow: Cold::none() };
+}
+
 // === impl ResponseFuture ===
 
 impl<F, S, Req, C> ResponseFuture<F, S, Req, C> {
@@ -76,7 +80,16 @@ impl<F, S, Req, C> ResponseFuture<F, S, Req, C> {
     }
 
     pub(crate) fn slow(slow: Slow<AtOnce, S, Req>, permit: Permit, classify: C) -> Self {
-        Self { state: State::Slow { slow }, permit, classify }
+        Self { state: State::Slow { slow: Cold::new(slow) }, permit, classify }
+    }
+
+    /// It is dropped before the call has ended. Kept apart, so that dropping a finished one is a few branches.
+    #[cold]
+    #[inline(never)]
+    fn dropped(self: Pin<&mut Self>) {
+        let mut this = self.project();
+        let sent = matches!(*this.state, State::Running { .. });
+        this.permit.dropped(sent, || this.state.set(State::DONE));
     }
 }
 
@@ -103,8 +116,7 @@ where
                     }
                     return polled;
                 }
-                StateProj::Slow { slow } => slow,
-                StateProj::Done => panic!("polled after completion"),
+                StateProj::Slow { slow } => slow.get_mut().expect("polled after completion"),
             };
             let polled = permit.run(|| slow.poll(cx));
             if polled.is_pending() {
@@ -117,7 +129,7 @@ where
                 }
                 Err(error) => {
                     permit.judge(this.classify, Err(&error));
-                    this.state.set(State::Done);
+                    this.state.set(State::DONE);
                     return Poll::Ready(Err(error));
                 }
             }
@@ -130,8 +142,11 @@ impl<F, S, Req, C> fmt::Debug for ResponseFuture<F, S, Req, C> {
         let mut debug = f.debug_tuple("ResponseFuture");
         match &self.state {
             State::Running { .. } if !self.permit.is_settled() => debug.field(&"running"),
-            State::Slow { slow } => debug.field(slow),
-            State::Running { .. } | State::Done => debug.field(&"done"),
+            State::Slow { slow } => match slow.get() {
+                Some(slow) => debug.field(slow),
+                None => debug.field(&"done"),
+            },
+            State::Running { .. } => debug.field(&"done"),
         };
         debug.finish()
     }

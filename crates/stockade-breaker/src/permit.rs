@@ -20,10 +20,8 @@ pub(crate) struct Permit {
     stamp: Stamp,
     /// What the call has waited for in layers inside. Counted only where it is known when it was admitted.
     waits: Counter,
-    /// A call that was never pending says nothing when it is dropped.
-    pending: bool,
-    /// Known once the call is pending.
-    deadline: Option<Instant>,
+    /// The deadline, once the call is pending. One that never was says nothing when it is dropped.
+    pending: Option<Option<Instant>>,
 }
 
 /// Settles the call when a part of it panics.
@@ -40,13 +38,13 @@ impl Permit {
     #[inline]
     pub(crate) fn new(shared: &'static Shared, stamp: Stamp) -> Self {
         let (shared, waits) = (Some(shared), Counter::default());
-        Self { shared, stamp, waits, pending: false, deadline: None }
+        Self { shared, stamp, waits, pending: None }
     }
 
     /// That of a call that counts for nothing, as it is refused or passes the breaker by.
     pub(crate) fn none() -> Self {
-        let stamp = Stamp { epoch: 0, answers: 0, admitted: None };
-        Self { shared: None, stamp, waits: Counter::default(), pending: false, deadline: None }
+        let stamp = Stamp { mark: 0, admitted: None };
+        Self { shared: None, stamp, waits: Counter::default(), pending: None }
     }
 
     pub(crate) const fn is_settled(&self) -> bool {
@@ -67,9 +65,8 @@ impl Permit {
     /// counts from the first question, which reads the clock.
     #[inline]
     pub(crate) fn pending(&mut self) {
-        if !self.pending {
-            self.pending = true;
-            self.deadline = deadline::current();
+        if self.pending.is_none() {
+            self.pending = Some(deadline::current());
         }
     }
 
@@ -102,9 +99,9 @@ impl Permit {
         self.waits.enter(drop_inner);
         // What is reported now is a wait that had not ended yet: the call was in a queue of the stack.
         let queued = self.waits.waited() > before;
-        self.settle(match self.deadline {
-            Some(deadline) if deadline <= Instant::now() => FAILURE,
-            _ if self.pending && sent => End::Dropped { queued },
+        self.settle(match self.pending {
+            Some(Some(deadline)) if deadline <= Instant::now() => FAILURE,
+            Some(_) if sent => End::Dropped { queued },
             _ => End::Nothing,
         });
     }
@@ -114,8 +111,14 @@ impl Permit {
         if let Some(shared) = self.shared.take()
             && !(end == End::Success && shared.ignores_successes_of(self.stamp))
         {
-            shared.settle(self.stamp, end, self.waits.waited());
+            self.report(shared, end);
         }
+    }
+
+    /// Kept apart, so that a success which changes nothing is settled by one comparison.
+    #[inline(never)]
+    fn report(&self, shared: &Shared, end: End) {
+        shared.settle(self.stamp, end, self.waits.waited());
     }
 }
 

@@ -94,10 +94,12 @@ impl<S, C, B> Breaker<S, C, B> {
         if self.bypass.passes_by(request) {
             return Ok(Permit::none());
         }
-        match self.shared.pass() {
-            Some(stamp) => Ok(Permit::new(self.shared, stamp)),
-            None => self.lease.admit(reserved),
-        }
+        // The rare branch hands on a stamp, not a permit: that would take all others through memory too.
+        let stamp = match self.shared.pass() {
+            Some(stamp) => stamp,
+            None => self.lease.admit(reserved)?,
+        };
+        Ok(Permit::new(self.shared, stamp))
     }
 }
 

@@ -33,8 +33,6 @@ use tokio::{
 
 use crate::{
     Config, Snapshot, State, Status,
-    permit::Permit,
-    record::ANSWERS,
     state::{End, Machine, Stamp},
 };
 
@@ -56,7 +54,7 @@ struct Life {
     watch: watch::Sender<Status>,
 }
 
-/// From the low end: two bits for the state, one for timed, one for clean, 30 for the answers and 30 for the epoch.
+/// From the low end: two bits for the state, one for timed, one for clean, and 60 for the mark of a [`Stamp`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Word(u64);
 
@@ -71,8 +69,7 @@ const STATE: u64 = 0b11;
 /// Slow calls count, so every call has to know when it began, and no success is like another.
 const TIMED: u64 = 0b100;
 const CLEAN: u64 = 0b1000;
-const ANSWERS_SHIFT: u32 = 4;
-const EPOCH_SHIFT: u32 = 34;
+const MARK_SHIFT: u32 = 4;
 
 pub(crate) static POOL: StaticPool<Shared> = StaticPool::new();
 
@@ -82,15 +79,12 @@ impl Word {
     fn of(machine: &Machine) -> Self {
         let timed = if machine.config().is_timed() { TIMED } else { 0 };
         let clean = if machine.is_clean() { CLEAN } else { 0 };
-        let epoch = u64::from(machine.epoch()) << EPOCH_SHIFT;
-        let answers = u64::from(machine.answers()) << ANSWERS_SHIFT;
-        Self(epoch | answers | clean | timed | machine.state() as u64)
+        Self(machine.mark() << MARK_SHIFT | clean | timed | machine.state() as u64)
     }
 
     /// The word as it has to be if a success of this call is to change nothing.
     const fn clean(stamp: Stamp) -> Self {
-        let (epoch, answers) = (stamp.epoch as u64, stamp.answers as u64);
-        Self(epoch << EPOCH_SHIFT | answers << ANSWERS_SHIFT | CLEAN | State::Closed as u64)
+        Self(stamp.mark << MARK_SHIFT | CLEAN | State::Closed as u64)
     }
 
     const fn state(self) -> State {
@@ -98,8 +92,7 @@ impl Word {
     }
 
     const fn stamp(self, admitted: Option<Instant>) -> Stamp {
-        let answers = (self.0 >> ANSWERS_SHIFT) as u32 & (ANSWERS - 1);
-        Stamp { epoch: (self.0 >> EPOCH_SHIFT) as u32, answers, admitted }
+        Stamp { mark: self.0 >> MARK_SHIFT, admitted }
     }
 }
 
@@ -192,7 +185,7 @@ impl Shared {
         let word = self.word();
         // Only a probe has a place to give back.
         let says_nothing = end == End::Nothing && word.state() != State::HalfOpen;
-        if word.stamp(None).epoch != stamp.epoch || says_nothing {
+        if word.stamp(None).epoch() != stamp.epoch() || says_nothing {
             return;
         }
         let hint = if let End::Failure { after, .. } = end { after } else { None };
@@ -317,12 +310,12 @@ impl Lease {
 
     /// Lets a call pass or refuses it, and counts it then.
     #[cold]
-    pub(crate) fn admit(&self, reserved: bool) -> Result<Permit, Rejected> {
+    pub(crate) fn admit(&self, reserved: bool) -> Result<Stamp, Rejected> {
         let admitted = self.shared.admit(reserved);
         if let Err(rejected) = &admitted {
             self.refused.count(rejected.reason());
         }
-        admitted.map(|stamp| Permit::new(self.shared, stamp))
+        admitted
     }
 
     pub(crate) fn config(&self) -> Config {

@@ -29,7 +29,7 @@ use tokio::time::Instant;
 
 use crate::{
     Cause, Config, Snapshot, State, Status, Trip,
-    record::Record,
+    record::{ANSWERS, Record},
     recovery::{Probes, Progress, Ramp},
     window::{Outcome, Tally},
 };
@@ -37,9 +37,8 @@ use crate::{
 /// What an admitted call carries until it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
-    pub(crate) epoch: u32,
-    /// The answers before it was admitted.
-    pub(crate) answers: u32,
+    /// The epoch, and below it the answers before it was admitted: together, as each call keeps and compares them.
+    pub(crate) mark: u64,
     /// When it was admitted. Known for a probe, and where slow calls count.
     pub(crate) admitted: Option<Instant>,
 }
@@ -94,6 +93,18 @@ pub(crate) const EPOCHS: u32 = 1 << 30;
 /// The longest hint of a server that is heeded: a day.
 const MAX_HINT: Duration = Duration::from_secs(86_400);
 
+// === impl Stamp ===
+
+impl Stamp {
+    pub(crate) const fn epoch(self) -> u32 {
+        (self.mark / ANSWERS as u64) as u32
+    }
+
+    pub(crate) const fn answers(self) -> u32 {
+        (self.mark % ANSWERS as u64) as u32
+    }
+}
+
 // === impl Machine: what there is to see ===
 
 impl Machine {
@@ -134,8 +145,9 @@ impl Machine {
         self.epoch
     }
 
-    pub(crate) const fn answers(&self) -> u32 {
-        self.record.answers()
+    /// What a call that is admitted now carries as its [`mark`](Stamp::mark).
+    pub(crate) const fn mark(&self) -> u64 {
+        self.epoch as u64 * ANSWERS as u64 + self.record.answers() as u64
     }
 
     pub(crate) fn tally(&self) -> Tally {
@@ -217,7 +229,7 @@ impl Machine {
         if let Phase::Probing(probes) = &mut self.phase {
             probes.start(now);
         }
-        Some(Stamp { epoch: self.epoch, answers: self.answers(), admitted: Some(now) })
+        Some(Stamp { mark: self.mark(), admitted: Some(now) })
     }
 
     /// Whether a call can pass. On the ramp a call that is to `take_share` passes only in its turn.
@@ -261,7 +273,7 @@ impl Machine {
         took: Option<Duration>,
         now: Option<Instant>,
     ) -> Option<Trip> {
-        if stamp.epoch != self.epoch || !self.config.enabled {
+        if stamp.epoch() != self.epoch || !self.config.enabled {
             return None;
         }
         let slow = self.config.slow.is_some_and(|slow| took >= Some(slow.after));
@@ -303,7 +315,7 @@ impl Machine {
             End::Dropped { .. } if slow => return 1,
             End::Dropped { queued: false } => {
                 let unreported = self.is_clean();
-                return self.record.dropped(stamp.answers, unreported);
+                return self.record.dropped(stamp.answers(), unreported);
             }
             End::Dropped { queued: true } | End::Nothing => {}
         }
@@ -312,7 +324,7 @@ impl Machine {
 
     /// Heeds the hint of a server: it is not called before, and not at the very instant.
     pub(crate) fn heed(&mut self, stamp: Stamp, hint: Duration, now: Instant, random: f64) {
-        if stamp.epoch == self.epoch {
+        if stamp.epoch() == self.epoch {
             let hint = hint.min(MAX_HINT);
             let at = deadline::saturating_add(now, hint + hint.mul_f64(random / 10.0));
             self.not_before = self.not_before.max(Some(at));

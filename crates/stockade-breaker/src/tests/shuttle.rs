@@ -75,7 +75,7 @@ impl World {
             self.breaker.settle(stamp, end, Duration::ZERO);
         }
         if end != End::Nothing {
-            *self.known().counted.entry(stamp.epoch).or_default() += 1;
+            *self.known().counted.entry(stamp.epoch()).or_default() += 1;
         }
     }
 
@@ -84,16 +84,16 @@ impl World {
         let Some(stamp) = self.admit() else { return };
         let is_probe = self
             .breaker
-            .with(|machine| machine.epoch() == stamp.epoch && machine.state() == State::HalfOpen);
+            .with(|machine| machine.epoch() == stamp.epoch() && machine.state() == State::HalfOpen);
         if is_probe {
             let mut known = self.known();
-            let out = known.out.entry(stamp.epoch).or_default();
+            let out = known.out.entry(stamp.epoch()).or_default();
             *out += 1;
             assert!(*out <= PROBES, "{out} probes are out");
         }
         thread::yield_now();
         if is_probe {
-            *self.known().out.entry(stamp.epoch).or_default() -= 1;
+            *self.known().out.entry(stamp.epoch()).or_default() -= 1;
         }
         let ends = [End::Success, FAILURE, End::Nothing];
         self.settle(stamp, ends[thread_rng().gen_range(0..3)]);

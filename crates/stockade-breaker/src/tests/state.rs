@@ -231,7 +231,7 @@ proptest! {
                 driver.wait(60 * SECOND);
                 (epoch, succeeded) = (driver.machine.epoch(), 0);
             }
-            let current = out.iter().filter(|s: &&Stamp| s.epoch == epoch).count();
+            let current = out.iter().filter(|s: &&Stamp| s.epoch() == epoch).count();
             prop_assert_eq!(driver.machine.snapshot(driver.now).probes, current);
             if step < 3 {
                 let stamp = driver.admit();
@@ -241,7 +241,7 @@ proptest! {
                 let stamp = out.swap_remove(pick % out.len());
                 let end = [SUCCESS, End::Nothing, FAILURE][usize::from(step - 3)];
                 driver.settle(stamp, end);
-                succeeded += usize::from(stamp.epoch == epoch && end == SUCCESS);
+                succeeded += usize::from(stamp.epoch() == epoch && end == SUCCESS);
             }
         }
     }
