@@ -6,7 +6,7 @@
 
 use std::{
     any::Any,
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::Pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll, Wake, Waker},
@@ -132,27 +132,32 @@ impl<F, T, E> Work<F, T, E> {
         // The callers' deadlines differ, so the call sees none.
         let poll = || deadline::hidden(|| future.as_mut().poll(&mut inner));
         let polled = catch_unwind(AssertUnwindSafe(poll));
-        match polled {
-            Ok(Poll::Pending) => {
-                self.put(Stage::Idle(future));
-                // It was woken while it was polled, when no other caller could take it.
-                if self.bell.rung.load(SeqCst) {
-                    cx.waker().wake_by_ref();
-                }
-                return Poll::Pending;
+        if let Ok(Poll::Pending) = polled {
+            self.put(Stage::Idle(future));
+            // It was woken while it was polled, when no other caller could take it.
+            if self.bell.rung.load(SeqCst) {
+                cx.waker().wake_by_ref();
             }
+            return Poll::Pending;
+        }
+        // What the call held is given back before any caller hears of its end. If that panics, this caller gets
+        // the panic, and the others get the result all the same.
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop(future)));
+        let (stage, heard) = match polled {
             Ok(Poll::Ready(result)) => {
                 let _ = self.result.set(result);
-                self.put(Stage::Done);
+                (Stage::Done, Heard::Done)
             }
-            Err(panic) => self.put(Stage::Lost(Some(panic))),
-        }
+            Ok(Poll::Pending) => unreachable!("it returned above"),
+            Err(panic) => (Stage::Lost(Some(panic)), Heard::Lost),
+        };
+        self.put(stage);
         ended();
         self.bell.ring();
-        // What the call held is given back before anybody hears of it, also where that panics.
-        drop(future);
-        let lost = matches!(&*lock(&self.stage), Stage::Lost(_));
-        Poll::Ready(if lost { Heard::Lost } else { Heard::Done })
+        if let Err(panic) = dropped {
+            resume_unwind(panic);
+        }
+        Poll::Ready(heard)
     }
 
     fn put(&self, stage: Stage<F>) {

@@ -2,10 +2,12 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering::SeqCst},
     },
+    task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
 
@@ -116,6 +118,78 @@ async fn the_call_is_dropped_when_the_last_caller_leaves() {
     assert_eq!((dropped.load(SeqCst), handle.in_flight()), (0, 1));
     drop(second);
     assert_eq!((dropped.load(SeqCst), handle.in_flight()), (1, 0));
+}
+
+/// A call that is ready at once, and tells when it is dropped.
+struct Quick<F: FnMut()>(F);
+
+impl<F: FnMut() + Unpin> Future for Quick<F> {
+    type Output = Answer;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Answer> {
+        Poll::Ready(Ok(1))
+    }
+}
+
+impl<F: FnMut()> Drop for Quick<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+/// Notes, as it is woken, how often calls were dropped by then.
+struct Looks {
+    dropped: Arc<AtomicU32>,
+    seen: AtomicU32,
+}
+
+impl Wake for Looks {
+    fn wake(self: Arc<Self>) {
+        self.seen.store(self.dropped.load(SeqCst), SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn what_a_call_held_is_given_back_before_another_caller_hears_of_its_end() {
+    struct Gated(Arc<AtomicU32>, bool);
+    impl Future for Gated {
+        type Output = Answer;
+
+        fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Answer> {
+            if std::mem::replace(&mut self.1, true) { Poll::Ready(Ok(1)) } else { Poll::Pending }
+        }
+    }
+    impl Drop for Gated {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+    let dropped = Arc::<AtomicU32>::default();
+    let held = Arc::clone(&dropped);
+    let service = tower::service_fn(move |_: u8| Gated(Arc::clone(&held), false));
+    let mut svc = CoalesceLayer::new(|n: &u8| *n).layer(service);
+    let mut leader = spawn(svc.ready().await.unwrap().call(1));
+    let mut follower = Box::pin(svc.ready().await.unwrap().call(1));
+    let looks = Arc::new(Looks { dropped: Arc::clone(&dropped), seen: AtomicU32::new(9) });
+    let waker = Waker::from(Arc::clone(&looks));
+
+    let waits = follower.as_mut().poll(&mut Context::from_waker(&waker));
+    assert_eq!(waits, Poll::Pending);
+    assert_eq!(assert_ready!(leader.poll()), Ok(1));
+
+    assert_eq!(looks.seen.load(SeqCst), 1, "the call was dropped when the other caller was woken");
+}
+
+#[tokio::test]
+async fn a_call_whose_drop_panics_costs_one_caller_its_answer() {
+    let service = tower::service_fn(|_: u8| Quick(|| panic!("dropped")));
+    let mut svc = CoalesceLayer::new(|n: &u8| *n).layer(service);
+    let handle = svc.handle();
+    let mut leader = spawn(svc.ready().await.unwrap().call(1));
+    let mut follower = spawn(svc.ready().await.unwrap().call(1));
+    assert!(catch_unwind(AssertUnwindSafe(|| leader.poll().is_ready())).is_err());
+    assert_eq!(assert_ready!(follower.poll()), Ok(1));
+    assert_eq!(handle.in_flight(), 0);
 }
 
 #[tokio::test(start_paused = true)]
