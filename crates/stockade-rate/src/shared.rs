@@ -329,6 +329,11 @@ impl Shared {
     }
 
     #[cfg(all(test, shuttle))]
+    pub(crate) fn is_waiting(&self, key: Key) -> bool {
+        lock(&self.state).limiter.entry(key).is_some()
+    }
+
+    #[cfg(all(test, shuttle))]
     pub(crate) fn is_unowed(&self) -> bool {
         lock(&self.state).limiter.is_unowed()
     }

@@ -20,6 +20,7 @@ use shuttle::{
     },
     thread::{self, Thread},
 };
+use stockade_core::internal::Key;
 use stockade_testkit::schedules;
 use tokio::runtime::{Builder, Handle};
 
@@ -37,16 +38,6 @@ impl Wake for Unpark {
     }
 }
 
-/// A call that got its tokens. The steps say in which order all this was seen.
-struct Served {
-    cost: u64,
-    came: u64,
-    /// When it was in the queue, if it waited there.
-    entered: Option<u64>,
-    last_asked: u64,
-    left: u64,
-}
-
 struct World {
     shared: Arc<Shared>,
     runtime: Handle,
@@ -54,7 +45,10 @@ struct World {
     step: AtomicU64,
     /// How many callers are at work.
     callers: AtomicU64,
-    served: Mutex<Vec<Served>>,
+    /// The tokens that calls got and kept.
+    tokens: AtomicU64,
+    /// The calls that entered the queue, with the step at which they were in it.
+    entered: Mutex<Vec<(Key, u64)>>,
 }
 
 const PERIOD: u64 = 100;
@@ -74,35 +68,39 @@ impl World {
     fn call(&self) {
         let cost = NonZeroU32::new(thread_rng().gen_range(1..=2)).unwrap();
         let came = self.step();
-        let served = |entered, last_asked| {
-            let (cost, left) = (cost.get().into(), self.step());
-            self.served.lock().unwrap().push(Served { cost, came, entered, last_asked, left });
-        };
         if self.shared.pass(self.now(), cost) {
-            return served(None, came);
+            return self.served(cost, came);
         }
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
         let from = || (Some(self.runtime.clone()), waker.clone());
         let mut place = Place::Outside;
         match self.shared.enter(self.now(), cost, true, from(), &mut place) {
-            Poll::Ready(Ok(())) => return served(None, came),
+            Poll::Ready(Ok(())) => return self.served(cost, came),
             Poll::Ready(Err(rejected)) => panic!("nobody is refused here: {rejected}"),
             Poll::Pending => {}
         }
         let Place::Queued(key) = place else { panic!("it waits") };
-        let entered = Some(self.step());
+        self.entered.lock().unwrap().push((key, self.step()));
         let patience = thread_rng().gen_range(0..6);
         for asked in 0.. {
             if asked == patience {
                 // As if its future were dropped, perhaps with its tokens.
                 return self.shared.leave(self.now(), key, cost);
             }
-            let last_asked = self.step();
             match self.shared.turn(self.now(), key, from()) {
-                Poll::Ready(Ok(())) => return served(entered, last_asked),
+                Poll::Ready(Ok(())) => return self.served(cost, came),
                 Poll::Ready(Err(rejected)) => panic!("nobody is refused here: {rejected}"),
                 Poll::Pending => thread::park(),
             }
+        }
+    }
+
+    /// A call that came at this step has got its tokens. Calls that were in the queue before it have theirs, or have left.
+    fn served(&self, cost: NonZeroU32, came: u64) {
+        self.tokens.fetch_add(cost.get().into(), SeqCst);
+        let entered = self.entered.lock().unwrap().clone();
+        for (key, step) in entered {
+            assert!(step > came || !self.shared.is_waiting(key), "a call that waits was overtaken");
         }
     }
 
@@ -134,14 +132,9 @@ impl World {
     }
 
     fn check(&self) {
-        let served = self.served.lock().unwrap();
-        let tokens: u64 = served.iter().map(|call| call.cost).sum();
+        let tokens = self.tokens.load(SeqCst);
         let promised = BURST + self.now().as_u64() / PERIOD + 1;
         assert!(tokens <= promised, "{tokens} tokens were given of {promised}");
-        for (first, second) in served.iter().flat_map(|a| served.iter().map(move |b| (a, b))) {
-            let ahead = first.entered.is_some_and(|entered| entered < second.came);
-            assert!(!ahead || second.left > first.last_asked, "one who waited was overtaken");
-        }
         assert_eq!(self.shared.waiting(), 0, "somebody is left");
         assert!(self.shared.is_unowed(), "a cost is left");
         assert_eq!(self.shared.with_alarms(|alarms| alarms.due()), None, "an alarm is left");
@@ -164,7 +157,8 @@ fn explore(turns: bool) {
             now: AtomicU64::new(0),
             step: AtomicU64::new(0),
             callers: AtomicU64::new(CALLERS),
-            served: Mutex::default(),
+            tokens: AtomicU64::new(0),
+            entered: Mutex::default(),
         });
         let callers = (0..CALLERS).map(|_| {
             let world = Arc::clone(&world);
