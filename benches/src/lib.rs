@@ -3,7 +3,7 @@
 //! Three programs share them. `bench` reads the command line, starts the others, keeps what they find and draws the
 //! report; it is built without optimization, so that it starts soon. `measure` is built for speed. It measures on the
 //! real clock, and its stacks are also the ones that callgrind counts the instructions of. `model` is the same
-//! program with the feature `virtual-time`: it runs the load and the faults on tokio's paused clock.
+//! program with the feature `virtual-time`: it runs the load, the faults and the adaptive limits on tokio's paused clock.
 //!
 //! Every figure comes from the same stacks ([`kit`] and [`peers`]), the same services ([`service`]) and the same
 //! callers ([`drive`]), and cases that compare take turns ([`turns`]). Only figures of one run compare.
@@ -12,6 +12,7 @@
 //! that call them, and not into this library or into `bench`.
 
 // In this order, each module uses only modules above it.
+pub mod adaptive;
 pub mod combo;
 pub mod environment;
 pub mod numbers;

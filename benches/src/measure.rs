@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    faults, layers, load, memory, overhead,
+    adaptive, faults, layers, load, memory, overhead,
     plan::{Plan, Section},
     pools,
     record::Clock,
@@ -54,6 +54,7 @@ fn work(plan: &Plan, clock: Clock, worker: &Worker) {
             Section::Memory => peaks(plan, worker),
             Section::Load | Section::Model => load::measure(plan, clock, worker),
             Section::Faults => faults::measure(plan, worker),
+            Section::Adaptive => adaptive::measure(plan, worker),
         }
     }
     if worker.is_stopped() {

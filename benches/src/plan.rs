@@ -45,6 +45,8 @@ pub enum Section {
     Model,
     /// Behaviour under faults in virtual time.
     Faults,
+    /// Where adaptive limits settle, in virtual time.
+    Adaptive,
 }
 
 /// How much is sent into a stack.
@@ -63,7 +65,7 @@ pub enum Offered {
 
 impl Section {
     /// All of them, in the order of measuring.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Overhead,
         Self::Layers,
         Self::Tasks,
@@ -72,6 +74,7 @@ impl Section {
         Self::Load,
         Self::Model,
         Self::Faults,
+        Self::Adaptive,
     ];
 
     /// The comparisons with peers, and the memory: everything that goals are set for.
@@ -79,7 +82,7 @@ impl Section {
 
     /// Whether it runs in virtual time, which is another program.
     pub fn is_virtual(self) -> bool {
-        matches!(self, Self::Model | Self::Faults)
+        matches!(self, Self::Model | Self::Faults | Self::Adaptive)
     }
 
     /// What it is called.
@@ -93,6 +96,7 @@ impl Section {
             Self::Load => "latency under load, real clock",
             Self::Model => "latency under load, virtual time",
             Self::Faults => "faults, virtual time",
+            Self::Adaptive => "adaptive limits, virtual time",
         }
     }
 }
@@ -140,6 +144,7 @@ impl Plan {
             }
             Section::Model => stacks * self.offered.len() as f64 * 0.05,
             Section::Faults => stacks * 0.1,
+            Section::Adaptive => 10.0,
         }
     }
 }

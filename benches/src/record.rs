@@ -38,6 +38,9 @@ pub struct Run {
     pub load: Vec<Load>,
     /// What becomes of calls when the service fails.
     pub faults: Vec<Fault>,
+    /// Where adaptive limits settle.
+    #[serde(default)]
+    pub adaptive: Vec<Adaptive>,
     /// The layers and the pool beside their peers.
     pub groups: Vec<Group>,
     /// The memory after peaks.
@@ -157,6 +160,17 @@ pub struct Fault {
     /// Seconds from the end of the fault until all requests were answered in time again; `None` if that did not
     /// happen before the end of the run.
     pub recovery: Option<f64>,
+}
+
+/// What an adaptive limit was over time.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Adaptive {
+    /// What the service was like.
+    pub scenario: String,
+    /// What the limit followed.
+    pub policy: String,
+    /// The limit, by minutes since the start.
+    pub limits: Vec<(f64, usize)>,
 }
 
 /// Cases that took turns because they compare.

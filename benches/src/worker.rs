@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     plan::Section,
-    record::{Fault, Group, Load, Memory, Overhead},
+    record::{Adaptive, Fault, Group, Load, Memory, Overhead},
 };
 
 /// What a worker says.
@@ -32,6 +32,8 @@ pub enum Event {
     Load(Load),
     /// A row.
     Fault(Fault),
+    /// A row.
+    Adaptive(Adaptive),
     /// A row.
     Memory(Memory),
     /// A group.

@@ -171,9 +171,17 @@ fn the_report_works_in_a_browser() {
 
     // Every stack has a row, and every section is there.
     assert_eq!(browser.ask("document.querySelectorAll('#stacks tbody tr').length"), 64);
-    for id in
-        ["summary", "heatmap", "curves", "waterfall", "offered", "peers", "faults", "difference"]
-    {
+    for id in [
+        "summary",
+        "heatmap",
+        "curves",
+        "waterfall",
+        "offered",
+        "peers",
+        "faults",
+        "adaptive",
+        "difference",
+    ] {
         let there = format!("document.querySelector('section#{id} h2') !== null");
         assert_eq!(browser.ask(&there), true, "{id}");
     }

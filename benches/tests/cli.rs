@@ -136,6 +136,7 @@ fn a_run_is_kept_shown_and_compared() {
     assert_eq!(run["overhead"].as_array().unwrap().len(), 2 * 3 * 2);
     assert_eq!(run["load"].as_array().unwrap().len(), 2 * (1 + 4));
     assert_eq!(run["faults"].as_array().unwrap().len(), 2 * 3);
+    assert_eq!(run["adaptive"].as_array().unwrap().len(), 3 * 3);
     assert_eq!(fs::read_to_string(csv).unwrap().lines().count(), 1 + 2);
     assert!(folder.path().join("report.html").is_file());
 

@@ -57,6 +57,7 @@ impl Orchestra {
             overhead: Vec::new(),
             load: Vec::new(),
             faults: Vec::new(),
+            adaptive: Vec::new(),
             groups: Vec::new(),
             memory: Vec::new(),
         };
@@ -139,6 +140,7 @@ impl Orchestra {
                 Event::Overhead(row) => self.run.overhead.push(row),
                 Event::Load(row) => self.run.load.push(row),
                 Event::Fault(row) => self.run.faults.push(row),
+                Event::Adaptive(row) => self.run.adaptive.push(row),
                 Event::Group(group) => self.run.groups.push(group),
                 Event::Memory(row) => self.run.memory.push(row),
             }
@@ -164,6 +166,7 @@ impl Orchestra {
             (Section::Load, stacks * plan.offered_in_real_time().len(), real.len()),
             (Section::Model, stacks * plan.offered.len(), modelled.len()),
             (Section::Faults, stacks * 3, self.run.faults.len()),
+            (Section::Adaptive, 9, self.run.adaptive.len()),
         ] {
             if has(section) && found < wanted {
                 missing.push(format!("{} of {wanted} of {}", wanted - found, section.title()));

@@ -15,9 +15,10 @@ use plotters::{
 
 use super::svg::{ACCENT, Canvas, GRID, INK, MUTED, OTHER, draw, series};
 use crate::{
+    adaptive::{PHASE, Scenario},
     combo::Combo,
     numbers::nanoseconds,
-    record::{CURVE, Case, Clock, Load, Run},
+    record::{Adaptive, CURVE, Case, Clock, Load, Run},
 };
 
 /// Small enough to be read on a phone without being made smaller.
@@ -131,6 +132,44 @@ pub(super) fn against_load(run: &Run, clock: Clock, what: Series) -> Markup {
         for (number, line) in lines.into_iter().enumerate() {
             chart.draw_series(LineSeries::new(line, series(number).stroke_width(2)))?;
         }
+        Ok(())
+    })
+}
+
+/// An adaptive limit over time, and what the service can do.
+pub(super) fn limit(run: &Run, row: &Adaptive, scenario: &Scenario) -> Markup {
+    let phase = PHASE.as_secs_f64() / 60.0;
+    let end = phase * scenario.capacity.len() as f64;
+    let capacity: Vec<_> = (0..)
+        .zip(scenario.capacity)
+        .flat_map(|(n, capacity)| {
+            [f64::from(n), f64::from(n + 1)].map(|n| (n * phase, f64::from(capacity)))
+        })
+        .collect();
+    let limits: Vec<_> = row.limits.iter().map(|(at, limit)| (*at, *limit as f64)).collect();
+    // All have the same axis, so that they can be compared.
+    let all = run.adaptive.iter().flat_map(|row| &row.limits).map(|(_, limit)| *limit as f64);
+    let y = bounds(all.chain(scenario.capacity.map(f64::from)));
+    let title = format!("{} limit over time, {}", row.policy, scenario.name);
+    draw(&title, (WIDTH, 220), &[], |canvas| {
+        let mut chart = ChartBuilder::on(canvas)
+            .margin(8)
+            .x_label_area_size(34)
+            .y_label_area_size(36)
+            .build_cartesian_2d(0.0..end, y.log_scale())?;
+        chart
+            .configure_mesh()
+            .x_labels(5)
+            .x_label_formatter(&|x| format!("{x:.0} min"))
+            .y_labels(4)
+            .y_label_formatter(&|y| format!("{y:.0}"))
+            .label_style(font(MUTED, 12))
+            .axis_style(GRID)
+            .bold_line_style(GRID)
+            .light_line_style(GRID.mix(0.0))
+            .draw()?;
+        chart.draw_series(LineSeries::new(capacity, OTHER.stroke_width(2)))?;
+        chart.draw_series(LineSeries::new(limits, ACCENT.stroke_width(2)))?;
         Ok(())
     })
 }

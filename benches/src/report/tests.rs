@@ -31,6 +31,7 @@ fn run() -> Run {
         overhead: overhead.collect(),
         load: Vec::new(),
         faults: Vec::new(),
+        adaptive: Vec::new(),
         groups: Vec::new(),
         memory: Vec::new(),
         plan: Plan {

@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 
 use stockade_benches::{
+    adaptive,
     combo::Combo,
     environment::Environment,
     faults::SCENARIOS,
     numbers::Interval,
     plan::{Offered, Plan, Section},
-    record::{CURVE, Case, Clock, FORM, Fault, Group, Latency, Load, Overhead, Run, inner},
+    record::{
+        Adaptive, CURVE, Case, Clock, FORM, Fault, Group, Latency, Load, Overhead, Run, inner,
+    },
 };
 
 fn around(mid: f64) -> Interval {
@@ -87,6 +90,24 @@ fn loads() -> Vec<Load> {
     rows
 }
 
+/// A limit that swings around twice the capacity.
+fn adaptive() -> Vec<Adaptive> {
+    let mut rows = Vec::new();
+    for scenario in adaptive::SCENARIOS {
+        for policy in adaptive::POLICIES {
+            let limits = (0..120)
+                .map(|n| (f64::from(n) / 10.0, 20 + n % 5))
+                .map(|(at, limit)| (at, limit as usize));
+            rows.push(Adaptive {
+                scenario: scenario.name.to_owned(),
+                policy: policy.to_owned(),
+                limits: limits.collect(),
+            });
+        }
+    }
+    rows
+}
+
 fn faults() -> Vec<Fault> {
     let row = |combo: Combo, scenario: &str| Fault {
         stack: combo.to_string(),
@@ -152,6 +173,7 @@ pub(crate) fn run(name: &str) -> Run {
         overhead: overheads(),
         load: loads(),
         faults: faults(),
+        adaptive: adaptive(),
         groups: vec![
             group(Section::Layers, "five layers", "call", &["stockade", "tower + Buffer"]),
             group(Section::Pool, "round trips", "job", &["ready + call", "tokio::spawn"]),
