@@ -20,6 +20,9 @@ pub struct RedisError {
 pub enum Fault {
     /// The URL is none, or none of a Redis.
     Url,
+    /// The connection over TLS did not come about: it shows a certificate that is not trusted or not its own, wants one
+    /// from us, or speaks no TLS.
+    Tls,
     /// Nobody listens there, or there is no way to it.
     Unreachable,
     /// It did not answer in time.
@@ -47,7 +50,14 @@ impl RedisError {
 
     /// The error of a URL that could not be read. What is in it is not repeated, because a password may be.
     pub(crate) fn url() -> Self {
-        let said = "expected redis://[[user]:password@]host[:port][/database]";
+        let said = "expected redis://[[user]:password@]host[:port][/database], with %-codes in the password";
+        Self::new(&"the given URL".into(), Fault::Url, said)
+    }
+
+    /// The error of a URL that asks for TLS.
+    #[cfg(not(feature = "tls"))]
+    pub(crate) fn no_tls() -> Self {
+        let said = "TLS needs the feature `tls` of stockade-fleet";
         Self::new(&"the given URL".into(), Fault::Url, said)
     }
 
@@ -57,9 +67,15 @@ impl RedisError {
 
     /// What the client says, sorted; `connecting` is whether there was no connection yet.
     pub(crate) fn of(place: &Arc<str>, error: &redis::RedisError, connecting: bool) -> Self {
+        #[cfg(feature = "tls")]
+        if let Some(said) = crate::tls::said(error) {
+            return Self::new(place, Fault::Tls, said);
+        }
         let said = error.to_string();
         let fault = match error.kind() {
             ErrorKind::AuthenticationFailed => Fault::Login,
+            // Found when the connection is made: a key that does not fit its certificate, or `#insecure`.
+            ErrorKind::InvalidClientConfig if connecting && said.contains("TLS") => Fault::Tls,
             ErrorKind::InvalidClientConfig => Fault::Url,
             ErrorKind::Parse | ErrorKind::UnexpectedReturnType => Fault::NotRedis,
             ErrorKind::Server(ServerErrorKind::NoPerm | ServerErrorKind::NoScript) => {
@@ -73,7 +89,13 @@ impl RedisError {
             _ => Fault::Lost,
         };
         // The words of the server about a login are not needed, so they are not trusted with it either.
-        let said = if fault == Fault::Login { String::new() } else { said };
+        let said = match fault {
+            Fault::Login => String::new(),
+            Fault::Lost if connecting => {
+                format!("{said}; it may want TLS, or clients from elsewhere")
+            }
+            _ => said,
+        };
         Self::new(place, fault, said)
     }
 
@@ -118,6 +140,7 @@ impl Fault {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Url => "not the URL of a Redis",
+            Self::Tls => "no TLS connection that can be trusted",
             Self::Unreachable => "cannot be reached",
             Self::TimedOut => "did not answer in time",
             Self::Login => "wrong user or password",

@@ -80,4 +80,3 @@
 //! - **No second Redis.** One Redis, or one primary with replicas that take over, decides at a time. A replica that takes
 //!   over may have missed the last moments: the rate is told it by the next node that knows better, and a verdict is
 //!   reached again.
-//! - **No TLS.** Put a tunnel in front where the network is not trusted.

@@ -10,7 +10,8 @@
 //!
 //! # Features
 //!
-//! None is on by default. `redis` and `apalis` are as above; with `tracing` each change of who decides is one event.
+//! None is on by default. `redis` and `apalis` are as above; with `tracing` each change of who decides is one event; with
+//! `tls` the Redis may be reached over TLS, by rustls with the process's provider, and ring where none was installed.
 
 #[cfg(feature = "redis")]
 pub mod breaker;
@@ -26,6 +27,8 @@ mod link;
 mod mode;
 #[cfg(feature = "redis")]
 pub mod rate;
+#[cfg(feature = "tls")]
+mod tls;
 
 #[cfg(feature = "redis")]
 pub use fault::{Fault, RedisError};

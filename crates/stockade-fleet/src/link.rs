@@ -19,7 +19,8 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use redis::{
-    AsyncConnectionConfig, Client, IntoConnectionInfo, Script, aio::MultiplexedConnection,
+    AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, Script,
+    aio::MultiplexedConnection,
 };
 use stockade_core::config::{MAX_DURATION, MIN_DURATION, allow};
 use stockade_core::internal::lock;
@@ -39,7 +40,8 @@ use crate::{Fault, RedisError};
 /// Nobody waits for it longer than its [`patience`](Self::patience), and while it is away nobody waits at all: what
 /// happens then is up to the layer that uses it.
 ///
-/// There is no TLS: put a tunnel in front where the network is not trusted.
+/// With the feature `tls` a URL that begins with `rediss://` makes connections over TLS. The server's certificate has to
+/// be for the host in the URL, and by an authority that the system trusts, or that [`trust`](Self::trust) names.
 ///
 /// # Example
 ///
@@ -55,7 +57,7 @@ use crate::{Fault, RedisError};
 /// ```
 #[derive(Clone)]
 pub struct Redis {
-    link: Arc<Link>,
+    pub(crate) link: Arc<Link>,
 }
 
 /// Whether a Redis is there.
@@ -69,9 +71,11 @@ pub enum Presence {
     Away,
 }
 
-struct Link {
-    client: Client,
-    place: Arc<str>,
+pub(crate) struct Link {
+    pub(crate) client: Client,
+    #[cfg(feature = "tls")]
+    pub(crate) certificates: redis::TlsCertificates,
+    pub(crate) place: Arc<str>,
     connect_timeout: Duration,
     patience: Duration,
     state: Mutex<State>,
@@ -129,17 +133,27 @@ const LAST_PROBE: Duration = Duration::from_millis(250);
 // === impl Redis ===
 
 impl Redis {
-    /// The Redis at `url`: `redis://[[user]:password@]host[:port][/database]`.
+    /// The Redis at `url`: `redis://[[user]:password@]host[:port][/database]`, or the same with `rediss://` for TLS. What
+    /// is no letter or digit in a password is written as a %-code, such as `%40` for `@`.
     ///
     /// # Errors
     ///
     /// [`Fault::Url`], if it is no such URL. What is in it is not repeated.
     pub fn new(url: &str) -> Result<Self, RedisError> {
+        if is_doubtful(url) {
+            return Err(RedisError::url());
+        }
+        #[cfg(not(feature = "tls"))]
+        if url.starts_with("rediss:") || url.starts_with("valkeys:") {
+            return Err(RedisError::no_tls());
+        }
         let info = url.into_connection_info().map_err(|_| RedisError::url())?;
         let place = format!("{}/{}", info.addr(), info.redis_settings().db()).into();
         let client = Client::open(info).map_err(|_| RedisError::url())?;
         let link = Link {
             client,
+            #[cfg(feature = "tls")]
+            certificates: crate::tls::SYSTEM,
             place,
             connect_timeout: Duration::from_secs(1),
             patience: Duration::from_millis(50),
@@ -206,10 +220,12 @@ impl Redis {
         &self.link.place
     }
 
-    fn set(self, setter: impl FnOnce(&mut Link)) -> Self {
+    pub(crate) fn set(self, setter: impl FnOnce(&mut Link)) -> Self {
         let old = &self.link;
         let mut link = Link {
             client: old.client.clone(),
+            #[cfg(feature = "tls")]
+            certificates: old.certificates.clone(),
             place: Arc::clone(&old.place),
             connect_timeout: old.connect_timeout,
             patience: old.patience,
@@ -282,6 +298,13 @@ impl fmt::Debug for Redis {
     }
 }
 
+/// Whether a part of a password may have been taken for the host: what is left after that still has an `@`.
+fn is_doubtful(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let (authority, beyond) = rest.split_at(rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len()));
+    !authority.is_empty() && !authority.contains('@') && beyond.contains('@')
+}
+
 // === impl Link ===
 
 impl Link {
@@ -327,6 +350,8 @@ impl Link {
     }
 
     async fn connect(&self) -> Result<MultiplexedConnection, RedisError> {
+        #[cfg(feature = "tls")]
+        crate::tls::choose_provider();
         let config =
             AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         let connecting = async {
@@ -341,7 +366,11 @@ impl Link {
             Ok(Ok(None)) => Err(RedisError::new(&self.place, Fault::NotRedis, "")),
             Ok(Err(error)) => Err(RedisError::of(&self.place, &error, true)),
             Err(_) => {
-                let doing = "connecting";
+                let tls = matches!(
+                    self.client.get_connection_info().addr(),
+                    ConnectionAddr::TcpTls { .. }
+                );
+                let doing = if tls { "connecting over TLS" } else { "connecting" };
                 Err(RedisError::timed_out(&self.place, doing, self.connect_timeout))
             }
         }

@@ -47,6 +47,11 @@ fn a_url_that_is_none_is_refused_and_not_repeated() {
         "http://somebody:secret@host/",
         "redis://:secret@host:port",
         "redis://:secret@/x",
+        // What is special in a password was left as it is, so that a part of it stands where the host does.
+        "redis://somebody:12/secret@host:6379",
+        "redis://somebody:12?secret@host:6379/0",
+        "redis://somebody:12#secret@host",
+        "rediss://:secret@host:6379/0#secret",
     ] {
         let error = Redis::new(url).unwrap_err();
         assert_eq!(error.fault(), Fault::Url, "{url}");

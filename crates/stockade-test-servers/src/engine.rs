@@ -28,7 +28,7 @@ impl Engine {
     pub(crate) async fn prepare(&self, folder: &Path) -> Result<(), ServerError> {
         match self {
             Self::Postgres(postgres) => postgres.prepare(folder).await,
-            Self::Redis(_) => Ok(()),
+            Self::Redis(redis) => redis.prepare(folder),
         }
     }
 
@@ -60,11 +60,11 @@ impl Engine {
             let mut stream = TcpStream::connect(address).await?;
             let ready = match self {
                 Self::Postgres(_) => crate::postgres::greet(&mut stream).await?,
-                Self::Redis(_) => crate::redis::greet(&mut stream).await?,
+                Self::Redis(redis) => redis.greet(&mut stream).await?,
             };
-            // Wait until the server has closed the connection: the next client may need its place.
-            stream.shutdown().await?;
-            stream.read_to_end(&mut Vec::new()).await?;
+            // Wait until the server has closed the connection: the next client may need its place. It may have reset it.
+            let _ = stream.shutdown().await;
+            let _ = stream.read_to_end(&mut Vec::new()).await;
             Ok(ready)
         };
         let greeted: Result<io::Result<bool>, _> = timeout(GREETING, greeting).await;

@@ -36,6 +36,8 @@ pub mod proxy;
 mod redis;
 #[cfg(unix)]
 mod server;
+#[cfg(unix)]
+mod url;
 
 #[cfg(unix)]
 pub use {error::ServerError, postgres::Postgres, redis::Redis, server::Server};

@@ -14,7 +14,7 @@ use tokio::{
     process::Command,
 };
 
-use crate::{Server, ServerError, engine::Engine, program::find};
+use crate::{Server, ServerError, engine::Engine, program::find, url::encode};
 
 pub(crate) const PROGRAM: &str = "postgres";
 const PACKAGE: &str = "postgresql";
@@ -114,7 +114,9 @@ impl Postgres {
 
     pub(crate) fn url(&self, address: SocketAddr) -> String {
         match &self.password {
-            Some(password) => format!("postgres://{OWNER}:{password}@{address}/{OWNER}"),
+            Some(password) => {
+                format!("postgres://{OWNER}:{}@{address}/{OWNER}", encode(password))
+            }
             None => format!("postgres://{OWNER}@{address}/{OWNER}"),
         }
     }
