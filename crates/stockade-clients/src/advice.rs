@@ -7,7 +7,7 @@ mod sql;
 
 use std::{error::Error as StdError, io};
 
-use crate::judge::find;
+use crate::judge::{find, is_about_a_certificate};
 
 /// What is wrong, and what to do.
 pub(crate) type Advice = (&'static str, &'static str);
@@ -34,9 +34,8 @@ pub(crate) fn hint(error: &(dyn StdError + 'static)) -> Option<&'static str> {
     if find::<tonic::Status>(error).is_some_and(|status| status.source().is_some()) {
         return Some("check that a gRPC server listens at this port, and the scheme");
     }
-    #[cfg(not(feature = "tonic"))]
-    let _ = error;
-    None
+    is_about_a_certificate(error)
+        .then_some("check the host in the URL, and which authorities the client trusts")
 }
 
 /// What `error` says on its own, whatever its sources are.

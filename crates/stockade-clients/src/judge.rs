@@ -52,6 +52,12 @@ pub(crate) fn refused_stream(error: &(dyn StdError + 'static)) -> Option<Class> 
     (is_innermost && error.to_string().contains(REFUSED)).then_some(Class::NoEffect { after: None })
 }
 
+/// Whether the other side showed a certificate that is not trusted. It is known by its text, which spares all users of
+/// this crate a dependency on `rustls`; a test with a real server holds it.
+pub(crate) fn is_about_a_certificate(error: &(dyn StdError + 'static)) -> bool {
+    error.to_string().contains("invalid peer certificate")
+}
+
 /// `error` as a client's error, which may be that of a stack that was put into a box as a whole.
 pub(crate) fn find<'a, X: StdError + 'static>(
     error: &'a (dyn StdError + 'static),

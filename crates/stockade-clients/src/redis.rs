@@ -10,7 +10,7 @@ use redis::{ErrorKind, RedisError, ServerError, ServerErrorKind};
 
 use crate::{
     fate::{Fate, classifier},
-    judge::find,
+    judge::{find, is_about_a_certificate},
 };
 
 classifier! {
@@ -26,6 +26,7 @@ classifier! {
     /// | `EXECABORT`: a transaction was discarded, and none of it ran | by its first error: as above, for a single command | |
     /// | any other answer | `Permanent` | `Permanent` |
     /// | connection refused, or none in time by [`connect`](crate::connect()); no node or master known to send it to | `NoEffect` | `NoEffect` |
+    /// | the server's certificate is not trusted, where rustls makes the connections | `Permanent` | `Permanent` |
     /// | any other I/O error, time-outs of the client among them; an answer that is none | `Transient` | `Transient` |
     /// | the pool has no connection in time (feature `bb8`) | `Overload` | `Overload` |
     /// | wrong password, options, commands or types | `Permanent` | `Permanent` |
@@ -57,6 +58,7 @@ fn fate(error: &(dyn StdError + 'static)) -> Option<Fate> {
     let error: &RedisError = find(error)?;
     Some(match error.kind() {
         ErrorKind::Io if error.is_connection_refusal() => Fate::NoEffect,
+        ErrorKind::Io if is_about_a_certificate(error) => Fate::Wrong,
         ErrorKind::Io | ErrorKind::Parse => Fate::Lost,
         ErrorKind::ClusterConnectionNotFound
         | ErrorKind::MasterNameNotFoundBySentinel

@@ -7,7 +7,7 @@ mod common;
 use std::{error::Error as StdError, net::SocketAddr, time::Duration};
 
 use common::{SECRET, everything_said, logged, nobody};
-use redis::{Client, aio::MultiplexedConnection};
+use redis::{Client, TlsCertificates, aio::MultiplexedConnection};
 use sqlx::{Connection as _, PgConnection};
 use stockade_clients::{
     ConnectError, Failure, connect,
@@ -209,4 +209,52 @@ async fn no_password_is_logged() {
     let log = log();
     assert!(log.contains("SELECT 1"), "nothing was logged: {log}");
     assert!(!log.contains(SECRET), "{log}");
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_not_trusted_is_named_with_what_to_check() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let own = rcgen::generate_simple_self_signed(["other.example".to_owned()]).unwrap();
+    let (certificate, key) = (own.cert.pem(), own.signing_key.serialize_pem());
+    let server = Redis::new().tls(&certificate, &key, &certificate).password(SECRET);
+    let server = server.start().await.unwrap();
+    let (url, host) = (server.url(), server.address());
+    let roots = |root_cert| TlsCertificates { client_tls: None, root_cert };
+    let trusted = roots(Some(certificate.into_bytes()));
+    let what = "check the host in the URL, and which authorities the client trusts";
+
+    for (certificates, why) in [(roots(None), "UnknownIssuer"), (trusted, "not valid for name")] {
+        let client = Client::build_with_tls(url.as_str(), certificates).unwrap();
+        let connecting = client.get_multiplexed_async_connection();
+        let failure = connect(&url, SLACK, connecting).await.err().unwrap();
+        let (message, class) = tell(failure, RedisJudge::new());
+        let begin = format!("{host}: invalid peer certificate: ");
+        assert!(message.starts_with(&begin) && message.contains(why), "{message}");
+        assert!(message.ends_with(what), "{message}");
+        assert_eq!(class, Class::Permanent, "it would be the same again");
+    }
+}
+
+#[tokio::test]
+async fn a_password_of_all_that_is_special_in_a_url_works_and_is_not_shown() {
+    const SPECIAL: &str = "hunter2 !\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~";
+    let redis = Redis::new().password(SPECIAL).start().await.unwrap();
+    let postgres = Postgres::new().password(SPECIAL).start().await.unwrap();
+    let (redis_url, sql) = (redis.url(), postgres.url());
+
+    connect(&redis_url, SLACK, open(&redis_url)).await.unwrap();
+    connect(&sql, SLACK, PgConnection::connect(&sql)).await.unwrap();
+    drop(connect(&sql, SLACK, tokio_postgres::connect(&sql, NoTls)).await.unwrap());
+
+    // The last character is another one.
+    let wrong = |url: &str| url.split_once("://").unwrap().1.replacen("%7E@", "%21@", 1);
+    let told = refusals(&wrong(&sql), &wrong(&redis_url)).await;
+    let hosts = [postgres.address(), postgres.address(), redis.address()];
+    for ((message, class), host) in told.iter().zip(hosts) {
+        assert!(
+            message.starts_with(&format!("{host}: the server knows no such user")),
+            "{message}"
+        );
+        assert_eq!(*class, Class::Permanent);
+    }
 }
