@@ -8,6 +8,10 @@
 //! - [`BreakerHandle`] shows the state, follows it, changes it by hand, and lets loops that are no
 //!   `Service` ask whether they may call.
 //!
+//! # Features
+//!
+//! - `tracing`: an event for each refusal and for each change of state, with its cause.
+//!
 //! # Example
 //!
 //! ```
@@ -27,6 +31,8 @@
 //! # Ok(())
 //! # }
 //! ```
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod backpressure;
 mod cause;

@@ -166,6 +166,7 @@ impl<S: Clone, C, B> Breaker<S, C, B> {
 // === with backpressure ===
 
 /// Whether calls may pass is all that an instance waits for; nothing is reserved, so a permit is nothing.
+#[doc(hidden)]
 impl<S, C, B> Reserve for Breaker<S, C, B> {
     type Permit = ();
     type Waiter = Waiter;
@@ -184,6 +185,7 @@ impl<S, C, B> Reserve for Breaker<S, C, B> {
     }
 }
 
+#[doc(hidden)]
 impl<S, C, B, Req> ReserveCall<Req> for Breaker<S, C, B>
 where
     S: Service<Req>,

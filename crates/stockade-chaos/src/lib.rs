@@ -6,6 +6,10 @@
 //! - [`Chaos`] is the service.
 //! - [`ChaosHandle`] turns it on and off, and counts what it did.
 //!
+//! # Features
+//!
+//! - `tracing`: an event for each fault that it makes up.
+//!
 //! # Example
 //!
 //! ```
@@ -34,6 +38,8 @@
 //! assert!(handle.counts().errors > 0);
 //! # }
 //! ```
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod config;
 mod fault;

@@ -53,6 +53,8 @@
 //! # fn main() {}
 //! ```
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod advice;
 mod cause;
 #[cfg(feature = "connect")]

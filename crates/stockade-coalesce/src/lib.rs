@@ -6,6 +6,10 @@
 //! - [`Coalesce`] is the service.
 //! - [`SharedError`] makes any error one that several callers can get.
 //!
+//! # Features
+//!
+//! - `tracing`: what `stockade-core` tells of refusals.
+//!
 //! # Example
 //!
 //! ```
@@ -32,6 +36,8 @@
 //! assert_eq!(ASKED.load(SeqCst), 1);
 //! # }
 //! ```
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod error;
 mod future;

@@ -49,6 +49,8 @@
 //! }
 //! ```
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub mod attempts;
 mod budget;
 mod bypass;

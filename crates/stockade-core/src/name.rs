@@ -16,8 +16,8 @@ pub const MAX_NAMES: usize = 4_096;
 /// The name of a layer, in refusals, events and metrics.
 ///
 /// A `&'static str` is taken as it is. An owned one is kept for the life of the process, so that a
-/// [`Rejected`](crate::Rejected) stays small and `Copy`; it may have [128 bytes](MAX_BYTES), and there may be
-/// [4,096](MAX_NAMES) different ones. Never put a key or a user's input into a name.
+/// [`Rejected`](crate::Rejected) stays small and `Copy`; it may have 128 bytes, and there may be
+/// 4,096 different ones. Never put a key or a user's input into a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Name(Result<&'static str, String>);
 

@@ -5,6 +5,10 @@
 //! - [`FallbackLayer`] is the configuration, and the `tower` layer.
 //! - [`Fallback`] is the service.
 //!
+//! # Features
+//!
+//! - `tracing`: an event for each call that the fallback answers.
+//!
 //! # Example
 //!
 //! ```
@@ -24,6 +28,8 @@
 //! assert_eq!(svc.oneshot(()).await.unwrap(), "from the cache");
 //! # }
 //! ```
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod future;
 mod handler;

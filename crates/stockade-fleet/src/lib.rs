@@ -13,6 +13,8 @@
 //! None is on by default. `redis` and `apalis` are as above; with `tracing` each change of who decides is one event; with
 //! `tls` the Redis may be reached over TLS, by rustls with the process's provider, and ring where none was installed.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 #[cfg(feature = "redis")]
 pub mod breaker;
 #[cfg(feature = "redis")]

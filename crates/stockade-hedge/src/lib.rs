@@ -9,6 +9,10 @@
 //!
 //! The idea is that of J. Dean and L. A. Barroso, "The Tail at Scale", 2013.
 //!
+//! # Features
+//!
+//! - `tracing`: an event for each hedge.
+//!
 //! # Example
 //!
 //! ```
@@ -27,6 +31,8 @@
 //! assert_eq!(svc.oneshot(1).await.unwrap(), 2);
 //! # }
 //! ```
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod attempt;
 mod config;

@@ -116,6 +116,7 @@ impl<S, X> tower::load::Load for Limit<S, X> {
     }
 }
 
+#[doc(hidden)]
 impl<S, X> Reserve for Limit<S, X> {
     type Permit = Permit;
     type Waiter = Reservation;
@@ -129,6 +130,7 @@ impl<S, X> Reserve for Limit<S, X> {
     }
 }
 
+#[doc(hidden)]
 impl<S, Req, X> ReserveCall<Req> for Limit<S, X>
 where
     S: Service<Req>,

@@ -88,6 +88,8 @@
 //! value changes; it would need a task that reads the handles periodically. The OpenTelemetry collector can scrape
 //! the text that this makes.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 #[cfg(feature = "breaker")]
 mod breaker;
 #[allow(dead_code, reason = "each kind uses a part of it")]
@@ -103,4 +105,5 @@ mod rate;
 mod retry;
 
 pub use metrics::{CONTENT_TYPE, Metrics, NameTaken};
+#[doc(no_inline)]
 pub use prometheus_client;

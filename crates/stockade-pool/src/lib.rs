@@ -19,6 +19,10 @@
 //! The queue is first in, first out, unless it has [priorities](PoolBuilder::priority), [keys](PoolBuilder::affinity) or
 //! another [`Order`]. The number of workers may follow the load ([`Scale`]).
 //!
+//! # Features
+//!
+//! - `tracing`: an event for each refusal, for services that a worker could not make, and for panics; the caller's span goes with its job.
+//!
 //! # Example
 //!
 //! ```
@@ -40,6 +44,8 @@
 //! assert_eq!(pool.stats().succeeded, 1);
 //! # }
 //! ```
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod admission;
 mod builder;

@@ -117,6 +117,7 @@ type Waiter<P> = <<P as Policy>::Limiter as Backend>::Waiter;
 
 // === waiting in `poll_ready` ===
 
+#[doc(hidden)]
 impl<S> Reserve for Rate<S> {
     type Permit = Permit<Shared>;
     type Waiter = LocalWaiter;
@@ -131,6 +132,7 @@ impl<S> Reserve for Rate<S> {
     }
 }
 
+#[doc(hidden)]
 impl<S, Req> ReserveCall<Req> for Rate<S>
 where
     S: Service<Req>,

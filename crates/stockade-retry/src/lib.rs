@@ -10,6 +10,10 @@
 //! It does not limit how long an attempt takes (put a timeout inside it for that), nor how long all of them take
 //! together (put a timeout outside it, or set [`RetryLayer::max_elapsed`]).
 //!
+//! # Features
+//!
+//! - `tracing`: an event for each retry, and for each call that is given up.
+//!
 //! # Example
 //!
 //! ```
@@ -31,6 +35,8 @@
 //! # Ok(())
 //! # }
 //! ```
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod account;
 mod attempt;

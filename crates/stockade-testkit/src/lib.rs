@@ -64,6 +64,8 @@
 //!
 //! `tests/tower.rs` records which of `tower`'s own layers fail which checks.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod checks;
 mod contract;
 mod error;

@@ -11,6 +11,10 @@
 //! A call that is answered when it is first polled needs no timer and reads no clock. All others share one timer a
 //! thread, which fires up to about a millisecond late, as tokio's timers do, and never early.
 //!
+//! # Features
+//!
+//! - `tracing`: an event for each call that is ended.
+//!
 //! # Example
 //!
 //! ```
@@ -31,6 +35,8 @@
 //! assert!(matches!(error, Error::Rejected(r) if r.reason() == Reason::Elapsed));
 //! # }
 //! ```
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod config;
 mod future;

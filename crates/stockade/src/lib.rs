@@ -26,9 +26,27 @@
 //! # }
 //! ```
 //!
-//! Each layer is a crate of its own, and a feature here. On by default are the layers above and the pool; `hedge`,
-//! `fallback`, `coalesce` and `chaos` are not. What the results of real clients mean to retry and breaker is in
-//! `stockade-clients`, because this crate depends on no client.
+//! # Features
+//!
+//! Each layer is a crate of its own, and a feature here.
+//!
+//! | feature | on by default | what it adds |
+//! |---|---|---|
+//! | `timeout` | yes | [`TimeoutLayer`]: ends a call that takes too long, and tells all layers inside when that will be |
+//! | `retry` | yes | [`RetryLayer`]: tries again what may work a moment later |
+//! | `breaker` | yes | [`BreakerLayer`]: stops calling a service that is down |
+//! | `rate` | yes | [`RateLayer`]: at most so many calls a second |
+//! | `limit` | yes | [`LimitLayer`]: at most so many calls at once |
+//! | `pool` | yes | [`Pool`]: a bounded queue, and workers that pull from it |
+//! | `hedge` | | `HedgeLayer`: a second attempt when the first takes long |
+//! | `fallback` | | `FallbackLayer`: an answer in place of a call that failed |
+//! | `coalesce` | | `CoalesceLayer`: calls with the same key share one answer |
+//! | `chaos` | | `ChaosLayer`: makes calls slow or fail, for tests and game days |
+//! | `metrics` | | the numbers of all handles for Prometheus |
+//! | `tracing` | | events for what goes wrong, see [below](#seeing-what-happens) |
+//!
+//! What the results of real clients mean to retry and breaker is in `stockade-clients`, because this crate depends on no
+//! client.
 //!
 //! # The order of layers
 //!
@@ -65,6 +83,8 @@
 //! Put [`stockade::check::<Request>(&svc)`](check()) above the line: it makes the compiler say which bound is not met,
 //! and what to write. The usual mistakes are listed in [the module of the same name](mod@check).
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub mod check;
 pub mod order;
 
@@ -94,7 +114,7 @@ pub use stockade_hedge::{self as hedge, HedgeLayer};
 #[doc(inline)]
 pub use stockade_limit::{self as limit, LimitLayer};
 #[cfg(feature = "metrics")]
-#[doc(inline)]
+#[doc(no_inline)]
 pub use stockade_metrics as metrics;
 #[cfg(feature = "pool")]
 #[doc(inline)]
