@@ -1,6 +1,7 @@
 //! The project's own commands: `cargo xtask --help`.
 
 mod binaries;
+mod docs;
 mod model;
 mod needs;
 mod run;
@@ -122,7 +123,7 @@ struct Packages {
 }
 
 fn main() -> ExitCode {
-    match dispatch(Cli::parse()) {
+    match docs::rustdoc().unwrap_or_else(|| dispatch(Cli::parse())) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");

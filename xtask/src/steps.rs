@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use crate::{
-    binaries, model,
+    binaries, docs, model,
     needs::{self, Needy},
     run,
     workspace::{self, Workspace},
@@ -31,7 +31,12 @@ pub(crate) const CI: &[Step] = &[
     Step::new("features", "no warnings with each feature alone, none and all", features),
     Step::new("test", "what `cargo xtask test` runs, and nothing left out", all_tests),
     Step::new("model", "what `cargo xtask check` runs", models),
-    Step::new("docs", "the documentation builds without warnings", docs),
+    Step::new(
+        "docs",
+        "the documentation builds as on docs.rs, and its links lead somewhere",
+        docs::check,
+    ),
+    Step::new("packages", "each crate can be packaged, and what is packaged builds", packages),
     Step::new("examples", "every example runs to its end", examples),
     Step::new("instructions", "no stack takes more instructions than its budget", instructions),
     Step::new("readme", "the figures of the README are those of the checked-in results", readme),
@@ -135,9 +140,14 @@ fn models(workspace: &Workspace) -> Result<()> {
     model::check(workspace, &model::Plan::default())
 }
 
-fn docs(workspace: &Workspace) -> Result<()> {
-    let mut cargo = workspace.cargo("doc");
-    run::command(cargo.args(["--no-deps", "--all-features"]).env("RUSTDOCFLAGS", "-D warnings"))
+/// Packages all crates that are published, as for crates.io, and builds each from what was packaged.
+fn packages(workspace: &Workspace) -> Result<()> {
+    let mut cargo = workspace::cargo("package");
+    cargo.current_dir(workspace.root()).args(["--quiet", "--allow-dirty"]);
+    for package in workspace.all_packages().iter().filter(|p| p.publish.is_none()) {
+        cargo.args(["--package", &package.name]);
+    }
+    run::command(&mut cargo)
 }
 
 fn examples(workspace: &Workspace) -> Result<()> {
