@@ -4,14 +4,18 @@ use std::{fmt, mem, time::Duration};
 
 use redis::Script;
 use stockade_breaker::{BreakerHandle, State};
-use stockade_core::config::{MAX_DURATION, MIN_DURATION, allow};
+use stockade_core::config::{MIN_DURATION, checked};
 use tokio::{
     sync::watch,
     task::JoinHandle,
     time::{Instant, timeout},
 };
 
-use super::board::{self, Report, Shared, Terms, Verdict};
+use super::{
+    Config,
+    board::{self, Report, Shared, Verdict},
+    config,
+};
 use crate::{Mode, Redis, RedisError};
 
 /// How many nodes have to agree before all open.
@@ -37,8 +41,7 @@ use crate::{Mode, Redis, RedisError};
 pub struct Quorum {
     redis: Redis,
     key: String,
-    terms: Terms,
-    interval: Duration,
+    config: Config,
 }
 
 /// Keeps a node's breaker in step with the fleet, until it is dropped.
@@ -86,7 +89,7 @@ struct Reporter {
 impl Quorum {
     /// More than half of the nodes that report, and at least two. `key` is what the fleet calls the service.
     pub fn majority(redis: &Redis, key: impl Into<String>) -> Self {
-        Self::of(redis, key.into(), 0)
+        Self::of(redis, key.into(), Config::new())
     }
 
     /// At least `nodes`, however many report.
@@ -96,18 +99,13 @@ impl Quorum {
     /// If `nodes` is zero.
     #[track_caller]
     pub fn at_least(redis: &Redis, key: impl Into<String>, nodes: u32) -> Self {
-        let nodes = allow("Quorum::at_least, nodes", nodes, 1..=u32::MAX);
-        Self::of(redis, key.into(), nodes)
+        let mut config = Config::new();
+        config.at_least = Some(checked(config::check_nodes("Quorum::at_least, nodes", nodes)));
+        Self::of(redis, key.into(), config)
     }
 
-    fn of(redis: &Redis, key: String, quorum: u32) -> Self {
-        let terms = Terms {
-            quorum,
-            open_for: Duration::from_secs(5),
-            lease: Duration::from_secs(10),
-            forget_after: Duration::from_secs(2),
-        };
-        Self { redis: redis.clone(), key, terms, interval: Duration::from_millis(500) }
+    pub(crate) fn of(redis: &Redis, key: String, config: Config) -> Self {
+        Self { redis: redis.clone(), key, config }
     }
 
     /// How long all are open before one of them probes: 5 s by default.
@@ -118,7 +116,7 @@ impl Quorum {
     #[track_caller]
     #[must_use]
     pub fn open_for(mut self, time: Duration) -> Self {
-        self.terms.open_for = allow("Quorum::open_for", time, MILLI..=MAX_DURATION);
+        self.config.open_for = checked(config::check_time("Quorum::open_for", time));
         self
     }
 
@@ -131,7 +129,7 @@ impl Quorum {
     #[track_caller]
     #[must_use]
     pub fn lease(mut self, time: Duration) -> Self {
-        self.terms.lease = allow("Quorum::lease", time, MILLI..=MAX_DURATION);
+        self.config.lease = checked(config::check_time("Quorum::lease", time));
         self
     }
 
@@ -144,8 +142,7 @@ impl Quorum {
     #[track_caller]
     #[must_use]
     pub fn interval(mut self, time: Duration) -> Self {
-        self.interval = allow("Quorum::interval", time, MILLI..=MAX_DURATION);
-        self.terms.forget_after = time * 4;
+        self.config.interval = checked(config::check_time("Quorum::interval", time));
         self
     }
 
@@ -170,8 +167,6 @@ impl Quorum {
         Member { task: tokio::spawn(reporter.run()), seen: seeing }
     }
 }
-
-const MILLI: Duration = Duration::from_millis(1);
 
 // === impl Member ===
 
@@ -214,7 +209,7 @@ impl Reporter {
             let verdict = self.report(report).await;
             self.heed(verdict);
             // As nodes that have started at once would come at once for ever, no two pauses are the same.
-            let pause = self.quorum.interval.mul_f64(0.75 + 0.25 * fastrand::f64());
+            let pause = self.quorum.config.interval.mul_f64(0.75 + 0.25 * fastrand::f64());
             // Its end is an error when the breaker is gone, which it is not: there is a handle here.
             let _ = timeout(pause.max(MIN_DURATION), states.changed()).await;
         }
@@ -243,15 +238,15 @@ impl Reporter {
 
     fn hold(&mut self, time: Duration) {
         // Held for as long as the next two reports take, so that it does not half-open between them.
-        let time = time + self.quorum.interval * 2 + self.quorum.redis.budget();
+        let time = time + self.quorum.config.interval * 2 + self.quorum.redis.budget();
         self.breaker.open_for(time);
         self.held = Some(Instant::now() + time);
     }
 
     async fn report(&self, report: Report) -> Result<Verdict, RedisError> {
-        let Quorum { redis, key, terms, .. } = &self.quorum;
+        let Quorum { redis, key, config } = &self.quorum;
         let answer = redis.ask(redis.budget(), async |connection| {
-            board::report(&self.script, connection, key, &self.node, report, *terms).await
+            board::report(&self.script, connection, key, &self.node, report, config.terms()).await
         });
         answer.await.map_err(|error| error.with_key(key))
     }

@@ -11,6 +11,8 @@
 //! While the Redis is away every node goes on alone: what is open then half-opens by itself when its time is over.
 
 mod board;
+mod config;
 mod member;
 
+pub use config::Config;
 pub use member::{Member, Quorum, Snapshot};

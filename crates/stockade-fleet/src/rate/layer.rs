@@ -4,16 +4,15 @@ use std::{fmt, hash::Hash, sync::Arc, time::Duration};
 
 use stockade_core::{
     Configured, Name,
-    config::{MAX_DURATION, MIN_DURATION, allow, checked},
+    config::{allow, checked},
 };
 use stockade_rate::{Bypass, Costly, Policy, Rate};
 use tower_layer::Layer;
 
 use super::{
-    Keyed, Outage, Single,
-    bucket::{MAX_FILL, Quota},
+    Config, Keyed, Outage, Single, config,
     limiter::Limiter,
-    shared::{Config, Plan, Shared},
+    shared::{Plan, Shared},
 };
 use crate::Redis;
 
@@ -75,7 +74,7 @@ impl RateLayer {
     #[track_caller]
     pub fn per_second(redis: &Redis, key: impl Into<String>, n: u32) -> Self {
         let n = allow("RateLayer::per_second", n, 1..=1_000_000_000);
-        Self::every(redis, key.into(), n, Duration::from_secs(1))
+        Self::every(redis, key, n, Duration::from_secs(1))
     }
 
     /// Up to `n` calls in the time `per`, of all layers together that share `key` in this Redis.
@@ -85,10 +84,7 @@ impl RateLayer {
     /// Unless `per` is from 1 ns to ten days, and `n` from 1 to the number of nanoseconds in `per`.
     #[track_caller]
     pub fn new(redis: &Redis, key: impl Into<String>, n: u32, per: Duration) -> Self {
-        let per = allow("RateLayer::new, per", per, MIN_DURATION..=MAX_FILL);
-        let most = u32::try_from(per.as_nanos()).unwrap_or(u32::MAX);
-        let n = allow("RateLayer::new, n", n, 1..=most);
-        Self::every(redis, key.into(), n, per)
+        Self::every(redis, key, n, per)
     }
 
     /// Gives each key a bucket and a queue of its own: `key` reads it from the request, and its text, after the name of
@@ -110,19 +106,15 @@ impl RateLayer {
         RateLayer { policy: Keyed::new(key, self.plan.clone(), max_keys), plan: self.plan }
     }
 
-    fn every(redis: &Redis, key: String, n: u32, per: Duration) -> Self {
-        // Rounded up, so that never more pass than promised.
-        let period = per.as_nanos().div_ceil(u128::from(n));
-        let period = u64::try_from(period).expect("at most ten days in nanoseconds");
-        let config = Config {
-            quota: Quota { period, burst: n },
-            queue: 1024,
-            max_wait: None,
-            lease: 1,
-            outage: Outage::Closed,
-            name: None,
-        };
-        let plan = Plan { shared: Arc::new(Shared::new(redis.clone(), config)), key };
+    #[track_caller]
+    fn every(redis: &Redis, key: impl Into<String>, n: u32, per: Duration) -> Self {
+        let config = Config::new(n, per);
+        checked(config.check_rate("RateLayer::new, n", "RateLayer::new, per"));
+        let shared = Arc::new(Shared::new(redis.clone(), config));
+        Self::of(Plan { shared, key: key.into() })
+    }
+
+    pub(crate) fn of(plan: Plan) -> Self {
         Self { policy: Single::new(&plan), plan }
     }
 }
@@ -136,10 +128,8 @@ impl<P: Policy<Limiter = Limiter>> RateLayer<P> {
     #[track_caller]
     #[must_use]
     pub fn burst(self, burst: u32) -> Self {
-        let period = u128::from(self.plan.shared.config.quota.period);
-        let most = u32::try_from(MAX_FILL.as_nanos() / period).unwrap_or(u32::MAX);
-        let burst = allow("RateLayer::burst", burst, 1..=most);
-        self.set(|config| config.quota.burst = burst)
+        let burst = checked(self.plan.shared.config.check_burst("RateLayer::burst", burst));
+        self.set(|config| config.burst = Some(burst))
     }
 
     /// How many calls of this node may wait, 1,024 by default. With 0 none does: a call that finds no token is refused
@@ -151,7 +141,7 @@ impl<P: Policy<Limiter = Limiter>> RateLayer<P> {
     #[track_caller]
     #[must_use]
     pub fn queue(self, n: usize) -> Self {
-        let queue = allow("RateLayer::queue", n, 0..=(u32::MAX - 1) as usize);
+        let queue = checked(config::check_queue("RateLayer::queue", n));
         self.set(|config| config.queue = queue)
     }
 
@@ -164,7 +154,7 @@ impl<P: Policy<Limiter = Limiter>> RateLayer<P> {
     #[track_caller]
     #[must_use]
     pub fn max_wait(self, wait: Duration) -> Self {
-        let wait = allow("RateLayer::max_wait", wait, Duration::ZERO..=MAX_DURATION);
+        let wait = checked(config::check_wait("RateLayer::max_wait", wait));
         self.set(|config| config.max_wait = Some(wait))
     }
 
@@ -181,7 +171,7 @@ impl<P: Policy<Limiter = Limiter>> RateLayer<P> {
     #[track_caller]
     #[must_use]
     pub fn lease(self, k: u32) -> Self {
-        let lease = allow("RateLayer::lease", k, 1..=u32::MAX);
+        let lease = checked(config::check_lease("RateLayer::lease", k));
         self.set(|config| config.lease = lease)
     }
 
@@ -193,9 +183,7 @@ impl<P: Policy<Limiter = Limiter>> RateLayer<P> {
     #[track_caller]
     #[must_use]
     pub fn outage(self, outage: Outage) -> Self {
-        if let Outage::Share(nodes) = outage {
-            allow("RateLayer::outage, Outage::Share", nodes, 1..=1_000_000);
-        }
+        let outage = checked(config::check_outage("RateLayer::outage", outage));
         self.set(|config| config.outage = outage)
     }
 
@@ -207,7 +195,8 @@ impl<P: Policy<Limiter = Limiter>> RateLayer<P> {
     #[track_caller]
     #[must_use]
     pub fn name(self, name: impl Into<Name>) -> Self {
-        let name = checked(name.into().check("RateLayer::name"));
+        let name = name.into();
+        checked(name.clone().check("RateLayer::name"));
         self.set(|config| config.name = Some(name))
     }
 

@@ -28,10 +28,10 @@ use stockade_rate::backend::{Admission, Backend};
 use tokio::{runtime::Handle, sync::oneshot, time::Instant};
 
 use super::{
-    RateHandle, Waiter,
+    Config, Outage, RateHandle, Waiter,
     bucket::{Answer, Ask, Share},
     refill::Refill,
-    shared::{Config, Outage, Plan, Shared},
+    shared::{Plan, Shared},
     state::{Known, State, Waiting},
 };
 use crate::RedisError;
@@ -189,7 +189,7 @@ impl Limiter {
             told.0.extend(state.pop().map(|head| (head.tell, Ok(()))));
         }
         if state.queue.is_empty() {
-            state.stock = state.stock.min(u64::from(self.config().lease() - 1));
+            state.stock = state.stock.min(u64::from(self.plan.shared.lease() - 1));
         }
         told
     }
@@ -280,11 +280,10 @@ impl Limiter {
 
     fn question(&self, state: &mut State, now: Instant, told: &mut Told) -> Next {
         let Some(head) = state.queue.front() else { return Next::Sleep(Duration::ZERO, 0) };
-        let config = self.config();
         let missing = u64::from(head.cost) - state.stock.min(u64::from(head.cost));
         let need = u32::try_from(missing).unwrap_or(u32::MAX);
-        let want = state.owed.max(u64::from(config.lease())).saturating_sub(state.stock);
-        let most = self.patience_of(head, now).min(config.quota.horizon());
+        let want = state.owed.max(u64::from(self.plan.shared.lease())).saturating_sub(state.stock);
+        let most = self.patience_of(head, now).min(self.plan.shared.quota.horizon());
         let oldest = state.queue.iter().nth(state.judged);
         let held = oldest.map_or(Duration::ZERO, |c| now.saturating_duration_since(c.since));
         let within = self.plan.shared.redis.budget().saturating_sub(held);
@@ -338,15 +337,16 @@ impl Limiter {
                 state.allowance = state.allowance.saturating_sub(answer.granted.into());
                 state.debt = 0;
                 state.told = Some((now, answer.ahead));
-                (config.quota, answer)
+                (self.plan.shared.quota, answer)
             }
             (Err(_), Outage::Share(nodes)) => {
                 let granted = state.allowance.min(asked.want.max(asked.need.into()));
                 if state.share.is_none() {
                     // What was taken beforehand belongs to the time to come.
-                    let taken =
-                        Duration::from_nanos(asked.ahead.saturating_sub(config.quota.fill()));
-                    state.share = Some(Share::new(config.quota, nodes, now + taken));
+                    let taken = Duration::from_nanos(
+                        asked.ahead.saturating_sub(self.plan.shared.quota.fill()),
+                    );
+                    state.share = Some(Share::new(self.plan.shared.quota, nodes, now + taken));
                 }
                 state.until = None;
                 state.allowance -= granted;
@@ -421,7 +421,7 @@ impl Backend for Limiter {
     fn admit(this: &Arc<Self>, cost: NonZeroU32) -> Admission<Waiter> {
         if Self::pass(&mut lock(&this.state), cost) {
             Admission::Pass
-        } else if cost.get() > this.config().quota.burst {
+        } else if cost.get() > this.plan.shared.quota.burst {
             Admission::Refuse(this.refuse(Reason::TooCostly))
         } else {
             Admission::Wait(Waiter::new(Arc::clone(this), cost))
@@ -433,6 +433,6 @@ impl Backend for Limiter {
     }
 
     fn rejected(&self, reason: Reason) -> Rejected {
-        Rejected::new(&"rate", reason).with_name(self.config().name)
+        Rejected::new(&"rate", reason).with_name(self.plan.shared.name)
     }
 }

@@ -4,6 +4,7 @@
 //! those who wait for its answers, and what a node does on its own while the Redis is away.
 
 mod bucket;
+mod config;
 mod handle;
 mod keyed;
 mod layer;
@@ -15,10 +16,10 @@ mod state;
 mod status;
 mod waiter;
 
+pub use config::{Config, Outage};
 pub use handle::RateHandle;
 pub use layer::RateLayer;
 pub use policy::Keyed;
-pub use shared::Outage;
 pub use status::Snapshot;
 pub use stockade_rate::{Bypass, Costly, Policy, PolicyFor};
 #[doc(hidden)]

@@ -48,11 +48,11 @@ impl Refill {
     }
 
     async fn ask(&self, ask: Ask, within: Duration) -> Result<Answer, RedisError> {
-        let Shared { redis, script, config, status, .. } = self.limiter.shared();
+        let Shared { redis, script, quota, status, .. } = self.limiter.shared();
         status.asks();
         let key = self.limiter.key();
         let question = redis.ask(within, async |connection| {
-            bucket::ask(script, connection, key, config.quota, ask).await
+            bucket::ask(script, connection, key, *quota, ask).await
         });
         let answer = question.await.map_err(|error| error.with_key(key));
         match &answer {
