@@ -94,7 +94,8 @@ where
         self.inner.poll_ready(cx)
     }
 
-    #[inline]
+    // Without it the compiler calls this, and moves the future through memory: once for each layer of a stack.
+    #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
         match self.admit(&request, None) {
             Some(permit) => {

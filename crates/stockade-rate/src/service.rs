@@ -97,7 +97,8 @@ where
         self.inner.poll_ready(cx)
     }
 
-    #[inline]
+    // Without it the compiler calls this, and moves the future through memory: once for each layer of a stack.
+    #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
         let refused = match self.policy.admit(&request, None) {
             Admission::Pass => return ResponseFuture::running(self.inner.call(request)),
