@@ -4,6 +4,7 @@ mod binaries;
 mod docs;
 mod model;
 mod needs;
+mod new_layer;
 mod run;
 mod size;
 mod steps;
@@ -59,6 +60,18 @@ enum Cli {
         /// Runs each test this many times
         #[arg(long, value_name = "N", default_value_t = 20)]
         times: u32,
+    },
+
+    /// Makes a crate for a new layer, with all the files that a layer crate has
+    ///
+    /// The layer in it works and keeps the contract; CONTRIBUTING.md says how to go on from there.
+    NewLayer {
+        /// The name, such as `load-shed` for crates/stockade-load-shed
+        name: String,
+
+        /// What the layer does, as the end of the sentence "a layer that …"
+        #[arg(long, value_name = "TEXT", default_value = "does what is yet to be said")]
+        about: String,
     },
 
     /// Prints the code lines of each crate beside its budget, and which files and functions are long
@@ -137,6 +150,9 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Cli::Test { packages, args } => steps::test(&packages.load(args)?)?,
         Cli::Check { packages, plan } => model::check(&packages.load(Vec::new())?, &plan)?,
         Cli::Stress { packages, times } => stress::run(&packages.load(Vec::new())?, times)?,
+        Cli::NewLayer { name, about } => {
+            new_layer::create(&Workspace::load(Vec::new(), Vec::new())?, &name, &about)?;
+        }
         Cli::Size { check } => size::print(&Workspace::load(Vec::new(), Vec::new())?, check)?,
         Cli::Simulate(Forwarded { args }) => {
             let mut cargo = workspace::cargo("run");

@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 use crate::{
     binaries, docs, model,
     needs::{self, Needy},
-    run,
+    new_layer, run,
     workspace::{self, Workspace},
 };
 
@@ -37,6 +37,11 @@ pub(crate) const CI: &[Step] = &[
         docs::check,
     ),
     Step::new("packages", "each crate can be packaged, and what is packaged builds", packages),
+    Step::new(
+        "new-layer",
+        "what `cargo xtask new-layer` makes passes its checks",
+        new_layer::check,
+    ),
     Step::new("examples", "every example runs to its end", examples),
     Step::new("instructions", "no stack takes more instructions than its budget", instructions),
     Step::new("readme", "the figures of the README are those of the checked-in results", readme),
