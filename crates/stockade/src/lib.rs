@@ -26,6 +26,12 @@
 //! # }
 //! ```
 //!
+//! # Where to go next
+//!
+//! The [guide] takes it from there: [a first stack](guide::first_stack), [which layers, and in which
+//! order](guide::choosing_layers), [what callers see on a bad day](guide::bad_day), [the pool](guide::pool),
+//! [axum](guide::axum), [tests](guide::testing).
+//!
 //! # Features
 //!
 //! Each layer is a crate of its own, and a feature here.
@@ -86,6 +92,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod check;
+pub mod guide;
 pub mod order;
 
 pub use check::check;
