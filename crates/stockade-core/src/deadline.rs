@@ -9,8 +9,7 @@
 //! entered at that time are fixed by the same look at the clock.
 
 use std::{
-    cell::{Cell, RefCell},
-    mem,
+    cell::Cell,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -20,63 +19,68 @@ use pin_project_lite::pin_project;
 
 use tokio::time::Instant;
 
-// They belong to a thread, because a deadline is entered around each poll, never across one. Most calls have one
-// deadline. It is kept in a cell, because a list, which can grow and has to be dropped, costs several times as much.
+// All that is entered is kept as the earliest of those that are fixed and the shortest of those that are not. What was
+// there before a deadline was entered stands in its `Scope`, on the stack. It belongs to a thread, because a deadline is
+// entered around each poll, never across one.
 thread_local! {
-    /// The innermost deadline that is entered.
-    static INNERMOST: Cell<Option<Entered>> = const { Cell::new(None) };
-    /// Those around it, the outermost first.
-    static OUTER: RefCell<Vec<Entered>> = const { RefCell::new(Vec::new()) };
+    static AMBIENT: Ambient = const { Ambient::none() };
 }
 
-/// A deadline that is entered. Its parts are written and read one by one: a [`Deadline`] that is copied here and back
-/// as a whole, as soon as it was made, makes the processor wait for what it has just written, which takes as long as
-/// the timer.
-#[derive(Clone, Copy)]
-struct Entered {
-    /// In nanoseconds. Counts unless the deadline is fixed.
-    limit: u64,
-    at: Option<Instant>,
+struct Ambient {
+    /// The shortest limit that counts from when it is first needed, in nanoseconds, or [`NO_LIMIT`].
+    limit: Cell<u64>,
+    /// The earliest instant that is fixed.
+    at: Cell<Option<Instant>>,
+    /// When the limits were fixed, of which there is none left then.
+    fixed: Cell<Option<Instant>>,
 }
 
-/// Where the thread ends, no deadline is entered any more.
-fn with_outer<R: Default>(f: impl FnOnce(&mut Vec<Entered>) -> R) -> R {
-    OUTER.try_with(|outer| f(&mut outer.borrow_mut())).unwrap_or_default()
-}
+/// Longer than any limit.
+const NO_LIMIT: u64 = u64::MAX;
 
-/// Makes room for a deadline inside the innermost one. A deadline that is not fixed is moved without `at`, for the
-/// reason that [`Entered`] tells.
-#[inline(never)]
-fn push_outer() {
-    with_outer(|outer| match INNERMOST.get() {
-        Some(Entered { limit, at: None }) => outer.push(Entered { limit, at: None }),
-        Some(fixed) => outer.push(fixed),
-        None => {}
-    });
-}
+// === impl Ambient ===
 
-/// Makes the one around it the innermost again, in the same way.
-#[inline(never)]
-fn pop_outer() {
-    match with_outer(Vec::pop) {
-        Some(Entered { limit, at: None }) => INNERMOST.set(Some(Entered { limit, at: None })),
-        other => INNERMOST.set(other),
+impl Ambient {
+    const fn none() -> Self {
+        Self { limit: Cell::new(NO_LIMIT), at: Cell::new(None), fixed: Cell::new(None) }
     }
-}
 
-/// Fixes all that is entered, and returns the earliest.
-#[inline(never)]
-fn fix_all() -> Option<Instant> {
-    let mut innermost = INNERMOST.get()?;
-    let mut now = None;
-    let mut fix = |entered: &mut Entered| {
-        let end = || add(*now.get_or_insert_with(Instant::now), entered.limit);
-        *entered.at.get_or_insert_with(end)
-    };
-    let at = fix(&mut innermost);
-    INNERMOST.set(Some(innermost));
-    let outer = with_outer(|outer| outer.iter_mut().map(fix).min());
-    Some(outer.map_or(at, |outer| outer.min(at)))
+    #[inline]
+    fn is_set(&self) -> bool {
+        self.limit.get() != NO_LIMIT || self.at.get().is_some()
+    }
+
+    /// Fixes what counts from `now`.
+    fn fix(&self, now: Instant) {
+        let end = add(now, self.limit.replace(NO_LIMIT));
+        self.at.set(Some(self.at.get().map_or(end, |at| at.min(end))));
+        self.fixed.set(Some(now));
+    }
+
+    /// Fixes all that is entered, and returns the earliest.
+    #[inline(never)]
+    fn earliest(&self) -> Option<Instant> {
+        if self.limit.get() != NO_LIMIT {
+            self.fix(Instant::now());
+        }
+        self.at.get()
+    }
+
+    /// What is entered, which is none after that.
+    fn take(&self) -> Self {
+        let (limit, at, fixed) = (&self.limit, &self.at, &self.fixed);
+        Self {
+            limit: Cell::new(limit.replace(NO_LIMIT)),
+            at: Cell::new(at.take()),
+            fixed: Cell::new(fixed.take()),
+        }
+    }
+
+    fn put_back(&self, before: &Self) {
+        self.limit.set(before.limit.get());
+        self.at.set(before.at.get());
+        self.fixed.set(before.fixed.get());
+    }
 }
 
 /// The instant by which the current call must have ended, if there is one.
@@ -84,13 +88,13 @@ fn fix_all() -> Option<Instant> {
 /// Fixes a deadline that counts from now. Without a deadline it reads no clock.
 #[inline]
 pub fn current() -> Option<Instant> {
-    if is_set() { fix_all() } else { None }
+    AMBIENT.with(|ambient| if ambient.is_set() { ambient.earliest() } else { None })
 }
 
 /// Whether there is a deadline. Fixes nothing, and reads no clock.
 #[inline]
 pub fn is_set() -> bool {
-    INNERMOST.get().is_some()
+    AMBIENT.with(Ambient::is_set)
 }
 
 /// Whether `instant` is too late: at the deadline or after it. Without a deadline nothing is too late, and no
@@ -191,22 +195,18 @@ impl<F: Future> Future for Scoped<F> {
     }
 }
 
-/// The deadlines that are entered outside, put back when this is dropped.
-struct Hidden {
-    innermost: Option<Entered>,
-    outer: Vec<Entered>,
-}
+/// What is entered outside, put back when this is dropped.
+struct Hidden(Ambient);
 
 impl Hidden {
     fn enter() -> Self {
-        Self { innermost: INNERMOST.take(), outer: with_outer(mem::take) }
+        Self(AMBIENT.with(Ambient::take))
     }
 }
 
 impl Drop for Hidden {
     fn drop(&mut self) {
-        INNERMOST.set(self.innermost);
-        with_outer(|outer| *outer = mem::take(&mut self.outer));
+        AMBIENT.with(|ambient| ambient.put_back(&self.0));
     }
 }
 
@@ -223,18 +223,15 @@ impl Deadline {
     /// Runs `f` under this deadline, or under an outer one if that is earlier.
     #[inline(always)]
     pub fn enter<R>(&mut self, f: impl FnOnce() -> R) -> R {
-        let is_inside = INNERMOST.with(|innermost| {
-            let is_inside = innermost.get().is_some();
-            if is_inside {
-                push_outer();
-            }
+        let _scope = AMBIENT.with(|ambient| {
+            let (limit, at) = (ambient.limit.get(), ambient.at.get());
+            let fixed = ambient.fixed.take();
             match *self {
-                Self::After(limit) => innermost.set(Some(Entered { limit, at: None })),
-                Self::At(at) => innermost.set(Some(Entered { limit: 0, at: Some(at) })),
+                Self::After(own) => ambient.limit.set(limit.min(own.min(NO_LIMIT - 1))),
+                Self::At(own) => ambient.at.set(Some(at.map_or(own, |at| at.min(own)))),
             }
-            is_inside
+            Scope { deadline: self, limit, at, fixed }
         });
-        let _scope = Scope { deadline: self, is_inside };
         f()
     }
 
@@ -258,26 +255,37 @@ impl Deadline {
     }
 }
 
-/// Leaves a deadline, even after a panic. It may have been fixed inside.
+/// Leaves a deadline, even after a panic: makes it what is entered outside. Both may have been fixed inside.
 struct Scope<'a> {
     deadline: &'a mut Deadline,
-    /// Whether there is another deadline around it.
-    is_inside: bool,
+    limit: u64,
+    at: Option<Instant>,
+    fixed: Option<Instant>,
 }
 
 impl Drop for Scope<'_> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
-        INNERMOST.with(|innermost| {
-            if let Some(at) = innermost.get().and_then(|entered| entered.at) {
-                *self.deadline = Deadline::At(at);
-            }
-            if self.is_inside {
-                pop_outer();
-            } else {
-                innermost.set(None);
+        AMBIENT.with(|ambient| {
+            ambient.limit.set(self.limit);
+            ambient.at.set(self.at);
+            if let Some(now) = ambient.fixed.replace(self.fixed) {
+                self.fixed_inside(ambient, now);
             }
         });
+    }
+}
+
+impl Scope<'_> {
+    #[cold]
+    #[inline(never)]
+    fn fixed_inside(&mut self, ambient: &Ambient, now: Instant) {
+        if let Deadline::After(limit) = *self.deadline {
+            *self.deadline = Deadline::At(add(now, limit));
+        }
+        if self.limit != NO_LIMIT {
+            ambient.fix(now);
+        }
     }
 }
 
@@ -423,7 +431,6 @@ mod tests {
             let _inside = runtime.enter();
             play(&mut steps.into_iter(), &mut Vec::new());
             prop_assert!(!is_set());
-            prop_assert!(OUTER.with_borrow(Vec::is_empty));
         }
     }
 

@@ -41,9 +41,15 @@ pin_project! {
 // === impl ResponseFuture ===
 
 impl<F> ResponseFuture<F> {
+    /// Of a call without a limit.
     #[inline(always)]
-    pub(crate) fn new(future: F, stopwatch: Option<Stopwatch>) -> Self {
-        Self { state: State::Running { future, stopwatch } }
+    pub(crate) const fn unlimited(future: F) -> Self {
+        Self { state: State::Running { future, stopwatch: None } }
+    }
+
+    #[inline(always)]
+    pub(crate) const fn limited(future: F, stopwatch: Stopwatch) -> Self {
+        Self { state: State::Running { future, stopwatch: Some(stopwatch) } }
     }
 }
 

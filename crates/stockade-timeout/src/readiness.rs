@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use stockade_core::LayerError;
+use stockade_core::{LayerError, deadline::Deadline};
 use tokio::time::Instant;
 
 use crate::{
@@ -43,7 +43,7 @@ impl Readiness {
         let Some(limit) = shared.limit_now() else { return poll_ready(cx) };
         let (mut stopwatch, since) = match self.waiting.take() {
             Some((stopwatch, since)) => (stopwatch, Some(since)),
-            None => (Stopwatch::new(limit, 0, shared.name), None),
+            None => (Stopwatch::new(Deadline::After(limit), limit, shared.name), None),
         };
         let starved = stopwatch.is_starved();
         if let Poll::Ready(ready) = stopwatch.deadline.enter(|| poll_ready(cx)) {

@@ -4,7 +4,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use stockade_core::{Bypass, LayerError, NoBypass};
+use stockade_core::{Bypass, LayerError, NoBypass, deadline::Deadline};
 use tower_service::Service;
 
 use crate::{
@@ -80,12 +80,12 @@ where
         let spent = self.readiness.as_mut().map_or(0, |ready| ready.take_spent());
         let limit = self.shared.limit_now().filter(|_| !self.bypass.passes_by(&request));
         let Some(limit) = limit else {
-            return ResponseFuture::new(self.inner.call(request), None);
+            return ResponseFuture::unlimited(self.inner.call(request));
         };
         let limit = self.per_request.limit(&request).map_or(limit, |own| limit.min(nanos(own)));
-        let mut stopwatch = Stopwatch::new(limit, spent, self.shared.name);
-        let future = stopwatch.deadline.enter(|| self.inner.call(request));
-        ResponseFuture::new(future, Some(stopwatch))
+        let mut deadline = Deadline::After(limit.saturating_sub(spent));
+        let future = deadline.enter(|| self.inner.call(request));
+        ResponseFuture::limited(future, Stopwatch::new(deadline, limit, self.shared.name))
     }
 }
 

@@ -11,7 +11,7 @@ use stockade_core::{
     deadline::{self, Deadline},
     internal::{Cold, Timer},
 };
-use tokio::task::coop;
+use tokio::{task::coop, time::Instant};
 
 use crate::shared::nanos;
 
@@ -39,10 +39,9 @@ const GRACE: Duration = Duration::from_millis(2);
 // === impl Stopwatch ===
 
 impl Stopwatch {
-    /// What has already taken `spent` nanoseconds may take `limit` in all.
+    /// Ends what takes longer than `limit`, in nanoseconds, at its `deadline`.
     #[inline(always)]
-    pub(crate) fn new(limit: u64, spent: u64, name: Option<&'static str>) -> Self {
-        let deadline = Deadline::After(limit.saturating_sub(spent));
+    pub(crate) const fn new(deadline: Deadline, limit: u64, name: Option<&'static str>) -> Self {
         Self { deadline, limit, name, timer: Cold::none(), last_turn: false }
     }
 
@@ -62,7 +61,8 @@ impl Stopwatch {
     #[inline(never)]
     pub(crate) fn poll(&mut self, starved: bool, cx: &mut Context<'_>) -> Poll<Rejected> {
         let Some(timer) = self.timer.get_mut() else {
-            self.timer = Cold::new(self.start(cx));
+            let until = self.until();
+            self.timer.put(Timer::register(until, cx));
             return Poll::Pending;
         };
         ready!(timer.poll(cx));
@@ -74,22 +74,19 @@ impl Stopwatch {
         Poll::Ready(elapsed.with_limit(Duration::from_nanos(self.limit)))
     }
 
-    /// Starts the timer. It ends at the own deadline, or a moment after the one that is set outside if that is
-    /// earlier; then the limit becomes what was left.
+    /// When to end the call: at its own deadline, or a moment after the one that is set outside if that is earlier;
+    /// then the limit becomes what was left.
     #[inline]
-    fn start(&mut self, cx: &mut Context<'_>) -> Timer {
-        if !deadline::is_set() {
-            return Timer::start(&mut self.deadline, cx);
-        }
-        // Asked inside, so that one look at the clock fixes all that counts from now, here and outside.
-        let earliest = self.deadline.enter(deadline::current);
+    fn until(&mut self) -> Instant {
+        // Asked first, so that one look at the clock fixes all that counts from now, here and outside.
+        let outer = if deadline::is_set() { self.deadline.enter(deadline::current) } else { None };
         let own = self.deadline.fix();
-        match earliest.map(|earliest| deadline::saturating_add(earliest, GRACE)) {
+        match outer.map(|outer| deadline::saturating_add(outer, GRACE)) {
             Some(outer) if outer < own => {
                 self.limit = self.limit.saturating_sub(nanos(own - outer));
-                Timer::register(outer, cx)
+                outer
             }
-            _ => Timer::register(own, cx),
+            _ => own,
         }
     }
 }

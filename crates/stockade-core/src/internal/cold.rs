@@ -43,6 +43,13 @@ impl<T> Cold<T> {
         Self(None)
     }
 
+    /// Keeps `value`, where nothing was kept: it is written in its place, and nothing is looked at or dropped.
+    #[inline]
+    pub fn put(&mut self, value: T) {
+        debug_assert!(self.is_taken(), "what was kept would not be dropped");
+        self.0 = Some(ManuallyDrop::new(value));
+    }
+
     /// Takes the value, if it is still there. It is then dropped like any other value.
     #[inline]
     pub fn take(&mut self) -> Option<T> {

@@ -39,7 +39,6 @@ use super::{
     sync::{Mutex, MutexGuard, lock, thread_local},
     wake,
 };
-use crate::deadline::Deadline;
 
 /// One call's deadline. Dropping it takes it back.
 ///
@@ -88,16 +87,6 @@ thread_local! {
 // === impl Timer ===
 
 impl Timer {
-    /// Registers `deadline` for the task of `cx`; the deadline is fixed now if it was not.
-    ///
-    /// # Panics
-    ///
-    /// Outside a tokio runtime, in one without time, and in one that has shut down.
-    #[inline]
-    pub fn start(deadline: &mut Deadline, cx: &mut Context<'_>) -> Self {
-        Self::register(deadline.fix(), cx)
-    }
-
     /// Registers a deadline at `at` for the task of `cx`.
     ///
     /// # Panics
@@ -111,16 +100,9 @@ impl Timer {
         let is_first = state.alarm_is_after(at);
         drop(state);
         if is_first {
-            return Self { shard, at, place }.with_alarm();
+            shard.set_alarm(at, place);
         }
         Self { shard, at, place }
-    }
-
-    /// Sets the alarm. If that panics, the deadline is taken back.
-    #[cold]
-    fn with_alarm(self) -> Self {
-        self.shard.attend();
-        self
     }
 
     /// Ready when the deadline has passed; until then it keeps the waker of `cx`.
@@ -189,6 +171,16 @@ impl Shard {
     #[inline]
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
+    }
+
+    /// Sets the alarm for a new deadline. If that panics, the deadline is taken back.
+    #[cold]
+    fn set_alarm(self: &Arc<Self>, at: Instant, place: Place) {
+        catch_unwind(AssertUnwindSafe(|| self.attend())).unwrap_or_else(|panic| {
+            let waker = self.state().waiting.remove(at, place);
+            drop(waker);
+            resume_unwind(panic)
+        });
     }
 
     /// Wakes the calls that are due, and sets the alarm for the others.
@@ -371,6 +363,7 @@ mod tests {
     use tokio_test::{assert_pending, assert_ready, task as polled};
 
     use super::*;
+    use crate::deadline::Deadline;
 
     const MS: Duration = Duration::from_millis(1);
     const HOUR: Duration = Duration::from_secs(3_600);
@@ -548,7 +541,7 @@ mod tests {
         for n in 0..10_000 {
             let mut deadline = Deadline::after(limit);
             let before = Instant::now();
-            let mut timer = poll_fn(|cx| Poll::Ready(Timer::start(&mut deadline, cx))).await;
+            let mut timer = poll_fn(|cx| Poll::Ready(Timer::register(deadline.fix(), cx))).await;
             let at = deadline.fixed().unwrap();
             assert!(at >= before + limit && at <= Instant::now() + limit);
             if n % 2_000 == 0 {
