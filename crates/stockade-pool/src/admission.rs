@@ -64,7 +64,7 @@ pub(crate) enum Next {
 impl Admission {
     /// Whether there is a place for a job, or for a handle that does not know its job yet, when `takers` workers could
     /// take one at once.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn verdict<Req, T, E>(
         &self,
         queue: &Queue<Req, T, E>,

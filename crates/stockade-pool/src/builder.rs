@@ -21,6 +21,7 @@ use crate::{
     Any, Never, Of, Order, Pool, PoolLayer, Rebuild, Rules, Scale, Sizing, When, WhenFull, Workers,
     carry::{Carry, Carrying},
     config::Checked,
+    rules,
     shared::{Shared, Spawn},
     spawn::{Parts, Tasks, Threads, watch_runtime},
 };
@@ -260,7 +261,6 @@ impl<R, B> PoolBuilder<R, B> {
     {
         let mut builder = self.typed();
         builder.rules.set_key(key);
-        (builder.rules.priority, builder.rules.rank) = (None, None);
         builder
     }
 
@@ -286,8 +286,8 @@ impl<R, B> PoolBuilder<R, B> {
         R: Rules<Req>,
     {
         let mut builder = self.typed();
-        builder.rules.priority = Some(Arc::new(move |request| priority(request).into()));
-        (builder.rules.key, builder.rules.rank) = (None, None);
+        builder.rules.order =
+            rules::Order::Priority(Arc::new(move |request| i64::from(priority(request).into())));
         builder
     }
 
@@ -297,8 +297,7 @@ impl<R, B> PoolBuilder<R, B> {
         R: Rules<Req>,
     {
         let mut builder = self.typed();
-        builder.rules.rank = Some(Arc::new(move |request| order.rank(request)));
-        (builder.rules.key, builder.rules.priority) = (None, None);
+        builder.rules.order = rules::Order::Rank(Arc::new(move |request| order.rank(request)));
         builder
     }
 }

@@ -36,7 +36,6 @@ pub(crate) fn forget(panic: Panic) {
 #[derive(Debug, Default)]
 pub(crate) struct Wakes {
     first: Option<Waker>,
-    second: Option<Waker>,
     more: Vec<Waker>,
 }
 
@@ -48,18 +47,19 @@ impl Wakes {
         match waker {
             None => {}
             waker if self.first.is_none() => self.first = waker,
-            waker if self.second.is_none() => self.second = waker,
             Some(waker) => self.more.push(waker),
         }
     }
 
     #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    #[inline]
     pub(crate) fn wake(self) {
-        let Self { first, second, more } = self;
+        let Self { first, more } = self;
         if let Some(waker) = first {
-            wake(waker);
-        }
-        if let Some(waker) = second {
             wake(waker);
         }
         more.into_iter().for_each(wake);

@@ -9,7 +9,7 @@ use crate::{
     Status,
     contain::discard,
     outcome::Ended,
-    queue::{Answer, Key, Taken},
+    queue::{Answer, Extra, Key, Taken},
     span::Span,
 };
 
@@ -17,24 +17,27 @@ use crate::{
 /// than its locks.
 pub(crate) struct InFlight<Req, T, E> {
     /// None while the worker has no job.
-    key: Option<Key>,
+    pub(crate) key: Option<Key>,
     /// None once the job is started, or will not be.
-    request: Option<Req>,
-    started: bool,
+    pub(crate) request: Option<Req>,
+    pub(crate) started: bool,
     /// None until the job has ended.
     status: Option<Status>,
     /// None until the job has ended, and when the answer is handed over.
     pub(crate) answer: Option<Answer<T, E>>,
     /// For the outcome of a job that was stopped.
     pub(crate) kept: Option<Req>,
+    /// What is left of the job when it was handed over.
+    pub(crate) extra: Option<Box<Extra<Req>>>,
     deadline: Option<Instant>,
     counter: Counter,
     /// When it was submitted and taken, and when it has ended, where somebody wants to know.
-    since: Option<Instant>,
+    pub(crate) since: Option<Instant>,
     taken: Option<Instant>,
     ended: Option<Instant>,
-    span: Span,
-    carried: Option<Box<dyn Any + Send>>,
+    pub(crate) span: Span,
+    /// What was captured where the job was submitted.
+    pub(crate) carried: Option<Box<dyn Any + Send>>,
 }
 
 /// How long a job was queued and ran.
@@ -56,6 +59,7 @@ impl<Req, T, E> InFlight<Req, T, E> {
             status: None,
             answer: None,
             kept: None,
+            extra: None,
             deadline: None,
             counter: Counter::default(),
             since: None,
@@ -78,7 +82,7 @@ impl<Req, T, E> InFlight<Req, T, E> {
     }
 
     /// Takes a job. The one before has been handed over.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn fill(&mut self, key: Key, job: Taken<Req>, now: Option<Instant>) {
         let Taken { request, deadline, since, span, carried } = job;
         (self.key, self.status) = (Some(key), None);
@@ -91,58 +95,14 @@ impl<Req, T, E> InFlight<Req, T, E> {
         self.carried = carried;
     }
 
-    #[inline]
-    pub(crate) fn key(&self) -> Option<Key> {
-        self.key
-    }
-
-    pub(crate) fn span(&self) -> &Span {
-        &self.span
-    }
-
-    pub(crate) fn since(&self) -> Option<Instant> {
-        self.since
-    }
-
-    #[inline]
-    pub(crate) fn is_waiting(&self) -> bool {
-        self.request.is_some()
-    }
-
-    #[inline]
-    pub(crate) fn is_started(&self) -> bool {
-        self.started
-    }
-
     /// Whether its deadline has passed; what is due at the deadline is late.
     #[inline]
     pub(crate) fn is_expired(&self) -> bool {
         self.deadline.is_some_and(|at| at <= Instant::now())
     }
 
-    /// The request, to be called with.
-    #[inline]
-    pub(crate) fn start(&mut self) -> Option<Req> {
-        self.started = true;
-        self.request.take()
-    }
-
-    /// The request of a job that will not be started.
-    pub(crate) fn skip(&mut self) -> Option<Req> {
-        self.request.take()
-    }
-
-    /// What was captured where the job was submitted.
-    pub(crate) fn carried(&mut self) -> Option<Box<dyn Any + Send>> {
-        self.carried.take()
-    }
-
-    pub(crate) fn carry_on(&mut self, carried: Option<Box<dyn Any + Send>>) {
-        self.carried = carried;
-    }
-
     /// Polls the call under its deadline, and counts its attempts. Returns whether it was answered.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn enter(&mut self, poll: impl FnOnce() -> Poll<Result<T, E>>) -> bool
     where
         E: LayerError,
@@ -175,8 +135,8 @@ impl<Req, T, E> InFlight<Req, T, E> {
     pub(crate) fn end(&mut self, now: Option<Instant>) {
         self.ended = now;
         self.span = Span::NONE;
-        if self.carried.is_some() {
-            discard(self.carried.take());
+        if let Some(carried) = self.carried.take() {
+            discard(carried);
         }
     }
 
@@ -209,6 +169,7 @@ impl<Req, T, E> InFlight<Req, T, E> {
         self.end_with(status, Answer::Refused(rejected), now);
     }
 
+    #[inline]
     pub(crate) fn status(&self) -> Status {
         self.status.unwrap_or(Status::Cancelled)
     }
@@ -228,15 +189,10 @@ impl<Req, T, E> InFlight<Req, T, E> {
     }
 
     /// What became of it, as the job of this number in a run; none if the answer was handed over.
-    pub(crate) fn outcome(
-        &mut self,
-        id: u64,
-        worker: usize,
-        kept: Option<Req>,
-    ) -> Option<Ended<Req, T, E>> {
+    pub(crate) fn outcome(&mut self, id: u64, worker: usize) -> Option<Ended<Req, T, E>> {
         let status = self.status();
         if self.kept.is_none() {
-            self.kept = kept;
+            self.kept = self.extra.as_mut().and_then(|extra| extra.kept.take());
         }
         // That of a job which succeeded is dropped later, without the lock.
         let request = if status == Status::Success { None } else { self.kept.take() };
@@ -252,7 +208,7 @@ impl<Req, T, E> InFlight<Req, T, E> {
         })
     }
 
-    /// The job has been handed over. An answer that nobody reads is left to be [discarded](Self::discard).
+    /// The job has been handed over. What nobody reads is left to be [discarded](Self::discard).
     #[inline]
     pub(crate) fn clear(&mut self) {
         (self.key, self.status) = (None, None);
@@ -261,8 +217,8 @@ impl<Req, T, E> InFlight<Req, T, E> {
     /// Drops what nobody has taken, without the lock.
     #[inline]
     pub(crate) fn discard(&mut self) {
-        if self.answer.is_some() || self.kept.is_some() {
-            discard((self.answer.take(), self.kept.take()));
+        if self.answer.is_some() || self.kept.is_some() || self.extra.is_some() {
+            discard((self.answer.take(), self.kept.take(), self.extra.take()));
         }
     }
 }

@@ -4,18 +4,13 @@ use std::{
     fmt,
     future::poll_fn,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use stockade_core::{LayerError, Reason, Rejected, deadline::saturating_add};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::{
-    lease::Lease,
-    pool::Handles,
-    queue::Key,
-    shared::{Read, Submitted},
-};
+use crate::{lease::Lease, pool::Handles, queue::Key, shared::Submitted};
 
 /// A job of a pool: a future of what the service returns. Made by [`Pool::submit`](crate::Pool::submit),
 /// [`try_submit`](crate::Pool::try_submit), and by calling the pool.
@@ -45,9 +40,15 @@ pub struct Job<Req, T, E> {
 }
 
 enum State<Req, T, E> {
-    Submitted { key: Key, pool: Lease<Handles<Req, T, E>> },
+    Submitted { key: Key, pool: Lease<Handles<Req, T, E>>, known: Option<Known> },
     Refused(Rejected),
     Done,
+}
+
+/// What is known of a job that was submitted with the waker of its caller, until it is polled.
+struct Known {
+    waker: (usize, usize),
+    answered: u64,
 }
 
 /// A job that was not accepted. The request comes back.
@@ -63,10 +64,18 @@ pub struct Refused<Req> {
 // === impl Job ===
 
 impl<Req, T, E> Job<Req, T, E> {
-    pub(crate) fn submitted(submitted: Submitted, pool: Lease<Handles<Req, T, E>>) -> Self {
+    /// A job that was submitted, with a waker of this [identity] if there is one.
+    #[inline(always)]
+    pub(crate) fn submitted(
+        submitted: Submitted,
+        pool: Lease<Handles<Req, T, E>>,
+        waker: Option<(usize, usize)>,
+    ) -> Self {
+        let Submitted { key, answered, .. } = submitted;
         let limit = pool.shared.config.admission.max_wait;
         let limit = limit.map(|limit| Box::pin(sleep_until(saturating_add(Instant::now(), limit))));
-        Self { state: State::Submitted { key: submitted.key, pool }, limit }
+        let known = waker.map(|waker| Known { waker, answered });
+        Self { state: State::Submitted { key, pool, known }, limit }
     }
 
     pub(crate) fn refused(rejected: Rejected) -> Self {
@@ -75,7 +84,7 @@ impl<Req, T, E> Job<Req, T, E> {
 
     /// A job whose request is kept until [`accepted`](Self::accepted) asks for it.
     pub(crate) fn refused_with(key: Key, pool: Lease<Handles<Req, T, E>>) -> Self {
-        Self { state: State::Submitted { key, pool }, limit: None }
+        Self { state: State::Submitted { key, pool, known: None }, limit: None }
     }
 
     /// Waits until the job has a place in the queue.
@@ -98,14 +107,13 @@ impl<Req, T, E> Job<Req, T, E> {
 
     fn poll_accepted(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refused<Req>>> {
         self.poll_limit(cx);
-        let State::Submitted { key, pool } = &self.state else {
+        let State::Submitted { key, pool, .. } = &self.state else {
             panic!("the request of this `Job` has been returned already");
         };
-        let Read::Refused(rejected, request) = ready!(pool.shared.poll_job(*key, true, cx)) else {
+        let Err((rejected, request)) = ready!(pool.shared.poll_accepted(*key, cx)) else {
             return Poll::Ready(Ok(()));
         };
         self.state = State::Refused(rejected);
-        let request = request.expect("the request of a refused job is kept until it is read");
         rejected.tell();
         Poll::Ready(Err(Refused { rejected, request }))
     }
@@ -113,20 +121,33 @@ impl<Req, T, E> Job<Req, T, E> {
     /// Lets the job go on without waiting for its answer, which is dropped. A job that waits for a place goes on
     /// waiting.
     pub fn detach(mut self) {
-        if let State::Submitted { key, pool } = std::mem::replace(&mut self.state, State::Done) {
+        if let State::Submitted { key, pool, .. } = std::mem::replace(&mut self.state, State::Done)
+        {
             pool.shared.leave(key, true);
         }
     }
 
     /// Gives up a job that has waited for too long.
+    #[cold]
     fn poll_limit(&mut self, cx: &mut Context<'_>) {
         if let Some(limit) = &mut self.limit
             && limit.as_mut().poll(cx).is_ready()
         {
             self.limit = None;
-            if let State::Submitted { key, pool } = &self.state {
+            if let State::Submitted { key, pool, .. } = &self.state {
                 pool.shared.give_up(*key);
             }
+        }
+    }
+}
+
+impl<Req, T, E: LayerError> Job<Req, T, E> {
+    /// The error of a job that was not accepted.
+    #[cold]
+    fn refusal(&mut self) -> E {
+        match std::mem::replace(&mut self.state, State::Done) {
+            State::Refused(rejected) => E::from_rejected(rejected),
+            _ => panic!("`Job` polled after it was ready"),
         }
     }
 }
@@ -139,19 +160,19 @@ impl<Req, T, E: LayerError> Future for Job<Req, T, E> {
         if self.limit.is_some() {
             self.poll_limit(cx);
         }
-        let State::Submitted { key, pool } = &self.state else {
-            return match std::mem::replace(&mut self.state, State::Done) {
-                State::Refused(rejected) => Poll::Ready(Err(E::from_rejected(rejected))),
-                _ => panic!("`Job` polled after it was ready"),
-            };
+        let State::Submitted { key, pool, known } = &mut self.state else {
+            return Poll::Ready(Err(self.refusal()));
         };
-        let read = ready!(pool.shared.poll_job(*key, false, cx));
+        // While no job is answered the waker is still there, so it cannot be another of the same identity.
+        if let Some(known) = known.take()
+            && known.answered == pool.shared.answered()
+            && known.waker == identity(cx.waker())
+        {
+            return Poll::Pending;
+        }
+        let answer = ready!(pool.shared.poll_answer(*key, cx));
         self.state = State::Done;
-        Poll::Ready(match read {
-            Read::Answer(answer) => answer.into_result(),
-            Read::Refused(rejected, _) => Err(rejected.into_error()),
-            Read::Accepted => unreachable!("only the answer was asked for"),
-        })
+        Poll::Ready(answer.into_result())
     }
 }
 
@@ -161,7 +182,7 @@ impl<Req, T, E> Unpin for Job<Req, T, E> {}
 impl<Req, T, E> Drop for Job<Req, T, E> {
     #[inline]
     fn drop(&mut self) {
-        if let State::Submitted { key, pool } = &self.state {
+        if let State::Submitted { key, pool, .. } = &self.state {
             pool.shared.leave(*key, pool.shared.config.detach);
         }
     }
@@ -176,6 +197,12 @@ impl<Req, T, E> fmt::Debug for Job<Req, T, E> {
         };
         f.debug_tuple("Job").field(&state).finish()
     }
+}
+
+/// Tells wakers apart that exist at the same time.
+#[inline]
+pub(crate) fn identity(waker: &Waker) -> (usize, usize) {
+    (waker.data().addr(), std::ptr::from_ref(waker.vtable()).addr())
 }
 
 // === impl Refused ===

@@ -4,7 +4,8 @@
 //! [admission](crate::admission) whether there is a place for it, the [roster](crate::roster) who works.
 //!
 //! Nothing of the user's runs here: no waker is cloned, dropped or woken, no request and no answer is dropped, and no
-//! function of the user's is called. What has to be woken or dropped is returned, for when the lock has been let go.
+//! function of the user's is called. Who has to be woken is noted in `wakes`, and what has to be dropped is returned, for
+//! when the lock has been let go.
 
 use stockade_core::{Reason, Rejected, internal::Queue as Runs};
 use tokio::time::Instant;
@@ -14,10 +15,11 @@ use crate::{
     admission::{Next, Verdict},
     config::Checked,
     contain::{Wakes, discard},
+    in_flight::InFlight,
     outcome::Ended,
-    queue::{Answer, Details, Discipline, Extra, Key, Owner, Queue, Tag, Taken},
+    queue::{Answer, Binding, Discipline, Extra, Key, Left, Owner, Queue, Tag, Taken},
     roster::{Roster, Size},
-    rules::Of,
+    rules::{Of, Order},
     run::Mailbox,
     stats::Measured,
 };
@@ -28,6 +30,8 @@ pub(crate) struct Core<Req, T, E> {
     pub(crate) roster: Roster,
     pub(crate) runs: Runs<Mailbox<Req, T, E>>,
     pub(crate) counts: Stats,
+    /// How many jobs have been answered.
+    pub(crate) answered: u64,
     pub(crate) measured: Option<Box<Measured>>,
     pub(crate) config: Checked,
     per_job: bool,
@@ -37,17 +41,19 @@ pub(crate) struct Core<Req, T, E> {
     pub(crate) draining: usize,
     /// Requests of jobs that were stopped, for a drain.
     pub(crate) stopped: Vec<Req>,
+    /// Who is woken when the lock has been let go.
+    pub(crate) wakes: Wakes,
 }
 
 // === impl Core ===
 
 impl<Req, T, E> Core<Req, T, E> {
     pub(crate) fn new(config: Checked, rules: &Of<Req>, per_job: bool) -> Self {
-        let discipline = match rules {
-            Of { key: Some(_), .. } => Discipline::lanes(config.per_key()),
-            Of { priority: Some(_), .. } => Discipline::aged(),
-            Of { rank: Some(_), .. } => Discipline::ranked(),
-            _ => Discipline::Fifo,
+        let discipline = match &rules.order {
+            Order::Fifo => Discipline::Fifo,
+            Order::Key(_) => Discipline::lanes(config.per_key()),
+            Order::Priority(_) => Discipline::aged(),
+            Order::Rank(_) => Discipline::ranked(),
         };
         let usual = config.admission.capacity.saturating_add(config.size.max);
         Self {
@@ -55,6 +61,7 @@ impl<Req, T, E> Core<Req, T, E> {
             roster: Roster::new(config.size),
             runs: Runs::new(),
             counts: Stats::default(),
+            answered: 0,
             measured: config.measure.then(|| Box::new(Measured::new())),
             config,
             per_job,
@@ -62,33 +69,27 @@ impl<Req, T, E> Core<Req, T, E> {
             paused: false,
             draining: 0,
             stopped: Vec::new(),
+            wakes: Wakes::default(),
         }
     }
 
-    /// Whether there is a place for this job.
-    #[inline]
-    pub(crate) fn verdict(&self, tag: &Tag, held: bool, inside: bool) -> Verdict {
+    /// Whether there is a place for this job, or for a handle that does not know its job yet.
+    #[inline(always)]
+    pub(crate) fn verdict(&self, tag: Option<&Tag>, held: bool, inside: bool) -> Verdict {
         if self.closed || inside {
-            return self.verdict_inside(Some(tag), held);
+            return self.verdict_inside(tag, held);
         }
         match held {
-            true if self.queue.has_room_for(tag) => Verdict::Admit,
+            true if tag.is_none_or(|tag| self.queue.has_room_for(tag)) => Verdict::Admit,
             true => Verdict::Wait,
-            false => self.config.admission.verdict(&self.queue, self.takers(), Some(tag)),
+            false => self.config.admission.verdict(&self.queue, self.takers(), tag),
         }
-    }
-
-    pub(crate) fn verdict_for_handle(&self, inside: bool) -> Verdict {
-        if self.closed || inside {
-            return self.verdict_inside(None, false);
-        }
-        self.config.admission.verdict(&self.queue, self.takers(), None)
     }
 
     /// Of a pool that is closed, or from inside one of its jobs: there it must not wait, because it might wait for
     /// itself, and it needs a worker that is free.
     #[cold]
-    pub(crate) fn verdict_inside(&self, tag: Option<&Tag>, held: bool) -> Verdict {
+    fn verdict_inside(&self, tag: Option<&Tag>, held: bool) -> Verdict {
         if self.closed {
             return Verdict::Refuse(Reason::PoolClosed);
         }
@@ -114,7 +115,7 @@ impl<Req, T, E> Core<Req, T, E> {
     }
 
     /// How many workers would be added for jobs.
-    pub(crate) fn growth(&self) -> usize {
+    fn growth(&self) -> usize {
         let grows = self.per_job && !self.closed;
         if grows { self.roster.size.max.saturating_sub(self.roster.alive()) } else { 0 }
     }
@@ -138,52 +139,96 @@ impl<Req, T, E> Core<Req, T, E> {
 
     /// Gives the free places to those who wait.
     #[inline]
-    pub(crate) fn admit(&mut self, wakes: &mut Wakes, drops: &mut Vec<Details<Req>>) {
+    pub(crate) fn admit(&mut self) {
+        if self.queue.line() > 0 && !self.closed {
+            self.admit_line();
+        }
+    }
+
+    #[cold]
+    fn admit_line(&mut self) {
         loop {
-            let next = match self.closed {
-                true => Next::Nobody,
-                false => self.config.admission.next(&self.queue, self.takers()),
-            };
-            match next {
+            match self.config.admission.next(&self.queue, self.takers()) {
                 Next::Nobody => return,
                 Next::Admit(key) => {
                     let Some((is_job, owner)) = self.queue.admit(key) else { return };
                     if is_job {
                         self.count_accepted();
                     }
-                    self.tell(owner, wakes);
+                    self.tell(owner);
                 }
-                Next::Refuse(key) => {
-                    self.counts.refused.count(Reason::WaitExceeded);
-                    let Some((owner, details)) = self.queue.refuse(key, Reason::WaitExceeded)
-                    else {
-                        return;
-                    };
-                    self.tell(owner, wakes);
-                    drops.push(details);
-                }
+                Next::Refuse(key) => self.refuse(key, Reason::WaitExceeded),
             }
         }
     }
 
-    pub(crate) fn tell(&mut self, owner: Owner, wakes: &mut Wakes) {
+    /// Refuses a place to one who waits for it.
+    pub(crate) fn refuse(&mut self, key: Key, reason: Reason) {
+        self.counts.refused.count(reason);
+        if let Some(owner) = self.queue.refuse(key, reason) {
+            self.tell(owner);
+        }
+    }
+
+    fn tell(&mut self, owner: Owner) {
         match owner {
-            Owner::Caller(waker) => wakes.push(waker),
+            Owner::Caller(waker) => self.wakes.push(waker),
             Owner::Run(run, _) => {
-                wakes.push(self.runs.get_mut(run).and_then(Mailbox::take_reader));
+                self.wakes.push(self.runs.get_mut(run).and_then(Mailbox::take_reader));
             }
             Owner::Nobody => {}
         }
     }
 
-    /// Ends the job that was queued first, to make room for a newer one.
-    pub(crate) fn shed_oldest(
+    /// Gives the next job to a worker.
+    #[inline(always)]
+    pub(crate) fn take(
         &mut self,
-        shed: Rejected,
-        wakes: &mut Wakes,
-    ) -> Option<Unstarted<Req, T, E>> {
+        binding: &mut Binding,
+        worker: usize,
+        now: Option<Instant>,
+    ) -> Option<(Key, Taken<Req>)> {
+        let is_fifo = self.queue.is_fifo();
+        let overdue = !is_fifo && self.config.admission.is_late(self.queue.oldest());
+        let taken = self.queue.pop(binding, worker, now, overdue)?;
+        self.counts.running += 1;
+        self.counts.peak_running = self.counts.peak_running.max(self.counts.running);
+        if !is_fifo || self.config.admission.budget.is_some() {
+            // What it weighed, or its place among those of its key, is free now.
+            self.admit();
+        }
+        Some(taken)
+    }
+
+    /// Counts a job that has ended, and puts its answer where it is read. What is left of it stays in `job`.
+    #[inline(always)]
+    pub(crate) fn record(&mut self, job: &mut InFlight<Req, T, E>, worker: usize) {
+        self.answered += 1;
+        self.counts.running -= 1;
+        self.counts.count(job.status());
+        if let Some(measured) = &mut self.measured {
+            measured.record(job.times());
+        }
+        let Some(key) = job.key else { return };
+        let queued_for = job.queued_for();
+        let (owner, extra) = self.queue.end(key, &mut job.answer, queued_for);
+        job.extra = extra;
+        match owner {
+            Owner::Caller(waker) => self.wakes.push(waker),
+            Owner::Nobody => {}
+            Owner::Run(run, id) => {
+                if let Some((run, ended)) = self.runs.get_mut(run).zip(job.outcome(id, worker)) {
+                    self.wakes.push(run.put(ended));
+                }
+            }
+        }
+        job.clear();
+    }
+
+    /// Ends the job that was queued first, to make room for a newer one.
+    pub(crate) fn shed_oldest(&mut self, shed: Rejected) -> Option<Unstarted<Req, T, E>> {
         let (key, job) = self.queue.hand_back()?;
-        Some(self.end_unstarted(key, job, shed, wakes))
+        Some(self.end_unstarted(key, job, shed))
     }
 
     /// Ends a job that was taken out of the queue and not given to a worker.
@@ -192,40 +237,42 @@ impl<Req, T, E> Core<Req, T, E> {
         key: Key,
         job: Taken<Req>,
         rejected: Rejected,
-        wakes: &mut Wakes,
     ) -> Unstarted<Req, T, E> {
         let status = Status::of_refusal(rejected.reason());
+        self.answered += 1;
         self.counts.count(status);
         let mut answer = Some(Answer::Refused(rejected));
         let (owner, mut extra) = self.queue.end(key, &mut answer, None);
         match owner {
             Owner::Run(run, id) => {
                 let request = extra.as_mut().and_then(|extra| extra.kept.take());
-                let answer = Answer::Refused(rejected);
-                let (queued_for, ran_for, worker, attempts) = (None, None, None, 0);
-                let ended =
-                    Ended { id, status, answer, request, queued_for, ran_for, worker, attempts };
+                let ended = Ended::unstarted(id, status, rejected, request);
                 if let Some(run) = self.runs.get_mut(run) {
-                    wakes.push(run.put(ended));
+                    self.wakes.push(run.put(ended));
                 }
             }
-            owner => self.tell(owner, wakes),
+            owner => self.tell(owner),
         }
         Unstarted { job, extra, rejected, answer }
     }
 
-    /// Wakes a sleeper for each job that could be taken.
-    #[inline]
-    pub(crate) fn wake_workers(&mut self, wakes: &mut Wakes) {
-        let jobs = if self.paused { 0 } else { self.queue.ready() };
-        while let Some(waker) = self.roster.wake_for(jobs) {
-            wakes.push(Some(waker));
+    /// The caller of a job has gone.
+    pub(crate) fn cancel(&mut self, left: &Left) {
+        match left {
+            Left::Queued => self.counts.cancelled += 1,
+            Left::Running(worker) => self.wakes.push(self.roster.cancel(*worker)),
+            Left::Waiting | Left::Nothing => {}
         }
+        self.wake_if_over();
     }
 
-    /// Wakes all workers, whatever they wait for.
-    pub(crate) fn wake_all(&self, wakes: &mut Wakes) {
-        self.roster.wakers().for_each(|waker| wakes.push(Some(waker)));
+    /// Wakes a sleeper for each job that could be taken.
+    #[inline(always)]
+    pub(crate) fn wake_workers(&mut self) {
+        let jobs = if self.paused { 0 } else { self.queue.ready() };
+        while let Some(waker) = self.roster.wake_for(jobs) {
+            self.wakes.push(Some(waker));
+        }
     }
 
     /// Whether the pool is closed and nothing is queued.
@@ -235,10 +282,15 @@ impl<Req, T, E> Core<Req, T, E> {
     }
 
     /// Wakes workers that wait for their service in vain.
-    pub(crate) fn wake_if_over(&self, wakes: &mut Wakes) {
+    pub(crate) fn wake_if_over(&mut self) {
         if self.is_over() {
-            self.wake_all(wakes);
+            self.wake_all();
         }
+    }
+
+    /// Wakes all workers, whatever they wait for.
+    pub(crate) fn wake_all(&mut self) {
+        self.roster.wakers().for_each(|waker| self.wakes.push(Some(waker)));
     }
 
     pub(crate) fn load(&self, now: Option<Instant>) -> Load {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stockade_core::{LayerError, Reason};
+use stockade_core::{LayerError, Reason, Rejected};
 
 use crate::queue::Answer;
 
@@ -104,6 +104,19 @@ impl<T, E: LayerError> Answer<T, E> {
 }
 
 // === impl Ended ===
+
+impl<Req, T, E> Ended<Req, T, E> {
+    /// A job that was refused before it was started.
+    pub(crate) fn unstarted(
+        id: u64,
+        status: Status,
+        rejected: Rejected,
+        request: Option<Req>,
+    ) -> Self {
+        let (answer, queued_for, ran_for, worker) = (Answer::Refused(rejected), None, None, None);
+        Self { id, status, answer, request, queued_for, ran_for, worker, attempts: 0 }
+    }
+}
 
 impl<Req, T, E: LayerError> Ended<Req, T, E> {
     pub(crate) fn into_outcome(self) -> Outcome<Req, T, E> {

@@ -11,6 +11,7 @@ use tower_service::Service;
 
 use crate::{
     Drained, IntoSource, Job, Outcomes, PoolBuilder, PoolHandle, Refused, Stats, drain,
+    job::identity,
     lease::Counted,
     queue::Owner,
     shared::{Place, Shared, Waits},
@@ -78,7 +79,7 @@ impl<Req, T, E> Pool<Req, T, E> {
         let pool = self.handles.share();
         let shared = &pool.shared;
         match shared.submit(shared.new_job(request), Owner::Caller(None), false, Waits::Allowed) {
-            Ok(submitted) => Job::submitted(submitted, pool),
+            Ok(submitted) => Job::submitted(submitted, pool, None),
             Err((request, reason)) => {
                 let key = shared.keep_refused(request, reason);
                 Job::refused_with(key, pool)
@@ -95,7 +96,7 @@ impl<Req, T, E> Pool<Req, T, E> {
         let pool = self.handles.share();
         let shared = &pool.shared;
         match shared.submit(shared.new_job(request), Owner::Caller(None), false, Waits::No) {
-            Ok(submitted) => Ok(Job::submitted(submitted, pool)),
+            Ok(submitted) => Ok(Job::submitted(submitted, pool, None)),
             Err((request, reason)) => {
                 let rejected = shared.rejected(reason);
                 rejected.tell();
@@ -195,11 +196,12 @@ impl<Req, T, E: LayerError> Service<Req> for Pool<Req, T, E> {
                 false
             }
         };
+        let known = self.waker.as_ref().map(identity);
         let owner = Owner::Caller(self.waker.take());
         // A job in a place that is held waits only if there are too many of its key.
         let waits = if held { Waits::Allowed } else { Waits::No };
         match shared.submit(shared.new_job(request), owner, held, waits) {
-            Ok(submitted) => Job::submitted(submitted, pool),
+            Ok(submitted) => Job::submitted(submitted, pool, known),
             Err((_, reason)) => refused(shared, reason),
         }
     }

@@ -56,13 +56,14 @@ pub(crate) struct Entry {
     /// Of a worker that sleeps.
     bell: Option<Waker>,
     state: State,
-    starting: bool,
-    idle: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    Awake,
+    /// It has not asked for a job yet.
+    Starting,
+    /// It has a job, or no ready service.
+    Busy,
     /// At this place among the sleepers.
     Asleep(usize),
     /// It was woken for a job and has not run yet.
@@ -151,9 +152,7 @@ impl Roster {
             stop: None,
             waker: None,
             bell: None,
-            state: State::Awake,
-            starting: true,
-            idle: false,
+            state: State::Starting,
         };
         match self.entries.get_mut(number) {
             Some(free) => *free = Some(entry),
@@ -165,7 +164,6 @@ impl Roster {
     /// Removes a worker. What is left of it is dropped without the lock.
     pub(crate) fn leave(&mut self, badge: Badge) -> Option<Entry> {
         self.arrive(badge.number);
-        self.set_idle(badge.number, false);
         let entry = self.entries[badge.number].take();
         self.alive -= 1;
         self.lowest = self.lowest.min(badge.number);
@@ -178,17 +176,16 @@ impl Roster {
         entry
     }
 
-    /// A worker runs: it does not sleep, or is not awaited any more.
+    /// A worker runs: it does not sleep, or is not awaited any more. It is busy until it sleeps.
     #[inline]
     pub(crate) fn arrive(&mut self, worker: usize) {
         let Some(entry) = self.entry(worker) else { return };
-        if entry.starting {
-            entry.starting = false;
-            self.starting -= 1;
-            return;
-        }
-        match std::mem::replace(&mut entry.state, State::Awake) {
-            State::Awake => {}
+        match std::mem::replace(&mut entry.state, State::Busy) {
+            State::Busy => return,
+            State::Starting => {
+                self.starting -= 1;
+                return;
+            }
             State::Woken => self.woken = self.woken.saturating_sub(1),
             State::Asleep(place) => {
                 // The last one takes its place.
@@ -200,6 +197,7 @@ impl Roster {
                 }
             }
         }
+        self.idle -= 1;
     }
 
     /// A worker sleeps until there is a job. Returns the waker that was there.
@@ -210,6 +208,7 @@ impl Roster {
         entry.state = State::Asleep(place);
         let old = entry.bell.replace(waker);
         self.sleepers.push(worker);
+        self.idle += 1;
         old
     }
 
@@ -224,19 +223,8 @@ impl Roster {
         entry.is_some_and(|entry| matches!(entry.state, State::Asleep(_)))
     }
 
-    /// Says whether a worker has a ready service and no job.
-    #[inline]
-    pub(crate) fn set_idle(&mut self, worker: usize, idle: bool) {
-        let Some(entry) = self.entry(worker) else { return };
-        match (std::mem::replace(&mut entry.idle, idle), idle) {
-            (false, true) => self.idle += 1,
-            (true, false) => self.idle -= 1,
-            _ => {}
-        }
-    }
-
     /// Picks a sleeper to be woken, when so many jobs could be taken and not enough were woken for them.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn wake_for(&mut self, jobs: usize) -> Option<Waker> {
         self.woken = self.woken.min(jobs);
         if self.woken == jobs {

@@ -26,11 +26,18 @@ pub struct Any;
 /// Requests of one type, which the pool looks into.
 pub struct Of<Req> {
     pub(crate) weigh: Option<Arc<Read<Req, usize>>>,
-    pub(crate) key: Option<Arc<Read<Req, u64>>>,
-    pub(crate) priority: Option<Arc<Read<Req, u8>>>,
-    pub(crate) rank: Option<Arc<Read<Req, i64>>>,
+    pub(crate) order: Order<Req>,
     pub(crate) name: Option<Arc<Read<Req, Cow<'static, str>>>>,
     pub(crate) keep: Option<Arc<Read<Req, Req>>>,
+}
+
+/// What decides which of the queued jobs is next.
+pub(crate) enum Order<Req> {
+    /// Nothing in the request.
+    Fifo,
+    Key(Arc<Read<Req, i64>>),
+    Priority(Arc<Read<Req, i64>>),
+    Rank(Arc<Read<Req, i64>>),
 }
 
 type Read<Req, T> = dyn Fn(&Req) -> T + Send + Sync;
@@ -41,7 +48,7 @@ impl sealed::Sealed for Any {}
 
 impl<Req> Rules<Req> for Any {
     fn into_rules(self) -> Of<Req> {
-        Of { weigh: None, key: None, priority: None, rank: None, name: None, keep: None }
+        Of { weigh: None, order: Order::Fifo, name: None, keep: None }
     }
 }
 
@@ -58,36 +65,43 @@ impl<Req> Rules<Req> for Of<Req> {
 impl<Req> Of<Req> {
     pub(crate) fn set_key<K: Hash>(&mut self, key: impl Fn(&Req) -> K + Send + Sync + 'static) {
         let hasher = RandomState::new();
-        self.key = Some(Arc::new(move |request| hasher.hash_one(key(request))));
+        self.order = Order::Key(Arc::new(move |request| hasher.hash_one(key(request)) as i64));
     }
 
     /// Reads a request. Called without a lock, since these are the user's functions.
     #[inline]
     pub(crate) fn tag(&self, request: &Req) -> Tag {
-        Tag {
-            weight: self.weigh.as_ref().map_or(0, |weigh| weigh(request) as u64),
-            key: self.key.as_ref().map_or(0, |key| key(request)),
-            priority: self.priority.as_ref().map_or(0, |priority| priority(request)),
-            rank: self.rank.as_ref().map_or(0, |rank| rank(request)),
-        }
+        let sort = match &self.order {
+            Order::Fifo => 0,
+            Order::Key(read) | Order::Priority(read) | Order::Rank(read) => read(request),
+        };
+        Tag { weight: self.weigh.as_ref().map_or(0, |weigh| weigh(request) as u64), sort }
     }
 }
 
 impl<Req> Clone for Of<Req> {
     fn clone(&self) -> Self {
-        Self {
-            weigh: self.weigh.clone(),
-            key: self.key.clone(),
-            priority: self.priority.clone(),
-            rank: self.rank.clone(),
-            name: self.name.clone(),
-            keep: self.keep.clone(),
-        }
+        let Self { weigh, order, name, keep } = self;
+        let (weigh, name, keep) = (weigh.clone(), name.clone(), keep.clone());
+        Self { weigh, order: order.clone(), name, keep }
     }
 }
 
 impl<Req> fmt::Debug for Of<Req> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Of").finish_non_exhaustive()
+    }
+}
+
+// === impl Order ===
+
+impl<Req> Clone for Order<Req> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Fifo => Self::Fifo,
+            Self::Key(read) => Self::Key(Arc::clone(read)),
+            Self::Priority(read) => Self::Priority(Arc::clone(read)),
+            Self::Rank(read) => Self::Rank(Arc::clone(read)),
+        }
     }
 }

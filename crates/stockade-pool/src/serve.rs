@@ -6,6 +6,7 @@
 use std::{
     fmt,
     future::poll_fn,
+    mem::take,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
@@ -20,7 +21,7 @@ use tokio::{task::yield_now, time::sleep};
 use tower_service::Service;
 
 use crate::{
-    contain::{contain, discard, guard},
+    contain::{Panic, contain, discard, guard},
     idle::Idle,
     in_flight::InFlight,
     nested,
@@ -52,7 +53,7 @@ pub(crate) async fn run<M, S, Req, R>(
     R: Rebuild<S::Response, S::Error>,
 {
     // A panic that nothing inside has contained must not cost the pool a worker.
-    while !worker.left
+    while !worker.has_left()
         && let Err(panic) = contain(work(&mut worker, &make, &*rebuild)).await
     {
         worker.tell(panic);
@@ -164,61 +165,25 @@ where
     S::Error: LayerError,
     R: Rebuild<S::Response, S::Error>,
 {
-    let mut call = pin!(None);
-    let mut hand = Hand { worker, job: InFlight::new() };
-    let mut turn = 0;
-    let (mut idle, mut timer) = (Idle::new(), pin!(None));
-    // One poll function, so that a job that is answered at once is never stored in a future.
+    let (mut call, mut timer, mut idle) = (pin!(None), pin!(None), Idle::new());
+    let mut hand = Hand { worker, job: InFlight::new(), ran: false, failures };
     let stopped = poll_fn(|cx| {
         loop {
-            if hand.job.is_free() {
-                match guard(|| service.poll_ready(cx)) {
-                    Ok(Poll::Ready(Ok(()))) => {}
-                    Ok(Poll::Ready(Err(error))) => {
-                        tell_broken(hand.worker, &error, *failures == 0);
-                        return Poll::Ready(Stopped::Broken(Some(error)));
-                    }
-                    Ok(Poll::Pending) => {
-                        hand.settle();
-                        hand.worker.stand_aside();
-                        return hand.worker.poll_over(cx).map(|()| Stopped::Left);
-                    }
-                    Err(panic) => {
-                        hand.worker.tell(panic);
-                        return Poll::Ready(Stopped::Broken(None));
-                    }
-                }
-                turn += 1;
-                if turn > TURN {
-                    turn = 0;
-                    hand.settle();
-                    // The runtime wakes the worker once it has looked after all others.
-                    let _ = pin!(yield_now()).poll(cx);
-                    return Poll::Pending;
-                }
-                match hand.worker.poll_next(&mut hand.job, cx) {
-                    Poll::Ready(Step::Job) => idle.end(),
-                    Poll::Ready(Step::Leave) => return Poll::Ready(Stopped::Left),
-                    Poll::Pending => {
-                        turn = 0;
-                        while hand.worker.is_spare() {
-                            let limit = hand.worker.shared.config.idle;
-                            ready!(idle.poll(timer.as_mut(), limit, cx));
-                            if hand.worker.try_leave() {
-                                return Poll::Ready(Stopped::Left);
-                            }
-                        }
-                        return Poll::Pending;
-                    }
-                }
+            // Many jobs in one stretch, so that one that is answered at once is never stored in a future.
+            match guard(|| hand.poll_jobs(service, call.as_mut(), rebuild, cx)) {
+                Ok(Poll::Ready(stopped)) => return Poll::Ready(stopped),
+                Ok(Poll::Pending) => {}
+                Err(panic) => return Poll::Ready(hand.panicked(panic, call.as_mut())),
             }
-            match hand.poll_job(service, call.as_mut(), rebuild, cx) {
-                Poll::Ready(true) => *failures = 0,
-                Poll::Ready(false) => return Poll::Ready(Stopped::Broken(None)),
-                Poll::Pending => {
-                    turn = 0;
-                    return Poll::Pending;
-                }
+            if take(&mut hand.ran) {
+                idle.end();
+            }
+            if !hand.worker.is_spare() {
+                return Poll::Pending;
+            }
+            ready!(idle.poll(timer.as_mut(), hand.worker.shared.config.idle, cx));
+            if hand.worker.try_leave() {
+                return Poll::Ready(Stopped::Left);
             }
         }
     })
@@ -246,13 +211,65 @@ fn tell_broken<Req, T, E: LayerError>(_worker: &Worker<Req, T, E>, _error: &E, _
 struct Hand<'a, Req, T, E> {
     worker: &'a mut Worker<Req, T, E>,
     job: InFlight<Req, T, E>,
+    /// It has run a job in this poll.
+    ran: bool,
+    /// How often the service has failed in a row.
+    failures: &'a mut u32,
 }
 
 // === impl Hand ===
 
 impl<Req, T, E: LayerError> Hand<'_, Req, T, E> {
+    /// Runs jobs until there is none, or one is pending, or the service is.
+    #[inline(always)]
+    fn poll_jobs<S, R>(
+        &mut self,
+        service: &mut S,
+        mut call: Pin<&mut Option<S::Future>>,
+        rebuild: &R,
+        cx: &mut Context<'_>,
+    ) -> Poll<Stopped<E>>
+    where
+        S: Service<Req, Response = T, Error = E>,
+        R: Rebuild<T, E>,
+    {
+        let mut turn = 0;
+        loop {
+            if self.job.is_free() {
+                match service.poll_ready(cx) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(error)) => {
+                        tell_broken(self.worker, &error, *self.failures == 0);
+                        return Poll::Ready(Stopped::Broken(Some(error)));
+                    }
+                    Poll::Pending => {
+                        self.settle();
+                        self.worker.stand_aside();
+                        return self.worker.poll_over(cx).map(|()| Stopped::Left);
+                    }
+                }
+                turn += 1;
+                if turn > TURN {
+                    self.settle();
+                    // The runtime wakes the worker once it has looked after all others.
+                    let _ = pin!(yield_now()).poll(cx);
+                    return Poll::Pending;
+                }
+                if ready!(self.worker.poll_next(&mut self.job, cx)) == Step::Leave {
+                    return Poll::Ready(Stopped::Left);
+                }
+                self.ran = true;
+            }
+            if ready!(self.poll_job(service, call.as_mut(), rebuild, cx)) {
+                *self.failures = 0;
+            } else {
+                return Poll::Ready(Stopped::Broken(None));
+            }
+        }
+    }
+
     /// Starts the call, polls it, and drops it when it has ended; then says whether the service is still good.
-    #[inline]
+    #[inline(always)]
     fn poll_job<S, R>(
         &mut self,
         service: &mut S,
@@ -264,69 +281,63 @@ impl<Req, T, E: LayerError> Hand<'_, Req, T, E> {
         S: Service<Req, Response = T, Error = E>,
         R: Rebuild<T, E>,
     {
-        let _inside = self.job.span().enter();
-        if self.job.is_waiting() && self.refuse_unwanted() {
+        let _inside = self.job.span.enter();
+        if self.job.request.is_some() && self.refuse_unwanted() {
             return Poll::Ready(true);
         }
-        let Self { worker, job } = self;
-        let shared = &worker.shared;
-        let (mut request, carried) = (job.start(), job.carried());
-        let (mut polled, mut answered, mut fatal) = (false, false, false);
-        // The call, its first poll and its end are one stretch for a job that is answered at once.
-        let guarded = guard(|| {
-            let mut poll = || {
-                if polled {
-                    return;
-                }
-                polled = true;
-                let poll_call = || {
-                    if let Some(request) = request.take() {
-                        call.set(Some(service.call(request)));
-                    }
-                    match call.as_mut().as_pin_mut() {
-                        Some(call) => call.poll(cx),
-                        None => Poll::Pending,
+        let shared = &self.worker.shared;
+        let request = self.job.request.take();
+        self.job.started = true;
+        let poll_call = |cx: &mut Context<'_>| {
+            if let Some(request) = request {
+                call.set(Some(service.call(request)));
+            }
+            match call.as_mut().as_pin_mut() {
+                Some(call) => call.poll(cx),
+                None => Poll::Pending,
+            }
+        };
+        let carried = self.job.carried.take();
+        let answered = match shared.carry.as_ref().zip(carried.as_ref()) {
+            None => nested::enter(&**shared, || self.job.enter(|| poll_call(cx))),
+            Some((carry, carried)) => {
+                let (mut poll_call, mut answered) = (Some(poll_call), false);
+                let mut poll = || {
+                    if let Some(poll_call) = poll_call.take() {
+                        answered = nested::enter(&**shared, || self.job.enter(|| poll_call(cx)));
                     }
                 };
-                answered = nested::enter(&**shared, || job.enter(poll_call));
-            };
-            if let Some((carry, carried)) = shared.carry.as_ref().zip(carried.as_ref()) {
                 carry.enter(&**carried, &mut poll);
+                poll();
+                answered
             }
-            poll();
-            if answered {
-                fatal = job.result().is_some_and(|result| rebuild.is_fatal(result));
-                call.set(None);
-            }
-        });
-        job.carry_on(carried);
-        match guarded {
-            Ok(()) if answered => {
-                job.end(shared.clock());
-                Poll::Ready(!fatal)
-            }
-            Ok(()) => {
-                ready!(worker.poll_cancelled(cx));
-                self.refuse(Reason::Cancelled);
-                Poll::Ready(self.drop_call(call))
-            }
-            Err(panic) => {
-                // If it was answered, something panicked after that.
-                if answered {
-                    job.end(shared.clock());
-                } else {
-                    self.refuse(Reason::Panicked);
-                }
-                self.worker.tell(panic);
-                self.drop_call(call);
-                Poll::Ready(false)
-            }
+        };
+        self.job.carried = carried;
+        if !answered {
+            ready!(self.worker.poll_cancelled(cx));
+            self.refuse(Reason::Cancelled);
+            call.set(None);
+            return Poll::Ready(true);
         }
+        let fatal = self.job.result().is_some_and(|result| rebuild.is_fatal(result));
+        call.set(None);
+        self.job.end(shared.clock());
+        Poll::Ready(!fatal)
     }
 
-    /// Drops a call that has not ended; false if it panics.
-    fn drop_call<F>(&self, mut call: Pin<&mut Option<F>>) -> bool {
-        guard(|| call.set(None)).map_err(|panic| self.worker.tell(panic)).is_ok()
+    /// Something of the user's has panicked. It costs the job at hand its answer, if it has none yet.
+    #[cold]
+    fn panicked<F>(&mut self, panic: Panic, mut call: Pin<&mut Option<F>>) -> Stopped<E> {
+        if self.job.has_ended() {
+            self.job.end(self.worker.shared.clock());
+        } else if !self.job.is_free() {
+            self.refuse(Reason::Panicked);
+        }
+        self.worker.tell(panic);
+        if let Err(panic) = guard(|| call.set(None)) {
+            self.worker.tell(panic);
+        }
+        Stopped::Broken(None)
     }
 
     /// Ends a job that is not to be started. What is due at the deadline is late.
@@ -336,12 +347,12 @@ impl<Req, T, E: LayerError> Hand<'_, Req, T, E> {
             Reason::Expired
         } else if self.worker.is_cancelled() {
             Reason::Cancelled
-        } else if self.worker.shared.config.admission.is_late(self.job.since()) {
+        } else if self.worker.shared.config.admission.is_late(self.job.since) {
             Reason::WaitExceeded
         } else {
             return false;
         };
-        discard(self.job.skip());
+        discard(self.job.request.take());
         self.refuse(reason);
         true
     }
@@ -364,7 +375,7 @@ impl<Req, T, E> Hand<'_, Req, T, E> {
 impl<Req, T, E> Drop for Hand<'_, Req, T, E> {
     fn drop(&mut self) {
         if !self.job.is_free() {
-            if let Some(key) = self.job.key().filter(|_| self.job.is_started()) {
+            if let Some(key) = self.job.key.filter(|_| self.job.started) {
                 self.job.kept = guard(|| self.worker.shared.save_stopped(key)).unwrap_or_default();
             }
             self.refuse(Reason::Cancelled);

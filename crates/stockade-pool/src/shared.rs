@@ -14,7 +14,10 @@ use stockade_core::{
     Reason, Rejected, deadline,
     internal::{
         Key as RunKey, lock,
-        sync::{Mutex, MutexGuard, atomic::AtomicBool},
+        sync::{
+            Mutex, MutexGuard,
+            atomic::{AtomicBool, AtomicU64, Ordering::*},
+        },
     },
     waits,
 };
@@ -26,8 +29,7 @@ use crate::{
     admission::Verdict,
     carry::Carry,
     config::Checked,
-    contain::{Panic, Wakes, discard, guard},
-    in_flight::InFlight,
+    contain::{Panic, discard, guard},
     locked::{Core, Unstarted},
     nested,
     queue::{Answer, Extra, Key, Left, New, Owner, Seen},
@@ -40,6 +42,9 @@ use crate::{
 /// What callers and workers share.
 pub(crate) struct Shared<Req, T, E> {
     core: Mutex<Core<Req, T, E>>,
+    /// How many jobs have been answered; written under the lock, before their callers are woken. While it stays the same,
+    /// the waker of a caller who waits for an answer is where it was put.
+    answered: AtomicU64,
     pub(crate) config: Checked,
     pub(crate) rules: Of<Req>,
     pub(crate) carry: Option<Arc<dyn Carry>>,
@@ -91,6 +96,8 @@ pub(crate) struct Submitted {
     pub(crate) waits: bool,
     /// Workers are idle, and would take more.
     pub(crate) hungry: bool,
+    /// How many jobs had been answered then.
+    pub(crate) answered: u64,
 }
 
 /// Whether a job waits for a place.
@@ -110,14 +117,6 @@ pub(crate) enum Place {
     None,
     Waiting(Key),
     Held,
-}
-
-/// What was read of a job.
-pub(crate) enum Read<Req, T, E> {
-    Answer(Answer<T, E>),
-    Refused(Rejected, Option<Req>),
-    /// It has a place; only where that was asked.
-    Accepted,
 }
 
 // === impl Tasks ===
@@ -145,6 +144,7 @@ impl<Req, T, E> Shared<Req, T, E> {
         let closed = CancellationToken::new();
         Self {
             core: Mutex::new(core),
+            answered: AtomicU64::new(0),
             config,
             rules,
             carry,
@@ -159,6 +159,24 @@ impl<Req, T, E> Shared<Req, T, E> {
     #[inline]
     pub(crate) fn lock(&self) -> MutexGuard<'_, Core<Req, T, E>> {
         lock(&self.core)
+    }
+
+    /// How many jobs have been answered.
+    #[inline]
+    pub(crate) fn answered(&self) -> u64 {
+        self.answered.load(Acquire)
+    }
+
+    /// Lets go of the lock, and then wakes.
+    #[inline(always)]
+    pub(crate) fn let_go(&self, mut core: MutexGuard<'_, Core<Req, T, E>>) {
+        if core.wakes.is_empty() {
+            return;
+        }
+        self.answered.store(core.answered, Release);
+        let wakes = std::mem::take(&mut core.wakes);
+        drop(core);
+        wakes.wake();
     }
 
     /// A refusal of this pool. One that time may heal says when to come back, if the pool knows.
@@ -187,19 +205,19 @@ impl<Req, T, E> Shared<Req, T, E> {
     // --- jobs come ---
 
     /// A job, with what is read of its request and of where it is submitted.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new_job(&self, request: Req) -> New<Req> {
         let clock = self.config.clock || waits::is_counted();
         let Of { name, keep, .. } = &self.rules;
-        let extra = if name.is_none() && keep.is_none() && self.carry.is_none() {
-            None
-        } else {
-            Some(Box::new(Extra {
+        let has_extra = name.is_some() || keep.is_some() || self.carry.is_some();
+        let extra = || {
+            Box::new(Extra {
                 name: name.as_ref().map(|name| name(&request)),
                 kept: keep.as_ref().map(|keep| keep(&request)),
                 carried: self.carry.as_ref().map(|carry| carry.capture()),
-            }))
+            })
         };
+        let extra = has_extra.then(extra);
         New {
             tag: self.rules.tag(&request),
             deadline: deadline::current(),
@@ -215,7 +233,7 @@ impl<Req, T, E> Shared<Req, T, E> {
     /// # Errors
     ///
     /// Gives the request back with the reason.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn submit(
         self: &Arc<Self>,
         new: New<Req>,
@@ -225,7 +243,7 @@ impl<Req, T, E> Shared<Req, T, E> {
     ) -> Result<Submitted, (Req, Reason)> {
         let inside = self.is_inside();
         let mut core = self.lock();
-        let verdict = core.verdict(&new.tag, held, inside);
+        let verdict = core.verdict(Some(&new.tag), held, inside);
         if verdict != Verdict::Admit {
             let waits = if inside { Waits::No } else { waits };
             return self.submit_otherwise(core, (new, owner), held, waits, verdict);
@@ -236,8 +254,9 @@ impl<Req, T, E> Shared<Req, T, E> {
         let key = core.queue.push(new, owner);
         core.count_accepted();
         let hungry = core.queue.len() < core.roster.idle();
-        self.see_to(core, Wakes::default());
-        Ok(Submitted { key, waits: false, hungry })
+        let answered = core.answered;
+        self.see_to(core);
+        Ok(Submitted { key, waits: false, hungry, answered })
     }
 
     /// There is no place.
@@ -255,7 +274,7 @@ impl<Req, T, E> Shared<Req, T, E> {
             drop(core);
             self.add_workers(1);
             core = self.lock();
-            verdict = core.verdict(&new.tag, held, false);
+            verdict = core.verdict(Some(&new.tag), held, false);
         }
         verdict = match (verdict, waits) {
             (Verdict::Wait, Waits::No) => Verdict::Refuse(Reason::QueueFull),
@@ -263,92 +282,99 @@ impl<Req, T, E> Shared<Req, T, E> {
             | (Verdict::Refuse(Reason::QueueFull | Reason::Shed), Waits::Always) => Verdict::Wait,
             (verdict, _) => verdict,
         };
-        let (mut wakes, mut drops) = (Wakes::default(), Vec::new());
         if held {
             core.queue.unhold();
         }
-        let dropped = match verdict {
-            Verdict::DropOldest => core.shed_oldest(self.rejected(Reason::Shed), &mut wakes),
-            _ => None,
-        };
-        let submitted = match verdict {
-            Verdict::Admit | Verdict::DropOldest => {
-                core.count_accepted();
-                Ok((core.queue.push(new, owner), false))
+        let (mut dropped, waits) = (None, verdict == Verdict::Wait);
+        let key = match verdict {
+            Verdict::Wait => Ok(core.queue.wait(new, owner)),
+            Verdict::Refuse(reason) => {
+                core.counts.refused.count(reason);
+                Err((new, reason))
             }
-            Verdict::Wait => Ok((core.queue.wait(new, owner), true)),
-            Verdict::Refuse(reason) => Err((new, reason)),
+            Verdict::Admit | Verdict::DropOldest => {
+                if verdict == Verdict::DropOldest {
+                    dropped = core.shed_oldest(self.rejected(Reason::Shed));
+                }
+                core.count_accepted();
+                Ok(core.queue.push(new, owner))
+            }
         };
-        if let Err((_, reason)) = &submitted {
-            core.counts.refused.count(*reason);
-        }
-        core.admit(&mut wakes, &mut drops);
-        self.see_to(core, wakes);
-        discard((dropped.map(Unstarted::tell), drops));
-        match submitted {
-            Ok((key, waits)) => Ok(Submitted { key, waits, hungry: false }),
+        core.admit();
+        self.see_to(core);
+        discard(dropped.map(Unstarted::tell));
+        match key {
+            Ok(key) => Ok(Submitted { key, waits, hungry: false, answered: u64::MAX }),
             Err((new, reason)) => Err((new.request, reason)),
         }
     }
 
     /// Ready when `place` is held, or there will be none, which a call will be told then.
+    #[inline]
     pub(crate) fn poll_place(
         self: &Arc<Self>,
         place: &mut Place,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
-        let mut fresh = None;
-        loop {
-            match *place {
-                Place::Held => return Poll::Ready(()),
-                Place::Waiting(key) => {
-                    let seen = self.lock().queue.look(key, true, cx.waker(), &mut fresh);
-                    match seen {
-                        Seen::NoWaker => fresh = Some(cx.waker().clone()),
-                        Seen::Waiting => return Poll::Pending,
-                        Seen::Accepted => *place = Place::Held,
-                        _ => {
-                            *place = Place::None;
-                            return Poll::Ready(());
-                        }
-                    }
+        match *place {
+            Place::Held => Poll::Ready(()),
+            Place::Waiting(key) => self.poll_line(place, key, cx.waker().clone()),
+            Place::None => {
+                let inside = self.is_inside();
+                let mut core = self.lock();
+                let verdict = core.verdict(None, false, inside);
+                if verdict == Verdict::Admit {
+                    core.queue.hold();
+                    *place = Place::Held;
+                    return Poll::Ready(());
                 }
-                Place::None => {
-                    let inside = self.is_inside();
-                    let mut core = self.lock();
-                    match core.verdict_for_handle(inside) {
-                        Verdict::Admit => {
-                            core.queue.hold();
-                            *place = Place::Held;
-                        }
-                        Verdict::Refuse(_) => return Poll::Ready(()),
-                        Verdict::DropOldest => {
-                            let mut wakes = Wakes::default();
-                            let shed = self.rejected(Reason::Shed);
-                            let dropped = core.shed_oldest(shed, &mut wakes);
-                            core.queue.hold();
-                            *place = Place::Held;
-                            drop(core);
-                            wakes.wake();
-                            discard(dropped.map(Unstarted::tell));
-                        }
-                        Verdict::Wait => match fresh.take() {
-                            Some(waker) => {
-                                let since = self.clock();
-                                *place = Place::Waiting(core.queue.wait_to_hold(waker, since));
-                                drop(core);
-                                self.rescale();
-                                // The new workers may have made room already.
-                            }
-                            None => {
-                                drop(core);
-                                fresh = Some(cx.waker().clone());
-                            }
-                        },
-                    }
-                }
+                drop(core);
+                self.poll_place_otherwise(place, inside, cx)
             }
         }
+    }
+
+    /// There was no place.
+    #[cold]
+    fn poll_place_otherwise(
+        self: &Arc<Self>,
+        place: &mut Place,
+        inside: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        let (waker, since) = (cx.waker().clone(), self.clock());
+        let mut core = self.lock();
+        let mut dropped = None;
+        match core.verdict(None, false, inside) {
+            Verdict::Refuse(_) => return Poll::Ready(()),
+            Verdict::Wait => {
+                let key = core.queue.wait_to_hold(waker, since);
+                *place = Place::Waiting(key);
+                drop(core);
+                self.rescale();
+                // The new workers may have made room already.
+                return self.poll_line(place, key, cx.waker().clone());
+            }
+            Verdict::DropOldest => dropped = core.shed_oldest(self.rejected(Reason::Shed)),
+            Verdict::Admit => {}
+        }
+        core.queue.hold();
+        *place = Place::Held;
+        self.let_go(core);
+        discard(dropped.map(Unstarted::tell));
+        Poll::Ready(())
+    }
+
+    /// Whether a handle that waits for a place has one.
+    fn poll_line(&self, place: &mut Place, key: Key, waker: Waker) -> Poll<()> {
+        let mut waker = Some(waker);
+        let seen = self.lock().queue.look(key, false, &mut waker);
+        *place = match seen {
+            Seen::Waiting => return Poll::Pending,
+            Seen::Accepted => Place::Held,
+            _ => Place::None,
+        };
+        Poll::Ready(())
     }
 
     /// Gives back a place, or the wait for one.
@@ -357,12 +383,10 @@ impl<Req, T, E> Shared<Req, T, E> {
             Place::None => {}
             Place::Waiting(key) => self.leave(key, false),
             Place::Held => {
-                let (mut wakes, mut drops) = (Wakes::default(), Vec::new());
                 let mut core = self.lock();
                 core.queue.unhold();
-                core.admit(&mut wakes, &mut drops);
-                self.see_to(core, wakes);
-                discard(drops);
+                core.admit();
+                self.see_to(core);
             }
         }
     }
@@ -379,119 +403,110 @@ impl<Req, T, E> Shared<Req, T, E> {
 
     // --- callers wait ---
 
-    /// Ready when a job has ended; if it is asked for its place, when it has one. The caller is woken then.
-    #[inline]
-    pub(crate) fn poll_job(
+    /// Ready when a job has ended. The caller is woken then.
+    #[inline(always)]
+    pub(crate) fn poll_answer(&self, key: Key, cx: &mut Context<'_>) -> Poll<Answer<T, E>> {
+        let read = self.lock().queue.answer(key);
+        let Some((answer, queued_for)) = read else { return self.poll_answer_again(key, cx) };
+        if let Some(queued_for) = queued_for {
+            waits::record(queued_for);
+        }
+        Poll::Ready(answer)
+    }
+
+    /// The job had not ended.
+    #[inline(never)]
+    fn poll_answer_again(&self, key: Key, cx: &mut Context<'_>) -> Poll<Answer<T, E>> {
+        let mut waker = Some(cx.waker().clone());
+        let mut core = self.lock();
+        let read = core.queue.answer(key);
+        let seen =
+            if read.is_some() { Seen::Accepted } else { core.queue.look(key, true, &mut waker) };
+        drop(core);
+        waker.into_iter().for_each(discard);
+        match (read, seen) {
+            (Some((answer, queued_for)), _) => {
+                if let Some(queued_for) = queued_for {
+                    waits::record(queued_for);
+                }
+                Poll::Ready(answer)
+            }
+            (None, Seen::Waiting | Seen::Accepted) => Poll::Pending,
+            (None, Seen::Refused(reason, request, details)) => {
+                discard((request, details));
+                let rejected = self.rejected(reason);
+                rejected.tell();
+                Poll::Ready(Answer::Refused(rejected))
+            }
+            (None, Seen::Gone) => panic!("`Job` polled after it was ready"),
+        }
+    }
+
+    /// Ready when a job has a place, or is refused one. The caller is woken then.
+    ///
+    /// # Errors
+    ///
+    /// The refusal, and the request.
+    pub(crate) fn poll_accepted(
         &self,
         key: Key,
-        place: bool,
         cx: &mut Context<'_>,
-    ) -> Poll<Read<Req, T, E>> {
-        let mut fresh: Option<Waker> = None;
-        loop {
-            let seen = self.lock().queue.look(key, place, cx.waker(), &mut fresh);
-            match seen {
-                Seen::Answer(answer, queued_for) => {
-                    if let Some(queued_for) = queued_for {
-                        waits::record(queued_for);
-                    }
-                    return Poll::Ready(Read::Answer(answer));
-                }
-                Seen::Accepted if place => return Poll::Ready(Read::Accepted),
-                Seen::Waiting | Seen::Accepted => {
-                    fresh.into_iter().for_each(discard);
-                    return Poll::Pending;
-                }
-                Seen::Refused(reason, request) => {
-                    return Poll::Ready(Read::Refused(self.rejected(reason), request));
-                }
-                Seen::NoWaker => fresh = Some(cx.waker().clone()),
-                Seen::Gone => panic!("`Job` polled after it was ready"),
+    ) -> Poll<Result<(), (Rejected, Req)>> {
+        let mut waker = Some(cx.waker().clone());
+        let seen = self.lock().queue.look(key, false, &mut waker);
+        waker.into_iter().for_each(discard);
+        match seen {
+            Seen::Waiting => Poll::Pending,
+            Seen::Refused(reason, Some(request), details) => {
+                discard(details);
+                Poll::Ready(Err((self.rejected(reason), request)))
             }
+            _ => Poll::Ready(Ok(())),
         }
     }
 
     /// The caller of a job has gone. It is cancelled, unless it is to `stay`. Who counts waits learns if it was not started.
     pub(crate) fn leave(self: &Arc<Self>, key: Key, stay: bool) {
-        let (mut wakes, mut drops) = (Wakes::default(), Vec::new());
         let mut core = self.lock();
         let (left, gone) = core.queue.leave(key, stay);
-        match left {
-            Left::Queued => core.counts.cancelled += 1,
-            Left::Running(worker) if !stay => wakes.push(core.roster.cancel(worker)),
-            Left::Running(_) | Left::Waiting | Left::Nothing => {}
+        if !stay {
+            core.cancel(&left);
         }
-        core.admit(&mut wakes, &mut drops);
-        core.wake_if_over(&mut wakes);
-        self.see_to(core, wakes);
+        core.admit();
+        self.see_to(core);
         if matches!(left, Left::Queued | Left::Waiting) && waits::is_counted() {
             waits::record(gone.waited().max(Duration::from_nanos(1)));
         }
-        discard((gone, drops));
+        discard(gone);
     }
 
     /// Ends a job that has waited for too long, if it has not been started. Its caller looks at it again then.
     pub(crate) fn give_up(self: &Arc<Self>, key: Key) {
-        let (mut wakes, mut drops) = (Wakes::default(), Vec::new());
         let rejected = self.rejected(Reason::WaitExceeded);
         let mut core = self.lock();
         let mut ended = None;
         if core.queue.is_waiting(key) {
-            core.counts.refused.count(Reason::WaitExceeded);
-            drops.extend(core.queue.refuse(key, Reason::WaitExceeded).map(|(_, details)| details));
+            core.refuse(key, Reason::WaitExceeded);
         } else if let Some(job) = core.queue.take_out(key) {
-            ended = Some(core.end_unstarted(key, job, rejected, &mut wakes));
+            ended = Some(core.end_unstarted(key, job, rejected));
         }
-        core.admit(&mut wakes, &mut drops);
-        self.see_to(core, wakes);
-        discard((ended.map(Unstarted::tell), drops));
+        core.admit();
+        self.see_to(core);
+        discard(ended.map(Unstarted::tell));
     }
 
     // --- jobs go ---
 
-    /// Counts a job that has ended, and puts its answer where it is read. Returns what is to be dropped.
-    #[inline]
-    pub(crate) fn record(
-        &self,
-        core: &mut Core<Req, T, E>,
-        job: &mut InFlight<Req, T, E>,
-        worker: usize,
-        wakes: &mut Wakes,
-    ) -> Option<Box<Extra<Req>>> {
-        core.counts.running -= 1;
-        core.counts.count(job.status());
-        if let Some(measured) = &mut core.measured {
-            measured.record(job.times());
-        }
-        let (key, queued_for) = (job.key()?, job.queued_for());
-        let (owner, mut extra) = core.queue.end(key, &mut job.answer, queued_for);
-        match owner {
-            Owner::Caller(waker) => wakes.push(waker),
-            Owner::Nobody => {}
-            Owner::Run(run, id) => {
-                let kept = extra.as_mut().and_then(|extra| extra.kept.take());
-                if let Some((run, ended)) =
-                    core.runs.get_mut(run).zip(job.outcome(id, worker, kept))
-                {
-                    wakes.push(run.put(ended));
-                }
-            }
-        }
-        extra
-    }
-
     /// Takes every job out of the queue, and returns the requests. Their callers are told that the pool is closed.
     pub(crate) fn take_back(&self) -> Vec<Req> {
         let rejected = self.rejected(Reason::PoolClosed);
-        let mut wakes = Wakes::default();
         let mut core = self.lock();
         let mut back = Vec::new();
         while let Some((key, job)) = core.queue.hand_back() {
-            back.push(core.end_unstarted(key, job, rejected, &mut wakes));
+            back.push(core.end_unstarted(key, job, rejected));
         }
-        core.wake_if_over(&mut wakes);
-        drop(core);
-        wakes.wake();
+        core.wake_if_over();
+        self.let_go(core);
         back.into_iter().map(Unstarted::tell).collect()
     }
 
@@ -523,44 +538,41 @@ impl<Req, T, E> Shared<Req, T, E> {
 
     /// Nobody will read what becomes of a run: what has not ended leaves the queue, or is cancelled.
     pub(crate) fn leave_run(self: &Arc<Self>, run: RunKey, unended: bool) {
-        let (mut wakes, mut drops) = (Wakes::default(), Vec::new());
         let mut core = self.lock();
         let mailbox = core.runs.remove(run);
         let mut gone = Vec::new();
         let jobs = if unended { core.queue.of_run(run) } else { Vec::new() };
         for key in jobs {
             let (left, what) = core.queue.leave(key, false);
+            core.cancel(&left);
             gone.push(what);
-            match left {
-                Left::Queued => core.counts.cancelled += 1,
-                Left::Running(worker) => wakes.push(core.roster.cancel(worker)),
-                Left::Waiting | Left::Nothing => {}
-            }
         }
-        core.admit(&mut wakes, &mut drops);
-        core.wake_if_over(&mut wakes);
-        self.see_to(core, wakes);
-        discard((gone, drops, mailbox));
+        core.admit();
+        self.see_to(core);
+        discard((gone, mailbox));
     }
 
     // --- workers come and go ---
 
-    /// Sees to it that workers take the jobs that are queued, and wakes.
-    #[inline]
-    pub(crate) fn see_to(
-        self: &Arc<Self>,
-        mut core: MutexGuard<'_, Core<Req, T, E>>,
-        mut wakes: Wakes,
-    ) {
-        core.wake_workers(&mut wakes);
+    /// Sees to it that workers take the jobs that are queued, and lets go of the lock.
+    #[inline(always)]
+    pub(crate) fn see_to(self: &Arc<Self>, mut core: MutexGuard<'_, Core<Req, T, E>>) {
+        core.wake_workers();
         let missing = core.missing();
-        let hired = if missing > 0 { self.hire(&mut core, missing) } else { Vec::new() };
-        drop(core);
-        wakes.wake();
         if missing > 0 {
-            self.start(hired);
+            self.add(core, missing);
+        } else {
+            self.let_go(core);
         }
         self.rescale();
+    }
+
+    /// Adds workers, and lets go of the lock.
+    #[cold]
+    fn add(self: &Arc<Self>, mut core: MutexGuard<'_, Core<Req, T, E>>, n: usize) {
+        let hired = self.hire(&mut core, n);
+        self.let_go(core);
+        self.start(hired);
     }
 
     /// Puts workers on the roster, who are started without the lock.
@@ -594,12 +606,10 @@ impl<Req, T, E> Shared<Req, T, E> {
 
     /// Starts the workers that could not be started before, if they are still missing.
     pub(crate) fn start_missing(self: &Arc<Self>) {
-        let mut core = self.lock();
+        let core = self.lock();
         let least = if core.closed { 0 } else { core.roster.size.min };
         let missing = core.missing().max(least.saturating_sub(core.roster.alive()));
-        let hired = self.hire(&mut core, missing);
-        drop(core);
-        self.start(hired);
+        self.add(core, missing);
     }
 
     /// Starts the workers that a pool has at least.
@@ -647,12 +657,9 @@ impl<Req, T, E> Shared<Req, T, E> {
             return;
         }
         let hired = self.hire(&mut core, missing);
-        let (mut wakes, mut drops) = (Wakes::default(), Vec::new());
-        core.admit(&mut wakes, &mut drops);
-        core.wake_workers(&mut wakes);
-        drop(core);
-        wakes.wake();
-        discard(drops);
+        core.admit();
+        core.wake_workers();
+        self.let_go(core);
         self.start(hired);
     }
 
@@ -676,19 +683,16 @@ impl<Req, T, E> Shared<Req, T, E> {
 
     /// Sets the range of workers. What is missing is started at once; one that is too many leaves after its job.
     pub(crate) fn resize(self: &Arc<Self>, size: Size) {
-        let (mut wakes, mut drops) = (Wakes::default(), Vec::new());
         let mut core = self.lock();
         core.roster.size = size;
         let missing = if core.closed { 0 } else { size.min.saturating_sub(core.roster.alive()) };
         let mut hired = self.hire(&mut core, missing);
-        core.admit(&mut wakes, &mut drops);
+        core.admit();
         let missing = core.missing();
         hired.extend(self.hire(&mut core, missing));
         // All look whether they are too many, or could be spared now.
-        core.wake_all(&mut wakes);
-        drop(core);
-        wakes.wake();
-        discard(drops);
+        core.wake_all();
+        self.let_go(core);
         self.start(hired);
         self.rescale();
     }
@@ -697,21 +701,14 @@ impl<Req, T, E> Shared<Req, T, E> {
 
     /// Refuses new jobs from now on; those that are queued will run.
     pub(crate) fn close(self: &Arc<Self>) {
-        let mut wakes = Wakes::default();
         let mut core = self.lock();
         core.closed = true;
         core.paused = false;
-        let mut drops = Vec::new();
         for key in core.queue.all_waiting() {
-            core.counts.refused.count(Reason::PoolClosed);
-            if let Some((owner, details)) = core.queue.refuse(key, Reason::PoolClosed) {
-                core.tell(owner, &mut wakes);
-                drops.push(details);
-            }
+            core.refuse(key, Reason::PoolClosed);
         }
-        core.wake_all(&mut wakes);
-        self.see_to(core, wakes);
-        discard(drops);
+        core.wake_all();
+        self.see_to(core);
         self.closed.cancel();
     }
 
@@ -730,12 +727,10 @@ impl<Req, T, E> Shared<Req, T, E> {
     }
 
     pub(crate) fn resume(self: &Arc<Self>) {
-        let (mut wakes, mut drops) = (Wakes::default(), Vec::new());
         let mut core = self.lock();
         core.paused = false;
-        core.admit(&mut wakes, &mut drops);
-        self.see_to(core, wakes);
-        discard(drops);
+        core.admit();
+        self.see_to(core);
     }
 
     /// Stops the workers at their next await.

@@ -13,10 +13,11 @@ use stockade_core::internal::sync::atomic::{AtomicBool, Ordering::*};
 
 use crate::{
     Status,
-    contain::{Panic, Wakes, discard, tell},
+    contain::{Panic, discard, tell},
     in_flight::InFlight,
+    locked::Core,
     queue::{Answer, Binding},
-    roster::Badge,
+    roster::{Badge, Entry},
     shared::{Hired, Shared, Token},
 };
 
@@ -27,17 +28,25 @@ pub(crate) struct Worker<Req, T, E> {
     /// The caller of the job at hand has gone.
     cancelled: Arc<AtomicBool>,
     binding: Binding,
-    /// To be woken with when it sleeps next.
-    bell: Option<Waker>,
     /// What the roster has, to be woken with while it waits for something else.
     kept: Option<Waker>,
-    pub(crate) asleep: bool,
+    standing: Standing,
+    _token: Token,
+}
+
+/// What a worker knows of itself.
+#[derive(Default)]
+struct Standing {
+    /// To be woken with when it sleeps next.
+    bell: Option<Waker>,
+    /// It has asked for a job before.
+    arrived: bool,
+    asleep: bool,
     /// The pool could do without it.
     spare: bool,
     /// It has run a job since it slept.
     worked: bool,
-    pub(crate) left: bool,
-    _token: Token,
+    left: bool,
 }
 
 /// What a worker does next.
@@ -59,91 +68,54 @@ impl<Req, T, E> Worker<Req, T, E> {
             badge,
             cancelled,
             binding: Binding::default(),
-            bell: None,
             kept: None,
-            asleep: false,
-            spare: false,
-            worked: false,
-            left: false,
+            standing: Standing::default(),
             _token: token,
         }
     }
 
     /// Fills `job` with the next one, or sleeps. A job in it that has ended is handed over in the same visit to the lock.
+    #[inline(always)]
     pub(crate) fn poll_next(
         &mut self,
         job: &mut InFlight<Req, T, E>,
         cx: &mut Context<'_>,
     ) -> Poll<Step> {
-        if !self.bell.as_ref().is_some_and(|bell| bell.will_wake(cx.waker())) {
-            self.bell = Some(cx.waker().clone());
+        let Self { shared, badge, cancelled, binding, standing, .. } = self;
+        if !standing.bell.as_ref().is_some_and(|bell| bell.will_wake(cx.waker())) {
+            standing.bell = Some(cx.waker().clone());
         }
-        let Self { shared, badge, binding, .. } = self;
         let (number, now, ended) = (badge.number, shared.clock(), job.has_ended());
-        let (mut wakes, mut drops) = (Wakes::default(), Vec::new());
         let mut core = shared.lock();
-        let extra = if ended { shared.record(&mut core, job, number, &mut wakes) } else { None };
-        job.clear();
-        core.roster.arrive(number);
-        self.asleep = false;
-        core.queue.finish(binding);
         if ended {
-            core.admit(&mut wakes, &mut drops);
+            core.record(job, number);
+            core.queue.finish(binding);
+            core.admit();
         }
-        let too_many = core.roster.is_too_large();
+        if standing.asleep || !standing.arrived {
+            core.roster.arrive(number);
+            (standing.asleep, standing.arrived) = (false, true);
+        }
         // One that is too many takes the job that it was woken for, because a nested job may count on it.
-        let taken = if core.paused || (too_many && self.worked) {
-            None
-        } else {
-            let queue = &mut core.queue;
-            let overdue = !queue.is_fifo() && shared.config.admission.is_late(queue.oldest());
-            queue.pop(binding, number, now, overdue)
-        };
-        let step = if let Some((key, taken)) = taken {
-            core.counts.running += 1;
-            core.counts.peak_running = core.counts.peak_running.max(core.counts.running);
-            core.roster.set_idle(number, false);
-            self.cancelled.store(false, Relaxed);
-            self.worked = true;
-            job.fill(key, taken, now);
-            if !core.queue.is_fifo() || shared.config.admission.budget.is_some() {
-                core.admit(&mut wakes, &mut drops);
-            }
-            Some(Step::Job)
-        } else if too_many || (core.closed && !core.paused) {
-            self.left = true;
-            let entry = core.roster.leave(*badge);
-            // It may have been woken for a job that it does not take.
-            core.wake_workers(&mut wakes);
-            core.wake_if_over(&mut wakes);
-            drop(core);
-            wakes.wake();
-            discard((entry, extra, drops));
+        let may_not = core.paused || (standing.worked && core.roster.is_too_large());
+        let taken = if may_not { None } else { core.take(binding, number, now) };
+        let Some((key, taken)) = taken else {
+            let old = standing.rest(&mut core, *badge);
+            shared.let_go(core);
+            discard(old);
             job.discard();
-            return Poll::Ready(Step::Leave);
-        } else {
-            core.roster.set_idle(number, true);
-            self.worked = false;
-            self.asleep = true;
-            self.spare = core.roster.alive() > core.roster.size.min;
-            None
+            return if standing.left { Poll::Ready(Step::Leave) } else { Poll::Pending };
         };
-        let old = match (step, self.bell.take()) {
-            (None, Some(bell)) => core.roster.sleep(number, bell),
-            (_, bell) => {
-                self.bell = bell;
-                None
-            }
-        };
-        core.wake_workers(&mut wakes);
-        drop(core);
-        wakes.wake();
-        if ended || old.is_some() || !drops.is_empty() {
-            discard((extra, old, drops));
+        cancelled.store(false, Relaxed);
+        standing.worked = true;
+        job.fill(key, taken, now);
+        core.wake_workers();
+        shared.let_go(core);
+        if ended {
             job.discard();
         }
         job.note_taken();
-        step.map_or(Poll::Pending, Poll::Ready)
+        Poll::Ready(Step::Job)
     }
 
     /// Hands over a job that has ended, before the worker does something that may take long.
@@ -151,28 +123,24 @@ impl<Req, T, E> Worker<Req, T, E> {
         if !job.has_ended() {
             return;
         }
-        let (mut wakes, mut drops) = (Wakes::default(), Vec::new());
         let mut core = self.shared.lock();
-        let extra = self.shared.record(&mut core, job, self.badge.number, &mut wakes);
-        job.clear();
+        core.record(job, self.badge.number);
         core.queue.finish(&mut self.binding);
-        core.admit(&mut wakes, &mut drops);
-        self.shared.see_to(core, wakes);
-        discard((extra, drops));
+        core.admit();
+        self.shared.see_to(core);
         job.discard();
     }
 
     /// Takes no job for now: another worker runs the job that it was woken for, and the next ones of its key.
     pub(crate) fn stand_aside(&mut self) {
-        if !self.asleep && self.binding.lane.is_none() {
+        if !self.standing.asleep && self.binding.lane.is_none() {
             return;
         }
         let mut core = self.shared.lock();
         core.roster.arrive(self.badge.number);
-        core.roster.set_idle(self.badge.number, false);
         core.queue.finish(&mut self.binding);
-        self.asleep = false;
-        self.shared.see_to(core, Wakes::default());
+        self.standing.asleep = false;
+        self.shared.see_to(core);
     }
 
     /// Ready when a worker that takes no job may leave, and has left. It is woken for that whatever else it waits for.
@@ -185,7 +153,7 @@ impl<Req, T, E> Worker<Req, T, E> {
         let entry = if over { core.roster.leave(self.badge) } else { None };
         drop(core);
         discard((old, entry));
-        self.left |= over;
+        self.standing.left |= over;
         if over { Poll::Ready(()) } else { Poll::Pending }
     }
 
@@ -201,7 +169,7 @@ impl<Req, T, E> Worker<Req, T, E> {
 
     /// Whether it sleeps and the pool could do without it.
     pub(crate) fn is_spare(&self) -> bool {
-        self.asleep && self.spare
+        self.standing.asleep && self.standing.spare
     }
 
     /// Leaves after having been idle for long; false if it was woken, or is needed.
@@ -216,8 +184,13 @@ impl<Req, T, E> Worker<Req, T, E> {
         let entry = core.roster.leave(self.badge);
         drop(core);
         discard(entry);
-        self.left = true;
+        self.standing.left = true;
         true
+    }
+
+    /// Whether it has left the roster.
+    pub(crate) fn has_left(&self) -> bool {
+        self.standing.left
     }
 
     /// Whether the caller of the job at hand has gone.
@@ -257,14 +230,11 @@ impl<Req, T, E> Worker<Req, T, E> {
         if core.paused {
             return;
         }
-        let Some((key, taken)) = core.queue.pop(&mut self.binding, number, now, false) else {
-            return;
-        };
-        core.counts.running += 1;
-        drop(core);
+        let Some((key, taken)) = core.take(&mut self.binding, number, now) else { return };
+        self.shared.let_go(core);
         let mut job = InFlight::new();
         job.fill(key, taken, now);
-        discard(job.skip());
+        discard(job.request.take());
         job.end_with(Status::Failed, answer, self.shared.clock());
         self.settle(&mut job);
     }
@@ -274,17 +244,42 @@ impl<Req, T, E> Worker<Req, T, E> {
     }
 }
 
+// === impl Standing ===
+
+impl Standing {
+    /// There is no job to take: the worker leaves or sleeps. Returns what is to be dropped.
+    fn rest<Req, T, E>(
+        &mut self,
+        core: &mut Core<Req, T, E>,
+        badge: Badge,
+    ) -> (Option<Entry>, Option<Waker>) {
+        self.left = core.roster.is_too_large() || (core.closed && !core.paused);
+        let old = if self.left {
+            (core.roster.leave(badge), None)
+        } else {
+            (self.asleep, self.worked) = (true, false);
+            self.spare = core.roster.alive() > core.roster.size.min;
+            let bell = self.bell.take().expect("a worker that asks for a job brings it");
+            (None, core.roster.sleep(badge.number, bell))
+        };
+        // It may have been woken for a job that it does not take.
+        core.wake_workers();
+        if self.left {
+            core.wake_if_over();
+        }
+        old
+    }
+}
+
 impl<Req, T, E> Drop for Worker<Req, T, E> {
     fn drop(&mut self) {
-        let mut wakes = Wakes::default();
         let mut core = self.shared.lock();
         core.queue.finish(&mut self.binding);
-        let entry = if self.left { None } else { core.roster.leave(self.badge) };
+        let entry = if self.standing.left { None } else { core.roster.leave(self.badge) };
         // One that was on its way to a job passes its wake on.
-        core.wake_workers(&mut wakes);
-        let lost = !self.left && core.roster.alive() == 0 && core.draining == 0;
-        drop(core);
-        wakes.wake();
+        core.wake_workers();
+        let lost = !self.standing.left && core.roster.alive() == 0 && core.draining == 0;
+        self.shared.let_go(core);
         discard(entry);
         self.shared.publish_size();
         if lost {

@@ -17,9 +17,9 @@ use super::slab::{Key, List, Slab};
 /// The lanes of a pool. Two keys that hash alike share one.
 #[derive(Debug)]
 pub(crate) struct Lanes {
-    lanes: HashMap<u64, Lane>,
+    lanes: HashMap<i64, Lane>,
     /// The lanes whose first job a worker may take.
-    ready: Queue<u64>,
+    ready: Queue<i64>,
     /// How many jobs of a lane are queued or in line.
     per_key: usize,
 }
@@ -44,8 +44,8 @@ pub(crate) const STREAK: u32 = 32;
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Binding {
     /// The lane whose job it runs.
-    pub(crate) lane: Option<u64>,
-    last: u64,
+    pub(crate) lane: Option<i64>,
+    last: i64,
     streak: u32,
 }
 
@@ -61,23 +61,23 @@ impl Lanes {
         self.ready.len()
     }
 
-    pub(crate) fn is_taken(&self, lane: u64) -> bool {
+    pub(crate) fn is_taken(&self, lane: i64) -> bool {
         self.lanes.contains_key(&lane)
     }
 
-    pub(crate) fn has_room(&self, lane: u64) -> bool {
+    pub(crate) fn has_room(&self, lane: i64) -> bool {
         self.lanes
             .get(&lane)
             .is_none_or(|lane| lane.claimed < self.per_key && lane.waiting.len() == 0)
     }
 
     /// A job goes into the queue, or in line for it.
-    pub(crate) fn claim(&mut self, lane: u64) {
+    pub(crate) fn claim(&mut self, lane: i64) {
         self.lane(lane).claimed += 1;
     }
 
     /// A job has left the queue, or the line for it. Returns the job that may stand in line now.
-    pub(crate) fn unclaim<V>(&mut self, id: u64, slab: &mut Slab<V>) -> Option<Key> {
+    pub(crate) fn unclaim<V: Default>(&mut self, id: i64, slab: &mut Slab<V>) -> Option<Key> {
         let lane = self.lanes.get_mut(&id)?;
         lane.claimed -= 1;
         let next = lane.waiting.front(slab);
@@ -92,12 +92,12 @@ impl Lanes {
     }
 
     /// A job waits in the lane.
-    pub(crate) fn wait<V>(&mut self, lane: u64, job: Key, slab: &mut Slab<V>) {
+    pub(crate) fn wait<V: Default>(&mut self, lane: i64, job: Key, slab: &mut Slab<V>) {
         self.lane(lane).waiting.push_back(slab, job);
     }
 
     /// A job does not wait in the lane any more.
-    pub(crate) fn give_up<V>(&mut self, id: u64, job: Key, slab: &mut Slab<V>) {
+    pub(crate) fn give_up<V: Default>(&mut self, id: i64, job: Key, slab: &mut Slab<V>) {
         if let Some(lane) = self.lanes.get_mut(&id) {
             lane.waiting.remove(slab, job);
             self.forget_unused(id);
@@ -105,7 +105,7 @@ impl Lanes {
     }
 
     /// Queues a job of a lane that was claimed for it.
-    pub(crate) fn push(&mut self, id: u64, job: Key) {
+    pub(crate) fn push(&mut self, id: i64, job: Key) {
         let lane = self.lanes.entry(id).or_insert_with(Lane::new);
         lane.queued.insert(job);
         if !lane.taken && lane.ready.is_none() {
@@ -114,7 +114,7 @@ impl Lanes {
     }
 
     /// A queued job leaves without having been taken by a worker.
-    pub(crate) fn remove(&mut self, id: u64, job: Key) {
+    pub(crate) fn remove(&mut self, id: i64, job: Key) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         lane.queued.remove(&job);
         if lane.queued.is_empty()
@@ -157,11 +157,11 @@ impl Lanes {
         }
     }
 
-    fn lane(&mut self, id: u64) -> &mut Lane {
+    fn lane(&mut self, id: i64) -> &mut Lane {
         self.lanes.entry(id).or_insert_with(Lane::new)
     }
 
-    fn forget_unused(&mut self, id: u64) {
+    fn forget_unused(&mut self, id: i64) {
         if self.lanes.get(&id).is_some_and(Lane::is_unused) {
             self.lanes.remove(&id);
             if self.lanes.capacity() > 64 && self.lanes.len() < self.lanes.capacity() / 8 {

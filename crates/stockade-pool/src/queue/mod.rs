@@ -16,9 +16,7 @@ use tokio::time::Instant;
 
 pub(crate) use affinity::Binding;
 pub use order::Order;
-pub(crate) use record::{
-    Answer, Details, Extra, Gone, Left, New, Owner, Running, Seen, Tag, Taken,
-};
+pub(crate) use record::{Answer, Extra, Gone, Left, New, Owner, Running, Seen, Tag, Taken};
 pub(crate) use slab::Key;
 
 use crate::span::Span;
@@ -123,7 +121,7 @@ impl<Req, T, E> Queue<Req, T, E> {
     #[inline]
     pub(crate) fn has_room_for(&self, tag: &Tag) -> bool {
         match &self.discipline {
-            Discipline::Lanes(lanes) => lanes.has_room(tag.key),
+            Discipline::Lanes(lanes) => lanes.has_room(tag.sort),
             _ => true,
         }
     }
@@ -131,7 +129,7 @@ impl<Req, T, E> Queue<Req, T, E> {
     /// Whether a job of this key would wait for another one that is in the pool.
     pub(crate) fn is_behind(&self, tag: &Tag) -> bool {
         match &self.discipline {
-            Discipline::Lanes(lanes) => lanes.is_taken(tag.key),
+            Discipline::Lanes(lanes) => lanes.is_taken(tag.sort),
             _ => false,
         }
     }
@@ -163,19 +161,21 @@ impl<Req, T, E> Queue<Req, T, E> {
     /// A handle stands in line, to hold a place.
     pub(crate) fn wait_to_hold(&mut self, waker: Waker, since: Option<Instant>) -> Key {
         let state = State::Waiting { request: None, in_lane: false };
-        let record = Record::of_handle(state, Owner::Caller(Some(waker)), since);
-        let key = self.records.insert(record);
+        let (key, record) = self.records.claim();
+        record.write_handle(state, Owner::Caller(Some(waker)));
+        record.since = since;
         self.line.push_back(&mut self.records, key);
         key
     }
 
     /// Queues a job.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(&mut self, new: New<Req>, owner: Owner) -> Key {
         let tag = new.tag;
-        let key = self.records.insert(Record::of_job(new, owner, State::Queued));
+        let (key, record) = self.records.claim();
+        record.state = State::Queued(record.write(new, owner));
         if let Discipline::Lanes(lanes) = &mut self.discipline {
-            lanes.claim(tag.key);
+            lanes.claim(tag.sort);
         }
         self.enqueue(key, tag);
         key
@@ -185,14 +185,14 @@ impl<Req, T, E> Queue<Req, T, E> {
     pub(crate) fn wait(&mut self, new: New<Req>, owner: Owner) -> Key {
         let tag = new.tag;
         let in_lane = !self.has_room_for(&tag);
-        let waiting = |request| State::Waiting { request: Some(request), in_lane };
-        let key = self.records.insert(Record::of_job(new, owner, waiting));
+        let (key, record) = self.records.claim();
+        record.state = State::Waiting { request: Some(record.write(new, owner)), in_lane };
         match &mut self.discipline {
             Discipline::Lanes(lanes) if in_lane => {
-                lanes.wait(tag.key, key, &mut self.records);
+                lanes.wait(tag.sort, key, &mut self.records);
                 self.in_lanes += 1;
             }
-            Discipline::Lanes(lanes) => lanes.claim(tag.key),
+            Discipline::Lanes(lanes) => lanes.claim(tag.sort),
             _ => {}
         }
         if !in_lane {
@@ -203,8 +203,9 @@ impl<Req, T, E> Queue<Req, T, E> {
 
     /// Keeps the request of a job that is refused a place, until its caller asks.
     pub(crate) fn keep_refused(&mut self, request: Req, reason: Reason) -> Key {
-        let state = State::Refused(Some(request), reason);
-        self.records.insert(Record::of_handle(state, Owner::Caller(None), None))
+        let (key, record) = self.records.claim();
+        record.write_handle(State::Refused(Some(request), reason), Owner::Caller(None));
+        key
     }
 
     /// Gives a place to the one who is first in line: a job is queued, a handle holds it. Returns whether it was a
@@ -230,15 +231,14 @@ impl<Req, T, E> Queue<Req, T, E> {
         }
     }
 
-    /// Refuses a place to one who waits for it. Returns whom to tell, and what is to be dropped.
-    pub(crate) fn refuse(&mut self, key: Key, reason: Reason) -> Option<(Owner, Details<Req>)> {
+    /// Refuses a place to one who waits for it. Returns whom to tell.
+    pub(crate) fn refuse(&mut self, key: Key, reason: Reason) -> Option<Owner> {
         self.unwait(key);
         let record = self.records.get_mut(key)?;
         let State::Waiting { request, .. } = &mut record.state else { return None };
         let request = request.take();
         record.state = State::Refused(request, reason);
-        let span = std::mem::replace(&mut record.span, Span::NONE);
-        Some((record.owner.told(), (span, record.extra.take())))
+        Some(record.owner.told())
     }
 
     /// All who wait for a place.
@@ -248,7 +248,7 @@ impl<Req, T, E> Queue<Req, T, E> {
     }
 
     /// Gives the next job to a worker: the one that was queued first, if it is `overdue` and jobs have no keys.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn pop(
         &mut self,
         binding: &mut Binding,
@@ -256,12 +256,20 @@ impl<Req, T, E> Queue<Req, T, E> {
         now: Option<Instant>,
         overdue: bool,
     ) -> Option<(Key, Taken<Req>)> {
-        let key = match &mut self.discipline {
-            Discipline::Lanes(lanes) => lanes.pop(binding)?,
-            Discipline::Ranked(jobs) | Discipline::Aged(jobs) if !overdue => jobs.first()?,
-            _ => self.queued.front(&self.records)?,
+        let key = match &self.discipline {
+            Discipline::Fifo => self.queued.front(&self.records)?,
+            _ => self.first(binding, overdue)?,
         };
         Some((key, self.take(key, worker, now)?))
+    }
+
+    /// The next job in another order than first in, first out.
+    fn first(&mut self, binding: &mut Binding, overdue: bool) -> Option<Key> {
+        match &mut self.discipline {
+            Discipline::Lanes(lanes) => lanes.pop(binding),
+            Discipline::Ranked(jobs) | Discipline::Aged(jobs) if !overdue => jobs.first(),
+            _ => self.queued.front(&self.records),
+        }
     }
 
     /// The worker that is bound has ended its job.
@@ -274,7 +282,7 @@ impl<Req, T, E> Queue<Req, T, E> {
 
     /// Ends a job that runs. An answer for a caller is left where it is read; another one stays in `answer`. Returns
     /// whom to tell, and what is left of the job.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn end(
         &mut self,
         key: Key,
@@ -290,8 +298,8 @@ impl<Req, T, E> Queue<Req, T, E> {
             return (Owner::Caller(waker.take()), extra);
         }
         let owner = std::mem::replace(&mut record.owner, Owner::Nobody);
-        // Nothing of the user's is left in it.
-        self.records.remove(key);
+        record.state = State::Free;
+        self.records.release(key);
         (owner, extra)
     }
 
@@ -313,54 +321,60 @@ impl<Req, T, E> Queue<Req, T, E> {
         self.records.get(key).is_some_and(waits)
     }
 
-    /// What has become of a job, or only whether it has a `place`. While there is nothing, the waker is kept: `fresh`,
-    /// unless the same is there already. A waker that is replaced is in `fresh` afterwards.
-    #[inline]
-    pub(crate) fn look(
-        &mut self,
-        key: Key,
-        place: bool,
-        waker: &Waker,
-        fresh: &mut Option<Waker>,
-    ) -> Seen<Req, T, E> {
+    /// Whether a job, or a handle, has a place. While its caller waits for that, or for the `answer`, the waker is kept. One
+    /// that is not kept, or is replaced, is in `waker` afterwards.
+    pub(crate) fn look(&mut self, key: Key, answer: bool, waker: &mut Option<Waker>) -> Seen<Req> {
         let Some(record) = self.records.get_mut(key) else { return Seen::Gone };
         let seen = match &record.state {
             // The place of a handle is held without a record from now on.
             State::Held => {
-                self.records.remove(key);
+                record.state = State::Free;
+                self.records.release(key);
                 return Seen::Accepted;
             }
-            State::Queued(_) | State::Running(_) | State::Ended(..) if place => {
-                return Seen::Accepted;
-            }
-            State::Ended(..) | State::Refused(..) => return self.read(key),
+            State::Refused(..) => return self.refusal(key),
+            State::Ended(..) => return Seen::Accepted,
             State::Waiting { .. } => Seen::Waiting,
             _ => Seen::Accepted,
         };
-        match &mut record.owner {
-            Owner::Caller(Some(kept)) if kept.will_wake(waker) => seen,
-            Owner::Caller(kept) if fresh.is_some() => {
-                std::mem::swap(kept, fresh);
-                seen
-            }
-            _ => Seen::NoWaker,
+        if let Owner::Caller(kept) = &mut record.owner
+            && (answer || matches!(seen, Seen::Waiting))
+        {
+            std::mem::swap(kept, waker);
         }
+        seen
     }
 
-    /// Whether a job has left the line: it was accepted, or it is refused and its request comes back.
-    pub(crate) fn look_at_line(&mut self, key: Key) -> Seen<Req, T, E> {
+    /// Whether the job of a run has left the line: it was accepted, or it is refused and its request comes back.
+    pub(crate) fn look_at_line(&mut self, key: Key) -> Seen<Req> {
         match self.records.get(key).map(|record| &record.state) {
             Some(State::Waiting { .. }) => Seen::Waiting,
-            Some(State::Refused(..)) => self.read(key),
+            Some(State::Refused(..)) => self.refusal(key),
             _ => Seen::Accepted,
         }
     }
 
-    #[inline]
-    fn read(&mut self, key: Key) -> Seen<Req, T, E> {
-        match self.records.remove(key).map(|record| record.state) {
-            Some(State::Ended(answer, queued_for)) => Seen::Answer(answer, queued_for),
-            Some(State::Refused(request, reason)) => Seen::Refused(reason, request),
+    /// The answer of a job that has ended.
+    #[inline(always)]
+    pub(crate) fn answer(&mut self, key: Key) -> Option<(Answer<T, E>, Option<Duration>)> {
+        let record = self.records.get_mut(key)?;
+        if !matches!(record.state, State::Ended(..)) {
+            return None;
+        }
+        let State::Ended(answer, queued_for) = std::mem::replace(&mut record.state, State::Free)
+        else {
+            return None;
+        };
+        self.records.release(key);
+        Some((answer, queued_for))
+    }
+
+    /// A refusal that was not read.
+    fn refusal(&mut self, key: Key) -> Seen<Req> {
+        match self.records.remove(key) {
+            Some(Record { state: State::Refused(request, reason), span, extra, .. }) => {
+                Seen::Refused(reason, request, (span, extra))
+            }
             _ => Seen::Gone,
         }
     }
@@ -413,7 +427,7 @@ impl<Req, T, E> Queue<Req, T, E> {
         self.records.iter().filter(|(_, job)| of_run(&job.owner)).map(|(key, _)| key).collect()
     }
 
-    #[inline]
+    #[inline(always)]
     fn enqueue(&mut self, key: Key, tag: Tag) {
         self.queued.push_back(&mut self.records, key);
         self.weight += u128::from(tag.weight);
@@ -424,29 +438,28 @@ impl<Req, T, E> Queue<Req, T, E> {
     }
 
     fn arrange(&mut self, key: Key, tag: Tag) {
-        let rank = match &mut self.discipline {
-            Discipline::Fifo => return,
-            Discipline::Lanes(lanes) => return lanes.push(tag.key, key),
-            Discipline::Ranked(jobs) => {
-                jobs.push(tag.rank, key);
-                tag.rank
-            }
+        match &mut self.discipline {
+            Discipline::Fifo => {}
+            Discipline::Lanes(lanes) => lanes.push(tag.sort, key),
+            Discipline::Ranked(jobs) => jobs.push(tag.sort, key),
             Discipline::Aged(jobs) => {
-                let rank = aged(tag.priority, self.count);
+                let rank = aged(tag.sort, self.count);
                 jobs.push(rank, key);
-                rank
+                if let Some(record) = self.records.get_mut(key) {
+                    record.tag.sort = rank;
+                }
             }
-        };
-        if let Some(record) = self.records.get_mut(key) {
-            record.rank = rank;
         }
     }
 
     /// Gives a queued job away.
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, key: Key, worker: usize, now: Option<Instant>) -> Option<Taken<Req>> {
         self.dequeue(key);
         let record = self.records.get_mut(key)?;
+        if !matches!(record.state, State::Queued(_)) {
+            return None;
+        }
         let State::Queued(request) = std::mem::replace(&mut record.state, State::Running(worker))
         else {
             return None;
@@ -457,17 +470,23 @@ impl<Req, T, E> Queue<Req, T, E> {
         Some(Taken { request, deadline: record.deadline, since, span, carried })
     }
 
-    #[inline]
+    #[inline(always)]
     fn dequeue(&mut self, key: Key) {
         self.queued.remove(&mut self.records, key);
         let Some(record) = self.records.get(key) else { return };
-        let (tag, rank) = (record.tag, record.rank);
+        let tag = record.tag;
         self.weight -= u128::from(tag.weight);
+        if !self.is_fifo() {
+            self.disarrange(key, tag);
+        }
+    }
+
+    fn disarrange(&mut self, key: Key, tag: Tag) {
         match &mut self.discipline {
             Discipline::Fifo => {}
-            Discipline::Ranked(jobs) | Discipline::Aged(jobs) => jobs.remove(rank, key),
+            Discipline::Ranked(jobs) | Discipline::Aged(jobs) => jobs.remove(tag.sort, key),
             Discipline::Lanes(lanes) => {
-                lanes.remove(tag.key, key);
+                lanes.remove(tag.sort, key);
                 self.unclaim(tag);
             }
         }
@@ -486,7 +505,7 @@ impl<Req, T, E> Queue<Req, T, E> {
                 self.unclaim(tag);
             }
         } else if let Discipline::Lanes(lanes) = &mut self.discipline {
-            lanes.give_up(tag.key, key, &mut self.records);
+            lanes.give_up(tag.sort, key, &mut self.records);
             self.in_lanes -= 1;
         }
     }
@@ -494,7 +513,7 @@ impl<Req, T, E> Queue<Req, T, E> {
     /// A job has left the queue or the line: the next of its key may stand in line.
     fn unclaim(&mut self, tag: Tag) {
         let Discipline::Lanes(lanes) = &mut self.discipline else { return };
-        if let Some(next) = lanes.unclaim(tag.key, &mut self.records) {
+        if let Some(next) = lanes.unclaim(tag.sort, &mut self.records) {
             self.line.push_back(&mut self.records, next);
             self.in_lanes -= 1;
             if let Some(State::Waiting { in_lane, .. }) =

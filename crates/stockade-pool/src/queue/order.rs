@@ -72,8 +72,8 @@ impl Ranked {
 
 /// The rank of a job with this priority that is queued as the `n`th: a line in which each level is worth
 /// [`AGEING`] places. So a job is overtaken by so many and no more, and nothing starves.
-pub(crate) fn aged(priority: u8, n: u64) -> i64 {
-    i64::try_from(n).unwrap_or(i64::MAX) - i64::from(priority) * AGEING
+pub(crate) fn aged(priority: i64, n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX) - priority * AGEING
 }
 
 #[cfg(test)]

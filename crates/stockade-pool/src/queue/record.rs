@@ -31,9 +31,9 @@ pub(crate) struct Taken<Req> {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tag {
     pub(crate) weight: u64,
-    pub(crate) key: u64,
-    pub(crate) priority: u8,
-    pub(crate) rank: i64,
+    /// Its key, its priority or its rank, as the [discipline](super::Discipline) wants. A priority becomes a rank when the
+    /// job is queued.
+    pub(crate) sort: i64,
 }
 
 /// What few pools need of a job.
@@ -68,17 +68,17 @@ pub(crate) struct Record<Req, T, E> {
     /// When it was submitted, or when it was started.
     pub(super) since: Option<Instant>,
     pub(super) tag: Tag,
-    /// What `tag.rank` became in the queue.
-    pub(super) rank: i64,
     pub(super) span: Span,
     pub(super) extra: Option<Box<Extra<Req>>>,
 }
 
-/// How far a job is.
+/// How far a job is. What it consists of is written and read where it lies, because to move it costs more than the lock.
 ///
 /// `Waiting` -> `Queued` when there is a place -> `Running` when a worker takes it -> `Ended`. A ready handle goes
 /// from `Waiting` to `Held`, and from there to `Queued` when it is called. What is refused a place is `Refused`.
 pub(crate) enum State<Req, T, E> {
+    /// There is no job.
+    Free,
     Waiting {
         /// None for a handle that waits to be ready.
         request: Option<Req>,
@@ -94,16 +94,12 @@ pub(crate) enum State<Req, T, E> {
     Refused(Option<Req>, Reason),
 }
 
-/// What the one who waits for a job finds.
-pub(crate) enum Seen<Req, T, E> {
-    Answer(Answer<T, E>, Option<Duration>),
-    Refused(Reason, Option<Req>),
-    /// It waits for a place; its waker is kept.
+/// What the one who waits for a place finds.
+pub(crate) enum Seen<Req> {
     Waiting,
-    /// It is queued or runs; its waker is kept.
     Accepted,
-    /// There is nothing yet, and a waker has to be brought.
-    NoWaker,
+    /// With the request, and what else there is to be dropped.
+    Refused(Reason, Option<Req>, Details<Req>),
     /// The key names nothing.
     Gone,
 }
@@ -151,21 +147,34 @@ pub(crate) struct Running<'a> {
 // === impl Record ===
 
 impl<Req, T, E> Record<Req, T, E> {
-    #[inline]
-    pub(super) fn of_job(
-        new: New<Req>,
-        owner: Owner,
-        state: impl FnOnce(Req) -> State<Req, T, E>,
-    ) -> Self {
+    /// Writes a job here, which is done in the slot of one that has ended.
+    #[inline(always)]
+    pub(super) fn write(&mut self, new: New<Req>, owner: Owner) -> Req {
         let New { request, deadline, since, tag, span, extra } = new;
-        Self { state: state(request), owner, deadline, since, tag, rank: 0, span, extra }
+        (self.owner, self.deadline, self.since, self.tag) = (owner, deadline, since, tag);
+        (self.span, self.extra) = (span, extra);
+        request
     }
 
-    #[inline]
-    pub(super) fn of_handle(state: State<Req, T, E>, owner: Owner, since: Option<Instant>) -> Self {
+    /// Writes a handle that waits for a place, or a request that is kept for its caller.
+    pub(super) fn write_handle(&mut self, state: State<Req, T, E>, owner: Owner) {
         // A handle does not know yet what its job will weigh.
         let tag = Tag { weight: 1, ..Tag::default() };
-        Self { state, owner, deadline: None, since, tag, rank: 0, span: Span::NONE, extra: None }
+        *self = Self { state, owner, tag, ..Self::default() };
+    }
+}
+
+impl<Req, T, E> Default for Record<Req, T, E> {
+    fn default() -> Self {
+        Self {
+            state: State::Free,
+            owner: Owner::Nobody,
+            deadline: None,
+            since: None,
+            tag: Tag::default(),
+            span: Span::NONE,
+            extra: None,
+        }
     }
 }
 

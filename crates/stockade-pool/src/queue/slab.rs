@@ -1,15 +1,17 @@
 //! Where values are kept, so that a key finds its value at once and a stale key finds nothing.
 //!
-//! The slots lie in blocks. A steady state allocates nothing, because free slots are used again; and after a peak
-//! the memory comes back, because a block in which no slot is used is given back unless few slots are free.
+//! The slots lie in blocks. A value is written and read where it lies, field by field, because to move a whole one costs
+//! more than the lock. A steady state allocates nothing, because free slots are used again; and after a peak the memory
+//! comes back, because a block in which no slot is used is given back unless few slots are free.
 
-/// Values with keys.
+/// Values with keys. A free slot has a value too, which means nothing.
 pub(crate) struct Slab<V> {
     /// A block that was given back has no slots.
     blocks: Vec<Block<V>>,
-    /// The first free slot; the free ones are linked through `prev` and `next`.
-    free: u32,
-    /// How many slots are free.
+    /// The blocks with a free slot, each once; the last is the next to be used.
+    open: Vec<u32>,
+    /// How many blocks have slots, and how many of these slots are free.
+    filled: usize,
     vacant: usize,
     /// How many free slots are kept although nothing is in their block.
     keep: usize,
@@ -18,15 +20,18 @@ pub(crate) struct Slab<V> {
 
 struct Block<V> {
     slots: Vec<Slot<V>>,
-    used: usize,
+    /// The first free slot; the free ones are linked through `next`.
+    free: u32,
+    used: u32,
 }
 
-pub(crate) struct Slot<V> {
+struct Slot<V> {
+    /// 0 while it is free.
     serial: u64,
     /// The neighbours in the list that the slot is in.
     prev: u32,
     next: u32,
-    value: Option<V>,
+    value: V,
 }
 
 /// Names a value. Keys are never given twice, and compare in the order in which they were given.
@@ -44,7 +49,7 @@ pub(crate) struct List {
     len: usize,
 }
 
-const BLOCK: usize = 64;
+const BLOCK: u32 = 64;
 
 /// The most free slots that are kept for a queue that could hold so many.
 const KEEP: usize = 2_048;
@@ -53,134 +58,150 @@ const NONE: u32 = u32::MAX;
 
 // === impl Slab ===
 
-impl<V> Slab<V> {
+impl<V: Default> Slab<V> {
     /// A slab that usually has up to `usual` values.
     pub(crate) fn new(usual: usize) -> Self {
-        let keep = usual.min(KEEP) + BLOCK;
-        Self { blocks: Vec::new(), free: NONE, vacant: 0, keep, serial: 0 }
+        let keep = usual.min(KEEP) + BLOCK as usize;
+        Self { blocks: Vec::new(), open: Vec::new(), filled: 0, vacant: 0, keep, serial: 0 }
     }
 
-    pub(crate) fn insert(&mut self, value: V) -> Key {
-        if self.free == NONE {
-            self.grow();
+    /// Uses a free slot. What is in it is to be overwritten.
+    #[inline(always)]
+    pub(crate) fn claim(&mut self) -> (Key, &mut V) {
+        if self.open.last().is_none_or(|at| self.blocks[*at as usize].slots.is_empty()) {
+            self.open_block();
         }
+        let at = *self.open.last().expect("a block with a free slot was made");
         self.serial += 1;
-        let (index, serial) = (self.free, self.serial);
-        let slot = self.at_mut(index);
-        slot.value = Some(value);
-        slot.serial = serial;
-        let next = slot.next;
-        self.free = next;
-        if next != NONE {
-            self.at_mut(next).prev = NONE;
-        }
         self.vacant -= 1;
-        self.blocks[index as usize / BLOCK].used += 1;
-        Key { serial, index }
+        let block = &mut self.blocks[at as usize];
+        let index = at * BLOCK + block.free;
+        let slot = &mut block.slots[block.free as usize];
+        slot.serial = self.serial;
+        block.free = slot.next;
+        block.used += 1;
+        if block.free == NONE {
+            self.open.pop();
+        }
+        (Key { serial: self.serial, index }, &mut slot.value)
     }
 
+    #[inline]
     pub(crate) fn get(&self, key: Key) -> Option<&V> {
-        let slot =
-            self.blocks.get(key.index as usize / BLOCK)?.slots.get(key.index as usize % BLOCK)?;
-        if slot.serial == key.serial { slot.value.as_ref() } else { None }
+        let block = self.blocks.get((key.index / BLOCK) as usize)?;
+        let slot = block.slots.get((key.index % BLOCK) as usize)?;
+        if slot.serial == key.serial { Some(&slot.value) } else { None }
     }
 
+    #[inline]
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut V> {
-        let block = self.blocks.get_mut(key.index as usize / BLOCK)?;
-        let slot = block.slots.get_mut(key.index as usize % BLOCK)?;
-        if slot.serial == key.serial { slot.value.as_mut() } else { None }
+        let block = self.blocks.get_mut((key.index / BLOCK) as usize)?;
+        let slot = block.slots.get_mut((key.index % BLOCK) as usize)?;
+        if slot.serial == key.serial { Some(&mut slot.value) } else { None }
     }
 
-    /// Takes the value out. It is in no list.
-    pub(crate) fn remove(&mut self, key: Key) -> Option<V> {
-        self.get(key)?;
-        let (index, free) = (key.index, self.free);
-        let slot = self.at_mut(index);
-        let value = slot.value.take();
-        (slot.prev, slot.next) = (NONE, free);
-        if free != NONE {
-            self.at_mut(free).prev = index;
+    /// Lets a slot go whose value has been taken, and which is in no list.
+    #[inline(always)]
+    pub(crate) fn release(&mut self, key: Key) {
+        let at = key.index / BLOCK;
+        let block = &mut self.blocks[at as usize];
+        let slot = &mut block.slots[(key.index % BLOCK) as usize];
+        (slot.serial, slot.next) = (0, block.free);
+        if block.free == NONE {
+            self.open.push(at);
         }
-        self.free = index;
-        self.vacant += 1;
-        let block = &mut self.blocks[index as usize / BLOCK];
+        block.free = key.index % BLOCK;
         block.used -= 1;
-        if block.used == 0 {
-            self.shrink(index as usize / BLOCK);
+        self.vacant += 1;
+        if block.used == 0 && (self.vacant > self.keep || self.is_end_of_sparse(at)) {
+            self.give_back(at);
         }
-        value
+    }
+
+    /// Takes a value out. It is in no list.
+    pub(crate) fn remove(&mut self, key: Key) -> Option<V> {
+        let value = std::mem::take(self.get_mut(key)?);
+        self.release(key);
+        Some(value)
     }
 
     /// All values with their keys.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &V)> {
-        let slots = self.blocks.iter().enumerate().flat_map(|(at, block)| {
-            block.slots.iter().enumerate().map(move |(n, slot)| (at * BLOCK + n, slot))
-        });
-        slots.filter_map(|(index, slot)| {
-            let key = Key { serial: slot.serial, index: index as u32 };
-            slot.value.as_ref().map(|value| (key, value))
-        })
+        let blocks = self.blocks.iter().zip(0..);
+        let slots = blocks.flat_map(|(block, at)| block.slots.iter().zip(at * BLOCK..));
+        slots
+            .filter(|(slot, _)| slot.serial != 0)
+            .map(|(slot, index)| (Key { serial: slot.serial, index }, &slot.value))
     }
 
+    /// Makes a block with free slots the next to be used.
     #[cold]
-    fn grow(&mut self) {
-        let gap = self.blocks.iter().position(|block| block.slots.is_empty());
-        let at = gap.unwrap_or(self.blocks.len());
-        let first = u32::try_from(at * BLOCK).ok().filter(|first| *first < NONE - BLOCK as u32);
-        let first = first.expect("a pool holds fewer than four billion jobs");
-        let slot = |n| Slot {
-            serial: 0,
-            prev: if n == 0 { NONE } else { first + n - 1 },
-            next: if n + 1 == BLOCK as u32 { NONE } else { first + n + 1 },
-            value: None,
-        };
-        let block = Block { slots: (0..BLOCK as u32).map(slot).collect(), used: 0 };
-        match gap {
-            Some(gap) => self.blocks[gap] = block,
-            None => self.blocks.push(block),
-        }
-        self.free = first;
-        self.vacant += BLOCK;
-    }
-
-    /// Gives a block without values back: if many slots are free, or if it is beyond a gap.
-    fn shrink(&mut self, at: usize) {
-        let is_last = at + 1 == self.blocks.len();
-        let after_gap =
-            at.checked_sub(1).is_some_and(|before| self.blocks[before].slots.is_empty());
-        if self.vacant > self.keep || (is_last && after_gap) {
-            // The last one, if it can be, so that no gaps have to be kept.
-            let last = self.blocks.len() - 1;
-            self.give_back(if self.blocks[last].used == 0 { last } else { at });
+    fn open_block(&mut self) {
+        let has_slots = |at: &u32| !self.blocks[*at as usize].slots.is_empty();
+        let last = self.open.len().saturating_sub(1);
+        match self.open.iter().rposition(has_slots) {
+            Some(other) => self.open.swap(other, last),
+            None => self.fill_block(),
         }
     }
 
+    /// Makes free slots in a block that has none.
+    fn fill_block(&mut self) {
+        let len = self.blocks.len();
+        let at = self.open.last().copied().unwrap_or(len as u32);
+        if at as usize == len {
+            assert!(len < (NONE / BLOCK) as usize, "a pool holds fewer than four billion jobs");
+            self.blocks.push(Block::empty());
+            self.open.push(at);
+        }
+        let next = |n| if n + 1 == BLOCK { NONE } else { n + 1 };
+        let slot = |n| Slot { serial: 0, prev: NONE, next: next(n), value: V::default() };
+        let block = &mut self.blocks[at as usize];
+        (block.slots, block.free) = ((0..BLOCK).map(slot).collect(), 0);
+        self.filled += 1;
+        self.vacant += BLOCK as usize;
+    }
+
+    /// Whether this is the last block, and most of those before it have no slots.
+    fn is_end_of_sparse(&self, at: u32) -> bool {
+        at as usize + 1 == self.blocks.len() && self.blocks.len() > 4 * self.filled
+    }
+
+    /// Gives back a block without values: the last one if it can be, so that the list of blocks gets shorter.
     #[cold]
-    fn give_back(&mut self, at: usize) {
-        for index in at * BLOCK..(at + 1) * BLOCK {
-            let Slot { prev, next, .. } = *self.at_mut(index as u32);
-            match prev {
-                NONE => self.free = next,
-                prev => self.at_mut(prev).next = next,
-            }
-            if next != NONE {
-                self.at_mut(next).prev = prev;
-            }
-        }
-        self.vacant -= BLOCK;
-        self.blocks[at].slots = Vec::new();
-        while self.blocks.pop_if(|block| block.slots.is_empty()).is_some() {}
-        if self.blocks.len() < self.blocks.capacity() / 4 {
-            self.blocks.shrink_to(2 * self.blocks.len());
+    fn give_back(&mut self, at: u32) {
+        let last = self.blocks.len() - 1;
+        let is_unused = |block: &Block<V>| block.used == 0 && !block.slots.is_empty();
+        let at = if is_unused(&self.blocks[last]) { last } else { at as usize };
+        self.blocks[at] = Block::empty();
+        self.filled -= 1;
+        self.vacant -= BLOCK as usize;
+        let is_empty = |block: &mut Block<V>| block.slots.is_empty();
+        if self.blocks.len() > 4 * self.filled && self.blocks.pop_if(is_empty).is_some() {
+            while self.blocks.pop_if(is_empty).is_some() {}
+            let len = self.blocks.len();
+            self.open.retain(|at| (*at as usize) < len);
+            self.blocks.shrink_to(2 * len);
+            self.open.shrink_to(2 * len);
         }
     }
 
+    #[inline]
     fn at(&self, index: u32) -> &Slot<V> {
-        &self.blocks[index as usize / BLOCK].slots[index as usize % BLOCK]
+        &self.blocks[(index / BLOCK) as usize].slots[(index % BLOCK) as usize]
     }
 
+    #[inline]
     fn at_mut(&mut self, index: u32) -> &mut Slot<V> {
-        &mut self.blocks[index as usize / BLOCK].slots[index as usize % BLOCK]
+        &mut self.blocks[(index / BLOCK) as usize].slots[(index % BLOCK) as usize]
+    }
+}
+
+// === impl Block ===
+
+impl<V> Block<V> {
+    const fn empty() -> Self {
+        Self { slots: Vec::new(), free: NONE, used: 0 }
     }
 }
 
@@ -191,12 +212,14 @@ impl List {
         Self { head: NONE, tail: NONE, len: 0 }
     }
 
+    #[inline]
     pub(crate) const fn len(&self) -> usize {
         self.len
     }
 
     /// Adds a value, which is in no list, as the last.
-    pub(crate) fn push_back<V>(&mut self, slab: &mut Slab<V>, key: Key) {
+    #[inline]
+    pub(crate) fn push_back<V: Default>(&mut self, slab: &mut Slab<V>, key: Key) {
         let slot = slab.at_mut(key.index);
         (slot.prev, slot.next) = (self.tail, NONE);
         match self.tail {
@@ -208,8 +231,9 @@ impl List {
     }
 
     /// Takes a value, which is in this list, out of it.
-    pub(crate) fn remove<V>(&mut self, slab: &mut Slab<V>, key: Key) {
-        let Slot { prev, next, .. } = *slab.at_mut(key.index);
+    #[inline(always)]
+    pub(crate) fn remove<V: Default>(&mut self, slab: &mut Slab<V>, key: Key) {
+        let Slot { prev, next, .. } = *slab.at(key.index);
         match prev {
             NONE => self.head = next,
             prev => slab.at_mut(prev).next = next,
@@ -221,9 +245,10 @@ impl List {
         self.len -= 1;
     }
 
-    pub(crate) fn front<V>(&self, slab: &Slab<V>) -> Option<Key> {
+    #[inline]
+    pub(crate) fn front<V: Default>(&self, slab: &Slab<V>) -> Option<Key> {
         let index = self.head;
-        (index != NONE).then(|| Key { serial: slab.at(index).serial, index })
+        if index == NONE { None } else { Some(Key { serial: slab.at(index).serial, index }) }
     }
 }
 
@@ -232,6 +257,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn insert(slab: &mut Slab<usize>, value: usize) -> Key {
+        let (key, slot) = slab.claim();
+        *slot = value;
+        key
+    }
 
     proptest! {
         #[test]
@@ -247,7 +278,7 @@ mod tests {
                     prop_assert_eq!(slab.remove(key), Some(value));
                     gone.push(key);
                 } else {
-                    let key = slab.insert(n);
+                    let key = insert(&mut slab, n);
                     list.push_back(&mut slab, key);
                     model.push((key, n));
                 }
@@ -266,14 +297,14 @@ mod tests {
     fn after_a_peak_the_memory_comes_back_whatever_the_order_in_which_values_leave() {
         for reversed in [false, true] {
             let mut slab = Slab::new(100);
-            let mut keys: Vec<Key> = (0..100_000).map(|n| slab.insert(n)).collect();
+            let mut keys: Vec<Key> = (0..100_000).map(|n| insert(&mut slab, n)).collect();
             if reversed {
                 keys.reverse();
             }
             let kept = keys.pop().unwrap();
             keys.into_iter().for_each(|key| assert!(slab.remove(key).is_some()));
             let slots: usize = slab.blocks.iter().map(|block| block.slots.len()).sum();
-            assert!(slots <= 4 * BLOCK, "{slots}");
+            assert!(slots <= 4 * BLOCK as usize, "{slots}");
             assert!(slab.get(kept).is_some());
             slab.remove(kept);
             assert!(slab.blocks.len() <= 4, "{}", slab.blocks.len());

@@ -16,7 +16,7 @@ use crate::{
     lease::Lease,
     outcome::Ended,
     pool::Handles,
-    queue::{Answer, Key, Owner, Seen},
+    queue::{Key, Owner, Seen},
     shared::Waits,
 };
 
@@ -94,20 +94,12 @@ impl<Req, T, E> Batch<Req, T, E> {
         let rejected = self.pool.shared.rejected(reason);
         rejected.tell();
         let kept = self.pool.shared.rules.keep.is_some();
-        self.ended.push_back(Ended {
-            id: self.submitted,
-            status: if reason == Reason::QueueFull {
-                Status::Failed
-            } else {
-                Status::of_refusal(reason)
-            },
-            answer: Answer::Refused(rejected),
-            request: kept.then_some(request),
-            queued_for: None,
-            ran_for: None,
-            worker: None,
-            attempts: 0,
-        });
+        let status = match reason {
+            Reason::QueueFull => Status::Failed,
+            reason => Status::of_refusal(reason),
+        };
+        let request = kept.then_some(request);
+        self.ended.push_back(Ended::unstarted(self.submitted, status, rejected, request));
         self.submitted += 1;
     }
 
@@ -117,47 +109,35 @@ impl<Req, T, E> Batch<Req, T, E> {
 
     /// Ready when something has changed; otherwise the reader is woken then.
     pub(crate) fn poll_change(&mut self, cx: &mut Context<'_>) -> Poll<Change<Req>> {
-        let mut fresh: Option<Waker> = None;
-        loop {
-            let mut core = self.pool.shared.lock();
-            if let Some(key) = self.in_line {
-                match core.queue.look_at_line(key) {
-                    Seen::Waiting => {}
-                    Seen::Refused(reason, request) => {
-                        drop(core);
-                        self.in_line = None;
-                        self.submitted -= 1;
-                        if let Some(request) = request {
-                            return Poll::Ready(Change::Refused(request, reason));
-                        }
-                        continue;
-                    }
-                    _ => {
-                        self.in_line = None;
-                        return Poll::Ready(Change::Some);
-                    }
-                }
-            }
-            let mailbox =
-                core.runs.get_mut(self.run).expect("a run has a mailbox until it is dropped");
-            if !mailbox.ended.is_empty() && self.ended.is_empty() {
-                std::mem::swap(&mut mailbox.ended, &mut self.ended);
-                return Poll::Ready(Change::Some);
-            }
-            match &mut mailbox.reader {
-                Some(reader) if reader.will_wake(cx.waker()) => return Poll::Pending,
-                reader if fresh.is_some() => {
-                    std::mem::swap(reader, &mut fresh);
+        let waker = cx.waker().clone();
+        let mut core = self.pool.shared.lock();
+        if let Some(key) = self.in_line {
+            match core.queue.look_at_line(key) {
+                Seen::Waiting => {}
+                Seen::Refused(reason, request, details) => {
                     drop(core);
-                    fresh.into_iter().for_each(discard);
-                    return Poll::Pending;
+                    discard(details);
+                    self.in_line = None;
+                    self.submitted -= 1;
+                    return Poll::Ready(
+                        request.map_or(Change::Some, |request| Change::Refused(request, reason)),
+                    );
                 }
                 _ => {
-                    drop(core);
-                    fresh = Some(cx.waker().clone());
+                    self.in_line = None;
+                    return Poll::Ready(Change::Some);
                 }
             }
         }
+        let mailbox = core.runs.get_mut(self.run).expect("a run has a mailbox until it is dropped");
+        if !mailbox.ended.is_empty() && self.ended.is_empty() {
+            std::mem::swap(&mut mailbox.ended, &mut self.ended);
+            return Poll::Ready(Change::Some);
+        }
+        let old = mailbox.reader.replace(waker);
+        drop(core);
+        discard(old);
+        Poll::Pending
     }
 }
 

@@ -61,7 +61,7 @@ fn work(mut worker: Worker<u32, u32, Refusal>) {
         match block_on(next) {
             Step::Leave => return,
             Step::Job => {
-                let request = job.start().expect("a worker is given a request");
+                let request = job.request.take().expect("a worker is given a request");
                 thread::yield_now();
                 job.end_with(Status::Success, Answer::Service(Ok(request)), None);
                 if thread_rng().r#gen() {
