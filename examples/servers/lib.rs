@@ -1,0 +1,9 @@
+//! Nothing to use: the code of those pages of `stockade::guide` that need real clients, compiled where these are at hand.
+//!
+//! The pages are the same files that the documentation of `stockade` shows.
+
+#[cfg(doctest)]
+mod coming_from {
+    #[doc = include_str!("../../crates/stockade/src/guide/coming_from/tower.md")]
+    mod tower {}
+}
