@@ -10,6 +10,8 @@
 //! | [`pool`] | How do I queue work, size the pool, and lose nothing when the program ends? |
 //! | [`axum`] | How do I use a stack in handlers, and put layers around them? |
 //! | [`testing`] | How do I test all that in milliseconds? |
+//! | [`own_layer`] | How do I write a layer of my own? |
+//! | [`coming_from`] | What do I write here in place of what I know? |
 
 #[doc = include_str!("guide/first_stack.md")]
 pub mod first_stack {}
@@ -28,3 +30,15 @@ pub mod axum {}
 
 #[doc = include_str!("guide/testing.md")]
 pub mod testing {}
+
+#[doc = include_str!("guide/own_layer.md")]
+pub mod own_layer {}
+
+// Code that needs crates which the facade does not have is compiled where they are: `examples/servers/lib.rs` includes
+// the same file.
+
+/// What to write in place of what you know from elsewhere.
+pub mod coming_from {
+    #[cfg_attr(not(doctest), doc = include_str!("guide/coming_from/tower.md"))]
+    pub mod tower {}
+}
