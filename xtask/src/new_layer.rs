@@ -44,9 +44,11 @@ pub(crate) fn create(workspace: &Workspace, name: &str, about: &str) -> Result<(
 ///
 /// If it has a warning, or one of its tests fails.
 pub(crate) fn check(workspace: &Workspace) -> Result<()> {
-    let copy =
-        tempfile::Builder::new().prefix("new-layer-").tempdir_in(workspace.target_directory())?;
-    let root = copy.path();
+    let root = &workspace.target_directory().join("new-layer");
+    if root.exists() {
+        fs::remove_dir_all(root)?;
+    }
+    fs::create_dir_all(root)?;
     for file in ["Cargo.lock", ".clippy.toml", ".rustfmt.toml"] {
         let from = workspace.root().join(file);
         if from.exists() {
