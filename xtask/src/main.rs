@@ -1,6 +1,7 @@
 //! The project's own commands: `cargo xtask --help`.
 
 mod binaries;
+mod dependencies;
 mod docs;
 mod model;
 mod needs;
@@ -83,6 +84,11 @@ enum Cli {
         check: bool,
     },
 
+    /// Prints what each dependency of the published crates is for, and what it costs to build
+    ///
+    /// Builds all of them once more to measure that, which takes some minutes.
+    Dependencies,
+
     /// Runs a fleet of clients against an overloaded server in virtual time, with and without the layers
     ///
     /// Shows the storm of retries that keeps an overload going, and how the layers end it, as tables and as a
@@ -154,6 +160,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
             new_layer::create(&Workspace::load(Vec::new(), Vec::new())?, &name, &about)?;
         }
         Cli::Size { check } => size::print(&Workspace::load(Vec::new(), Vec::new())?, check)?,
+        Cli::Dependencies => dependencies::print(&Workspace::load(Vec::new(), Vec::new())?)?,
         Cli::Simulate(Forwarded { args }) => {
             let mut cargo = workspace::cargo("run");
             cargo.args(["--quiet", "--release", "--package", "stockade-simulate", "--"]);
