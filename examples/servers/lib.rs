@@ -3,6 +3,15 @@
 //! The pages are the same files that the documentation of `stockade` shows.
 
 #[cfg(doctest)]
+mod guide {
+    #[doc = include_str!("../../crates/stockade/src/guide/real_clients.md")]
+    mod real_clients {}
+
+    #[doc = include_str!("../../crates/stockade/src/guide/fleet.md")]
+    mod fleet {}
+}
+
+#[cfg(doctest)]
 mod coming_from {
     #[doc = include_str!("../../crates/stockade/src/guide/coming_from/tower.md")]
     mod tower {}

@@ -9,7 +9,11 @@
 //! | [`bad_day`] | What do callers see when the service is dead, slow, flapping or overrun? |
 //! | [`pool`] | How do I queue work, size the pool, and lose nothing when the program ends? |
 //! | [`axum`] | How do I use a stack in handlers, and put layers around them? |
+//! | [`real_clients`] | What is there to know about reqwest, tonic, SQL and Redis? |
 //! | [`testing`] | How do I test all that in milliseconds? |
+//! | [`watching`] | What is there to see, and what should wake somebody? |
+//! | [`fleet`] | What changes when there is more than one process? |
+//! | [`by_hand`] | What about streams, loops, and connections that are checked out? |
 //! | [`own_layer`] | How do I write a layer of my own? |
 //! | [`coming_from`] | What do I write here in place of what I know? |
 
@@ -28,14 +32,26 @@ pub mod pool {}
 #[doc = include_str!("guide/axum.md")]
 pub mod axum {}
 
+// Code that needs crates which the facade does not have is compiled where they are: `examples/servers/lib.rs` includes
+// the same files.
+
+#[cfg_attr(not(doctest), doc = include_str!("guide/real_clients.md"))]
+pub mod real_clients {}
+
 #[doc = include_str!("guide/testing.md")]
 pub mod testing {}
 
+#[doc = include_str!("guide/watching.md")]
+pub mod watching {}
+
+#[cfg_attr(not(doctest), doc = include_str!("guide/fleet.md"))]
+pub mod fleet {}
+
+#[doc = include_str!("guide/by_hand.md")]
+pub mod by_hand {}
+
 #[doc = include_str!("guide/own_layer.md")]
 pub mod own_layer {}
-
-// Code that needs crates which the facade does not have is compiled where they are: `examples/servers/lib.rs` includes
-// the same file.
 
 /// What to write in place of what you know from elsewhere.
 pub mod coming_from {

@@ -30,7 +30,8 @@
 //!
 //! The [guide] takes it from there: [a first stack](guide::first_stack), [which layers, and in which
 //! order](guide::choosing_layers), [what callers see on a bad day](guide::bad_day), [the pool](guide::pool),
-//! [axum](guide::axum), [tests](guide::testing).
+//! [axum](guide::axum), [reqwest, tonic, SQL and Redis](guide::real_clients), [tests](guide::testing), and what to write
+//! [in place of what you know](guide::coming_from).
 //!
 //! # Features
 //!
