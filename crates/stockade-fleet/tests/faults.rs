@@ -4,7 +4,14 @@
 
 mod common;
 
-use std::{fmt::Debug, time::Duration};
+use std::{
+    fmt::Debug,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use common::{command, passes, refusal};
 use stockade_core::{Error, Reason};
@@ -14,8 +21,8 @@ use stockade_fleet::{
 };
 use stockade_test_servers::{self as servers, Server};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpListener,
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::{TcpListener, TcpStream},
     time::{Instant, sleep},
 };
 
@@ -111,6 +118,8 @@ async fn stranger(answer: Option<&'static [u8]>) -> String {
 async fn a_server_that_is_no_redis_is_told_as_such() {
     let http = stranger(Some(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")).await;
     assert_eq!(error(&http).await.fault(), Fault::NotRedis);
+    let memcached = stranger(Some(b"ERROR\r\n")).await;
+    assert_eq!(error(&memcached).await.fault(), Fault::NotRedis);
     let silent = stranger(None).await;
     assert_eq!(error(&silent).await.fault(), Fault::TimedOut);
     let rude = stranger(Some(b"")).await;
@@ -271,4 +280,92 @@ async fn a_replica_that_answers_and_may_not_be_written_to_is_not_connected_to_ag
     while common::call(&layer).await.is_err() {
         sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// A server that is a Redis until the second script on a connection, and what it does then.
+struct Odd {
+    url: String,
+    connections: Arc<AtomicU32>,
+}
+
+// === impl Odd ===
+
+impl Odd {
+    /// Answers every script after the first with this, or closes the connection.
+    async fn start(answer: Option<&'static [u8]>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("redis://:secret@{}", listener.local_addr().unwrap());
+        let connections = Arc::<AtomicU32>::default();
+        let count = Arc::clone(&connections);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                count.fetch_add(1, SeqCst);
+                tokio::spawn(Self::serve(stream, answer));
+            }
+        });
+        Self { url, connections }
+    }
+
+    async fn serve(stream: TcpStream, answer: Option<&[u8]>) -> std::io::Result<()> {
+        let mut stream = BufReader::new(stream);
+        let (mut line, mut scripts) = (String::new(), 0);
+        while stream.read_line(&mut line).await? > 0 {
+            let said: &[u8] = match line.trim_end() {
+                "AUTH" | "CLIENT" => b"+OK\r\n",
+                "PING" => b"+PONG\r\n",
+                "EVALSHA" if scripts == 0 => {
+                    scripts = 1;
+                    b":7\r\n"
+                }
+                "EVALSHA" => match answer {
+                    Some(answer) => answer,
+                    None => return Ok(()),
+                },
+                _ => b"",
+            };
+            stream.write_all(said).await?;
+            line.clear();
+        }
+        Ok(())
+    }
+}
+
+/// What a rate over an odd Redis does for two seconds.
+async fn odd(answer: Option<&'static [u8]>, expected: Fault) {
+    let odd = Odd::start(answer).await;
+    let redis = Redis::new(&odd.url).unwrap().patience(Duration::from_secs(2));
+    let layer = |key, outage| RateLayer::new(&redis, key, 1, HOUR).queue(0).outage(outage);
+    let (closed, open) = (layer("closed", Outage::Closed), layer("open", Outage::Open));
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(2) {
+        let no = refusal(&closed).await;
+        assert_eq!(no.reason(), Reason::Unavailable);
+        assert!(no.retry_after().unwrap() <= Duration::from_millis(250), "{no}");
+        assert!(passes(&open).await);
+        let fault = common::handle(&closed).snapshot().fault.unwrap();
+        assert_eq!(fault.fault(), expected, "{fault}");
+        assert!(!fault.to_string().contains("secret"), "{fault}");
+        sleep(Duration::from_millis(2)).await;
+    }
+    // The longest pause is 250 ms, of which chance takes off up to a half; the first ones are shorter.
+    let most = 6 + (begin.elapsed().as_millis() / 125) as u32;
+    let made = odd.connections.load(SeqCst);
+    assert!((2..=most).contains(&made), "{made} connections, at most {most}");
+}
+
+#[tokio::test]
+async fn a_redis_that_closes_instead_of_an_answer_is_away_and_is_left_alone_for_a_while() {
+    odd(None, Fault::Lost).await;
+}
+
+#[tokio::test]
+async fn a_redis_that_answers_with_what_is_no_bucket_is_away_and_is_left_alone_for_a_while() {
+    for nonsense in [&b"+hello\r\n"[..], b":7\r\n", b"*0\r\n", b"*3\r\n$1\r\na\r\n:1\r\n:1\r\n"] {
+        odd(Some(nonsense), Fault::NotRedis).await;
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_answers_with_what_is_no_protocol_is_away_and_is_left_alone_for_a_while() {
+    odd(Some(b"\0\0\0\0"), Fault::NotRedis).await;
 }

@@ -197,6 +197,31 @@ mod tests {
     }
 
     #[test]
+    fn a_hint_that_makes_no_sense_leaves_the_class_as_it_is_without_one() {
+        let rows = [
+            ("0", Some(Duration::ZERO)),
+            ("-1", None),
+            ("0.2", Some(Duration::from_secs(1))),
+            // 10 to the power of 30.
+            ("1000000000000000000000000000000", Some(MAX_RETRY_AFTER)),
+            ("1e30", None),
+            ("tomorrow", None),
+            ("NaN", None),
+            ("", None),
+        ];
+        for (hint, after) in rows {
+            let overload = |processed| Class::Overload { after, processed };
+            assert_eq!(of_answer(Http::new(), 429, Some(hint)), overload(false), "{hint}");
+            assert_eq!(of_answer(Http::new(), 503, Some(hint)), overload(true), "{hint}");
+            let transient = Class::Transient { after };
+            assert_eq!(of_answer(Http::new(), 500, Some(hint)), transient, "{hint}");
+            // What is refused for good is refused for a time where there is one.
+            let refused = if after.is_some() { overload(false) } else { Class::Permanent };
+            assert_eq!(of_answer(Http::new(), 403, Some(hint)), refused, "{hint}");
+        }
+    }
+
+    #[test]
     fn a_redirect_with_a_hint_is_a_success() {
         assert_eq!(of_answer(Http::new(), 301, Some("7")), Class::Success);
     }

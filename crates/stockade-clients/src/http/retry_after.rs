@@ -11,8 +11,8 @@ use http::{
 ///
 /// A date counts from the answer's own `Date` where it has one, since the server's clock may be off, and from
 /// `now` otherwise. A date that has passed is zero. Some servers send a fraction of a second, which is rounded
-/// up to whole seconds. Of several headers the longest counts. There is none if the header is missing, or
-/// neither a number nor a date.
+/// up to whole seconds. Of several hints the longest counts, in several headers as in one that a proxy has made of them.
+/// There is none if the header is missing, or neither a number nor a date.
 ///
 /// # Example
 ///
@@ -28,11 +28,16 @@ use http::{
 /// ```
 pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let hints = headers.get_all(RETRY_AFTER).into_iter().filter_map(text);
-    hints.filter_map(|hint| seconds(hint).or_else(|| until(hint, headers, now))).max()
+    hints.filter_map(|hint| longest(hint).or_else(|| until(hint, headers, now))).max()
 }
 
 fn text(value: &HeaderValue) -> Option<&str> {
     Some(value.to_str().ok()?.trim_matches([' ', '\t']))
+}
+
+/// Seconds, or the most of them in a list.
+fn longest(hint: &str) -> Option<Duration> {
+    hint.split(',').filter_map(|one| seconds(one.trim_matches([' ', '\t']))).max()
 }
 
 /// Whole seconds, or a fraction of them, rounded up.
@@ -95,6 +100,12 @@ mod tests {
             headers.append(RETRY_AFTER, HeaderValue::from_static(hint));
         }
         assert_eq!(retry_after(&headers, UNIX_EPOCH), Some(Duration::from_secs(9)));
+    }
+
+    #[test]
+    fn of_two_hints_that_a_proxy_has_joined_the_longer_counts() {
+        assert_eq!(at_example(b"5, 9"), Some(Duration::from_secs(9)));
+        assert_eq!(at_example(b"9,nonsense"), Some(Duration::from_secs(9)));
     }
 
     #[test]
