@@ -39,6 +39,49 @@
 //! Those with an idempotent method (RFC 9110, section 9.2.2: GET, HEAD, OPTIONS, TRACE, PUT and DELETE), and
 //! those with an `Idempotency-Key` header.
 //!
+//! # Clients that take a stack
+//!
+//! Many clients of one web API can be made of any service of HTTP requests. Put the layers between them and the HTTP
+//! client, so that each attempt is a request of its own. A refusal comes out inside the client's own error: box that, and
+//! `rejected()` finds it.
+//!
+//! kube, whose client is then `Client::new(stack, "default")`:
+//!
+//! ```ignore
+//! let retry = RetryLayer::max_attempts(4)
+//!     .classify(Http::new())
+//!     .idempotent(idempotent::<Body>)
+//!     .clone_request(clone_request_with(Body::try_clone));
+//! let (retry, retries) = retry.with_handle();
+//! let stack = ServiceBuilder::new()
+//!     .layer(config.base_uri_layer())
+//!     .layer(retry)
+//!     .layer(BreakerLayer::new().consecutive(3).classify(Http::new()))
+//!     .map_err(BoxError::from)
+//!     .service(legacy::Client::builder(TokioExecutor::new()).build_http());
+//! ```
+//!
+//! octocrab, whose bodies have to be copied by hand, with `OctocrabBuilder::new_empty().with_service(stack)`:
+//!
+//! ```ignore
+//! /// What is in memory, or nothing at all. Its own `Clone` shares one stream: a second attempt would send nothing.
+//! fn clone_body(body: &OctoBody) -> Option<OctoBody> {
+//!     body.try_clone().or_else(|| body.is_end_stream().then(OctoBody::empty))
+//! }
+//! ```
+//!
+//! async-openai with its feature `middleware`, whose requests are made anew for each attempt, with
+//! `Client::with_config(config).with_http_service(stack)`:
+//!
+//! ```ignore
+//! let (retry, retries) = RetryLayer::max_attempts(4).classify(Http::new()).with_handle();
+//! let stack = ServiceBuilder::new()
+//!     .layer(retry)
+//!     .layer(BreakerLayer::new().consecutive(3).classify(Http::new()))
+//!     .map_err(BoxError::from)
+//!     .service(ReqwestService::new(reqwest::Client::new()));
+//! ```
+//!
 //! # Refusals as answers
 //!
 //! For servers that have layers of stockade around their handlers, [`refusal`] is the way back:
@@ -66,6 +109,6 @@ pub use classify::{Answer, Http};
 pub use refusal::{refusal, refusal_status};
 #[cfg(feature = "reqwest")]
 pub(crate) use request::may_repeat;
-pub use request::{clone_request, idempotent, without_credentials};
+pub use request::{clone_request, clone_request_with, idempotent, without_credentials};
 pub use retry_after::retry_after;
 pub use status::class;

@@ -16,7 +16,8 @@
 //! | bb8-postgres, bb8-redis | `bb8` 0.9 | `bb8` with `tokio-postgres` or `redis` | that of its client |
 //! | redis | `redis` 1 | `redis` | `redis::Redis` |
 //!
-//! These versions are what the tests run against.
+//! These versions are what the tests run against. Clients that are made of any HTTP service, as kube, octocrab and
+//! async-openai are, take a stack with layers in it: see the module `http`.
 //!
 //! Each has a table of what it makes of which result. They take any error type of a stack, be it
 //! [`Error<E>`](stockade_core::Error), a `BoxError` or an enum of your own: see [`Cause`]. A refusal by a layer

@@ -40,16 +40,28 @@ pub fn idempotent<B>(request: &Request<B>) -> bool {
 /// # let _ = retry;
 /// ```
 pub fn clone_request<B: Body + Default>(request: &Request<B>) -> Option<Request<B>> {
-    if !request.body().is_end_stream() {
-        return None;
-    }
-    let mut copy = Request::new(B::default());
+    request.body().is_end_stream().then(|| copy(request, B::default()))
+}
+
+/// A copy of a request whose body is copied by `clone_body`, if it can be. For `RetryLayer::clone_request`.
+///
+/// This is for the bodies of clients that can copy what is in memory, as those of kube and octocrab:
+/// `clone_request_with(Body::try_clone)`.
+pub fn clone_request_with<B>(
+    clone_body: impl Fn(&B) -> Option<B> + Clone,
+) -> impl Fn(&Request<B>) -> Option<Request<B>> + Clone {
+    move |request| Some(copy(request, clone_body(request.body())?))
+}
+
+/// The request with another body.
+fn copy<B>(request: &Request<B>, body: B) -> Request<B> {
+    let mut copy = Request::new(body);
     request.method().clone_into(copy.method_mut());
     request.uri().clone_into(copy.uri_mut());
     *copy.version_mut() = request.version();
     request.headers().clone_into(copy.headers_mut());
     request.extensions().clone_into(copy.extensions_mut());
-    Some(copy)
+    copy
 }
 
 /// The request without user and password in its URI, for `ServiceBuilder::map_request` right above the client.
@@ -127,6 +139,16 @@ mod tests {
         assert_eq!((copy.version(), copy.headers()), (Version::HTTP_2, request.headers()));
         assert_eq!(copy.extensions().get(), Some(&7_u8));
         assert!(copy.body().is_end_stream());
+    }
+
+    #[test]
+    fn a_body_is_copied_by_what_its_client_has_for_that() {
+        let clone = clone_request_with(|body: &Option<u8>| body.map(|_| Some(8)));
+        let request = |body| Request::post("/a").header(ACCEPT, "text/plain").body(body).unwrap();
+        let copy = clone(&request(Some(7))).unwrap();
+        assert_eq!((copy.method(), copy.body()), (&Method::POST, &Some(8)));
+        assert_eq!(copy.headers()[ACCEPT], "text/plain");
+        assert!(clone(&request(None)).is_none());
     }
 
     #[test]
