@@ -35,7 +35,35 @@ pub(crate) enum Kind {
     Breaker,
     Rate,
     Limit,
+    #[cfg(feature = "hedge")]
+    Hedge,
+    #[cfg(feature = "fallback")]
+    Fallback,
+    #[cfg(feature = "coalesce")]
+    Coalesce,
+    #[cfg(feature = "chaos")]
+    Chaos,
 }
+
+/// All that are compiled in.
+pub(crate) const ALL: &[Kind] = &[
+    Kind::Timeout,
+    Kind::Retry,
+    Kind::Breaker,
+    Kind::Rate,
+    Kind::Limit,
+    #[cfg(feature = "hedge")]
+    Kind::Hedge,
+    #[cfg(feature = "fallback")]
+    Kind::Fallback,
+    #[cfg(feature = "coalesce")]
+    Kind::Coalesce,
+    #[cfg(feature = "chaos")]
+    Kind::Chaos,
+];
+
+/// What the fallback answers.
+pub(crate) const STALE: u64 = u64::MAX;
 
 const CANONICAL: [Kind; 5] = [Kind::Timeout, Kind::Retry, Kind::Breaker, Kind::Rate, Kind::Limit];
 
@@ -71,6 +99,12 @@ pub(crate) struct Handles {
     pub(crate) limit: Option<limit::LimitHandle>,
     pub(crate) rate: Option<rate::RateHandle>,
     pub(crate) breaker: Option<breaker::BreakerHandle>,
+    #[cfg(feature = "hedge")]
+    pub(crate) hedge: Option<stockade::hedge::HedgeHandle>,
+    #[cfg(feature = "coalesce")]
+    pub(crate) coalesce: Option<stockade::coalesce::CoalesceHandle>,
+    #[cfg(feature = "chaos")]
+    pub(crate) chaos: Option<stockade::chaos::ChaosHandle>,
 }
 
 // === impl Client ===
@@ -150,6 +184,35 @@ pub(crate) fn stack_over(client: Boxed, order: &[Kind], backpressure: bool) -> (
             } else {
                 BoxCloneService::new(layer.layer(inner))
             }
+        }
+        #[cfg(feature = "hedge")]
+        Kind::Hedge => {
+            let (layer, handle) = stockade::HedgeLayer::after(4 * MS).with_handle();
+            handles.hedge = Some(handle);
+            BoxCloneService::new(layer.layer(inner))
+        }
+        #[cfg(feature = "fallback")]
+        Kind::Fallback => {
+            let answer = async |error: Failure| match error {
+                Error::Rejected(_) => Ok(STALE),
+                Error::Service(_) => Err(error),
+            };
+            BoxCloneService::new(stockade::FallbackLayer::new(answer).layer(inner))
+        }
+        #[cfg(feature = "coalesce")]
+        Kind::Coalesce => {
+            let layer = stockade::CoalesceLayer::new(|request: &Request| request.id / 2);
+            let (layer, handle) = layer.with_handle();
+            handles.coalesce = Some(handle);
+            BoxCloneService::new(layer.layer(inner))
+        }
+        #[cfg(feature = "chaos")]
+        Kind::Chaos => {
+            let layer = stockade::ChaosLayer::new(7).latency(0.1, 5 * MS).reject(0.1).hang(0.05);
+            let (layer, handle) = layer.error(0.1, || Error::Service("made up")).with_handle();
+            handle.set_enabled(true);
+            handles.chaos = Some(handle);
+            BoxCloneService::new(layer.layer(inner))
         }
     };
     let stack = order.iter().rev().fold(client, build);
