@@ -53,3 +53,13 @@ pub mod summary;
 pub mod report;
 
 pub mod front;
+
+/// The code of those pages of `stockade::guide` that need the peers, compiled where these are at hand.
+#[cfg(all(doctest, feature = "peers"))]
+mod coming_from {
+    #[doc = include_str!("../../crates/stockade/src/guide/coming_from/tower_resilience.md")]
+    mod tower_resilience {}
+
+    #[doc = include_str!("../../crates/stockade/src/guide/coming_from/seatbelt.md")]
+    mod seatbelt {}
+}

@@ -15,4 +15,10 @@ mod guide {
 mod coming_from {
     #[doc = include_str!("../../crates/stockade/src/guide/coming_from/tower.md")]
     mod tower {}
+
+    #[doc = include_str!("../../crates/stockade/src/guide/coming_from/reqwest_retry.md")]
+    mod reqwest_retry {}
+
+    #[doc = include_str!("../../crates/stockade/src/guide/coming_from/governor.md")]
+    mod governor {}
 }

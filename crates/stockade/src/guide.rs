@@ -32,8 +32,8 @@ pub mod pool {}
 #[doc = include_str!("guide/axum.md")]
 pub mod axum {}
 
-// Code that needs crates which the facade does not have is compiled where they are: `examples/servers/lib.rs` includes
-// the same files.
+// Code that needs crates which the facade does not have is compiled where they are: `examples/servers/lib.rs` and
+// `benches/src/lib.rs` include the same files.
 
 #[cfg_attr(not(doctest), doc = include_str!("guide/real_clients.md"))]
 pub mod real_clients {}
@@ -54,7 +54,39 @@ pub mod by_hand {}
 pub mod own_layer {}
 
 /// What to write in place of what you know from elsewhere.
+///
+/// | you know | page |
+/// |---|---|
+/// | tower's `buffer`, `rate_limit`, `concurrency_limit`, `timeout`, `retry` | [`tower`](coming_from::tower) |
+/// | tower-resilience | [`tower_resilience`](coming_from::tower_resilience) |
+/// | seatbelt | [`seatbelt`](coming_from::seatbelt) |
+/// | reqwest-retry, reqwest-middleware | [`reqwest_retry`](coming_from::reqwest_retry) |
+/// | governor, tower_governor | [`governor`](coming_from::governor) |
+/// | Go: channels, errgroup, ants, pond | [`go`](coming_from::go) |
+/// | Java: `ThreadPoolExecutor`, resilience4j | [`java`](coming_from::java) |
+/// | .NET: Polly | [`polly`](coming_from::polly) |
 pub mod coming_from {
     #[cfg_attr(not(doctest), doc = include_str!("guide/coming_from/tower.md"))]
     pub mod tower {}
+
+    #[cfg_attr(not(doctest), doc = include_str!("guide/coming_from/tower_resilience.md"))]
+    pub mod tower_resilience {}
+
+    #[cfg_attr(not(doctest), doc = include_str!("guide/coming_from/seatbelt.md"))]
+    pub mod seatbelt {}
+
+    #[cfg_attr(not(doctest), doc = include_str!("guide/coming_from/reqwest_retry.md"))]
+    pub mod reqwest_retry {}
+
+    #[cfg_attr(not(doctest), doc = include_str!("guide/coming_from/governor.md"))]
+    pub mod governor {}
+
+    #[doc = include_str!("guide/coming_from/go.md")]
+    pub mod go {}
+
+    #[doc = include_str!("guide/coming_from/java.md")]
+    pub mod java {}
+
+    #[doc = include_str!("guide/coming_from/polly.md")]
+    pub mod polly {}
 }
