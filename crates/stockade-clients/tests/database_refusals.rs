@@ -28,7 +28,7 @@ use tokio_postgres::NoTls;
 
 const LIMIT: Duration = Duration::from_millis(500);
 /// What a machine that is busy may take on top.
-const SLACK: Duration = Duration::from_secs(5);
+const SLACK: Duration = Duration::from_secs(60);
 
 const UNSENT: Class = Class::NoEffect { after: None };
 const TRANSIENT: Class = Class::Transient { after: None };
