@@ -39,6 +39,8 @@
 //! Those with an idempotent method (RFC 9110, section 9.2.2: GET, HEAD, OPTIONS, TRACE, PUT and DELETE), and
 //! those with an `Idempotency-Key` header.
 //!
+//! A body that is a stream can be sent again while it is small: see [`Replay`].
+//!
 //! # Clients that take a stack
 //!
 //! Many clients of one web API can be made of any service of HTTP requests. Put the layers between them and the HTTP
@@ -101,12 +103,14 @@
 
 mod classify;
 mod refusal;
+mod replay;
 mod request;
 mod retry_after;
 mod status;
 
 pub use classify::{Answer, Http};
 pub use refusal::{refusal, refusal_status};
+pub use replay::{REPLAY_LIMIT, Replay, ReplayError};
 #[cfg(feature = "reqwest")]
 pub(crate) use request::may_repeat;
 pub use request::{clone_request, clone_request_with, idempotent, without_credentials};

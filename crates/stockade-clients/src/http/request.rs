@@ -54,7 +54,7 @@ pub fn clone_request_with<B>(
 }
 
 /// The request with another body.
-fn copy<B>(request: &Request<B>, body: B) -> Request<B> {
+pub(super) fn copy<B>(request: &Request<B>, body: B) -> Request<B> {
     let mut copy = Request::new(body);
     request.method().clone_into(copy.method_mut());
     request.uri().clone_into(copy.uri_mut());
