@@ -9,7 +9,7 @@ use std::{
 use pin_project_lite::pin_project;
 use stockade_core::{
     Classify, LayerError, Rejected,
-    internal::{Cold, Slow, Waiter},
+    internal::{CallWaiter, Slow, Waiter},
 };
 use tower_service::Service;
 
@@ -47,13 +47,14 @@ pin_project! {
     enum State<S, Req, F> {
         // Also when the call has ended: then the permit is settled.
         Running { #[pin] future: F },
-        // The call is refused, or waits for the service inside to be ready. Taken when it has ended.
-        Slow { slow: Cold<Slow<AtOnce, S, Req>> },
+        // The call is refused, or waits for the service inside to be ready.
+        Slow { slow: Slow<AtOnce, S, Req> },
     }
 }
 
-/// Waits for nothing: a call that waits for the service inside has been admitted.
-pub(crate) struct AtOnce;
+/// Waits for nothing: a call that waits for the service inside has been admitted. It keeps the refusal for one whose
+/// deadline passes there.
+pub(crate) struct AtOnce(pub(crate) Rejected);
 
 // === impl AtOnce ===
 
@@ -65,10 +66,16 @@ impl Waiter for AtOnce {
     }
 }
 
+impl CallWaiter for AtOnce {
+    fn expired(&self) -> Rejected {
+        self.0
+    }
+}
+
 // === impl State ===
 
 impl<S, Req, F> State<S, Req, F> {
-    const DONE: Self = Self::Slow { slow: Cold::none() };
+    const DONE: Self = Self::Slow { slow: Slow::Ended };
 }
 
 // === impl ResponseFuture ===
@@ -80,7 +87,7 @@ impl<F, S, Req, C> ResponseFuture<F, S, Req, C> {
     }
 
     pub(crate) fn slow(slow: Slow<AtOnce, S, Req>, permit: Permit, classify: C) -> Self {
-        Self { state: State::Slow { slow: Cold::new(slow) }, permit, classify }
+        Self { state: State::Slow { slow }, permit, classify }
     }
 
     /// It is dropped before the call has ended. Kept apart, so that dropping a finished one is a few branches.
@@ -116,20 +123,19 @@ where
                     }
                     return polled;
                 }
-                StateProj::Slow { slow } => slow.get_mut().expect("polled after completion"),
+                StateProj::Slow { slow } => slow,
             };
             let polled = permit.run(|| slow.poll(cx));
             if polled.is_pending() {
                 permit.pending();
             }
             match ready!(polled) {
-                Ok(((), mut service, request)) => {
-                    let future = permit.run(|| service.call(request));
+                Ok(()) => {
+                    let future = permit.run(|| slow.call());
                     this.state.set(State::Running { future });
                 }
                 Err(error) => {
                     permit.judge(this.classify, Err(&error));
-                    this.state.set(State::DONE);
                     return Poll::Ready(Err(error));
                 }
             }
@@ -142,10 +148,7 @@ impl<F, S, Req, C> fmt::Debug for ResponseFuture<F, S, Req, C> {
         let mut debug = f.debug_tuple("ResponseFuture");
         match &self.state {
             State::Running { .. } if !self.permit.is_settled() => debug.field(&"running"),
-            State::Slow { slow } => match slow.get() {
-                Some(slow) => debug.field(slow),
-                None => debug.field(&"done"),
-            },
+            State::Slow { slow } => debug.field(slow),
             State::Running { .. } => debug.field(&"done"),
         };
         debug.finish()

@@ -159,7 +159,7 @@ impl<S: Clone, C, B> Breaker<S, C, B> {
         let polled = mem::replace(&mut self.inner, clone);
         let refuser =
             Rejected::new(&"breaker", Reason::Expired).with_name(self.lease.config().name);
-        Slow::deferred(AtOnce, polled, request, refuser)
+        Slow::waiting(AtOnce(refuser), polled, request)
     }
 }
 

@@ -5,10 +5,7 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use stockade_core::{
-    LayerError,
-    internal::{Cold, Slow},
-};
+use stockade_core::{LayerError, internal::Slow};
 use tower_service::Service;
 
 use crate::{
@@ -38,7 +35,7 @@ pin_project! {
         // From the start, or after Slow. The permit goes when the service has answered.
         Running { #[pin] future: F, permit: Permit },
         // From the start; becomes Running, or ends.
-        Slow { slow: Cold<Slow<Waiter, S, Req>> },
+        Slow { slow: Slow<Waiter, S, Req> },
     }
 }
 
@@ -52,7 +49,7 @@ impl<F, S, Req, X> ResponseFuture<F, S, Req, X> {
 
     #[inline]
     pub(crate) fn slow(slow: Slow<Waiter, S, Req>, hook: X) -> Self {
-        Self { state: State::Slow { slow: Cold::new(slow) }, hook }
+        Self { state: State::Slow { slow }, hook }
     }
 }
 
@@ -79,11 +76,11 @@ where
                     });
                 }
                 StateProj::Slow { slow } => {
-                    let admitted = ready!(slow.poll(cx));
-                    // On an error this gives everything back.
-                    drop(slow.take());
-                    let (permit, mut service, request) = admitted?;
-                    let future = service.call(request);
+                    let permit = match ready!(slow.poll(cx)) {
+                        Ok(permit) => permit,
+                        Err(error) => return Poll::Ready(Err(error)),
+                    };
+                    let future = slow.call();
                     this.state.set(State::Running { future, permit });
                 }
             }
@@ -97,7 +94,7 @@ impl<F, S, Req, X> fmt::Debug for ResponseFuture<F, S, Req, X> {
         match &self.state {
             State::Running { permit, .. } if permit.is_none() => f.field(&"done or not limited"),
             State::Running { .. } => f.field(&"running"),
-            State::Slow { slow } => f.field(&slow.get()),
+            State::Slow { slow } => f.field(slow),
         };
         f.finish()
     }

@@ -1,7 +1,6 @@
 use std::{
     fmt,
-    future::poll_fn,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -10,9 +9,7 @@ use std::{
 use stockade_core::{
     ConfigError, Reason, Rejected,
     config::check,
-    deadline,
-    internal::{Key, Waiter as _},
-    waits::Wait,
+    internal::{Admission, Key},
 };
 
 use crate::{Permit, config::MAXIMA, shared::Shared};
@@ -169,15 +166,7 @@ impl LimitHandle {
         if let Some(permit) = self.try_acquire() {
             return Ok(permit);
         }
-        let mut waiter = pin!(self.shared.join()?);
-        let wait = Wait::start();
-        let permit = poll_fn(|cx| waiter.as_mut().poll_admit(cx)).await;
-        drop(wait);
-        // Time has passed since the last look.
-        if permit.is_ok() && deadline::has_passed() {
-            return Err(self.shared.refuse(Reason::Expired));
-        }
-        permit
+        Admission::new(self.shared.join()?).admitted().await
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use stockade_core::{
     Reason, Rejected,
-    internal::{self, Key, Timer},
+    internal::{self, CallWaiter, Key, Timer},
 };
 use tokio::time::Instant;
 
@@ -110,9 +110,11 @@ impl internal::Waiter for Waiter {
         let this = self.get_mut();
         this.poll(cx).map_err(|reason| this.shared.refuse(reason))
     }
+}
 
-    fn expired(self: Pin<&mut Self>) {
-        self.shared.refuse(Reason::Expired);
+impl CallWaiter for Waiter {
+    fn expired(&self) -> Rejected {
+        self.shared.refuse(Reason::Expired)
     }
 }
 

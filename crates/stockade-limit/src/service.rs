@@ -71,10 +71,7 @@ impl<S, X> Limit<S, X> {
         S::Error: LayerError,
     {
         match self.shared.join() {
-            Ok(waiter) => {
-                let service = deferred::release(&mut self.inner);
-                Slow::deferred(waiter, service, request, self.shared.rejected(Reason::Expired))
-            }
+            Ok(waiter) => Slow::waiting(waiter, deferred::release(&mut self.inner), request),
             Err(rejected) => Slow::Refused(rejected),
         }
     }

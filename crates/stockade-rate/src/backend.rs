@@ -4,14 +4,14 @@
 
 use std::{fmt, num::NonZeroU32, sync::Arc};
 
-use stockade_core::{Reason, Rejected, internal::Waiter};
+use stockade_core::{Rejected, internal::CallWaiter};
 
 pub use crate::{shared::Shared, waiter::Waiter as LocalWaiter};
 
 /// A bucket of tokens, and the queue of the calls that wait for them.
 pub trait Backend: Sized {
     /// The wait of one call.
-    type Waiter: Waiter<Permit = Permit<Self>>;
+    type Waiter: CallWaiter<Permit = Permit<Self>>;
     /// Reads its state, and changes it at run time.
     type Handle;
 
@@ -29,9 +29,6 @@ pub trait Backend: Sized {
 
     /// Takes tokens back that were not used.
     fn give_back(this: &Arc<Self>, cost: NonZeroU32);
-
-    /// A refusal of this rate limit.
-    fn rejected(&self, reason: Reason) -> Rejected;
 }
 
 /// What becomes of a call.

@@ -9,7 +9,7 @@ use std::{
 use pin_project_lite::pin_project;
 use stockade_core::{
     LayerError,
-    internal::{Cold, Slow, Waiter},
+    internal::{CallWaiter, Slow, Waiter},
 };
 use tower_service::Service;
 
@@ -34,16 +34,16 @@ pin_project! {
         W: Waiter,
     {
         #[pin]
-        state: State<F, Slow<W, S, Req>>,
+        state: State<F, W, S, Req>,
     }
 }
 
 pin_project! {
     #[project = StateProj]
-    enum State<F, Slow> {
+    enum State<F, W: Waiter, S, Req> {
         Running { #[pin] future: F },
-        // Then: Running. Taken when the call is refused.
-        Slow { slow: Cold<Slow> },
+        // Becomes Running, or ends.
+        Slow { slow: Slow<W, S, Req> },
     }
 }
 
@@ -57,7 +57,7 @@ impl<F, S, Req, W: Waiter> ResponseFuture<F, S, Req, W> {
 
     #[inline]
     pub(crate) const fn slow(slow: Slow<W, S, Req>) -> Self {
-        Self { state: State::Slow { slow: Cold::new(slow) } }
+        Self { state: State::Slow { slow } }
     }
 }
 
@@ -66,7 +66,7 @@ where
     F: Future<Output = Result<S::Response, S::Error>>,
     S: Service<Req, Future = F>,
     S::Error: LayerError,
-    W: Waiter,
+    W: CallWaiter,
     W::Permit: Spend,
 {
     type Output = Result<S::Response, S::Error>;
@@ -78,7 +78,11 @@ where
             match state.as_mut().project() {
                 StateProj::Running { future } => return future.poll(cx),
                 StateProj::Slow { slow } => {
-                    let future = ready!(start(slow, cx))?;
+                    match ready!(slow.poll(cx)) {
+                        Ok(permit) => permit.spend(),
+                        Err(error) => return Poll::Ready(Err(error)),
+                    }
+                    let future = slow.call();
                     state.set(State::Running { future });
                 }
             }
@@ -86,34 +90,12 @@ where
     }
 }
 
-/// Ready when the call has started, or with what ends it.
-#[cold]
-#[inline(never)]
-fn start<S, Req, W>(
-    slow: &mut Cold<Slow<W, S, Req>>,
-    cx: &mut Context<'_>,
-) -> Poll<Result<S::Future, S::Error>>
-where
-    S: Service<Req>,
-    S::Error: LayerError,
-    W: Waiter,
-    W::Permit: Spend,
-{
-    let waiting = slow.get_mut().expect("`ResponseFuture` is not polled after it was ready");
-    let admitted = ready!(waiting.poll(cx));
-    drop(slow.take());
-    Poll::Ready(admitted.map(|(permit, mut service, request)| {
-        permit.spend();
-        service.call(request)
-    }))
-}
-
 impl<F, S, Req, W: Waiter> fmt::Debug for ResponseFuture<F, S, Req, W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("ResponseFuture");
         match &self.state {
             State::Running { .. } => debug.field("state", &"running"),
-            State::Slow { slow } => debug.field("state", &slow.get()),
+            State::Slow { slow } => debug.field("state", slow),
         };
         debug.finish_non_exhaustive()
     }

@@ -1,8 +1,8 @@
 //! Reads the state of a rate limit, and changes it at run time.
 
-use std::{future::poll_fn, num::NonZeroU32, pin::pin, sync::Arc, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
-use stockade_core::{ConfigError, Reason, Rejected, deadline, internal::Waiter as _};
+use stockade_core::{ConfigError, Reason, Rejected, internal};
 
 use crate::{
     Config,
@@ -143,12 +143,7 @@ impl RateHandle {
             Admission::Pass => Ok(()),
             Admission::Refuse(rejected) => Err(rejected),
             Admission::Wait(waiter) => {
-                let mut waiter = pin!(waiter);
-                let permit = poll_fn(|cx| waiter.as_mut().poll_admit(cx)).await?;
-                if deadline::has_passed() {
-                    return Err(self.shared.common().refuse(Reason::Expired));
-                }
-                permit.spend();
+                internal::Admission::new(waiter).admitted().await?.spend();
                 Ok(())
             }
         }

@@ -16,7 +16,7 @@ use std::{collections::HashMap, fmt, hash::Hash, num::NonZeroU32, sync::Arc, tim
 
 use governor::nanos::Nanos;
 use stockade_core::{
-    Reason, Rejected,
+    Reason,
     internal::{lock, sync::Mutex},
 };
 
@@ -243,10 +243,6 @@ impl<K: Hash + Eq + Clone, F: Clone> Policy for Keyed<K, F> {
 
     fn handle(&self) -> KeyedHandle<K> {
         KeyedHandle { table: Arc::clone(&self.table) }
-    }
-
-    fn rejected(&self, reason: Reason) -> Rejected {
-        self.table.common.rejected(reason)
     }
 }
 

@@ -106,10 +106,6 @@ impl Common {
     /// A refusal, which is counted.
     pub(crate) fn refuse(&self, reason: Reason) -> Rejected {
         self.refusals.count(reason);
-        self.rejected(reason)
-    }
-
-    pub(crate) fn rejected(&self, reason: Reason) -> Rejected {
         Rejected::new(&"rate", reason).with_name(self.name)
     }
 

@@ -4,8 +4,6 @@
 
 use std::{fmt, num::NonZeroU32, sync::Arc};
 
-use stockade_core::{Reason, Rejected};
-
 use crate::{
     backend::{Admission, Backend},
     shared::Shared,
@@ -29,9 +27,6 @@ pub trait Policy: Clone {
 
     #[doc(hidden)]
     fn handle(&self) -> Self::Handle;
-
-    #[doc(hidden)]
-    fn rejected(&self, reason: Reason) -> Rejected;
 }
 
 /// A [`Policy`] that takes requests of the type `Req`.
@@ -94,10 +89,6 @@ impl<L: Backend> Policy for Single<L> {
     fn handle(&self) -> L::Handle {
         L::handle(&self.limiter)
     }
-
-    fn rejected(&self, reason: Reason) -> Rejected {
-        self.limiter.rejected(reason)
-    }
 }
 
 impl<L: Backend, Req> PolicyFor<Req> for Single<L> {
@@ -138,10 +129,6 @@ impl<F: Clone, P: Policy> Policy for Costly<F, P> {
 
     fn handle(&self) -> P::Handle {
         self.policy.handle()
-    }
-
-    fn rejected(&self, reason: Reason) -> Rejected {
-        self.policy.rejected(reason)
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use stockade_core::{
-    LayerError, Reason, Reusable,
+    LayerError, Reusable,
     internal::{
         backpressure::{Reserve, ReserveCall},
         deferred::{self, Slow},
@@ -104,8 +104,7 @@ where
             Admission::Pass => return ResponseFuture::running(self.inner.call(request)),
             Admission::Wait(waiter) => {
                 let service = deferred::release(&mut self.inner);
-                let refuser = self.policy.rejected(Reason::Expired);
-                return ResponseFuture::slow(Slow::deferred(waiter, service, request, refuser));
+                return ResponseFuture::slow(Slow::waiting(waiter, service, request));
             }
             Admission::Refuse(rejected) => rejected,
         };

@@ -363,8 +363,4 @@ impl Backend for Shared {
             this.adjust(this.now(), -i64::from(cost.get()));
         }
     }
-
-    fn rejected(&self, reason: Reason) -> Rejected {
-        self.common.rejected(reason)
-    }
 }

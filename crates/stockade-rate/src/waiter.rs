@@ -7,7 +7,10 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use stockade_core::{Reason, Rejected, internal};
+use stockade_core::{
+    Reason, Rejected,
+    internal::{self, CallWaiter},
+};
 use tokio::runtime::Handle;
 
 use crate::{
@@ -58,10 +61,11 @@ impl internal::Waiter for Waiter {
         self.place = Place::Done;
         Poll::Ready(served.map(|()| Permit::new(Arc::clone(&self.shared), self.cost)))
     }
+}
 
-    fn expired(self: Pin<&mut Self>) {
-        // It is counted here, and made by the future.
-        let _ = self.shared.common().refuse(Reason::Expired);
+impl CallWaiter for Waiter {
+    fn expired(&self) -> Rejected {
+        self.shared.common().refuse(Reason::Expired)
     }
 }
 

@@ -1,19 +1,21 @@
 //! The slow path of every layer: wait to be admitted, get the service ready, then call it.
 //!
 //! A call that is not admitted at once gives up the inner service's readiness ([`release`]), because
-//! readiness may hold a permit that others need, and moves into a [`Deferred`] on the heap. So the
-//! response future of a call that passes has no room for any of this.
+//! readiness may hold a permit that others need, and moves to the heap. So the response future of a call
+//! that passes has no room for any of this. What does not depend on the service is in [`Admission`], so that it is
+//! compiled once for a layer and not once for each stack.
 
 use std::{
-    fmt, mem,
+    fmt,
+    future::poll_fn,
+    mem,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
-use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use crate::{LayerError, Reason, Rejected, deadline, waits::Wait};
+use crate::{LayerError, Rejected, deadline, waits::Wait};
 
 /// Waits until a layer admits a call.
 ///
@@ -27,38 +29,40 @@ pub trait Waiter {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Self::Permit, Rejected>>;
-
-    /// The call was admitted, and is refused all the same: its deadline passed before it could start. For
-    /// a layer that counts its refusals.
-    fn expired(self: Pin<&mut Self>) {}
 }
 
-pin_project! {
-    /// A call that waits to be admitted, and then for the service inside to be ready.
-    pub struct Deferred<W: Waiter, S, Req> {
-        #[pin]
-        waiter: W,
-        permit: Option<W::Permit>,
-        // Taken when the call may start.
-        call: Option<(S, Req)>,
-        wait: Option<Wait>,
-        // Who refuses if the deadline has passed by the time the call could start.
-        refuser: Rejected,
-    }
+/// A [`Waiter`] of a call that has a deadline.
+pub trait CallWaiter: Waiter + Unpin {
+    /// The refusal of a call that was admitted, and whose deadline passed before it could start. A layer that
+    /// counts its refusals counts it here.
+    fn expired(&self) -> Rejected;
+}
+
+/// The wait of one call for a permit, with which it starts only if its deadline has not passed by then.
+#[derive(Debug)]
+pub struct Admission<W: Waiter> {
+    waiter: W,
+    permit: Option<W::Permit>,
+    wait: Option<Wait>,
 }
 
 /// A call on the slow path.
 pub enum Slow<W: Waiter, S, Req> {
     /// It waits.
-    Deferred(Pin<Box<Deferred<W, S, Req>>>),
+    Waiting(Box<Deferred<W, S, Req>>),
     /// It is refused.
     Refused(Rejected),
+    /// It has ended without being called.
+    Ended,
 }
 
-/// A call that may start: its permit, a ready service, and the request.
-pub type Admitted<W, S, Req> = (<W as Waiter>::Permit, S, Req);
-
-const AFTER: &str = "it is not polled again once it is ready";
+/// A call that waits to be admitted, and then for the service inside to be ready.
+pub struct Deferred<W: Waiter, S, Req> {
+    admission: Admission<W>,
+    service: S,
+    // Taken when the call starts.
+    request: Option<Req>,
+}
 
 /// Gives up the readiness that `service` holds.
 pub fn let_go<S: Clone>(service: &mut S) {
@@ -72,71 +76,114 @@ pub fn release<S: Clone>(service: &mut S) -> S {
     service.clone()
 }
 
+// === impl Admission ===
+
+impl<W: CallWaiter> Admission<W> {
+    /// A wait that begins now.
+    pub fn new(waiter: W) -> Self {
+        Self { waiter, permit: None, wait: Some(Wait::start()) }
+    }
+
+    /// Ready with a permit, or with a refusal.
+    pub async fn admitted(mut self) -> Result<W::Permit, Rejected> {
+        poll_fn(|cx| self.poll(cx)).await?;
+        self.start()
+    }
+
+    /// Ready when the call is admitted, also if it is polled again; or with a refusal.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejected>> {
+        if self.permit.is_none() {
+            let admitted = ready!(Pin::new(&mut self.waiter).poll_admit(cx));
+            self.wait = None;
+            self.permit = Some(admitted?);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// The permit of an admitted call that starts now.
+    fn start(&mut self) -> Result<W::Permit, Rejected> {
+        // Time may have passed since the last look, above all where the thread was blocked.
+        if deadline::has_passed() {
+            return Err(self.waiter.expired());
+        }
+        Ok(self.permit.take().expect("it was admitted"))
+    }
+}
+
 // === impl Slow ===
 
 impl<W, S, Req> Slow<W, S, Req>
 where
-    W: Waiter,
+    W: CallWaiter,
     S: Service<Req>,
     S::Error: LayerError,
 {
-    /// A call that waits. `refuser` names the layer: it becomes an [`Expired`](Reason::Expired) refusal
-    /// if the deadline has passed after a wait.
-    pub fn deferred(waiter: W, service: S, request: Req, refuser: Rejected) -> Self {
-        let (call, wait) = (Some((service, request)), Some(Wait::start()));
-        Self::Deferred(Box::pin(Deferred { waiter, permit: None, call, wait, refuser }))
+    /// A call that waits.
+    pub fn waiting(waiter: W, service: S, request: Req) -> Self {
+        let admission = Admission::new(waiter);
+        Self::Waiting(Box::new(Deferred { admission, service, request: Some(request) }))
     }
 
-    /// Ready when the call may start, or with what ends it. Not polled again after that.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Admitted<W, S, Req>, S::Error>> {
-        match self {
-            Self::Deferred(deferred) => deferred.as_mut().poll_ready(cx),
-            Self::Refused(rejected) => Poll::Ready(Err(rejected.into_error())),
-        }
+    /// Ready when the call can be [made](Self::call), with its permit, or with what ends it. Then it has given
+    /// everything back.
+    ///
+    /// # Panics
+    ///
+    /// If it is polled again after an error.
+    // It is written out, because each stack has a copy of it, in which each adapter is a function of its own.
+    #[cold]
+    #[inline(never)]
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<W::Permit, S::Error>> {
+        let error = match self {
+            Self::Waiting(deferred) => match deferred.admission.poll(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(rejected)) => rejected.into_error(),
+                Poll::Ready(Ok(())) => match deferred.service.poll_ready(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Err(error)) => error,
+                    Poll::Ready(Ok(())) => match deferred.admission.start() {
+                        Ok(permit) => return Poll::Ready(Ok(permit)),
+                        Err(rejected) => rejected.into_error(),
+                    },
+                },
+            },
+            Self::Refused(rejected) => rejected.into_error(),
+            Self::Ended => panic!("it is not polled again once it is ready"),
+        };
+        *self = Self::Ended;
+        Poll::Ready(Err(error))
     }
-}
 
-// === impl Deferred ===
-
-impl<W, S, Req> Deferred<W, S, Req>
-where
-    W: Waiter,
-    S: Service<Req>,
-    S::Error: LayerError,
-{
-    fn poll_ready(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Admitted<W, S, Req>, S::Error>> {
-        let mut this = self.project();
-        if this.permit.is_none() {
-            let admitted = ready!(this.waiter.as_mut().poll_admit(cx));
-            *this.wait = None;
-            match admitted {
-                Ok(permit) => *this.permit = Some(permit),
-                Err(rejected) => return Poll::Ready(Err(rejected.into_error())),
-            }
+    /// Calls the service.
+    ///
+    /// # Panics
+    ///
+    /// If the call is not admitted, or was made before.
+    #[cold]
+    #[inline(never)]
+    pub fn call(&mut self) -> S::Future {
+        if let Self::Waiting(deferred) = self
+            && let Some(request) = deferred.request.take()
+        {
+            return deferred.service.call(request);
         }
-        let (service, _) = this.call.as_mut().expect(AFTER);
-        ready!(service.poll_ready(cx))?;
-        // Time may have passed since the last look, above all where the thread was blocked.
-        if deadline::has_passed() {
-            this.waiter.as_mut().expired();
-            let expired = this.refuser.with_reason(Reason::Expired);
-            return Poll::Ready(Err(expired.into_error()));
-        }
-        let permit = this.permit.take().expect(AFTER);
-        let (service, request) = this.call.take().expect(AFTER);
-        Poll::Ready(Ok((permit, service, request)))
+        panic!("it is called once, when it is ready");
     }
 }
 
 impl<W: Waiter, S, Req> fmt::Debug for Slow<W, S, Req> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Deferred(deferred) if deferred.permit.is_none() => "waiting",
-            Self::Deferred(_) => "getting ready",
+            Self::Waiting(deferred) if deferred.admission.permit.is_none() => "waiting",
+            Self::Waiting(_) => "getting ready",
             Self::Refused(_) => "refused",
+            Self::Ended => "done",
         })
+    }
+}
+
+impl<W: Waiter, S, Req> fmt::Debug for Deferred<W, S, Req> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deferred").finish_non_exhaustive()
     }
 }

@@ -176,7 +176,7 @@ impl Limiter {
     /// A refusal, which is counted.
     pub(crate) fn refuse(&self, reason: Reason) -> Rejected {
         self.plan.shared.refusals.count(reason);
-        self.rejected(reason)
+        Rejected::new(&"rate", reason).with_name(self.plan.shared.name)
     }
 
     /// Serves from the stock, in order. What is left over when nobody waits is bounded by the lease.
@@ -430,9 +430,5 @@ impl Backend for Limiter {
 
     fn give_back(this: &Arc<Self>, cost: NonZeroU32) {
         this.return_tokens(cost);
-    }
-
-    fn rejected(&self, reason: Reason) -> Rejected {
-        Rejected::new(&"rate", reason).with_name(self.plan.shared.name)
     }
 }

@@ -2,7 +2,6 @@
 
 use std::{fmt, hash::Hash, num::NonZeroU32, sync::Arc};
 
-use stockade_core::{Reason, Rejected};
 use stockade_rate::{
     Policy, PolicyFor,
     backend::{Admission, Backend},
@@ -34,10 +33,6 @@ impl<K, F: Clone> Policy for Keyed<K, F> {
 
     fn handle(&self) -> RateHandle {
         Limiter::handle(self.table.overflow())
-    }
-
-    fn rejected(&self, reason: Reason) -> Rejected {
-        self.table.overflow().rejected(reason)
     }
 }
 

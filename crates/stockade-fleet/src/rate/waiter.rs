@@ -9,7 +9,7 @@ use std::{
 
 use stockade_core::{
     Reason, Rejected, deadline,
-    internal::{self, Key},
+    internal::{self, CallWaiter, Key},
 };
 use stockade_rate::backend::Permit;
 use tokio::sync::oneshot;
@@ -70,10 +70,11 @@ impl internal::Waiter for Waiter {
         self.place = Place::Done;
         Poll::Ready(answered.map(|()| Permit::new(Arc::clone(&self.limiter), self.cost)))
     }
+}
 
-    fn expired(self: Pin<&mut Self>) {
-        // It is counted here, and made by the future.
-        let _ = self.limiter.refuse(Reason::Expired);
+impl CallWaiter for Waiter {
+    fn expired(&self) -> Rejected {
+        self.limiter.refuse(Reason::Expired)
     }
 }
 
