@@ -1,0 +1,41 @@
+//! The pages of the guide: none is left out of the documentation, and the code of each is compiled in one place.
+
+#![expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Where pages are compiled whose code needs crates that the facade does not have.
+const ELSEWHERE: [&str; 2] = ["../../examples/servers/lib.rs", "../../benches/src/lib.rs"];
+
+fn read(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+/// The pages in a folder and in those inside it.
+fn pages(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { pages(&path) } else { vec![path] }).collect()
+}
+
+#[test]
+fn each_page_of_the_guide_is_shown_and_its_code_is_compiled_in_one_place() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let (guide, elsewhere) = (read("src/guide.rs"), ELSEWHERE.map(read));
+    let pages = pages(&source.join("guide"));
+    assert!(!pages.is_empty());
+    for page in pages {
+        let page = page.strip_prefix(&source).unwrap().to_str().unwrap();
+        let file = format!("/{page}\")]");
+        let compiled = elsewhere.iter().filter(|library| library.contains(&file)).count();
+        let only_shown = format!("#[cfg_attr(not(doctest), doc = include_str!(\"{page}\"))]");
+        let shown = format!("#[doc = include_str!(\"{page}\")]");
+        match compiled {
+            0 => assert!(guide.contains(&shown), "{page} is not shown, or compiled nowhere"),
+            1 => assert!(guide.contains(&only_shown), "{page} is not shown, or compiled twice"),
+            _ => panic!("{page} is compiled {compiled} times outside of the facade"),
+        }
+    }
+}
