@@ -51,6 +51,7 @@ impl Ambient {
     }
 
     /// Fixes what counts from `now`.
+    #[inline(never)]
     fn fix(&self, now: Instant) {
         let end = add(now, self.limit.replace(NO_LIMIT));
         self.at.set(Some(self.at.get().map_or(end, |at| at.min(end))));
@@ -132,7 +133,7 @@ pub fn saturating_add(instant: Instant, duration: Duration) -> Instant {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deadline {
-    /// So many nanoseconds from when it is first needed.
+    /// So many nanoseconds from when it is first needed; all ones are [`NONE`](Self::NONE).
     After(u64),
     /// Is fixed at this instant.
     At(Instant),
@@ -213,11 +214,14 @@ impl Drop for Hidden {
 // === impl Deadline ===
 
 impl Deadline {
+    /// None: to enter it changes nothing.
+    pub const NONE: Self = Self::After(NO_LIMIT);
+
     /// A deadline that counts from when it is first needed. A limit above 584 years is as good as that.
     #[inline]
     pub const fn after(limit: Duration) -> Self {
         let nanos = limit.as_nanos();
-        Self::After(if nanos > u64::MAX as u128 { u64::MAX } else { nanos as u64 })
+        Self::After(if nanos < NO_LIMIT as u128 { nanos as u64 } else { NO_LIMIT - 1 })
     }
 
     /// Runs `f` under this deadline, or under an outer one if that is earlier.
@@ -227,7 +231,7 @@ impl Deadline {
             let (limit, at) = (ambient.limit.get(), ambient.at.get());
             let fixed = ambient.fixed.take();
             match *self {
-                Self::After(own) => ambient.limit.set(limit.min(own.min(NO_LIMIT - 1))),
+                Self::After(own) => ambient.limit.set(limit.min(own)),
                 Self::At(own) => ambient.at.set(Some(at.map_or(own, |at| at.min(own)))),
             }
             Scope { deadline: self, limit, at, fixed }
@@ -269,26 +273,20 @@ impl Drop for Scope<'_> {
         AMBIENT.with(|ambient| {
             ambient.limit.set(self.limit);
             ambient.at.set(self.at);
-            if let Some(now) = ambient.fixed.replace(self.fixed) {
-                self.fixed_inside(ambient, now);
+            let Some(now) = ambient.fixed.replace(self.fixed) else { return };
+            if let Deadline::After(limit) = *self.deadline
+                && limit != NO_LIMIT
+            {
+                *self.deadline = Deadline::At(add(now, limit));
+            }
+            if self.limit != NO_LIMIT {
+                ambient.fix(now);
             }
         });
     }
 }
 
-impl Scope<'_> {
-    #[cold]
-    #[inline(never)]
-    fn fixed_inside(&mut self, ambient: &Ambient, now: Instant) {
-        if let Deadline::After(limit) = *self.deadline {
-            *self.deadline = Deadline::At(add(now, limit));
-        }
-        if self.limit != NO_LIMIT {
-            ambient.fix(now);
-        }
-    }
-}
-
+#[inline(never)]
 fn add(since: Instant, nanos: u64) -> Instant {
     saturating_add(since, Duration::from_nanos(nanos))
 }

@@ -19,37 +19,19 @@ pin_project! {
     ///
     /// Dropping it drops the call inside, and leaves no timer behind.
     pub struct ResponseFuture<F> {
+        // Until the time is up.
         #[pin]
-        state: State<F>,
-    }
-}
-
-pin_project! {
-    #[project = StateProj]
-    enum State<F> {
-        // Leaves to TimedOut when the time is up.
-        Running {
-            #[pin]
-            future: F,
-            // None if the call has no timeout.
-            stopwatch: Option<Stopwatch>,
-        },
-        TimedOut,
+        future: Option<F>,
+        stopwatch: Stopwatch,
     }
 }
 
 // === impl ResponseFuture ===
 
 impl<F> ResponseFuture<F> {
-    /// Of a call without a limit.
     #[inline(always)]
-    pub(crate) const fn unlimited(future: F) -> Self {
-        Self { state: State::Running { future, stopwatch: None } }
-    }
-
-    #[inline(always)]
-    pub(crate) const fn limited(future: F, stopwatch: Stopwatch) -> Self {
-        Self { state: State::Running { future, stopwatch: Some(stopwatch) } }
+    pub(crate) const fn new(future: F, stopwatch: Stopwatch) -> Self {
+        Self { future: Some(future), stopwatch }
     }
 }
 
@@ -62,30 +44,26 @@ where
 
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = self.project().state;
-        let StateProj::Running { future, stopwatch } = state.as_mut().project() else {
+        let mut this = self.project();
+        let Some(future) = this.future.as_mut().as_pin_mut() else {
             panic!("`ResponseFuture` polled after its time was up");
         };
-        let Some(stopwatch) = stopwatch else { return future.poll(cx) };
-        let starved = stopwatch.is_starved();
-        let polled = stopwatch.deadline.enter(|| future.poll(cx));
+        let polled = this.stopwatch.run(|| future.poll(cx));
         if polled.is_ready() {
             // The call that has ended is dropped with this future: to drop it here costs more than all the rest.
-            stopwatch.stop();
+            this.stopwatch.stop();
             return polled;
         }
-        let elapsed = ready!(stopwatch.poll(starved, cx));
-        state.set(State::TimedOut);
+        let elapsed = ready!(this.stopwatch.poll(cx));
+        this.future.set(None);
         Poll::Ready(Err(elapsed.into_error()))
     }
 }
 
 impl<F> fmt::Debug for ResponseFuture<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let stopwatch = match &self.state {
-            State::Running { stopwatch, .. } => stopwatch.as_ref(),
-            State::TimedOut => None,
-        };
-        f.debug_struct("ResponseFuture").field("stopwatch", &stopwatch).finish_non_exhaustive()
+        f.debug_struct("ResponseFuture")
+            .field("stopwatch", &self.future.as_ref().map(|_| &self.stopwatch))
+            .finish_non_exhaustive()
     }
 }

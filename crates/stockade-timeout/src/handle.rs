@@ -1,8 +1,8 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use stockade_core::{ConfigError, config::check};
+use stockade_core::{ConfigError, Reason, config::check};
 
-use crate::{config::LIMITS, shared::Shared};
+use crate::{config::LIMITS, shared::Lease};
 
 /// Shows a timeout, and changes it while it runs.
 ///
@@ -22,14 +22,14 @@ use crate::{config::LIMITS, shared::Shared};
 /// ```
 #[derive(Clone)]
 pub struct TimeoutHandle {
-    shared: Arc<Shared>,
+    lease: Arc<Lease>,
 }
 
 // === impl TimeoutHandle ===
 
 impl TimeoutHandle {
-    pub(crate) const fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+    pub(crate) const fn new(lease: Arc<Lease>) -> Self {
+        Self { lease }
     }
 
     /// A call may take `limit` from now on.
@@ -38,28 +38,33 @@ impl TimeoutHandle {
     ///
     /// If `limit` is not from a nanosecond to ten years. Then nothing changes.
     pub fn set(&self, limit: Duration) -> Result<(), ConfigError> {
-        self.shared.set_limit(check("TimeoutHandle::set", limit, LIMITS)?);
+        self.lease.shared.set_limit(check("TimeoutHandle::set", limit, LIMITS)?);
         Ok(())
     }
 
     /// How long a call may take.
     pub fn limit(&self) -> Duration {
-        self.shared.limit()
+        self.lease.shared.limit()
+    }
+
+    /// How many calls it has ended for `reason`, which is [`Elapsed`](Reason::Elapsed): there is no other.
+    pub fn refused(&self, reason: Reason) -> u64 {
+        if reason == Reason::Elapsed { self.lease.shared.elapsed() } else { 0 }
     }
 
     /// Switches the timeout on or off. While it is off, calls have no limit and no deadline of this layer.
     pub fn set_enabled(&self, enabled: bool) {
-        self.shared.set_enabled(enabled);
+        self.lease.shared.set_enabled(enabled);
     }
 
     /// Whether the timeout is on.
     pub fn is_enabled(&self) -> bool {
-        self.shared.is_enabled()
+        self.lease.shared.is_enabled()
     }
 
     /// The name in refusals and events.
     pub fn name(&self) -> Option<&'static str> {
-        self.shared.name
+        self.lease.name
     }
 }
 

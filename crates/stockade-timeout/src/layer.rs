@@ -10,7 +10,7 @@ use stockade_core::{
 };
 use tower_layer::Layer;
 
-use crate::{Config, Fixed, Timeout, TimeoutHandle, config::LIMITS, shared::Shared};
+use crate::{Config, Fixed, Timeout, TimeoutHandle, config::LIMITS, shared::Lease};
 
 /// Ends a call that takes longer than its limit.
 ///
@@ -43,7 +43,7 @@ pub struct TimeoutLayer<P = Fixed, B = NoBypass> {
     config: Config,
     per_request: P,
     bypass: B,
-    shared: Arc<OnceLock<Arc<Shared>>>,
+    lease: Arc<OnceLock<Arc<Lease>>>,
 }
 
 // === impl TimeoutLayer ===
@@ -62,7 +62,7 @@ impl TimeoutLayer {
     }
 
     pub(crate) fn from_config(config: Config) -> Self {
-        Self { config, per_request: Fixed, bypass: NoBypass, shared: Arc::default() }
+        Self { config, per_request: Fixed, bypass: NoBypass, lease: Arc::default() }
     }
 }
 
@@ -96,7 +96,7 @@ impl<P, B> TimeoutLayer<P, B> {
         F: Fn(&Req) -> Option<Duration>,
     {
         let Self { config, bypass, .. } = self;
-        TimeoutLayer { config, per_request: limit, bypass, shared: Arc::default() }
+        TimeoutLayer { config, per_request: limit, bypass, lease: Arc::default() }
     }
 
     /// Sets no limit and no deadline for the calls for which `passes_by` says so. For long polls, streams and the
@@ -107,7 +107,7 @@ impl<P, B> TimeoutLayer<P, B> {
         F: Fn(&Req) -> bool,
     {
         let Self { config, per_request, .. } = self;
-        TimeoutLayer { config, per_request, bypass: passes_by, shared: Arc::default() }
+        TimeoutLayer { config, per_request, bypass: passes_by, lease: Arc::default() }
     }
 
     /// Counts the time for which `poll_ready` is pending too, for a service that gets ready by connecting, or by
@@ -142,18 +142,18 @@ impl<P, B> TimeoutLayer<P, B> {
     /// Ends the setters, and returns the handle of the limit that the layer, its clones and their services share.
     #[must_use]
     pub fn with_handle(self) -> (Configured<Self>, TimeoutHandle) {
-        let handle = TimeoutHandle::new(self.shared());
+        let handle = TimeoutHandle::new(self.lease());
         (Configured::new(self), handle)
     }
 
     fn with(mut self, set: impl FnOnce(&mut Config)) -> Self {
         set(&mut self.config);
-        self.shared = Arc::default();
+        self.lease = Arc::default();
         self
     }
 
-    fn shared(&self) -> Arc<Shared> {
-        Arc::clone(self.shared.get_or_init(|| Arc::new(Shared::new(&self.config))))
+    fn lease(&self) -> Arc<Lease> {
+        Arc::clone(self.lease.get_or_init(|| Arc::new(Lease::new(&self.config))))
     }
 }
 
@@ -168,7 +168,7 @@ impl<S, P: Clone, B: Clone> Layer<S> for TimeoutLayer<P, B> {
 
     fn layer(&self, inner: S) -> Self::Service {
         let closures = (self.per_request.clone(), self.bypass.clone());
-        Timeout::new(inner, self.shared(), closures, self.config.readiness)
+        Timeout::new(inner, self.lease(), closures, self.config.readiness)
     }
 }
 

@@ -5,19 +5,21 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use stockade_core::{LayerError, deadline::Deadline};
+use stockade_core::Rejected;
 use tokio::time::Instant;
 
 use crate::{
-    shared::{Shared, nanos},
+    shared::{Lease, nanos},
     stopwatch::Stopwatch,
 };
 
 /// The wait of one instance of a service to be ready.
 #[derive(Debug, Default)]
 pub(crate) struct Readiness {
-    /// While the service inside is not ready: its limit, and since when.
-    waiting: Option<(Stopwatch, Instant)>,
+    /// Since the service inside was first polled, until it is ready.
+    stopwatch: Option<Stopwatch>,
+    /// When it was first pending.
+    since: Option<Instant>,
     /// How many nanoseconds it took to get ready. They are subtracted from the limit of the next call.
     spent: u64,
 }
@@ -26,37 +28,32 @@ pub(crate) struct Readiness {
 
 impl Readiness {
     /// What readiness has taken of the time of the call that begins now.
-    #[inline]
     pub(crate) fn take_spent(&mut self) -> u64 {
         mem::take(&mut self.spent)
     }
 
-    /// Polls the service inside with `poll_ready`, for at most as long as the limit.
-    // Kept apart: most timeouts do not count readiness, and pass only the check for that.
-    #[inline(never)]
-    pub(crate) fn poll<E: LayerError>(
-        &mut self,
-        shared: &Shared,
-        cx: &mut Context<'_>,
-        poll_ready: impl FnOnce(&mut Context<'_>) -> Poll<Result<(), E>>,
-    ) -> Poll<Result<(), E>> {
-        let Some(limit) = shared.limit_now() else { return poll_ready(cx) };
-        let (mut stopwatch, since) = match self.waiting.take() {
-            Some((stopwatch, since)) => (stopwatch, Some(since)),
-            None => (Stopwatch::new(Deadline::After(limit), limit, shared.name), None),
-        };
-        let starved = stopwatch.is_starved();
-        if let Poll::Ready(ready) = stopwatch.deadline.enter(|| poll_ready(cx)) {
-            // It may be polled again before it is called.
-            if let Some(since) = since {
-                self.spent = nanos(since.elapsed());
+    /// What the service inside is polled under.
+    pub(crate) fn stopwatch(&mut self, lease: &Lease) -> &mut Stopwatch {
+        let limit = lease.shared.limit_now();
+        self.stopwatch
+            .get_or_insert_with(|| Stopwatch::new(Stopwatch::deadline(limit, 0), limit, lease))
+    }
+
+    /// The service inside was polled. Ready with the refusal if its time is up.
+    pub(crate) fn polled(&mut self, is_ready: bool, cx: &mut Context<'_>) -> Poll<Rejected> {
+        match &mut self.stopwatch {
+            Some(stopwatch) if !is_ready => {
+                self.since.get_or_insert_with(Instant::now);
+                let elapsed = ready!(stopwatch.poll(cx));
+                *self = Self::default();
+                Poll::Ready(elapsed)
             }
-            return Poll::Ready(ready);
+            _ => {
+                // It may be polled again before it is called.
+                let spent = self.since.map_or(self.spent, |since| nanos(since.elapsed()));
+                *self = Self { spent, ..Self::default() };
+                Poll::Pending
+            }
         }
-        let polled = stopwatch.poll(starved, cx);
-        if polled.is_pending() {
-            self.waiting = Some((stopwatch, since.unwrap_or_else(Instant::now)));
-        }
-        Poll::Ready(Err(ready!(polled).into_error()))
     }
 }

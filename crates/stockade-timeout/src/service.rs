@@ -4,13 +4,13 @@ use std::{
     task::{Context, Poll},
 };
 
-use stockade_core::{Bypass, LayerError, NoBypass, deadline::Deadline};
+use stockade_core::{Bypass, LayerError, NoBypass};
 use tower_service::Service;
 
 use crate::{
     Fixed, PerRequest, ResponseFuture, TimeoutHandle,
     readiness::Readiness,
-    shared::{Shared, nanos},
+    shared::{Lease, NO_LIMIT, nanos},
     stopwatch::Stopwatch,
 };
 
@@ -23,7 +23,7 @@ use crate::{
 /// - Dropping the service, or a response future, leaves no timer behind.
 pub struct Timeout<S, P = Fixed, B = NoBypass> {
     inner: S,
-    shared: Arc<Shared>,
+    lease: Arc<Lease>,
     per_request: P,
     bypass: B,
     /// There if the time spent in `poll_ready` counts.
@@ -37,17 +37,17 @@ stockade_core::accessors!(Timeout<S, P, B>);
 impl<S, P, B> Timeout<S, P, B> {
     pub(crate) fn new(
         inner: S,
-        shared: Arc<Shared>,
+        lease: Arc<Lease>,
         (per_request, bypass): (P, B),
         readiness: bool,
     ) -> Self {
         let readiness = readiness.then(Box::default);
-        Self { inner, shared, per_request, bypass, readiness }
+        Self { inner, lease, per_request, bypass, readiness }
     }
 
     /// Shows and changes the limit that this service shares.
     pub fn handle(&self) -> TimeoutHandle {
-        TimeoutHandle::new(Arc::clone(&self.shared))
+        TimeoutHandle::new(Arc::clone(&self.lease))
     }
 }
 
@@ -68,24 +68,29 @@ where
     /// [`Elapsed`](stockade_core::Reason::Elapsed). The service can be polled again after that.
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        match &mut self.readiness {
-            None => self.inner.poll_ready(cx),
-            Some(readiness) => readiness.poll(&self.shared, cx, |cx| self.inner.poll_ready(cx)),
+        let Some(readiness) = &mut self.readiness else { return self.inner.poll_ready(cx) };
+        let polled = readiness.stopwatch(&self.lease).run(|| self.inner.poll_ready(cx));
+        match readiness.polled(polled.is_ready(), cx) {
+            Poll::Ready(elapsed) => Poll::Ready(Err(elapsed.into_error())),
+            Poll::Pending => polled,
         }
     }
 
     // Without it the compiler calls this, and moves the future through memory.
     #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
-        let spent = self.readiness.as_mut().map_or(0, |ready| ready.take_spent());
-        let limit = self.shared.limit_now().filter(|_| !self.bypass.passes_by(&request));
-        let Some(limit) = limit else {
-            return ResponseFuture::unlimited(self.inner.call(request));
-        };
-        let limit = self.per_request.limit(&request).map_or(limit, |own| limit.min(nanos(own)));
-        let mut deadline = Deadline::After(limit.saturating_sub(spent));
+        let spent = self.readiness.as_mut().map_or(0, |readiness| readiness.take_spent());
+        let mut limit = self.lease.shared.limit_now();
+        if limit != NO_LIMIT {
+            if self.bypass.passes_by(&request) {
+                limit = NO_LIMIT;
+            } else if let Some(own) = self.per_request.limit(&request) {
+                limit = limit.min(nanos(own));
+            }
+        }
+        let mut deadline = Stopwatch::deadline(limit, spent);
         let future = deadline.enter(|| self.inner.call(request));
-        ResponseFuture::limited(future, Stopwatch::new(deadline, limit, self.shared.name))
+        ResponseFuture::new(future, Stopwatch::new(deadline, limit, &self.lease))
     }
 }
 
@@ -93,7 +98,7 @@ impl<S: Clone, P: Clone, B: Clone> Clone for Timeout<S, P, B> {
     fn clone(&self) -> Self {
         Self {
             inner: self.inner.clone(),
-            shared: Arc::clone(&self.shared),
+            lease: Arc::clone(&self.lease),
             per_request: self.per_request.clone(),
             bypass: self.bypass.clone(),
             readiness: self.readiness.as_ref().map(|_| Box::default()),
@@ -106,7 +111,7 @@ impl<S: fmt::Debug, P, B> fmt::Debug for Timeout<S, P, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Timeout")
             .field("inner", &self.inner)
-            .field("shared", &self.shared)
+            .field("lease", &self.lease)
             .finish_non_exhaustive()
     }
 }

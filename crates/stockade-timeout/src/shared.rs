@@ -1,33 +1,67 @@
 //! What the services of a layer, their clones and its handle share.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
+use stockade_core::internal::StaticPool;
+
 use crate::Config;
 
+/// Keeps the state of a layer for its services and handles.
 #[derive(Debug)]
+pub(crate) struct Lease {
+    pub(crate) shared: &'static Shared,
+    pub(crate) name: Option<&'static str>,
+}
+
+/// What calls refer to without counting a reference, which would cost more than all else that they do here. So it is
+/// never freed, and the next layer takes it over.
+#[derive(Debug, Default)]
 pub(crate) struct Shared {
     /// In nanoseconds.
     limit: AtomicU64,
     enabled: AtomicBool,
-    pub(crate) name: Option<&'static str>,
+    /// How many layers have had it. A call that outlives its layer does not count for the next one.
+    life: AtomicU32,
+    /// How many calls were ended.
+    elapsed: AtomicU64,
+}
+
+/// No limit that can be set is as long.
+pub(crate) const NO_LIMIT: u64 = u64::MAX;
+
+static POOL: StaticPool<Shared> = StaticPool::new();
+
+// === impl Lease ===
+
+impl Lease {
+    pub(crate) fn new(config: &Config) -> Self {
+        let shared = POOL.take(Shared::default);
+        shared.life.fetch_add(1, Relaxed);
+        shared.elapsed.store(0, Relaxed);
+        shared.set_enabled(true);
+        shared.set_limit(config.limit);
+        // The name was checked where it was set.
+        let name = config.name.clone().and_then(|name| name.check("Config::name").ok());
+        Self { shared, name }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        POOL.give_back(self.shared);
+    }
 }
 
 // === impl Shared ===
 
 impl Shared {
-    pub(crate) fn new(config: &Config) -> Self {
-        // The name was checked where it was set.
-        let name = config.name.clone().and_then(|name| name.check("Config::name").ok());
-        Self { limit: AtomicU64::new(nanos(config.limit)), enabled: AtomicBool::new(true), name }
-    }
-
-    /// The limit of a call that begins now, in nanoseconds; `None` if the layer is switched off.
+    /// The limit of a call that begins now, in nanoseconds; [`NO_LIMIT`] if the layer is switched off.
     #[inline]
-    pub(crate) fn limit_now(&self) -> Option<u64> {
-        self.is_enabled().then(|| self.limit.load(Relaxed))
+    pub(crate) fn limit_now(&self) -> u64 {
+        if self.is_enabled() { self.limit.load(Relaxed) } else { NO_LIMIT }
     }
 
     pub(crate) fn limit(&self) -> Duration {
@@ -45,6 +79,22 @@ impl Shared {
 
     pub(crate) fn set_enabled(&self, enabled: bool) {
         self.enabled.store(enabled, Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn life(&self) -> u32 {
+        self.life.load(Relaxed)
+    }
+
+    /// Counts a call of this life that was ended.
+    pub(crate) fn count_elapsed(&self, life: u32) {
+        if life == self.life() {
+            self.elapsed.fetch_add(1, Relaxed);
+        }
+    }
+
+    pub(crate) fn elapsed(&self) -> u64 {
+        self.elapsed.load(Relaxed)
     }
 }
 

@@ -13,23 +13,27 @@ use stockade_core::{
 };
 use tokio::{task::coop, time::Instant};
 
-use crate::shared::nanos;
+use crate::shared::{Lease, NO_LIMIT, Shared, nanos};
 
 /// Ends what takes longer than its limit.
 ///
-/// It is used around a poll of what it limits: ask [`is_starved`](Self::is_starved), poll under the
-/// [`deadline`](Self::deadline), then [`stop`](Self::stop) or [`poll`](Self::poll).
+/// What it limits is polled [under](Self::run) it. If that was ready, it is [stopped](Self::stop), otherwise
+/// [polled](Self::poll).
 #[derive(Debug)]
 pub(crate) struct Stopwatch {
-    pub(crate) deadline: Deadline,
-    /// In nanoseconds.
+    deadline: Deadline,
+    /// In nanoseconds, or [`NO_LIMIT`].
     limit: u64,
     name: Option<&'static str>,
+    shared: &'static Shared,
+    /// That of `shared`.
+    life: u32,
+    /// The time may be up, and what is inside may be pending only because the task's cooperative budget is used up.
+    starved: bool,
+    /// It was polled once more in the task's next turn for that, and will not be again.
+    last_turn: bool,
     /// Registered at the first pending poll.
     timer: Cold<Timer>,
-    /// The time was up when the task had used up its cooperative budget, so what is inside may have been pending
-    /// for want of it. It is polled once more in the task's next turn, and then no more.
-    last_turn: bool,
 }
 
 /// The layer that has set an earlier deadline outside ends the call then, and says so. If none does, as where the
@@ -39,16 +43,28 @@ const GRACE: Duration = Duration::from_millis(2);
 // === impl Stopwatch ===
 
 impl Stopwatch {
-    /// Ends what takes longer than `limit`, in nanoseconds, at its `deadline`.
+    /// The deadline of what has taken `spent` nanoseconds of its limit.
     #[inline(always)]
-    pub(crate) const fn new(deadline: Deadline, limit: u64, name: Option<&'static str>) -> Self {
-        Self { deadline, limit, name, timer: Cold::none(), last_turn: false }
+    pub(crate) const fn deadline(limit: u64, spent: u64) -> Deadline {
+        if limit == NO_LIMIT {
+            Deadline::NONE
+        } else {
+            Deadline::After(limit.saturating_sub(spent))
+        }
     }
 
-    /// Whether what is inside may be pending only because the task's cooperative budget is used up.
     #[inline(always)]
-    pub(crate) fn is_starved(&self) -> bool {
-        !self.timer.is_taken() && !coop::has_budget_remaining()
+    pub(crate) fn new(deadline: Deadline, limit: u64, lease: &Lease) -> Self {
+        let &Lease { shared, name } = lease;
+        let (life, timer) = (shared.life(), Cold::none());
+        Self { deadline, limit, name, shared, life, starved: false, last_turn: false, timer }
+    }
+
+    /// Polls what is inside under the deadline.
+    #[inline(always)]
+    pub(crate) fn run<R>(&mut self, poll: impl FnOnce() -> R) -> R {
+        self.starved = !self.timer.is_taken() && !coop::has_budget_remaining();
+        self.deadline.enter(poll)
     }
 
     /// What is inside was ready, and needs no timer any more.
@@ -59,17 +75,20 @@ impl Stopwatch {
 
     /// What is inside was pending. Ready with the refusal when its time is up.
     #[inline(never)]
-    pub(crate) fn poll(&mut self, starved: bool, cx: &mut Context<'_>) -> Poll<Rejected> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Rejected> {
         let Some(timer) = self.timer.get_mut() else {
-            let until = self.until();
-            self.timer.put(Timer::register(until, cx));
+            if self.limit != NO_LIMIT {
+                let until = self.until();
+                self.timer.put(Timer::register(until, cx));
+            }
             return Poll::Pending;
         };
         ready!(timer.poll(cx));
-        if starved && !mem::replace(&mut self.last_turn, true) {
+        if self.starved && !mem::replace(&mut self.last_turn, true) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
+        self.shared.count_elapsed(self.life);
         let elapsed = Rejected::new(&"timeout", Reason::Elapsed).with_name(self.name);
         Poll::Ready(elapsed.with_limit(Duration::from_nanos(self.limit)))
     }

@@ -18,7 +18,7 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep},
 };
-use tokio_test::{assert_pending, assert_ready_ok, task as polled};
+use tokio_test::{assert_pending, assert_ready, assert_ready_ok, task as polled};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
 type Refusal = Error<Infallible>;
@@ -427,6 +427,21 @@ fn a_handle_takes_no_impossible_limit_and_does_not_panic() {
     assert_eq!((error.setting(), error.value()), ("TimeoutHandle::set", "0ns"));
     assert!(handle.set(Duration::MAX).is_err());
     assert_eq!(handle.limit(), 20 * MS);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_handle_counts_the_calls_that_were_ended_and_none_of_a_layer_before() {
+    let (former, handle) = layer(20).with_handle();
+    let mut outlives = polled::spawn(former.layer(service_fn(see)).oneshot(1_000 * MS));
+    assert_pending!(outlives.poll());
+    drop((former, handle));
+    let (layer, handle) = layer(20).with_handle();
+    let svc = layer.layer(service_fn(see));
+    assert!(svc.clone().oneshot(1_000 * MS).await.is_err());
+    assert!(svc.oneshot(Duration::ZERO).await.is_ok());
+    assert!(assert_ready!(outlives.poll()).is_err());
+    assert_eq!(handle.refused(Reason::Elapsed), 1);
+    assert_eq!(handle.refused(Reason::Expired), 0);
 }
 
 #[tokio::test(start_paused = true)]
