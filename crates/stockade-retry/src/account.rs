@@ -22,21 +22,15 @@ use crate::shared::Shared;
 
 /// The account that a service uses.
 pub(crate) struct Member<S, P> {
-    account: Arc<Account<S, P>>,
+    origin: Arc<Origin<S, P>>,
     /// The calls so far, up to those after which it has an account of its own.
     calls: u8,
 }
 
 /// What a call keeps alive.
-pub(crate) struct Account<S, P> {
-    service: Arc<Template<S, P>>,
-    pub(crate) shared: Arc<Shared>,
-    /// The calls of the clone that opened it, which is the only one to write here.
-    own: AtomicU64,
-    /// The calls of its guests.
-    guests: AtomicU64,
-    /// How many calls of both were paid for.
-    paid: AtomicU64,
+pub(crate) struct Origin<S, P> {
+    template: Arc<Template<S, P>>,
+    pub(crate) account: Account,
 }
 
 /// What the clones of one service share.
@@ -45,6 +39,16 @@ struct Template<S, P> {
     /// `Sync`; only the user's `Clone` runs under that.
     instance: Mutex<S>,
     policy: P,
+}
+
+pub(crate) struct Account {
+    pub(crate) shared: Arc<Shared>,
+    /// The calls of the clone that opened it, which is the only one to write here.
+    own: AtomicU64,
+    /// The calls of its guests.
+    guests: AtomicU64,
+    /// How many calls of both were paid for.
+    paid: AtomicU64,
 }
 
 /// The call at which a clone opens an account of its own.
@@ -57,55 +61,50 @@ const BATCH: u64 = 32;
 
 impl<S, P> Member<S, P> {
     pub(crate) fn new(instance: S, policy: P, shared: Arc<Shared>) -> Self {
-        let service = Arc::new(Template { instance: Mutex::new(instance), policy });
-        Self { account: Arc::new(Account::new(service, shared)), calls: 0 }
+        let template = Arc::new(Template { instance: Mutex::new(instance), policy });
+        Self { origin: Arc::new(Origin { template, account: Account::new(shared) }), calls: 0 }
     }
 
-    /// The account for one call, which is charged.
+    /// Charges its account for one call, which keeps it alive.
     #[inline]
-    pub(crate) fn charge(&mut self) -> Arc<Account<S, P>> {
-        if self.calls < SETTLED && !self.settle() {
-            self.account.charge_guest();
+    pub(crate) fn charge(&mut self) -> Arc<Origin<S, P>> {
+        if self.calls < SETTLED {
+            self.settle();
         } else {
-            self.account.charge_own();
+            self.origin.account.charge_own();
         }
-        Arc::clone(&self.account)
+        Arc::clone(&self.origin)
     }
 
-    pub(crate) fn account(&self) -> &Account<S, P> {
-        &self.account
+    pub(crate) fn origin(&self) -> &Origin<S, P> {
+        &self.origin
     }
 
-    /// Opens an account if it is time for one.
+    /// Charges the account of another one, or opens one if it is time for that.
     #[cold]
-    fn settle(&mut self) -> bool {
+    fn settle(&mut self) {
         self.calls += 1;
-        let settled = self.calls == SETTLED;
-        if settled {
-            let Account { service, shared, .. } = &*self.account;
-            self.account = Arc::new(Account::new(Arc::clone(service), Arc::clone(shared)));
+        if self.calls < SETTLED {
+            return self.origin.account.charge_guest();
         }
-        settled
+        let account = Account::new(Arc::clone(&self.origin.account.shared));
+        account.charge_own();
+        self.origin = Arc::new(Origin { template: Arc::clone(&self.origin.template), account });
     }
 }
 
 impl<S, P> Clone for Member<S, P> {
     fn clone(&self) -> Self {
-        Self { account: Arc::clone(&self.account), calls: 0 }
+        Self { origin: Arc::clone(&self.origin), calls: 0 }
     }
 }
 
-// === impl Account ===
+// === impl Origin ===
 
-impl<S, P> Account<S, P> {
-    fn new(service: Arc<Template<S, P>>, shared: Arc<Shared>) -> Self {
-        let [own, guests, paid] = [const { AtomicU64::new(0) }; 3];
-        Self { service, shared, own, guests, paid }
-    }
-
+impl<S, P> Origin<S, P> {
     #[inline]
     pub(crate) fn policy(&self) -> &P {
-        &self.service.policy
+        &self.template.policy
     }
 
     /// An instance of the service for a further attempt.
@@ -113,7 +112,16 @@ impl<S, P> Account<S, P> {
     where
         S: Clone,
     {
-        lock(&self.service.instance).clone()
+        lock(&self.template.instance).clone()
+    }
+}
+
+// === impl Account ===
+
+impl Account {
+    fn new(shared: Arc<Shared>) -> Self {
+        let [own, guests, paid] = [const { AtomicU64::new(0) }; 3];
+        Self { shared, own, guests, paid }
     }
 
     /// Takes a token for a further attempt. False if the budget has none.
@@ -149,7 +157,7 @@ impl<S, P> Account<S, P> {
     }
 }
 
-impl<S, P> Drop for Account<S, P> {
+impl Drop for Account {
     fn drop(&mut self) {
         self.pay();
     }
@@ -198,7 +206,7 @@ mod tests {
             clone.charge();
         }
         let now = Instant::now() - std::time::Duration::from_secs(1);
-        assert_eq!((0..).take_while(|_| call.withdraw(now)).count(), 22);
+        assert_eq!((0..).take_while(|_| call.account.withdraw(now)).count(), 22);
     }
 
     #[test]
@@ -212,8 +220,8 @@ mod tests {
             let work = |n: usize, mut member: Member<(), ()>| {
                 let mut spent = 0;
                 for call in 0..1_000 {
-                    let account = if n < 2 { member.charge() } else { member.clone().charge() };
-                    spent += usize::from(call % 7 == n && account.withdraw(now));
+                    let origin = if n < 2 { member.charge() } else { member.clone().charge() };
+                    spent += usize::from(call % 7 == n && origin.account.withdraw(now));
                 }
                 spent
             };

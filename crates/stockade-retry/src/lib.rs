@@ -39,9 +39,10 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod account;
-mod attempt;
 mod backoff;
+mod call;
 mod config;
+mod course;
 mod future;
 mod handle;
 mod layer;

@@ -12,7 +12,7 @@ use tower_service::Service;
 
 use crate::{
     CloneRequest, Idempotent, Policy, Prepare, ResponseFuture, RetryHandle, account::Member,
-    attempt::Call, shared::Shared,
+    call::Call, shared::Shared,
 };
 
 /// Repeats the calls to `S` that fail. Made by [`RetryLayer`](crate::RetryLayer).
@@ -82,7 +82,7 @@ impl<S, P> Retry<S, P> {
 
     /// Shows what was repeated and given up by all who share the layer.
     pub fn handle(&self) -> RetryHandle {
-        RetryHandle::new(Arc::clone(&self.member.account().shared))
+        RetryHandle::new(Arc::clone(&self.member.origin().account.shared))
     }
 }
 
@@ -105,18 +105,22 @@ where
         self.inner.poll_ready(cx)
     }
 
-    #[inline]
+    // Without it the compiler calls this, and moves the future through memory.
+    #[inline(always)]
     fn call(&mut self, mut request: Req) -> Self::Future {
-        let account = self.member.account();
-        if !account.shared.is_enabled() || account.policy().bypass.passes_by(&request) {
-            return ResponseFuture::passing(self.inner.call(request));
-        }
-        let account = self.member.charge();
-        account.policy().prepare.prepare(&mut request, 1, None);
-        let copy = account.copy(1, &request);
-        let until = account.shared.config.max_elapsed.map(after);
-        let attempt = self.inner.call(request);
-        ResponseFuture::new(attempt, Call::new(account, copy, until))
+        let origin = self.member.origin();
+        let passes =
+            !origin.account.shared.is_enabled() || origin.policy().bypass.passes_by(&request);
+        let call = if passes {
+            None
+        } else {
+            let origin = self.member.charge();
+            origin.policy().prepare.prepare(&mut request, 1, None);
+            let copy = origin.copy(1, &request);
+            let until = origin.account.shared.config.max_elapsed.map(after);
+            Some(Call::new(origin, copy, until))
+        };
+        ResponseFuture::new(self.inner.call(request), call)
     }
 }
 
@@ -136,7 +140,7 @@ impl<S: fmt::Debug, P> fmt::Debug for Retry<S, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Retry")
             .field("inner", &self.inner)
-            .field("config", &self.member.account().shared.config)
+            .field("config", &self.member.origin().account.shared.config)
             .finish_non_exhaustive()
     }
 }
