@@ -143,7 +143,7 @@ impl BreakerHandle {
     /// # Ok::<(), stockade_core::Rejected>(())
     /// ```
     pub fn admit(&self) -> Result<Admission, Rejected> {
-        let mut permit = Permit::new(self.lease.shared(), self.lease.admit(false)?);
+        let mut permit = Permit::new(self.lease.shared(), Some(self.lease.admit(false)?));
         permit.pending();
         Ok(Admission { permit })
     }

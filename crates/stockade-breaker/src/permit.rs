@@ -1,6 +1,6 @@
 //! What an admitted call holds: its place, which it settles or gives back.
 
-use std::mem;
+use std::{mem, time::Duration};
 
 use stockade_core::{
     Class, Classify, Judged, LayerError, Reason, Rejected, deadline, waits::Counter,
@@ -30,21 +30,46 @@ struct OnPanic<'a> {
     end: End,
 }
 
+/// Settles a call that panics before it has a future. It has what it needs by value: what a guard refers to has to
+/// stand in memory, and the permit would then be copied into the future as a whole.
+struct OnPanicInCall {
+    shared: Option<&'static Shared>,
+    stamp: Stamp,
+}
+
 const FAILURE: End = End::Failure { answered: false, after: None };
 
 // === impl Permit ===
 
 impl Permit {
-    #[inline]
-    pub(crate) fn new(shared: &'static Shared, stamp: Stamp) -> Self {
-        let (shared, waits) = (Some(shared), Counter::default());
-        Self { shared, stamp, waits, pending: None }
+    /// Makes the call that is admitted with this stamp; without one, a call that counts for nothing. If it panics, it
+    /// has failed.
+    #[inline(always)]
+    pub(crate) fn start<R>(
+        shared: &'static Shared,
+        stamp: Option<Stamp>,
+        call: impl FnOnce() -> R,
+    ) -> (R, Self) {
+        let (shared, stamp) = match stamp {
+            Some(stamp) => (Some(shared), stamp),
+            None => (None, Stamp::NONE),
+        };
+        let guard = OnPanicInCall { shared, stamp };
+        let mut waits = Counter::default();
+        let result = waits.enter_if(stamp.admitted.is_some(), call);
+        mem::forget(guard);
+        (result, Self { shared, stamp, waits, pending: None })
+    }
+
+    /// That of a call that has not been made yet.
+    pub(crate) fn new(shared: &'static Shared, stamp: Option<Stamp>) -> Self {
+        Self::start(shared, stamp, || ()).1
     }
 
     /// That of a call that counts for nothing, as it is refused or passes the breaker by.
     pub(crate) fn none() -> Self {
-        let stamp = Stamp { mark: 0, admitted: None };
-        Self { shared: None, stamp, waits: Counter::default(), pending: None }
+        let waits = Counter::default();
+        Self { shared: None, stamp: Stamp::NONE, waits, pending: None }
     }
 
     pub(crate) const fn is_settled(&self) -> bool {
@@ -137,6 +162,15 @@ impl Drop for OnPanic<'_> {
     #[cold]
     fn drop(&mut self) {
         self.permit.settle(self.end);
+    }
+}
+
+impl Drop for OnPanicInCall {
+    #[cold]
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared {
+            shared.settle(self.stamp, FAILURE, Duration::ZERO);
+        }
     }
 }
 

@@ -21,6 +21,7 @@ use crate::{
     future::AtOnce,
     permit::Permit,
     shared::{Lease, Shared},
+    state::Stamp,
 };
 
 /// Stops calling the service inside while it fails; made by a [`BreakerLayer`](crate::BreakerLayer), whose
@@ -86,20 +87,19 @@ impl<S, C, B> Breaker<S, C, B> {
         BreakerHandle::new(Arc::clone(&self.lease))
     }
 
-    #[inline]
-    fn admit<Req>(&self, request: &Req, reserved: bool) -> Result<Permit, Rejected>
+    /// The stamp of a call that passes; none for one that passes the breaker by.
+    #[inline(always)]
+    fn admit<Req>(&self, request: &Req, reserved: bool) -> Result<Option<Stamp>, Rejected>
     where
         B: Bypass<Req>,
     {
         if self.bypass.passes_by(request) {
-            return Ok(Permit::none());
+            return Ok(None);
         }
-        // The rare branch hands on a stamp, not a permit: that would take all others through memory too.
-        let stamp = match self.shared.pass() {
-            Some(stamp) => stamp,
-            None => self.lease.admit(reserved)?,
-        };
-        Ok(Permit::new(self.shared, stamp))
+        match self.shared.pass() {
+            Some(stamp) => Ok(Some(stamp)),
+            None => self.lease.admit(reserved).map(Some),
+        }
     }
 }
 
@@ -126,16 +126,21 @@ where
         inner
     }
 
-    #[inline]
+    // Without it the compiler calls this, and moves the future through memory.
+    #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
         // Before the call is admitted, because it may panic.
         let classify = self.classify.clone();
         match self.admit(&request, false) {
-            Ok(mut permit) if mem::take(&mut self.readied) => {
-                let future = permit.run(|| self.inner.call(request));
+            Ok(stamp) if mem::take(&mut self.readied) => {
+                let call = || self.inner.call(request);
+                let (future, permit) = Permit::start(self.shared, stamp, call);
                 ResponseFuture::running(future, permit, classify)
             }
-            Ok(permit) => ResponseFuture::slow(self.wait(request), permit, classify),
+            Ok(stamp) => {
+                let permit = Permit::new(self.shared, stamp);
+                ResponseFuture::slow(self.wait(request), permit, classify)
+            }
             Err(rejected) => {
                 self.readied = false;
                 // What this instance holds inside, a permit or its turn, goes to those who are let in.
@@ -204,8 +209,9 @@ where
     fn call_reserved(&mut self, permit: Option<()>, request: Req) -> Self::Future {
         let classify = self.classify.clone();
         match self.admit(&request, permit.is_some()) {
-            Ok(mut permit) => {
-                let future = permit.run(|| self.inner.call(request));
+            Ok(stamp) => {
+                let call = || self.inner.call(request);
+                let (future, permit) = Permit::start(self.shared, stamp, call);
                 ResponseFuture::running(future, permit, classify)
             }
             Err(rejected) => {

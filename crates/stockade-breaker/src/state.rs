@@ -96,6 +96,9 @@ const MAX_HINT: Duration = Duration::from_secs(86_400);
 // === impl Stamp ===
 
 impl Stamp {
+    /// Of a call that counts for nothing.
+    pub(crate) const NONE: Self = Self { mark: 0, admitted: None };
+
     pub(crate) const fn epoch(self) -> u32 {
         (self.mark / ANSWERS as u64) as u32
     }

@@ -58,7 +58,7 @@ impl Counter {
     }
 
     /// Runs `f`, and counts only if `counts`: for a layer that measures only where it is configured to.
-    #[inline]
+    #[inline(always)]
     pub fn enter_if<R>(&mut self, counts: bool, f: impl FnOnce() -> R) -> R {
         let scope =
             counts.then(|| Scope { outer: WAITED.replace(Some(Duration::ZERO)), counter: self });
@@ -80,6 +80,7 @@ struct Scope<'a> {
 }
 
 impl Drop for Scope<'_> {
+    #[inline]
     fn drop(&mut self) {
         let waited = WAITED.get().unwrap_or_default();
         self.counter.0 = self.counter.0.saturating_add(waited);
