@@ -16,7 +16,7 @@
 //! | `CANCELLED`, which tonic also says for its own time-outs and for broken connections | `Transient`, with the server's hint |
 //! | `INVALID_ARGUMENT`, `NOT_FOUND`, `ALREADY_EXISTS`, `PERMISSION_DENIED`, `UNAUTHENTICATED`, `FAILED_PRECONDITION`, `OUT_OF_RANGE`, `UNIMPLEMENTED`, `DATA_LOSS` | `Permanent` |
 //! | any status with a `grpc-retry-pushback-ms` that is negative or no number: the server asks not to be asked again | `Permanent` |
-//! | no connection could be made (`ConnectError`, or refused), or the server refused the stream | `NoEffect` |
+//! | no connection could be made (`ConnectError`, or refused), or the server refused the stream, or did not begin it any more | `NoEffect` |
 //! | any other error of the transport | `Transient` |
 //! | a layer inside refused or ended it | by [`DefaultClassify`](stockade_core::DefaultClassify) |
 //!

@@ -16,7 +16,7 @@
 //! | any other 5xx, which RFC 9110 has clients treat as 500 | `Transient`, with the answer's `Retry-After` |
 //! | any other 4xx | `Permanent` |
 //! | no connection could be made: refused, no such host, no answer in the time for it, a layer's timeout around the connector | `NoEffect` |
-//! | an HTTP/2 stream that the server refused (`REFUSED_STREAM`) | `NoEffect` |
+//! | an HTTP/2 stream that the server refused (`REFUSED_STREAM`), or did not begin any more (`GOAWAY` without an error) | `NoEffect` |
 //! | a request that could not be built, or too many redirects (reqwest) | `Permanent` |
 //! | a status that was made an error by `error_for_status` (reqwest) | that of the status, without `Retry-After` |
 //! | any other error: reset, cut mid-answer, no HTTP, timed out | `Transient` |

@@ -41,15 +41,21 @@ pub(crate) fn refused(error: &(dyn StdError + 'static)) -> Option<Class> {
 }
 
 /// What every HTTP/2 client can meet: the server refused the stream before any application logic saw it (RFC
-/// 9113, section 8.7).
+/// 9113, section 8.7), or it ends the connection in good order, and this stream is beyond the last one that it
+/// answers (section 6.8).
 ///
-/// It is known by its text, which spares all users of this crate a dependency on `h2`; a test with a real
-/// server holds it.
+/// Both are known by their text, which spares all users of this crate a dependency on `h2`; tests with servers
+/// that do so hold it.
 #[cfg(any(feature = "http", feature = "tonic"))]
 pub(crate) fn refused_stream(error: &(dyn StdError + 'static)) -> Option<Class> {
     const REFUSED: &str = "refused stream before processing any application logic";
-    let is_innermost = error.source().is_none();
-    (is_innermost && error.to_string().contains(REFUSED)).then_some(Class::NoEffect { after: None })
+    const GOING_AWAY: &str = "connection error received: not a result of an error";
+    if error.source().is_some() {
+        return None;
+    }
+    let text = error.to_string();
+    let is_refused = text.contains(REFUSED) || text.contains(GOING_AWAY);
+    is_refused.then_some(Class::NoEffect { after: None })
 }
 
 /// Whether the other side showed a certificate that is not trusted. It is known by its text, which spares all users of

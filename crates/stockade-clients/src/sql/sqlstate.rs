@@ -51,8 +51,8 @@ pub(super) fn fate(code: &str) -> Fate {
     match code {
         "57P03" | "53300" => Fate::NoEffect,
         "08007" | "40003" => Fate::Unknown,
-        "57P01" | "57P02" | "57P05" | "25006" => Fate::Lost,
-        "55P03" => Fate::Undone,
+        "57P01" | "57P02" | "57P05" => Fate::Lost,
+        "55P03" | "25006" => Fate::Undone,
         "40002" => Fate::Wrong,
         _ => match code.get(..2) {
             Some("40") => Fate::Undone,
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn what_is_surely_undone_is_repeated_whatever_the_request_if_that_is_gated() {
-        for code in ["40001", "40P01", "55P03"] {
+        for code in ["40001", "40P01", "55P03", "25006"] {
             assert_eq!(fate(code).class(true), UNSENT, "{code}");
         }
         for code in ["08006", "57P01", "57P02"] {

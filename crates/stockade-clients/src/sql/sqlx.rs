@@ -16,7 +16,7 @@ classifier! {
     /// | error | class | [`gated`](Self::gated) |
     /// |---|---|---|
     /// | a SQLSTATE | as of [`sql::class`](super::class()) | the same, except: |
-    /// | `40001`, `40P01`, `55P03` | `Transient` | `NoEffect`: repeated whatever the request |
+    /// | `40001`, `40P01`, `55P03`, `25006` | `Transient` | `NoEffect`: repeated whatever the request |
     /// | `08007`, `40003` | `Permanent` | `Transient`: repeated if the request may be |
     /// | MySQL's 1205, 3572, 1836 and its 1290 for `--read-only`, all without a SQLSTATE of their own | `Transient` | `NoEffect` |
     /// | MySQL's 1206: no room for more locks | `Overload` | `Overload` |

@@ -17,7 +17,7 @@ classifier! {
     /// | error | class | [`gated`](Self::gated) |
     /// |---|---|---|
     /// | a SQLSTATE | as of [`sql::class`](super::class()) | the same, except: |
-    /// | `40001`, `40P01`, `55P03` | `Transient` | `NoEffect`: repeated whatever the request |
+    /// | `40001`, `40P01`, `55P03`, `25006` | `Transient` | `NoEffect`: repeated whatever the request |
     /// | `08007`, `40003` | `Permanent` | `Transient`: repeated if the request may be |
     /// | connection refused, or none in time by [`connect`](crate::connect()) | `NoEffect` | `NoEffect` |
     /// | any other I/O error, a closed connection, a time-out, an answer that is none | `Transient` | `Transient` |
