@@ -19,7 +19,7 @@
 //! These versions are what the tests run against. Clients that are made of any HTTP service, as kube, octocrab and
 //! async-openai are, take a stack with layers in it: see the module `http`.
 //!
-//! Each has a table of what it makes of which result. They take any error type of a stack, be it
+//! Each has a table of what it makes of which result, and [`situations`] shows what comes of that on a bad day. They take any error type of a stack, be it
 //! [`Error<E>`](stockade_core::Error), a `BoxError` or an enum of your own: see [`Cause`]. A refusal by a layer
 //! inside is judged as by [`DefaultClassify`](stockade_core::DefaultClassify).
 //!
@@ -73,6 +73,7 @@ mod judge;
 pub mod redis;
 #[cfg(feature = "reqwest")]
 pub mod reqwest;
+pub mod situations;
 #[cfg(any(feature = "sqlx", feature = "tokio-postgres"))]
 pub mod sql;
 

@@ -88,6 +88,8 @@ struct Shared {
     answers: watch::Sender<Strike>,
     /// Changes to reset all open connections.
     cuts: watch::Sender<()>,
+    /// Changes to close all open connections.
+    closes: watch::Sender<()>,
     door: Mutex<Door>,
     counts: Counts,
 }
@@ -148,6 +150,7 @@ impl Proxy {
             requests: watch::Sender::default(),
             answers: watch::Sender::default(),
             cuts: watch::Sender::default(),
+            closes: watch::Sender::new(()),
             door: Mutex::new(door),
             counts: Counts::default(),
         });
@@ -178,6 +181,12 @@ impl Proxy {
     /// Resets every open connection. Nothing more passes on them.
     pub fn cut(&self) {
         self.0.shared.cuts.send_replace(());
+    }
+
+    /// Closes every open connection in good order, as a server does with idle ones. Each counts as open until its client
+    /// has closed it too, and so has noticed.
+    pub fn close(&self) {
+        self.0.shared.closes.send_replace(());
     }
 
     /// Accepts connections again, and passes all bytes on unharmed.

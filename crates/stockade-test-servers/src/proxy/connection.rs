@@ -31,6 +31,7 @@ const TICK: Duration = Duration::from_millis(10);
 pub(super) struct Connection {
     shared: Arc<Shared>,
     cuts: watch::Receiver<()>,
+    closes: watch::Receiver<()>,
 }
 
 /// How a connection ended.
@@ -41,6 +42,8 @@ enum End {
     Broken,
     /// The proxy resets it.
     Cut,
+    /// The proxy closes it, as a server would.
+    Left,
 }
 
 /// One direction of a connection.
@@ -55,8 +58,8 @@ struct Way<'a> {
 impl Connection {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         shared.counts.accepted.fetch_add(1, Relaxed);
-        let cuts = shared.cuts.subscribe();
-        Self { shared, cuts }
+        let (cuts, closes) = (shared.cuts.subscribe(), shared.closes.subscribe());
+        Self { shared, cuts, closes }
     }
 
     pub(super) async fn run(mut self, mut client: TcpStream) {
@@ -72,6 +75,12 @@ impl Connection {
                 self.shared.counts.cut.fetch_add(1, Relaxed);
                 reset(&[&client, &server]);
             }
+            End::Left => {
+                // Fails only if the other side has been faster.
+                let _ = (client.shutdown().await, server.shutdown().await);
+                let mut late = vec![0; PIECE];
+                while client.read(&mut late).await.is_ok_and(|read| read > 0) {}
+            }
         }
     }
 
@@ -84,6 +93,7 @@ impl Connection {
         tokio::select! {
             biased; // a cut comes first: nothing passes after it
             _ = self.cuts.changed() => End::Cut,
+            _ = self.closes.changed() => End::Left,
             ended = async { tokio::try_join!(requests, answers) } => match ended {
                 Ok(_) => End::Closed,
                 Err(end) => end,

@@ -207,6 +207,21 @@ async fn nothing_passes_after_all_connections_are_cut() {
 }
 
 #[tokio::test]
+async fn a_connection_that_is_closed_ends_in_good_order_and_counts_until_the_client_has_noticed() {
+    let proxy = echo().await;
+    let mut client = connect(&proxy).await;
+    assert_eq!(exchange(&mut client, b"hello").await.0, b"hello");
+
+    proxy.close();
+
+    let (rest, end) = exchange(&mut client, b"late").await;
+    assert!(rest.is_empty() && end.is_ok(), "{rest:?} {end:?}");
+    assert_eq!((proxy.stats().open, proxy.stats().cut), (1, 0));
+    drop(client);
+    wait_until(|| proxy.stats().open == 0).await;
+}
+
+#[tokio::test]
 async fn a_client_is_reset_if_the_server_is_away() {
     // Bound, so that no other process gets the port, but not listening.
     let away = bind("127.0.0.1:0".parse().unwrap()).unwrap();
