@@ -10,6 +10,7 @@ use common::nobody;
 use stockade_clients::{
     Failure,
     grpc::{self, Grpc},
+    http as http_requests,
 };
 use stockade_core::{Class, Classify, Error};
 use stockade_limit::LimitLayer;
@@ -133,6 +134,21 @@ async fn a_refusal_by_a_layer_around_the_channel_comes_out_as_one() {
     let refused = second.check(HealthCheckRequest::default()).await.unwrap_err();
     assert_eq!(class(refused), Class::NoEffect { after: None });
     held.abort();
+}
+
+#[tokio::test]
+async fn a_retry_around_the_channel_counts_what_it_cannot_repeat() {
+    let (_place, addr) = nobody();
+    let retry = RetryLayer::max_attempts(3)
+        .classify(Grpc::new())
+        .clone_request(http_requests::clone_request::<tonic::body::Body>);
+    let (retry, retries) = retry.with_handle();
+    let stack = ServiceBuilder::new().layer(retry).map_err(Error::Service).service(channel(addr));
+
+    let status = HealthClient::new(stack).check(HealthCheckRequest::default()).await.unwrap_err();
+
+    assert_eq!(class(status), Class::NoEffect { after: None });
+    assert_eq!((retries.stats().retried, retries.stats().not_repeatable), (0, 1));
 }
 
 #[tokio::test]
