@@ -69,7 +69,7 @@ impl Admission {
         &self,
         queue: &Queue<Req, T, E>,
         takers: usize,
-        tag: Option<&Tag>,
+        tag: Option<Tag>,
     ) -> Verdict {
         let free = queue.line() == 0
             && self.room(queue, takers) > 0

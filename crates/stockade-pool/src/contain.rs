@@ -51,23 +51,22 @@ impl Wakes {
         }
     }
 
+    /// Takes the first, or none if there is nobody to wake.
     #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.first.is_none()
+    pub(crate) fn take_first(&mut self) -> Option<Waker> {
+        self.first.take()
     }
 
+    /// Takes the others; none while there is a first and no more.
     #[inline]
-    pub(crate) fn wake(self) {
-        let Self { first, more } = self;
-        if let Some(waker) = first {
-            wake(waker);
-        }
-        more.into_iter().for_each(wake);
+    pub(crate) fn take_more(&mut self) -> Option<Vec<Waker>> {
+        if self.more.is_empty() { None } else { Some(std::mem::take(&mut self.more)) }
     }
 }
 
+/// Wakes; a panic costs nothing.
 #[inline]
-fn wake(waker: Waker) {
+pub(crate) fn wake(waker: Waker) {
     if let Err(panic) = guard(|| waker.wake()) {
         forget(panic);
     }

@@ -23,8 +23,10 @@ pub(crate) struct InFlight<Req, T, E> {
     pub(crate) started: bool,
     /// None until the job has ended.
     status: Option<Status>,
-    /// None until the job has ended, and when the answer is handed over.
-    pub(crate) answer: Option<Answer<T, E>>,
+    /// What the service has answered, until it is handed over.
+    pub(crate) result: Option<Result<T, E>>,
+    /// What the pool says in its place.
+    pub(crate) refusal: Option<Rejected>,
     /// For the outcome of a job that was stopped.
     pub(crate) kept: Option<Req>,
     /// What is left of the job when it was handed over.
@@ -57,7 +59,8 @@ impl<Req, T, E> InFlight<Req, T, E> {
             request: None,
             started: false,
             status: None,
-            answer: None,
+            result: None,
+            refusal: None,
             kept: None,
             extra: None,
             deadline: None,
@@ -107,27 +110,20 @@ impl<Req, T, E> InFlight<Req, T, E> {
     where
         E: LayerError,
     {
-        let Self { deadline, counter, answer, status, .. } = self;
-        let poll = || match poll() {
-            Poll::Ready(result) => {
-                *status = Some(Status::of(&result));
-                *answer = Some(Answer::Service(result));
-                true
-            }
-            Poll::Pending => false,
+        let Self { deadline, counter, result, .. } = self;
+        // The result is moved once.
+        let poll = || {
+            *result = match poll() {
+                Poll::Ready(result) => Some(result),
+                Poll::Pending => None,
+            };
         };
         match deadline {
             None => counter.enter(poll),
             Some(at) => Deadline::At(*at).enter(|| counter.enter(poll)),
         }
-    }
-
-    /// The result of the service, once there is one.
-    pub(crate) fn result(&self) -> Option<&Result<T, E>> {
-        match &self.answer {
-            Some(Answer::Service(result)) => Some(result),
-            _ => None,
-        }
+        self.status = self.result.as_ref().map(Status::of);
+        self.status.is_some()
     }
 
     /// The job has ended with the answer that is there.
@@ -148,25 +144,25 @@ impl<Req, T, E> InFlight<Req, T, E> {
         }
     }
 
-    /// The job ends with this, in place of an answer of its own.
-    pub(crate) fn end_with(&mut self, status: Status, answer: Answer<T, E>, now: Option<Instant>) {
-        if let Answer::Refused(rejected) = &answer {
+    /// The job ends with a refusal of the pool.
+    pub(crate) fn refuse(&mut self, rejected: Rejected, now: Option<Instant>) {
+        {
             let _inside = self.span.enter();
             rejected.tell();
         }
-        self.status = Some(status);
-        self.answer = Some(answer);
+        let stopped = rejected.reason() == Reason::Cancelled && self.kept.is_some();
+        self.status = Some(match stopped {
+            true => Status::HandedBack { started: true },
+            false => Status::of_refusal(rejected.reason()),
+        });
+        self.refusal = Some(rejected);
         self.end(now);
     }
 
-    /// The job ends with a refusal of the pool.
-    pub(crate) fn refuse(&mut self, rejected: Rejected, now: Option<Instant>) {
-        let stopped = rejected.reason() == Reason::Cancelled && self.kept.is_some();
-        let status = match stopped {
-            true => Status::HandedBack { started: true },
-            false => Status::of_refusal(rejected.reason()),
-        };
-        self.end_with(status, Answer::Refused(rejected), now);
+    /// The job ends with this error, although it was not started.
+    pub(crate) fn fail(&mut self, error: E, now: Option<Instant>) {
+        (self.status, self.result) = (Some(Status::Failed), Some(Err(error)));
+        self.end(now);
     }
 
     #[inline]
@@ -199,7 +195,10 @@ impl<Req, T, E> InFlight<Req, T, E> {
         Some(Ended {
             id,
             status,
-            answer: self.answer.take()?,
+            answer: match self.refusal.take() {
+                Some(rejected) => Answer::Refused(rejected),
+                None => Answer::Service(self.result.take()?),
+            },
             request,
             queued_for: self.queued_for(),
             ran_for: self.times().and_then(|times| times.ran),
@@ -217,8 +216,11 @@ impl<Req, T, E> InFlight<Req, T, E> {
     /// Drops what nobody has taken, without the lock.
     #[inline]
     pub(crate) fn discard(&mut self) {
-        if self.answer.is_some() || self.kept.is_some() || self.extra.is_some() {
-            discard((self.answer.take(), self.kept.take(), self.extra.take()));
+        if self.refusal.is_some() {
+            self.refusal = None;
+        }
+        if self.result.is_some() || self.kept.is_some() || self.extra.is_some() {
+            discard((self.result.take(), self.kept.take(), self.extra.take()));
         }
     }
 }

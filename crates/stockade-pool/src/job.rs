@@ -170,9 +170,11 @@ impl<Req, T, E: LayerError> Future for Job<Req, T, E> {
         {
             return Poll::Pending;
         }
-        let answer = ready!(pool.shared.poll_answer(*key, cx));
-        self.state = State::Done;
-        Poll::Ready(answer.into_result())
+        let polled = pool.shared.poll_result(*key, cx);
+        if polled.is_ready() {
+            self.state = State::Done;
+        }
+        polled
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
     contain::{Wakes, discard},
     in_flight::InFlight,
     outcome::Ended,
-    queue::{Answer, Binding, Discipline, Extra, Key, Left, Owner, Queue, Tag, Taken},
+    queue::{Binding, Discipline, Extra, Key, Left, Owner, Queue, Tag, Taken},
     roster::{Roster, Size},
     rules::{Of, Order},
     run::Mailbox,
@@ -75,7 +75,7 @@ impl<Req, T, E> Core<Req, T, E> {
 
     /// Whether there is a place for this job, or for a handle that does not know its job yet.
     #[inline(always)]
-    pub(crate) fn verdict(&self, tag: Option<&Tag>, held: bool, inside: bool) -> Verdict {
+    pub(crate) fn verdict(&self, tag: Option<Tag>, held: bool, inside: bool) -> Verdict {
         if self.closed || inside {
             return self.verdict_inside(tag, held);
         }
@@ -89,7 +89,7 @@ impl<Req, T, E> Core<Req, T, E> {
     /// Of a pool that is closed, or from inside one of its jobs: there it must not wait, because it might wait for
     /// itself, and it needs a worker that is free.
     #[cold]
-    fn verdict_inside(&self, tag: Option<&Tag>, held: bool) -> Verdict {
+    fn verdict_inside(&self, tag: Option<Tag>, held: bool) -> Verdict {
         if self.closed {
             return Verdict::Refuse(Reason::PoolClosed);
         }
@@ -134,7 +134,9 @@ impl<Req, T, E> Core<Req, T, E> {
     #[inline]
     pub(crate) fn count_accepted(&mut self) {
         self.counts.accepted += 1;
-        self.counts.peak_queued = self.counts.peak_queued.max(self.queue.len());
+        if self.counts.peak_queued < self.queue.len() {
+            self.counts.peak_queued = self.queue.len();
+        }
     }
 
     /// Gives the free places to those who wait.
@@ -192,7 +194,9 @@ impl<Req, T, E> Core<Req, T, E> {
         let overdue = !is_fifo && self.config.admission.is_late(self.queue.oldest());
         let taken = self.queue.pop(binding, worker, now, overdue)?;
         self.counts.running += 1;
-        self.counts.peak_running = self.counts.peak_running.max(self.counts.running);
+        if self.counts.peak_running < self.counts.running {
+            self.counts.peak_running = self.counts.running;
+        }
         if !is_fifo || self.config.admission.budget.is_some() {
             // What it weighed, or its place among those of its key, is free now.
             self.admit();
@@ -211,8 +215,10 @@ impl<Req, T, E> Core<Req, T, E> {
         }
         let Some(key) = job.key else { return };
         let queued_for = job.queued_for();
-        let (owner, extra) = self.queue.end(key, &mut job.answer, queued_for);
-        job.extra = extra;
+        let (owner, extra) = self.queue.end(key, &mut job.result, &mut job.refusal, queued_for);
+        if let Some(extra) = extra {
+            job.extra = Some(extra);
+        }
         match owner {
             Owner::Caller(waker) => self.wakes.push(waker),
             Owner::Nobody => {}
@@ -226,7 +232,7 @@ impl<Req, T, E> Core<Req, T, E> {
     }
 
     /// Ends the job that was queued first, to make room for a newer one.
-    pub(crate) fn shed_oldest(&mut self, shed: Rejected) -> Option<Unstarted<Req, T, E>> {
+    pub(crate) fn shed_oldest(&mut self, shed: Rejected) -> Option<Unstarted<Req>> {
         let (key, job) = self.queue.hand_back()?;
         Some(self.end_unstarted(key, job, shed))
     }
@@ -237,12 +243,11 @@ impl<Req, T, E> Core<Req, T, E> {
         key: Key,
         job: Taken<Req>,
         rejected: Rejected,
-    ) -> Unstarted<Req, T, E> {
+    ) -> Unstarted<Req> {
         let status = Status::of_refusal(rejected.reason());
         self.answered += 1;
         self.counts.count(status);
-        let mut answer = Some(Answer::Refused(rejected));
-        let (owner, mut extra) = self.queue.end(key, &mut answer, None);
+        let (owner, mut extra) = self.queue.end(key, &mut None, &mut Some(rejected), None);
         match owner {
             Owner::Run(run, id) => {
                 let request = extra.as_mut().and_then(|extra| extra.kept.take());
@@ -253,7 +258,7 @@ impl<Req, T, E> Core<Req, T, E> {
             }
             owner => self.tell(owner),
         }
-        Unstarted { job, extra, rejected, answer }
+        Unstarted { job, extra, rejected }
     }
 
     /// The caller of a job has gone.
@@ -310,24 +315,23 @@ impl<Req, T, E> Core<Req, T, E> {
 }
 
 /// A job that was ended without a worker, to be told of and dropped without the lock.
-pub(crate) struct Unstarted<Req, T, E> {
+pub(crate) struct Unstarted<Req> {
     job: Taken<Req>,
     extra: Option<Box<Extra<Req>>>,
     rejected: Rejected,
-    answer: Option<Answer<T, E>>,
 }
 
 // === impl Unstarted ===
 
-impl<Req, T, E> Unstarted<Req, T, E> {
+impl<Req> Unstarted<Req> {
     /// Tells of the refusal where the job was submitted, and returns the request.
     pub(crate) fn tell(self) -> Req {
-        let Self { job: Taken { request, span, carried, .. }, extra, rejected, answer } = self;
+        let Self { job: Taken { request, span, carried, .. }, extra, rejected } = self;
         {
             let _inside = span.enter();
             rejected.tell();
         }
-        discard((span, carried, extra, answer));
+        discard((span, carried, extra));
         request
     }
 }

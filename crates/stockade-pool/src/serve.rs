@@ -25,7 +25,6 @@ use crate::{
     idle::Idle,
     in_flight::InFlight,
     nested,
-    queue::Answer,
     rebuild::Rebuild,
     worker::{Step, Worker},
 };
@@ -78,7 +77,7 @@ async fn work<M, S, Req, R>(
     loop {
         let failed = match build(worker, &mut maker, make, failures == 0).await {
             None => break,
-            Some(None) => Some(Answer::Refused(worker.shared.rejected(Reason::Unavailable))),
+            Some(None) => Some(None),
             Some(Some(mut service)) => {
                 let stopped = serve(worker, &mut service, &mut failures, rebuild).await;
                 if let Err(panic) = guard(|| drop(service)) {
@@ -86,16 +85,16 @@ async fn work<M, S, Req, R>(
                 }
                 match stopped {
                     Stopped::Left => break,
-                    Stopped::Broken(error) => error.map(|error| Answer::Service(Err(error))),
+                    Stopped::Broken(error) => error.map(Some),
                 }
             }
         };
         failures = failures.saturating_add(1);
         worker.rebuilding();
-        if let Some(answer) = failed {
+        if let Some(error) = failed {
             match worker.shared.config.give_up_after {
-                Some(limit) if failures >= limit => worker.fail_one(answer),
-                _ => discard(answer),
+                Some(limit) if failures >= limit => worker.fail_one(error),
+                _ => discard(error),
             }
         }
         if let Some(pause) = backoff(failures)
@@ -319,7 +318,7 @@ impl<Req, T, E: LayerError> Hand<'_, Req, T, E> {
             call.set(None);
             return Poll::Ready(true);
         }
-        let fatal = self.job.result().is_some_and(|result| rebuild.is_fatal(result));
+        let fatal = self.job.result.as_ref().is_some_and(|result| rebuild.is_fatal(result));
         call.set(None);
         self.job.end(shared.clock());
         Poll::Ready(!fatal)

@@ -11,7 +11,7 @@ use std::{
 };
 
 use stockade_core::{
-    Reason, Rejected, deadline,
+    LayerError, Reason, Rejected, deadline,
     internal::{
         Key as RunKey, lock,
         sync::{
@@ -29,10 +29,10 @@ use crate::{
     admission::Verdict,
     carry::Carry,
     config::Checked,
-    contain::{Panic, discard, guard},
+    contain::{Panic, discard, guard, wake},
     locked::{Core, Unstarted},
     nested,
-    queue::{Answer, Extra, Key, Left, New, Owner, Seen},
+    queue::{Details, Extra, Key, Left, New, Owner, Seen},
     roster::{Badge, Size, Stop},
     rules::Of,
     run::Mailbox,
@@ -170,13 +170,14 @@ impl<Req, T, E> Shared<Req, T, E> {
     /// Lets go of the lock, and then wakes.
     #[inline(always)]
     pub(crate) fn let_go(&self, mut core: MutexGuard<'_, Core<Req, T, E>>) {
-        if core.wakes.is_empty() {
-            return;
-        }
+        let Some(first) = core.wakes.take_first() else { return };
         self.answered.store(core.answered, Release);
-        let wakes = std::mem::take(&mut core.wakes);
+        let more = core.wakes.take_more();
         drop(core);
-        wakes.wake();
+        wake(first);
+        if let Some(more) = more {
+            more.into_iter().for_each(wake);
+        }
     }
 
     /// A refusal of this pool. One that time may heal says when to come back, if the pool knows.
@@ -218,14 +219,15 @@ impl<Req, T, E> Shared<Req, T, E> {
             })
         };
         let extra = has_extra.then(extra);
-        New {
+        let details = Details {
             tag: self.rules.tag(&request),
             deadline: deadline::current(),
             since: clock.then(Instant::now),
             span: Span::current(),
             extra,
-            request,
-        }
+            ..Details::default()
+        };
+        New { request, details }
     }
 
     /// Queues a job in the held place or in a free one, or lets it wait for one.
@@ -243,7 +245,7 @@ impl<Req, T, E> Shared<Req, T, E> {
     ) -> Result<Submitted, (Req, Reason)> {
         let inside = self.is_inside();
         let mut core = self.lock();
-        let verdict = core.verdict(Some(&new.tag), held, inside);
+        let verdict = core.verdict(Some(new.details.tag), held, inside);
         if verdict != Verdict::Admit {
             let waits = if inside { Waits::No } else { waits };
             return self.submit_otherwise(core, (new, owner), held, waits, verdict);
@@ -274,7 +276,7 @@ impl<Req, T, E> Shared<Req, T, E> {
             drop(core);
             self.add_workers(1);
             core = self.lock();
-            verdict = core.verdict(Some(&new.tag), held, false);
+            verdict = core.verdict(Some(new.details.tag), held, false);
         }
         verdict = match (verdict, waits) {
             (Verdict::Wait, Waits::No) => Verdict::Refuse(Reason::QueueFull),
@@ -405,40 +407,41 @@ impl<Req, T, E> Shared<Req, T, E> {
 
     /// Ready when a job has ended. The caller is woken then.
     #[inline(always)]
-    pub(crate) fn poll_answer(&self, key: Key, cx: &mut Context<'_>) -> Poll<Answer<T, E>> {
-        let read = self.lock().queue.answer(key);
-        let Some((answer, queued_for)) = read else { return self.poll_answer_again(key, cx) };
-        if let Some(queued_for) = queued_for {
-            waits::record(queued_for);
+    pub(crate) fn poll_result(&self, key: Key, cx: &mut Context<'_>) -> Poll<Result<T, E>>
+    where
+        E: LayerError,
+    {
+        let polled = self.lock().queue.poll(key, cx.waker());
+        match polled {
+            Some(polled) => polled,
+            None => self.poll_result_again(key, cx),
         }
-        Poll::Ready(answer)
     }
 
-    /// The job had not ended.
+    /// The service had not answered, and no waker was kept.
     #[inline(never)]
-    fn poll_answer_again(&self, key: Key, cx: &mut Context<'_>) -> Poll<Answer<T, E>> {
+    fn poll_result_again(&self, key: Key, cx: &mut Context<'_>) -> Poll<Result<T, E>>
+    where
+        E: LayerError,
+    {
         let mut waker = Some(cx.waker().clone());
         let mut core = self.lock();
-        let read = core.queue.answer(key);
-        let seen =
-            if read.is_some() { Seen::Accepted } else { core.queue.look(key, true, &mut waker) };
+        let polled = core.queue.poll(key, cx.waker());
+        let seen = match &polled {
+            None => core.queue.look(key, true, &mut waker),
+            Some(_) => Seen::Accepted,
+        };
         drop(core);
         waker.into_iter().for_each(discard);
-        match (read, seen) {
-            (Some((answer, queued_for)), _) => {
-                if let Some(queued_for) = queued_for {
-                    waits::record(queued_for);
-                }
-                Poll::Ready(answer)
-            }
-            (None, Seen::Waiting | Seen::Accepted) => Poll::Pending,
-            (None, Seen::Refused(reason, request, details)) => {
+        match seen {
+            Seen::Waiting | Seen::Accepted => polled.unwrap_or(Poll::Pending),
+            // It was told of where the job ended.
+            Seen::Ended(rejected) => Poll::Ready(Err(E::from_rejected(rejected))),
+            Seen::Refused(reason, request, details) => {
                 discard((request, details));
-                let rejected = self.rejected(reason);
-                rejected.tell();
-                Poll::Ready(Answer::Refused(rejected))
+                Poll::Ready(Err(self.rejected(reason).into_error()))
             }
-            (None, Seen::Gone) => panic!("`Job` polled after it was ready"),
+            Seen::Gone => panic!("`Job` polled after it was ready"),
         }
     }
 

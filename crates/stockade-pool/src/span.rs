@@ -15,6 +15,11 @@ mod with {
     impl Span {
         pub(crate) const NONE: Self = Self(tracing::Span::none());
 
+        #[inline]
+        pub(crate) fn is_none(&self) -> bool {
+            self.0.is_none()
+        }
+
         /// None if there is no subscriber, or no span.
         #[inline]
         pub(crate) fn current() -> Self {
@@ -37,6 +42,11 @@ mod without {
 
     impl Span {
         pub(crate) const NONE: Self = Self;
+
+        #[inline]
+        pub(crate) fn is_none(&self) -> bool {
+            true
+        }
 
         #[inline]
         pub(crate) fn current() -> Self {

@@ -9,15 +9,20 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use stockade_core::internal::sync::atomic::{AtomicBool, Ordering::*};
+use stockade_core::{
+    Reason,
+    internal::sync::{
+        MutexGuard,
+        atomic::{AtomicBool, Ordering::*},
+    },
+};
 
 use crate::{
-    Status,
     contain::{Panic, discard, tell},
     in_flight::InFlight,
     locked::Core,
-    queue::{Answer, Binding},
-    roster::{Badge, Entry},
+    queue::Binding,
+    roster::Badge,
     shared::{Hired, Shared, Token},
 };
 
@@ -100,11 +105,14 @@ impl<Req, T, E> Worker<Req, T, E> {
         let may_not = core.paused || (standing.worked && core.roster.is_too_large());
         let taken = if may_not { None } else { core.take(binding, number, now) };
         let Some((key, taken)) = taken else {
-            let old = standing.rest(&mut core, *badge);
+            if core.roster.is_too_large() || (core.closed && !core.paused) {
+                return standing.leave(*badge, shared, core, job);
+            }
+            let old = standing.sleep(*badge, &mut core);
             shared.let_go(core);
-            discard(old);
+            old.into_iter().for_each(discard);
             job.discard();
-            return if standing.left { Poll::Ready(Step::Leave) } else { Poll::Pending };
+            return Poll::Pending;
         };
         cancelled.store(false, Relaxed);
         standing.worked = true;
@@ -223,8 +231,8 @@ impl<Req, T, E> Worker<Req, T, E> {
         self.shared.lock().counts.rebuilt += 1;
     }
 
-    /// Ends a job, which is not started, with what keeps the worker from having a service.
-    pub(crate) fn fail_one(&mut self, answer: Answer<T, E>) {
+    /// Ends a job, which is not started, with the error that keeps the worker from having a service, if there is one.
+    pub(crate) fn fail_one(&mut self, error: Option<E>) {
         let (number, now) = (self.badge.number, self.shared.clock());
         let mut core = self.shared.lock();
         if core.paused {
@@ -235,7 +243,10 @@ impl<Req, T, E> Worker<Req, T, E> {
         let mut job = InFlight::new();
         job.fill(key, taken, now);
         discard(job.request.take());
-        job.end_with(Status::Failed, answer, self.shared.clock());
+        match (error, self.shared.clock()) {
+            (Some(error), now) => job.fail(error, now),
+            (None, now) => job.refuse(self.shared.rejected(Reason::Unavailable), now),
+        }
         self.settle(&mut job);
     }
 
@@ -247,27 +258,35 @@ impl<Req, T, E> Worker<Req, T, E> {
 // === impl Standing ===
 
 impl Standing {
-    /// There is no job to take: the worker leaves or sleeps. Returns what is to be dropped.
-    fn rest<Req, T, E>(
-        &mut self,
-        core: &mut Core<Req, T, E>,
-        badge: Badge,
-    ) -> (Option<Entry>, Option<Waker>) {
-        self.left = core.roster.is_too_large() || (core.closed && !core.paused);
-        let old = if self.left {
-            (core.roster.leave(badge), None)
-        } else {
-            (self.asleep, self.worked) = (true, false);
-            self.spare = core.roster.alive() > core.roster.size.min;
-            let bell = self.bell.take().expect("a worker that asks for a job brings it");
-            (None, core.roster.sleep(badge.number, bell))
-        };
+    /// There is no job to take. Returns the waker that was there.
+    #[inline(always)]
+    fn sleep<Req, T, E>(&mut self, badge: Badge, core: &mut Core<Req, T, E>) -> Option<Waker> {
+        (self.asleep, self.worked) = (true, false);
+        self.spare = core.roster.alive() > core.roster.size.min;
+        let bell = self.bell.take().expect("a worker that asks for a job brings it");
+        let old = core.roster.sleep(badge.number, bell);
         // It may have been woken for a job that it does not take.
         core.wake_workers();
-        if self.left {
-            core.wake_if_over();
-        }
         old
+    }
+
+    /// There will be no job to take, or there are too many workers.
+    #[cold]
+    fn leave<Req, T, E>(
+        &mut self,
+        badge: Badge,
+        shared: &Shared<Req, T, E>,
+        mut core: MutexGuard<'_, Core<Req, T, E>>,
+        job: &mut InFlight<Req, T, E>,
+    ) -> Poll<Step> {
+        self.left = true;
+        let entry = core.roster.leave(badge);
+        core.wake_workers();
+        core.wake_if_over();
+        shared.let_go(core);
+        discard(entry);
+        job.discard();
+        Poll::Ready(Step::Leave)
     }
 }
 

@@ -9,14 +9,19 @@ mod order;
 mod record;
 mod slab;
 
-use std::{task::Waker, time::Duration};
+use std::{
+    task::{Poll, Waker},
+    time::Duration,
+};
 
-use stockade_core::{Reason, internal::Key as RunKey};
+use stockade_core::{Reason, Rejected, internal::Key as RunKey, waits};
 use tokio::time::Instant;
 
 pub(crate) use affinity::Binding;
 pub use order::Order;
-pub(crate) use record::{Answer, Extra, Gone, Left, New, Owner, Running, Seen, Tag, Taken};
+pub(crate) use record::{
+    Answer, Details, Extra, Gone, Left, New, Owner, Running, Seen, Tag, Taken,
+};
 pub(crate) use slab::Key;
 
 use crate::span::Span;
@@ -119,7 +124,7 @@ impl<Req, T, E> Queue<Req, T, E> {
 
     /// Whether there may be one more job of this key.
     #[inline]
-    pub(crate) fn has_room_for(&self, tag: &Tag) -> bool {
+    pub(crate) fn has_room_for(&self, tag: Tag) -> bool {
         match &self.discipline {
             Discipline::Lanes(lanes) => lanes.has_room(tag.sort),
             _ => true,
@@ -127,7 +132,7 @@ impl<Req, T, E> Queue<Req, T, E> {
     }
 
     /// Whether a job of this key would wait for another one that is in the pool.
-    pub(crate) fn is_behind(&self, tag: &Tag) -> bool {
+    pub(crate) fn is_behind(&self, tag: Tag) -> bool {
         match &self.discipline {
             Discipline::Lanes(lanes) => lanes.is_taken(tag.sort),
             _ => false,
@@ -136,14 +141,14 @@ impl<Req, T, E> Queue<Req, T, E> {
 
     /// When the job that was queued first was submitted.
     pub(crate) fn oldest(&self) -> Option<Instant> {
-        self.records.get(self.queued.front(&self.records)?)?.since
+        self.records.get(self.queued.front(&self.records)?)?.details()?.since
     }
 
     /// Who is first in line: since when it waits, and what its job weighs.
     pub(crate) fn first_in_line(&self) -> Option<(Key, Option<Instant>, u64)> {
         let key = self.line.front(&self.records)?;
         let record = self.records.get(key)?;
-        Some((key, record.since, record.tag.weight))
+        Some((key, record.details().and_then(|details| details.since), record.tag().weight))
     }
 
     /// Holds a place for a job that is about to come.
@@ -163,7 +168,7 @@ impl<Req, T, E> Queue<Req, T, E> {
         let state = State::Waiting { request: None, in_lane: false };
         let (key, record) = self.records.claim();
         record.write_handle(state, Owner::Caller(Some(waker)));
-        record.since = since;
+        record.details_mut().since = since;
         self.line.push_back(&mut self.records, key);
         key
     }
@@ -171,7 +176,7 @@ impl<Req, T, E> Queue<Req, T, E> {
     /// Queues a job.
     #[inline(always)]
     pub(crate) fn push(&mut self, new: New<Req>, owner: Owner) -> Key {
-        let tag = new.tag;
+        let tag = new.details.tag;
         let (key, record) = self.records.claim();
         record.state = State::Queued(record.write(new, owner));
         if let Discipline::Lanes(lanes) = &mut self.discipline {
@@ -183,8 +188,8 @@ impl<Req, T, E> Queue<Req, T, E> {
 
     /// Puts a job in line, or behind others of its key.
     pub(crate) fn wait(&mut self, new: New<Req>, owner: Owner) -> Key {
-        let tag = new.tag;
-        let in_lane = !self.has_room_for(&tag);
+        let tag = new.details.tag;
+        let in_lane = !self.has_room_for(tag);
         let (key, record) = self.records.claim();
         record.state = State::Waiting { request: Some(record.write(new, owner)), in_lane };
         match &mut self.discipline {
@@ -215,7 +220,7 @@ impl<Req, T, E> Queue<Req, T, E> {
         let record = self.records.get_mut(key)?;
         let State::Waiting { request, .. } = &mut record.state else { return None };
         let request = request.take();
-        let tag = record.tag;
+        let tag = record.tag();
         let told = record.owner.told();
         match request {
             Some(request) => {
@@ -280,25 +285,31 @@ impl<Req, T, E> Queue<Req, T, E> {
         }
     }
 
-    /// Ends a job that runs. An answer for a caller is left where it is read; another one stays in `answer`. Returns
-    /// whom to tell, and what is left of the job.
+    /// Ends a job that runs, with a result or with a refusal. If they are for a caller they are left where they are read.
+    /// Returns whom to tell, and what is left of the job.
     #[inline(always)]
     pub(crate) fn end(
         &mut self,
         key: Key,
-        answer: &mut Option<Answer<T, E>>,
+        result: &mut Option<Result<T, E>>,
+        refusal: &mut Option<Rejected>,
         queued_for: Option<Duration>,
     ) -> (Owner, Option<Box<Extra<Req>>>) {
         let Some(record) = self.records.get_mut(key) else { return (Owner::Nobody, None) };
-        let extra = record.extra.take();
+        let extra = if record.detailed { record.details_mut().extra.take() } else { None };
         if let Owner::Caller(waker) = &mut record.owner {
-            if let Some(answer) = answer.take() {
-                record.state = State::Ended(answer, queued_for);
+            let waker = waker.take();
+            record.state = State::Ended;
+            record.result = result.take();
+            // Both are rare, and cost less to look at than to move.
+            if refusal.is_some() || queued_for.is_some() {
+                let details = record.details_mut();
+                (details.refusal, details.queued_for) = (refusal.take(), queued_for);
             }
-            return (Owner::Caller(waker.take()), extra);
+            return (Owner::Caller(waker), extra);
         }
         let owner = std::mem::replace(&mut record.owner, Owner::Nobody);
-        record.state = State::Free;
+        record.clear();
         self.records.release(key);
         (owner, extra)
     }
@@ -328,12 +339,19 @@ impl<Req, T, E> Queue<Req, T, E> {
         let seen = match &record.state {
             // The place of a handle is held without a record from now on.
             State::Held => {
-                record.state = State::Free;
+                record.clear();
                 self.records.release(key);
                 return Seen::Accepted;
             }
             State::Refused(..) => return self.refusal(key),
-            State::Ended(..) => return Seen::Accepted,
+            State::Ended => match record.details().and_then(|details| details.refusal) {
+                Some(rejected) if answer => {
+                    record.clear();
+                    self.records.release(key);
+                    return Seen::Ended(rejected);
+                }
+                _ => return Seen::Accepted,
+            },
             State::Waiting { .. } => Seen::Waiting,
             _ => Seen::Accepted,
         };
@@ -354,26 +372,28 @@ impl<Req, T, E> Queue<Req, T, E> {
         }
     }
 
-    /// The answer of a job that has ended.
+    /// What the service has answered to a job, or pending while `waker` is kept for the answer. None if there is something
+    /// else to be [looked](Self::look) at. Reports how long the job was queued.
     #[inline(always)]
-    pub(crate) fn answer(&mut self, key: Key) -> Option<(Answer<T, E>, Option<Duration>)> {
+    pub(crate) fn poll(&mut self, key: Key, waker: &Waker) -> Option<Poll<Result<T, E>>> {
         let record = self.records.get_mut(key)?;
-        if !matches!(record.state, State::Ended(..)) {
-            return None;
+        if record.result.is_none() {
+            // Whatever happens to a job, its waker is taken then.
+            let waits = matches!(&record.owner, Owner::Caller(Some(kept)) if kept.will_wake(waker));
+            return waits.then_some(Poll::Pending);
         }
-        let State::Ended(answer, queued_for) = std::mem::replace(&mut record.state, State::Free)
-        else {
-            return None;
-        };
-        self.records.release(key);
-        Some((answer, queued_for))
+        if let Some(queued_for) = record.details().and_then(|details| details.queued_for) {
+            waits::record(queued_for);
+        }
+        record.clear();
+        self.records.release_with(key, |record| record.result.take().map(Poll::Ready))
     }
 
     /// A refusal that was not read.
     fn refusal(&mut self, key: Key) -> Seen<Req> {
         match self.records.remove(key) {
-            Some(Record { state: State::Refused(request, reason), span, extra, .. }) => {
-                Seen::Refused(reason, request, (span, extra))
+            Some(Record { state: State::Refused(request, reason), details, .. }) => {
+                Seen::Refused(reason, request, (details.span, details.extra))
             }
             _ => Seen::Gone,
         }
@@ -381,15 +401,17 @@ impl<Req, T, E> Queue<Req, T, E> {
 
     /// The copy of the request of a job that runs.
     pub(crate) fn take_kept(&mut self, key: Key) -> Option<Req> {
-        self.records.get_mut(key)?.extra.as_mut()?.kept.take()
+        self.records.get_mut(key)?.details_mut().extra.as_mut()?.kept.take()
     }
 
     /// The jobs that run.
     pub(crate) fn running(&self) -> impl Iterator<Item = (Key, Running<'_>)> {
         self.records.iter().filter_map(|(key, record)| {
             let State::Running(worker) = record.state else { return None };
-            let name = record.extra.as_ref().and_then(|extra| extra.name.as_ref());
-            Some((key, Running { worker, name, since: record.since }))
+            let details = record.details();
+            let extra = details.and_then(|details| details.extra.as_ref());
+            let name = extra.and_then(|extra| extra.name.as_ref());
+            Some((key, Running { worker, name, since: details.and_then(|details| details.since) }))
         })
     }
 
@@ -446,7 +468,7 @@ impl<Req, T, E> Queue<Req, T, E> {
                 let rank = aged(tag.sort, self.count);
                 jobs.push(rank, key);
                 if let Some(record) = self.records.get_mut(key) {
-                    record.tag.sort = rank;
+                    record.details_mut().tag.sort = rank;
                 }
             }
         }
@@ -464,17 +486,22 @@ impl<Req, T, E> Queue<Req, T, E> {
         else {
             return None;
         };
-        let since = std::mem::replace(&mut record.since, now);
-        let span = std::mem::replace(&mut record.span, Span::NONE);
-        let carried = record.extra.as_mut().and_then(|extra| extra.carried.take());
-        Some(Taken { request, deadline: record.deadline, since, span, carried })
+        let (mut deadline, mut since, mut span, mut carried) = (None, None, Span::NONE, None);
+        if record.detailed || now.is_some() {
+            let details = record.details_mut();
+            deadline = details.deadline;
+            since = std::mem::replace(&mut details.since, now);
+            span = std::mem::replace(&mut details.span, Span::NONE);
+            carried = details.extra.as_mut().and_then(|extra| extra.carried.take());
+        }
+        Some(Taken { request, deadline, since, span, carried })
     }
 
     #[inline(always)]
     fn dequeue(&mut self, key: Key) {
         self.queued.remove(&mut self.records, key);
         let Some(record) = self.records.get(key) else { return };
-        let tag = record.tag;
+        let tag = record.tag();
         self.weight -= u128::from(tag.weight);
         if !self.is_fifo() {
             self.disarrange(key, tag);
@@ -495,7 +522,7 @@ impl<Req, T, E> Queue<Req, T, E> {
     /// Takes one who waits for a place out of the line, or the lane.
     fn unwait(&mut self, key: Key) {
         let Some(record) = self.records.get(key) else { return };
-        let (State::Waiting { in_lane, request }, tag) = (&record.state, record.tag) else {
+        let (State::Waiting { in_lane, request }, tag) = (&record.state, record.tag()) else {
             return;
         };
         let (in_lane, is_job) = (*in_lane, request.is_some());

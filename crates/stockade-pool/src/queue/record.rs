@@ -10,12 +10,22 @@ use crate::span::Span;
 /// A job on its way into the queue.
 pub(crate) struct New<Req> {
     pub(crate) request: Req,
+    pub(crate) details: Details<Req>,
+}
+
+/// What is known of few jobs. It lies apart from the rest of a job, because each line of memory that a visit to the lock
+/// touches has to come from the other core.
+pub(crate) struct Details<Req> {
     pub(crate) deadline: Option<Instant>,
-    /// When it was submitted, if anybody wants to know.
+    /// When it was submitted, or when it was started, if anybody wants to know.
     pub(crate) since: Option<Instant>,
     pub(crate) tag: Tag,
     pub(crate) span: Span,
     pub(crate) extra: Option<Box<Extra<Req>>>,
+    /// What the pool says in place of a result.
+    pub(crate) refusal: Option<Rejected>,
+    /// How long it was queued, from when it has ended.
+    pub(crate) queued_for: Option<Duration>,
 }
 
 /// What a worker gets of a job.
@@ -28,7 +38,7 @@ pub(crate) struct Taken<Req> {
 }
 
 /// What the pool reads in a request.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tag {
     pub(crate) weight: u64,
     /// Its key, its priority or its rank, as the [discipline](super::Discipline) wants. A priority becomes a rank when the
@@ -62,21 +72,20 @@ pub(crate) enum Owner {
 }
 
 pub(crate) struct Record<Req, T, E> {
-    pub(super) state: State<Req, T, E>,
+    pub(super) state: State<Req>,
     pub(super) owner: Owner,
-    pub(super) deadline: Option<Instant>,
-    /// When it was submitted, or when it was started.
-    pub(super) since: Option<Instant>,
-    pub(super) tag: Tag,
-    pub(super) span: Span,
-    pub(super) extra: Option<Box<Extra<Req>>>,
+    /// What the service has answered, until it is read. It is moved as a whole, and so not a part of the state.
+    pub(super) result: Option<Result<T, E>>,
+    /// Whether there is anything in `details`.
+    pub(super) detailed: bool,
+    pub(super) details: Details<Req>,
 }
 
 /// How far a job is. What it consists of is written and read where it lies, because to move it costs more than the lock.
 ///
 /// `Waiting` -> `Queued` when there is a place -> `Running` when a worker takes it -> `Ended`. A ready handle goes
 /// from `Waiting` to `Held`, and from there to `Queued` when it is called. What is refused a place is `Refused`.
-pub(crate) enum State<Req, T, E> {
+pub(crate) enum State<Req> {
     /// There is no job.
     Free,
     Waiting {
@@ -89,8 +98,8 @@ pub(crate) enum State<Req, T, E> {
     Queued(Req),
     /// On this worker.
     Running(usize),
-    /// With how long it was queued.
-    Ended(Answer<T, E>, Option<Duration>),
+    /// With a result or a refusal.
+    Ended,
     Refused(Option<Req>, Reason),
 }
 
@@ -98,8 +107,10 @@ pub(crate) enum State<Req, T, E> {
 pub(crate) enum Seen<Req> {
     Waiting,
     Accepted,
+    /// It was accepted, and the pool has ended it.
+    Ended(Rejected),
     /// With the request, and what else there is to be dropped.
-    Refused(Reason, Option<Req>, Details<Req>),
+    Refused(Reason, Option<Req>, Debris<Req>),
     /// The key names nothing.
     Gone,
 }
@@ -123,7 +134,7 @@ pub(crate) struct Gone<Req, T, E> {
 impl<Req, T, E> Gone<Req, T, E> {
     /// For how long it has waited, if that is known.
     pub(crate) fn waited(&self) -> Duration {
-        let since = self.record.as_ref().and_then(|record| record.since);
+        let since = self.record.as_ref().and_then(|record| record.details.since);
         since.map(|since| since.elapsed()).unwrap_or_default()
     }
 }
@@ -135,7 +146,7 @@ impl<Req, T, E> Default for Gone<Req, T, E> {
 }
 
 /// What a job has that is dropped without the lock.
-pub(crate) type Details<Req> = (Span, Option<Box<Extra<Req>>>);
+pub(crate) type Debris<Req> = (Span, Option<Box<Extra<Req>>>);
 
 /// A job that runs.
 pub(crate) struct Running<'a> {
@@ -144,23 +155,77 @@ pub(crate) struct Running<'a> {
     pub(crate) since: Option<Instant>,
 }
 
+// === impl Details ===
+
+impl<Req> Details<Req> {
+    #[inline(always)]
+    fn is_empty(&self) -> bool {
+        let Self { deadline, since, tag, span, extra, .. } = self;
+        deadline.is_none()
+            && since.is_none()
+            && *tag == Tag::default()
+            && span.is_none()
+            && extra.is_none()
+    }
+}
+
+impl<Req> Default for Details<Req> {
+    fn default() -> Self {
+        Self {
+            deadline: None,
+            since: None,
+            tag: Tag::default(),
+            span: Span::NONE,
+            extra: None,
+            refusal: None,
+            queued_for: None,
+        }
+    }
+}
+
 // === impl Record ===
 
 impl<Req, T, E> Record<Req, T, E> {
-    /// Writes a job here, which is done in the slot of one that has ended.
+    /// Writes a job here, which is done in a free slot.
     #[inline(always)]
     pub(super) fn write(&mut self, new: New<Req>, owner: Owner) -> Req {
-        let New { request, deadline, since, tag, span, extra } = new;
-        (self.owner, self.deadline, self.since, self.tag) = (owner, deadline, since, tag);
-        (self.span, self.extra) = (span, extra);
-        request
+        self.owner = owner;
+        if !new.details.is_empty() {
+            (self.detailed, self.details) = (true, new.details);
+        }
+        new.request
     }
 
     /// Writes a handle that waits for a place, or a request that is kept for its caller.
-    pub(super) fn write_handle(&mut self, state: State<Req, T, E>, owner: Owner) {
+    pub(super) fn write_handle(&mut self, state: State<Req>, owner: Owner) {
+        (self.state, self.owner) = (state, owner);
         // A handle does not know yet what its job will weigh.
-        let tag = Tag { weight: 1, ..Tag::default() };
-        *self = Self { state, owner, tag, ..Self::default() };
+        self.details_mut().tag.weight = 1;
+    }
+
+    #[inline]
+    pub(super) fn details(&self) -> Option<&Details<Req>> {
+        if self.detailed { Some(&self.details) } else { None }
+    }
+
+    /// The details, to be filled in.
+    pub(super) fn details_mut(&mut self) -> &mut Details<Req> {
+        self.detailed = true;
+        &mut self.details
+    }
+
+    #[inline]
+    pub(super) fn tag(&self) -> Tag {
+        if self.detailed { self.details.tag } else { Tag::default() }
+    }
+
+    /// Empties the details. Nothing of the user's is left in them.
+    #[inline]
+    pub(super) fn clear(&mut self) {
+        self.state = State::Free;
+        if self.detailed {
+            (self.detailed, self.details) = (false, Details::default());
+        }
     }
 }
 
@@ -169,11 +234,9 @@ impl<Req, T, E> Default for Record<Req, T, E> {
         Self {
             state: State::Free,
             owner: Owner::Nobody,
-            deadline: None,
-            since: None,
-            tag: Tag::default(),
-            span: Span::NONE,
-            extra: None,
+            result: None,
+            detailed: false,
+            details: Details::default(),
         }
     }
 }

@@ -100,9 +100,15 @@ impl<V: Default> Slab<V> {
         if slot.serial == key.serial { Some(&mut slot.value) } else { None }
     }
 
-    /// Lets a slot go whose value has been taken, and which is in no list.
+    /// Lets a slot go whose value has been emptied, and which is in no list.
     #[inline(always)]
     pub(crate) fn release(&mut self, key: Key) {
+        self.release_with(key, |_| ());
+    }
+
+    /// The same, where `take` empties it. That is done last, so that what it takes is moved once.
+    #[inline(always)]
+    pub(crate) fn release_with<R>(&mut self, key: Key, take: impl FnOnce(&mut V) -> R) -> R {
         let at = key.index / BLOCK;
         let block = &mut self.blocks[at as usize];
         let slot = &mut block.slots[(key.index % BLOCK) as usize];
@@ -114,15 +120,17 @@ impl<V: Default> Slab<V> {
         block.used -= 1;
         self.vacant += 1;
         if block.used == 0 && (self.vacant > self.keep || self.is_end_of_sparse(at)) {
+            let taken = take(&mut self.at_mut(key.index).value);
             self.give_back(at);
+            return taken;
         }
+        take(&mut self.at_mut(key.index).value)
     }
 
     /// Takes a value out. It is in no list.
     pub(crate) fn remove(&mut self, key: Key) -> Option<V> {
-        let value = std::mem::take(self.get_mut(key)?);
-        self.release(key);
-        Some(value)
+        self.get(key)?;
+        Some(self.release_with(key, std::mem::take))
     }
 
     /// All values with their keys.
