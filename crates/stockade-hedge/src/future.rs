@@ -5,6 +5,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use pin_project_lite::pin_project;
@@ -58,8 +59,8 @@ struct Slow<S: Service<Req>, Req> {
 enum Verdict {
     Wins,
     Fails,
-    /// It fails, and no further attempt is to be begun.
-    Stops,
+    /// It fails, and no further attempt is to be begun, of any call, for so long.
+    Stops(Option<Duration>),
     /// A layer inside refused the attempt.
     Refused,
 }
@@ -99,6 +100,9 @@ where
             match judge(&this.application.classify, &result) {
                 Verdict::Wins => answer = Some(result),
                 verdict => {
+                    if let Verdict::Stops(after) = verdict {
+                        this.application.shared.hold_back(after, Instant::now());
+                    }
                     if !matches!(verdict, Verdict::Fails) {
                         *this.copy = None;
                     }
@@ -149,8 +153,8 @@ where
     match Judged::of(classify, result.as_ref()) {
         Judged::Refused(_) => Verdict::Refused,
         Judged::Answered(Class::Success | Class::Permanent | Class::Ignored) => Verdict::Wins,
-        Judged::Answered(Class::Overload { .. }) => Verdict::Stops,
-        Judged::Answered(class) if class.after().is_some() => Verdict::Stops,
+        Judged::Answered(class @ Class::Overload { .. }) => Verdict::Stops(class.after()),
+        Judged::Answered(class) if class.after().is_some() => Verdict::Stops(class.after()),
         Judged::Answered(_) => Verdict::Fails,
     }
 }
@@ -224,7 +228,8 @@ where
                 }
                 Verdict::Refused => application.shared.refused(),
                 Verdict::Fails => self.failed = Some(result),
-                Verdict::Stops => {
+                Verdict::Stops(after) => {
+                    application.shared.hold_back(after, Instant::now());
                     self.failed = Some(result);
                     *copy = None;
                 }

@@ -23,6 +23,8 @@ pub struct Stats {
     pub refused: u64,
     /// Further attempts that were due and not made, because the budget had no token.
     pub over_budget: u64,
+    /// Further attempts that were due and not made, because the server had said that it has too much to do.
+    pub held_back: u64,
 }
 
 // === impl HedgeHandle ===
@@ -40,6 +42,7 @@ impl HedgeHandle {
             won: counts.won.load(Relaxed),
             refused: counts.refused.load(Relaxed),
             over_budget: counts.over_budget.load(Relaxed),
+            held_back: counts.held_back.load(Relaxed),
         }
     }
 

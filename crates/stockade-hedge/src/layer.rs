@@ -91,7 +91,7 @@ impl<C, K> HedgeLayer<C, K> {
     }
 
     /// Judges results: a failure does not win while another attempt is on its way, and a server that has too
-    /// much to do is not asked again.
+    /// much to do gets no further attempts, of any call, for as long as it says, or for a second.
     #[must_use]
     pub fn classify<D>(self, classify: D) -> HedgeLayer<D, K> {
         let Self { config, copies, .. } = self;

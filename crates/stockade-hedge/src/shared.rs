@@ -1,5 +1,7 @@
 //! What all services of a layer share.
 
+use std::time::Duration;
+
 use stockade_core::{
     Budget,
     internal::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -15,6 +17,9 @@ pub(crate) struct Shared {
     pub(crate) max: u32,
     pub(crate) name: Option<&'static str>,
     pub(crate) enabled: AtomicBool,
+    start: Instant,
+    /// Until when the server is left alone, in nanoseconds since the start. It pairs with nothing.
+    quiet_until: AtomicU64,
     pub(crate) counts: Counts,
 }
 
@@ -24,6 +29,7 @@ pub(crate) struct Counts {
     pub(crate) won: AtomicU64,
     pub(crate) refused: AtomicU64,
     pub(crate) over_budget: AtomicU64,
+    pub(crate) held_back: AtomicU64,
 }
 
 /// Pays calls into a budget, a few at a time.
@@ -36,22 +42,40 @@ pub(crate) struct Deposits {
 /// How many calls are paid in at once.
 const BATCH: u64 = 8;
 
+/// How long a server is left alone that has too much to do, and does not say for how long.
+const QUIET: Duration = Duration::from_secs(1);
+
 // === impl Shared ===
 
 impl Shared {
     pub(crate) fn new(config: &Config) -> Self {
+        let start = Instant::now();
         Self {
-            delay: Delay::new(config.rule, Instant::now()),
+            delay: Delay::new(config.rule, start),
             budget: config.budget.clone(),
             max: config.max,
             name: config.name,
             enabled: AtomicBool::new(true),
+            start,
+            quiet_until: AtomicU64::new(0),
             counts: Counts::default(),
         }
     }
 
-    /// Takes a token for another attempt, if there is one.
+    /// The server has too much to do: no further attempt is begun for as long as it says, or for a second.
+    pub(crate) fn hold_back(&self, after: Option<Duration>, now: Instant) {
+        let until =
+            now.saturating_duration_since(self.start).saturating_add(after.unwrap_or(QUIET));
+        self.quiet_until.fetch_max(until.as_nanos() as u64, Relaxed);
+    }
+
+    /// Takes a token for another attempt, if there is one and the server is not left alone.
     pub(crate) fn may_hedge(&self, now: Instant) -> bool {
+        let since = now.saturating_duration_since(self.start).as_nanos() as u64;
+        if since < self.quiet_until.load(Relaxed) {
+            self.counts.held_back.fetch_add(1, Relaxed);
+            return false;
+        }
         let may = self.budget.withdraw(now);
         let counts = if may { &self.counts.hedged } else { &self.counts.over_budget };
         counts.fetch_add(1, Relaxed);

@@ -174,6 +174,29 @@ async fn a_server_that_has_too_much_to_do_is_not_asked_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn while_a_server_has_too_much_to_do_no_call_is_hedged() {
+    for (after, quiet) in [(None, 1_000), (Some(MS * 3_000), 3_000)] {
+        let layer = hedge().classify(move |result: Result<&u32, &AppError>| match result {
+            Err(Error::Service("busy")) => Class::Overload { after, processed: false },
+            Err(_) => Class::TRANSIENT,
+            Ok(_) => Class::Success,
+        });
+        let slow = (60, Ok(1));
+        static BUSY: Result<u32, AppError> = Err(Error::Service("busy"));
+        let (service, counts) = scripted(Box::leak(Box::new([(1, BUSY), slow, slow, slow])));
+        let (layer, handle) = layer.with_handle();
+        let svc = layer.layer(service);
+        assert_eq!(svc.clone().oneshot(7).await, BUSY);
+        // This call would be hedged when it has taken 10 ms.
+        sleep(MS * (quiet - 11)).await;
+        assert_eq!(svc.clone().oneshot(7).await, Ok(1));
+        assert_eq!((handle.stats().hedged, handle.stats().held_back), (0, 1), "{after:?}");
+        assert_eq!(svc.oneshot(7).await, Ok(1));
+        assert_eq!((handle.stats().hedged, counts.begun.load(SeqCst)), (1, 4), "{after:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn only_a_request_that_may_be_sent_twice_is() {
     let script: Script = &[(30, Ok(1)), (0, Ok(2))];
     let (service, counts) = scripted(script);
