@@ -13,6 +13,7 @@ pub struct Builtin {
 pub const BUILTIN: &[Builtin] = &[
     Builtin { name: "storm", text: include_str!("../scenarios/storm.toml") },
     Builtin { name: "brownout", text: include_str!("../scenarios/brownout.toml") },
+    Builtin { name: "tail", text: include_str!("../scenarios/tail.toml") },
     Builtin { name: "order", text: include_str!("../scenarios/order.toml") },
 ];
 

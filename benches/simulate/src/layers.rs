@@ -23,6 +23,8 @@ pub enum Layer {
     Rate(Rate),
     /// Lets so many calls be in flight.
     Limit(Limit),
+    /// Sends a second attempt when the first takes long.
+    Hedge(Hedge),
     /// A pool in front of what is inside.
     Pool(Workers),
 }
@@ -35,6 +37,7 @@ enum Kind {
     Breaker,
     Rate,
     Limit,
+    Hedge,
     Pool,
 }
 
@@ -133,6 +136,31 @@ pub struct Limit {
     pub(crate) max_wait: Option<Span>,
 }
 
+/// For [`HedgeLayer`](stockade::HedgeLayer).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "HedgeText")]
+pub struct Hedge {
+    pub(crate) delay: Delay,
+    pub(crate) max: Option<Count>,
+    pub(crate) budget: Budget,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Delay {
+    After(Span),
+    /// This percentile of the calls before.
+    Percentile(f64),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HedgeText {
+    after: Option<Span>,
+    percentile: Option<Share>,
+    max: Option<Count>,
+    budget: Option<BudgetText>,
+}
+
 /// For [`Pool`](stockade::Pool).
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -166,6 +194,7 @@ impl<'de> Visitor<'de> for OneLayer {
             Kind::Breaker => Layer::Breaker(map.next_value()?),
             Kind::Rate => Layer::Rate(map.next_value()?),
             Kind::Limit => Layer::Limit(map.next_value()?),
+            Kind::Hedge => Layer::Hedge(map.next_value()?),
             Kind::Pool => Layer::Pool(map.next_value()?),
         };
         match map.next_key::<IgnoredAny>()? {
@@ -187,18 +216,47 @@ impl TryFrom<RetryText> for Retry {
                 "`cap` is the longest wait, and has to be at least `base`, {base}"
             ));
         }
-        let budget = match text.budget {
-            None => Budget::default(),
-            Some(BudgetText::Unlimited(_)) => Budget::unlimited(),
-            Some(BudgetText::Limited(Income { ratio, .. })) if ratio.get() > 10.0 => {
-                return Err("the `ratio` of a budget is from 0 to 10, such as 0.1".to_owned());
-            }
-            Some(BudgetText::Limited(Income { ratio, per_second })) => {
-                Budget::new(ratio.get(), per_second.get())
-            }
-        };
+        let budget = BudgetText::read(text.budget)?;
         let backoff = Backoff::exponential(base, cap);
         Ok(Self { attempts: text.attempts, backoff, budget, max_elapsed: text.max_elapsed })
+    }
+}
+
+impl BudgetText {
+    fn read(text: Option<Self>) -> Result<Budget, String> {
+        match text {
+            None => Ok(Budget::default()),
+            Some(Self::Unlimited(_)) => Ok(Budget::unlimited()),
+            Some(Self::Limited(Income { ratio, .. })) if ratio.get() > 10.0 => {
+                Err("the `ratio` of a budget is from 0 to 10, such as 0.1".to_owned())
+            }
+            Some(Self::Limited(Income { ratio, per_second })) => {
+                Ok(Budget::new(ratio.get(), per_second.get()))
+            }
+        }
+    }
+}
+
+impl TryFrom<HedgeText> for Hedge {
+    type Error = String;
+
+    fn try_from(text: HedgeText) -> Result<Self, String> {
+        let delay = match (text.after, text.percentile.map(Share::get)) {
+            (Some(after), None) => Delay::After(after),
+            (None, Some(percentile)) if (0.5..=0.999).contains(&percentile) => {
+                Delay::Percentile(percentile)
+            }
+            (None, Some(_)) => {
+                return Err(
+                    "the `percentile` of a hedge is from 0.5 to 0.999, such as 0.95".to_owned()
+                );
+            }
+            _ => return Err("a hedge comes either `after` a time or at a `percentile`".to_owned()),
+        };
+        if text.max.is_some_and(|n| n.get() > 10) {
+            return Err("`max` of a hedge is from 1 to 10".to_owned());
+        }
+        Ok(Self { delay, max: text.max, budget: BudgetText::read(text.budget)? })
     }
 }
 

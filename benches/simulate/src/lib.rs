@@ -40,7 +40,7 @@
 //!   refusals at the client. In the chart a dashed line says how many the server can do: above it the queue grows,
 //!   below it the queue shrinks.
 //! - *wasted*: the part of the server's work that was for nobody. Near 100 % in the metastable state.
-//! - *p50*, *p99*: how long those calls took that were answered, in time or not.
+//! - *p50*, *p99*, *p99.9*: how long those calls took that were answered, in time or not.
 //! - *back*: how long after the beginning of the phase the fleet was well again, which is when in every second until
 //!   the end of the phase at least 95 % of the calls were good. Told for each calm phase after one that is not.
 //! - *refused or given up*: with which refusal the calls ended, the three most frequent. The server's own is
@@ -55,7 +55,8 @@
 //!   whether or not earlier ones have been answered. Every stack is run through the same calls.
 //! - **The server** has workers and one queue in front of them, first come, first served. A request that finds the
 //!   queue full is refused at once. A request whose caller has given up stays, and is worked on in its turn.
-//! - **The network** takes no time and loses nothing.
+//! - **The network** takes no time and loses nothing, but for what a scenario's table `[chaos]` says, in the phases with
+//!   `chaos = true`: answers that come late, calls that fail or are never answered.
 //! - **A phase** multiplies the rate of the calls (`load`) or the speed of the server (`capacity`; at 0 it stands
 //!   still, and goes on later where it was).
 //! - Calls are made and answers arrive at whole milliseconds; the server keeps its time more exactly than that.

@@ -34,7 +34,7 @@ pub const LEGEND: &str = "\
 goodput     calls answered while their caller still waited, of all that were made
 attempts    requests that reached the server, for each call
 wasted      requests that the server did for nobody, of all that it did
-p50, p99    how long the calls took that were answered
+p50 …       how long the calls took that were answered
 back        how long after the beginning of the phase at least 95 % of the calls of every second were good";
 
 /// Every stack in every phase.
@@ -47,6 +47,7 @@ pub fn details(scenario: &Scenario, runs: &[Run]) -> Table {
         "wasted",
         "p50",
         "p99",
+        "p99.9",
         "back at 95 %",
         "refused or given up",
     ]);
@@ -61,12 +62,13 @@ pub fn details(scenario: &Scenario, runs: &[Run]) -> Table {
                 percent(phase.counts.waste()),
                 latency(phase, 0.5),
                 latency(phase, 0.99),
+                latency(phase, 0.999),
                 back(scenario, run, n).unwrap_or_default(),
                 refusals(phase),
             ]);
         }
     }
-    align(&mut table, 2..=7);
+    align(&mut table, 2..=8);
     table
 }
 
@@ -128,7 +130,7 @@ fn run_json(scenario: &Scenario, run: &Run) -> Value {
             "attempts_per_call": counts.attempts(),
             "done_by_the_server": counts.done,
             "done_for_nobody": counts.wasted,
-            "latency_ms": { "p50": millis(0.5), "p99": millis(0.99) },
+            "latency_ms": { "p50": millis(0.5), "p99": millis(0.99), "p99.9": millis(0.999) },
             "recovered_after_s": recovery(scenario, run, n).flatten().map(|time| time.as_secs_f64()),
             "refusals": refusals
                 .map(|r| json!({ "by": r.by, "reason": r.reason, "calls": r.calls }))

@@ -3,6 +3,7 @@
 use std::{ops::ControlFlow, pin::pin, sync::Arc, time::Duration};
 
 use fastrand::Rng;
+use stockade::chaos::ChaosHandle;
 use tokio::{
     runtime::{Builder, Handle},
     spawn,
@@ -69,6 +70,7 @@ struct Fleet {
     world: Arc<World>,
     server: Server,
     inboxes: Vec<Arc<Inbox>>,
+    chaos: Option<ChaosHandle>,
 }
 
 // === impl Fleet ===
@@ -79,11 +81,13 @@ impl Fleet {
         let world = Arc::new(world);
         let server = Server::new(scenario, Rng::with_seed(seed ^ 1));
         let inboxes: Vec<_> = (0..scenario.fleet.clients.get()).map(|_| Arc::default()).collect();
+        let (faults, chaos) = scenario.chaos.map(|chaos| chaos.layer(seed ^ 2)).unzip();
         for inbox in &inboxes {
-            let stack = stack::build(&stack.layers, scenario.fleet.rate.get(), server.client());
+            let rate = scenario.fleet.rate.get();
+            let stack = stack::build(&stack.layers, rate, server.client(), faults.as_ref());
             spawn(Client::new(Arc::clone(&world), Arc::clone(inbox), stack));
         }
-        Self { world, server, inboxes }
+        Self { world, server, inboxes, chaos }
     }
 
     /// Lets the time pass, has the calls made, and the server work; says when it was stopped.
@@ -114,6 +118,9 @@ impl Fleet {
             self.world.record().served(now, before, traffic);
             if let Some(phase) = phases.next_if(|phase| phase.at() <= now) {
                 self.server.set_speed(phase.capacity.get());
+                if let Some(chaos) = &self.chaos {
+                    chaos.set_enabled(phase.chaos);
+                }
                 gap = calm.div_f64(phase.load.get());
                 next = now + gap.mul_f64(exponential(&mut chance));
             }

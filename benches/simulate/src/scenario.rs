@@ -22,6 +22,8 @@ pub struct Scenario {
     pub fleet: Fleet,
     /// The server that all of them call.
     pub server: Server,
+    /// What the network does to answers in the phases with `chaos = true`.
+    pub chaos: Option<Chaos>,
     /// What happens, in order; the first phase begins at the beginning.
     #[serde(rename = "phase")]
     pub phases: Vec<Phase>,
@@ -78,6 +80,21 @@ pub enum Spread {
     Constant,
 }
 
+/// Faults on the way between a client and the server, each with its probability for a call by itself. They are made by
+/// [`ChaosLayer`](stockade::ChaosLayer).
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Chaos {
+    /// Answers that come late.
+    pub slow: Option<Share>,
+    /// How late these come; half a second if it is left out.
+    pub by: Option<Span>,
+    /// Calls that fail, as if the server was busy, and do not reach it.
+    pub errors: Option<Share>,
+    /// Calls that are never answered, and do not reach the server.
+    pub hangs: Option<Share>,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ServerText {
@@ -103,6 +120,9 @@ pub struct Phase {
     /// By what the speed of the server is multiplied; 0 makes it stand still.
     #[serde(default = "full")]
     pub capacity: Amount,
+    /// Whether the faults of [`Scenario::chaos`] befall calls.
+    #[serde(default)]
+    pub chaos: bool,
 }
 
 /// What the clients of one run are built of.
@@ -241,6 +261,10 @@ impl Scenario {
                 format!("the phase has to begin before the end: `fleet.duration` is {end}"),
             );
         }
+        if let Some(phase) = self.phases.iter().find(|phase| phase.chaos && self.chaos.is_none()) {
+            let message = "`chaos = true` needs a table [chaos] that says what goes wrong, such as slow = 0.01";
+            return fault(phase, message.to_owned());
+        }
         self.check_size().map_err(|message| (None, message))?;
         if self.stacks.is_empty() {
             return Err((None, "there is no stack; one of no layers is `layers = []`".to_owned()));
@@ -285,7 +309,7 @@ impl Phase {
 
     /// Whether nothing out of the ordinary happens in it.
     pub fn is_calm(&self) -> bool {
-        (self.load, self.capacity) == (one(), full())
+        (self.load, self.capacity, self.chaos) == (one(), full(), false)
     }
 }
 

@@ -6,15 +6,16 @@
 use std::time::Duration;
 
 use stockade::{
-    BreakerLayer, Class, Classify, DefaultClassify, Error, LimitLayer, Pool, RateLayer, RetryLayer,
-    TimeoutLayer, breaker::Window,
+    BreakerLayer, ChaosLayer, Class, Classify, Configured, DefaultClassify, Error, HedgeLayer,
+    LimitLayer, Pool, RateLayer, RetryLayer, TimeoutLayer, breaker::Window, chaos::ChaosHandle,
 };
 use tower::{Layer as _, ServiceExt, util::BoxCloneService};
 
 use crate::{
-    layers::{Breaker, BreakerText, Layer, Limit, Rate, Retry, Speed, Workers},
+    layers::{Breaker, BreakerText, Delay, Hedge, Layer, Limit, Rate, Retry, Speed, Workers},
+    scenario::Chaos,
     server::{Answer, Busy, Client, Request},
-    values::Count,
+    values::{Count, Share, Span},
 };
 
 /// A stack, ready to be called.
@@ -24,9 +25,35 @@ pub(crate) type Stacked = BoxCloneService<Request, Answer, Error<Busy>>;
 #[derive(Clone, Copy, Debug)]
 struct Judge;
 
+/// What makes the faults on the way, for all clients.
+pub(crate) type Faults = Configured<ChaosLayer<fn() -> Error<Busy>>>;
+
+impl Chaos {
+    /// The layer, and what switches it.
+    pub(crate) fn layer(&self, seed: u64) -> (Faults, ChaosHandle) {
+        let share = |share: Option<Share>| share.map_or(0.0, Share::get);
+        let by = self.by.map_or(Duration::from_millis(500), Span::get);
+        let busy: fn() -> Error<Busy> = || Error::Service(Busy);
+        ChaosLayer::new(seed)
+            .latency(share(self.slow), by)
+            .hang(share(self.hangs))
+            .error(share(self.errors), busy)
+            .with_handle()
+    }
+}
+
 /// One client's stack of `layers`, outermost first, for a client that makes `rate` calls a second when calm.
-pub(crate) fn build(layers: &[Layer], rate: f64, client: Client) -> Stacked {
-    let client = client.map_err(Error::Service).boxed_clone();
+pub(crate) fn build(
+    layers: &[Layer],
+    rate: f64,
+    client: Client,
+    faults: Option<&Faults>,
+) -> Stacked {
+    let client = client.map_err(Error::Service);
+    let client = match faults {
+        Some(faults) => faults.layer(client).boxed_clone(),
+        None => client.boxed_clone(),
+    };
     layers.iter().rev().fold(client, |inner, layer| layer.around(inner, rate))
 }
 
@@ -38,6 +65,7 @@ impl Layer {
             Self::Breaker(breaker) => breaker.layer().classify(Judge).layer(inner).boxed_clone(),
             Self::Rate(limit) => limit.layer(rate).layer(inner).boxed_clone(),
             Self::Limit(limit) => limit.layer().layer(inner).boxed_clone(),
+            Self::Hedge(hedge) => hedge.layer().classify(Judge).layer(inner).boxed_clone(),
             Self::Pool(Workers { workers, queue }) => {
                 let mut pool = Pool::builder().workers(workers.size());
                 if let Some(queue) = queue {
@@ -56,6 +84,20 @@ impl Retry {
             .budget(self.budget.fresh());
         match self.max_elapsed {
             Some(time) => layer.max_elapsed(time.get()),
+            None => layer,
+        }
+    }
+}
+
+impl Hedge {
+    fn layer(&self) -> HedgeLayer {
+        let layer = match self.delay {
+            Delay::After(after) => HedgeLayer::after(after.get()),
+            Delay::Percentile(percentile) => HedgeLayer::percentile(percentile),
+        };
+        let layer = layer.budget(self.budget.fresh());
+        match self.max {
+            Some(max) => layer.max(max.get()),
             None => layer,
         }
     }

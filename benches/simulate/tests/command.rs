@@ -93,7 +93,7 @@ fn a_mistake_ends_with_exit_code_2_and_its_line() {
 fn what_is_not_there_ends_with_exit_code_2_and_the_names_of_what_is() {
     let directory = TempDir::new().unwrap();
     for (args, right) in [
-        (["strom", "--no-progress"], "storm, brownout, order"),
+        (["strom", "--no-progress"], "storm, brownout, tail, order"),
         (["--stack", "recomended"], "\"recommended\""),
         (["--clients", "-3"], "a whole number from 1 to 1000000"),
         (["--rate", "1e6"], "10000000 is the most"),

@@ -78,12 +78,16 @@ fn an_unknown_key_is_answered_with_the_known_ones() {
     assert_told(&fault("rate = 2", "rte = 2"), 5, "`clients`, `rate`, `patience`, `duration`");
     assert_told(&fault("capacity = 0", "speed = 0"), 21, "`name`, `at`, `load`, `capacity`");
     assert_told(&fault("max = 3", "max = 3, min = 1"), 34, "`max`, `queue`, `max_wait`");
-    assert_told(&fault("[fleet]", "[flet]"), 3, "`about`, `fleet`, `server`, `phase`, `stack`");
+    assert_told(
+        &fault("[fleet]", "[flet]"),
+        3,
+        "`about`, `fleet`, `server`, `chaos`, `phase`, `stack`",
+    );
 }
 
 #[test]
 fn an_unknown_layer_is_answered_with_the_known_ones() {
-    let known = "`timeout`, `retry`, `breaker`, `rate`, `limit`, `pool`";
+    let known = "`timeout`, `retry`, `breaker`, `rate`, `limit`, `hedge`, `pool`";
     assert_told(&fault("{ breaker = {} }", "{ braker = {} }"), 32, known);
 }
 
@@ -167,4 +171,17 @@ fn a_fleet_that_is_too_large_is_refused() {
 fn what_is_no_toml_is_told_with_its_place() {
     assert_told(&fault("rate = 2", "rate = = 2"), 5, "mine.toml:5:8");
     assert_told(&fault("\"calm\"", "\"café"), 15, "name = \"café");
+}
+
+#[test]
+fn a_hedge_and_chaos_are_told_what_they_lack() {
+    let hedge = |inside: &str| {
+        fault("attempts = 3 }", &format!("attempts = 3 }} }}, {{ hedge = {{ {inside} }}"))
+    };
+    assert_told(&hedge(""), 31, "either `after` a time or at a `percentile`");
+    assert_told(&hedge("after = \"1s\", percentile = 0.9"), 31, "either `after`");
+    assert_told(&hedge("percentile = 0.2"), 31, "from 0.5 to 0.999");
+    assert_told(&hedge("after = \"1s\", max = 11"), 31, "from 1 to 10");
+    let chaos = fault("name = \"calm\"", "name = \"calm\"\nchaos = true");
+    assert!(chaos.to_string().contains("needs a table [chaos]"), "{chaos}");
 }
