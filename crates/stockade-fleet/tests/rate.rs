@@ -318,7 +318,10 @@ async fn what_is_given_as_a_share_is_paid_back_when_a_redis_returns_that_has_kep
     let (server, _) = server().await;
     let redis = Redis::new(&server.url()).unwrap().patience(20 * MS);
     let layer = RateLayer::new(&redis, "debt", 10, 1_000 * MS).queue(0).outage(Outage::Share(1));
-    assert!(passes(&layer).await);
+    // A busy machine may not connect within the patience at first.
+    while !passes(&layer).await {
+        sleep(5 * MS).await;
+    }
     server.pause();
     let begin = Instant::now();
     let mut alone = 0;
