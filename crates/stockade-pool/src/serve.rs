@@ -6,7 +6,7 @@
 use std::{
     fmt,
     future::poll_fn,
-    mem::take,
+    mem::{replace, take},
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
@@ -26,6 +26,7 @@ use crate::{
     in_flight::InFlight,
     nested,
     rebuild::Rebuild,
+    span::Span,
     worker::{Step, Worker},
 };
 
@@ -327,6 +328,8 @@ impl<Req, T, E: LayerError> Hand<'_, Req, T, E> {
     /// Something of the user's has panicked. It costs the job at hand its answer, if it has none yet.
     #[cold]
     fn panicked<F>(&mut self, panic: Panic, mut call: Pin<&mut Option<F>>) -> Stopped<E> {
+        let span = replace(&mut self.job.span, Span::NONE);
+        let _inside = span.enter();
         if self.job.has_ended() {
             self.job.end(self.worker.shared.clock());
         } else if !self.job.is_free() {
