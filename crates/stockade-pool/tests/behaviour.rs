@@ -1,7 +1,8 @@
 //! What the pool does, on the paused clock.
 
+mod common;
+
 use std::{
-    convert::Infallible,
     future::{Ready, ready},
     sync::{
         Arc, Mutex, OnceLock,
@@ -13,10 +14,10 @@ use std::{
 
 use futures_util::future::join_all;
 use stockade_core::{
-    Error, LayerError, Reason, Rejected,
+    Error, Reason, Rejected,
     deadline::{self, Deadline},
 };
-use stockade_pool::{Job, Outcome, Pool, Refused, Stats, Status};
+use stockade_pool::{Outcome, Pool, Stats, Status};
 use stockade_testkit::{Behaviour, Fault, Probe, Readiness, Request, Response};
 use tokio::{
     runtime::Handle,
@@ -26,10 +27,9 @@ use tokio::{
 use tokio_test::{assert_pending, assert_ready, assert_ready_ok, task};
 use tower::{Service, ServiceExt, service_fn};
 
-type Refusal = Error<Infallible>;
-type Probed = Pool<Request, Response, Error<Fault>>;
+use common::{MS, Refusal, accepted, reason, settle};
 
-const MS: Duration = Duration::from_millis(1);
+type Probed = Pool<Request, Response, Error<Fault>>;
 
 fn pool(workers: usize, queue: usize) -> (Probe, Probed) {
     let probe = Probe::new();
@@ -37,26 +37,9 @@ fn pool(workers: usize, queue: usize) -> (Probe, Probed) {
     (probe, pool)
 }
 
-/// Lets the workers do what they can.
-async fn settle() {
-    for _ in 0..20 {
-        yield_now().await;
-    }
-}
-
-fn reason<T, E: LayerError>(result: Result<T, E>) -> Reason {
-    let error = result.err().expect("an error");
-    error.rejected().expect("a refusal").reason()
-}
-
 /// Each job is in exactly one place.
 fn balanced(stats: &Stats) {
     assert_eq!(stats.accepted, stats.ended() + stats.queued as u64 + stats.running as u64);
-}
-
-/// The job, once it has a place in the queue.
-async fn accepted<Req, T, E>(mut job: Job<Req, T, E>) -> Result<Job<Req, T, E>, Refused<Req>> {
-    job.accepted().await.map(|()| job)
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,7 @@
 //! Services that break, panic or cannot be made, on the paused clock.
 
+mod common;
+
 use std::{
     convert::Infallible,
     future::{Ready, pending, ready},
@@ -16,22 +18,11 @@ use futures_util::FutureExt;
 use stockade_core::{Error, LayerError, Reason, Rejected};
 use stockade_pool::{Pool, Status};
 use stockade_testkit::{Fault, Probe, Readiness, Request};
-use tokio::{
-    task::yield_now,
-    time::{sleep, timeout},
-};
+use tokio::time::{sleep, timeout};
 use tokio_test::{assert_pending, task};
 use tower::{Service, service_fn};
 
-type Refusal = Error<Infallible>;
-
-const MS: Duration = Duration::from_millis(1);
-
-async fn settle() {
-    for _ in 0..20 {
-        yield_now().await;
-    }
-}
+use common::{MS, Refusal, settle};
 
 /// A service that is told to panic when it is cloned or dropped.
 #[derive(Default)]

@@ -3,8 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
+mod common;
+
 use std::{
-    convert::Infallible,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::SeqCst},
@@ -12,12 +13,11 @@ use std::{
     time::Duration,
 };
 
-use stockade_core::Error;
 use stockade_pool::{Job, Pool, Refused, Status};
 use tokio::{runtime, task::yield_now};
 use tower::{Service, ServiceExt, service_fn};
 
-type Refusal = Error<Infallible>;
+use common::Refusal;
 
 /// How a call goes, drawn from a seeded generator.
 #[derive(Clone, Copy, Debug)]

@@ -2,29 +2,22 @@
 
 #![cfg(feature = "tracing")]
 
-use std::{convert::Infallible, time::Duration};
+mod common;
 
 use stockade_core::{Error, deadline::Deadline};
-use stockade_pool::{Job, Pool, PoolBuilder, Refused};
+use stockade_pool::{Pool, PoolBuilder};
 use stockade_testkit::{Behaviour, Events, Fault, Probe, Readiness, Request, Response};
-use tokio::{task::yield_now, time::sleep};
+use tokio::time::sleep;
 use tower::{Service, ServiceExt, service_fn};
 use tracing::{Instrument, info_span};
 
-type Refusal = Error<Infallible>;
-type Probed = Pool<Request, Response, Error<Fault>>;
+use common::{MS, Refusal, accepted, settle};
 
-const MS: Duration = Duration::from_millis(1);
+type Probed = Pool<Request, Response, Error<Fault>>;
 
 fn pool(probe: &Probe) -> Probed {
     let builder: PoolBuilder = Pool::builder().workers(1).queue(1).name("jobs");
     builder.build(probe.clone())
-}
-
-async fn settle() {
-    for _ in 0..20 {
-        yield_now().await;
-    }
 }
 
 #[track_caller]
@@ -42,11 +35,6 @@ fn telling() -> Pool<u64, u64, Refusal> {
         Ok::<_, Refusal>(n)
     });
     Pool::builder().workers(1).queue(8).build(telling)
-}
-
-/// The job, once it has a place in the queue.
-async fn accepted<Req, T, E>(mut job: Job<Req, T, E>) -> Result<Job<Req, T, E>, Refused<Req>> {
-    job.accepted().await.map(|()| job)
 }
 
 #[tokio::test(start_paused = true)]

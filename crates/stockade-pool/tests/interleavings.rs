@@ -5,9 +5,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
+mod common;
+
 use std::{
     collections::HashSet,
-    convert::Infallible,
     env,
     ops::ControlFlow,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -15,8 +16,8 @@ use std::{
     time::Duration,
 };
 
-use stockade_core::{Error, LayerError, Reason};
-use stockade_pool::{Job, OnDrop, Pool, Refused, Rules};
+use stockade_core::{LayerError, Reason};
+use stockade_pool::{OnDrop, Pool, Rules};
 use tokio::{
     runtime::{Builder, Handle},
     task::yield_now,
@@ -24,10 +25,9 @@ use tokio::{
 };
 use tower::service_fn;
 
-type Refusal = Error<Infallible>;
-type Busy = Pool<Task, u64, Refusal>;
+use common::{MS, Refusal, accepted};
 
-const MS: Duration = Duration::from_millis(1);
+type Busy = Pool<Task, u64, Refusal>;
 
 #[derive(Clone, Copy, Debug)]
 struct Task {
@@ -215,11 +215,6 @@ fn chosen(name: &str, or: u64) -> u64 {
     let value = env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(or);
     println!("{name}={value}");
     value
-}
-
-/// The job, once it has a place in the queue.
-async fn accepted<Req, T, E>(mut job: Job<Req, T, E>) -> Result<Job<Req, T, E>, Refused<Req>> {
-    job.accepted().await.map(|()| job)
 }
 
 #[test]

@@ -2,20 +2,22 @@
 
 #![expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
+mod common;
+
 use std::{
-    convert::Infallible,
     pin::Pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll},
     time::Duration,
 };
 
-use stockade_core::{Error, LayerError, Reason};
-use stockade_pool::{ByHand, Job, Pool, Refused};
+use stockade_core::{LayerError, Reason};
+use stockade_pool::{ByHand, Pool};
 use tokio::time::timeout;
 use tower::{Service, ServiceExt};
 
-type Refusal = Error<Infallible>;
+use common::{Refusal, accepted};
+
 type Nested = Pool<Way, Result<u32, Reason>, Refusal>;
 
 /// How a job submits another to its own pool.
@@ -76,11 +78,6 @@ fn pool(workers: usize, queue: usize) -> Nested {
     let pool = Pool::builder().workers(workers).queue(queue).build(service.clone());
     assert!(service.0.set(pool.clone()).is_ok());
     pool
-}
-
-/// The job, once it has a place in the queue.
-async fn accepted<Req, T, E>(mut job: Job<Req, T, E>) -> Result<Job<Req, T, E>, Refused<Req>> {
-    job.accepted().await.map(|()| job)
 }
 
 #[tokio::test(start_paused = true)]

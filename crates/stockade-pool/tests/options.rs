@@ -1,33 +1,23 @@
 //! What can be set on a pool, and what its handle shows; on the paused clock.
 
+mod common;
+
 use std::{
-    convert::Infallible,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use stockade_core::{
-    Error, LayerError, Reason,
+    LayerError, Reason,
     deadline::{self, Deadline},
     waits::Counter,
 };
 use stockade_pool::{Config, Pool, PoolBuilder, Status};
-use tokio::{
-    task::yield_now,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 use tokio_test::{assert_pending, task};
 use tower::{Service, ServiceExt, service_fn};
 
-type Refusal = Error<Infallible>;
-
-const MS: Duration = Duration::from_millis(1);
-
-async fn settle() {
-    for _ in 0..20 {
-        yield_now().await;
-    }
-}
+use common::{MS, Refusal, settle};
 
 /// A pool whose jobs take so many milliseconds.
 fn sleeping(builder: PoolBuilder) -> Pool<u32, u32, Refusal> {

@@ -1,27 +1,16 @@
 //! What the pool does when there is too much to do, on the paused clock.
 
-#![expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
+mod common;
 
-use std::{convert::Infallible, time::Duration};
+use std::time::Duration;
 
-use stockade_core::{Error, LayerError, Reason};
+use stockade_core::{LayerError, Reason};
 use stockade_pool::{Pool, Status, WhenFull};
-use tokio::{
-    task::yield_now,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 use tokio_test::{assert_pending, assert_ready, task};
 use tower::{Service, ServiceExt, service_fn};
 
-type Refusal = Error<Infallible>;
-
-const MS: Duration = Duration::from_millis(1);
-
-async fn settle() {
-    for _ in 0..20 {
-        yield_now().await;
-    }
-}
+use common::{MS, Refusal, reason, settle};
 
 fn slow(workers: usize, queue: usize) -> stockade_pool::PoolBuilder {
     Pool::builder().workers(workers).queue(queue)
@@ -32,10 +21,6 @@ fn build(builder: stockade_pool::PoolBuilder) -> Pool<u64, u64, Refusal> {
         sleep(10 * MS).await;
         Ok::<_, Refusal>(n)
     }))
-}
-
-fn reason<T>(result: Result<T, Refusal>) -> Reason {
-    result.err().unwrap().rejected().unwrap().reason()
 }
 
 #[tokio::test(start_paused = true)]

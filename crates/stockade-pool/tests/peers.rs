@@ -1,7 +1,8 @@
 //! What pools are known to get wrong.
 
+mod common;
+
 use std::{
-    convert::Infallible,
     pin::Pin,
     sync::{
         Arc,
@@ -14,7 +15,7 @@ use std::{
 
 use futures_util::future::join_all;
 use stockade_core::{Error, LayerError, Reason, Rejected};
-use stockade_pool::{Job, Pool, Refused, Status};
+use stockade_pool::{Pool, Status};
 use stockade_testkit::{Behaviour, Probe, Readiness, Request};
 use tokio::{
     task::yield_now,
@@ -23,20 +24,7 @@ use tokio::{
 use tokio_test::{assert_pending, assert_ready_ok, task};
 use tower::service_fn;
 
-type Refusal = Error<Infallible>;
-
-const MS: Duration = Duration::from_millis(1);
-
-async fn settle() {
-    for _ in 0..20 {
-        yield_now().await;
-    }
-}
-
-/// The job, once it has a place in the queue.
-async fn accepted<Req, T, E>(mut job: Job<Req, T, E>) -> Result<Job<Req, T, E>, Refused<Req>> {
-    job.accepted().await.map(|()| job)
-}
+use common::{MS, Refusal, accepted, settle};
 
 #[tokio::test(start_paused = true)]
 async fn scaling_down_ends_workers_also_under_backlog() {

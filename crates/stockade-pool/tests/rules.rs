@@ -2,30 +2,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
+mod common;
+
 use std::{
     collections::HashMap,
-    convert::Infallible,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use futures_util::StreamExt;
-use stockade_core::Error;
-use stockade_pool::{Job, Order, Pool, Refused, Stats};
-use tokio::{sync::Semaphore, task::yield_now, time::sleep};
+use stockade_pool::{Order, Pool, Stats};
+use tokio::{sync::Semaphore, time::sleep};
 use tokio_test::{assert_pending, assert_ready_ok, task};
 use tower::service_fn;
 
-type Refusal = Error<Infallible>;
-
-const MS: Duration = Duration::from_millis(1);
-
-async fn settle() {
-    for _ in 0..20 {
-        yield_now().await;
-    }
-}
+use common::{MS, Refusal, accepted, settle};
 
 fn balanced(stats: &Stats) {
     assert_eq!(stats.accepted, stats.ended() + stats.queued as u64 + stats.running as u64);
@@ -46,11 +37,6 @@ fn weighed(budget: usize) -> (Arc<Semaphore>, Pool<usize, usize, Refusal>) {
             }
         }));
     (gate, pool)
-}
-
-/// The job, once it has a place in the queue.
-async fn accepted<Req, T, E>(mut job: Job<Req, T, E>) -> Result<Job<Req, T, E>, Refused<Req>> {
-    job.accepted().await.map(|()| job)
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,7 @@
 //! How many workers there are, on the paused clock.
 
+mod common;
+
 use std::{
     convert::Infallible,
     sync::{
@@ -14,21 +16,19 @@ use std::{
 
 use futures_util::future::{BoxFuture, join_all};
 use stockade_core::{Error, Reason};
-use stockade_pool::{Job, Load, OnDrop, Pool, Refused, Scale, Stats};
+use stockade_pool::{Load, OnDrop, Pool, Scale, Stats};
 use stockade_testkit::{Fault, Probe, Request, Response};
 use tokio::{
     runtime::Handle,
     sync::Notify,
-    task::yield_now,
     time::{Instant, sleep, timeout},
 };
 use tokio_test::{assert_pending, assert_ready, assert_ready_ok, task};
 use tower::{Service, service_fn};
 
-type Refusal = Error<Infallible>;
-type Probed = Pool<Request, Response, Error<Fault>>;
+use common::{MS, Refusal, accepted, settle};
 
-const MS: Duration = Duration::from_millis(1);
+type Probed = Pool<Request, Response, Error<Fault>>;
 
 fn pool(min: usize, max: usize, queue: usize) -> (Probe, Probed) {
     let probe = Probe::new();
@@ -36,20 +36,8 @@ fn pool(min: usize, max: usize, queue: usize) -> (Probe, Probed) {
     (probe.clone(), builder.build(probe))
 }
 
-/// Lets the workers do what they can.
-async fn settle() {
-    for _ in 0..20 {
-        yield_now().await;
-    }
-}
-
 fn balanced(stats: &Stats) {
     assert_eq!(stats.accepted, stats.ended() + stats.queued as u64 + stats.running as u64);
-}
-
-/// The job, once it has a place in the queue.
-async fn accepted<Req, T, E>(mut job: Job<Req, T, E>) -> Result<Job<Req, T, E>, Refused<Req>> {
-    job.accepted().await.map(|()| job)
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,27 +1,20 @@
 //! Closing a pool reaches everyone, on the paused clock.
 
-use std::{convert::Infallible, time::Duration};
+mod common;
 
-use stockade_core::{Error, LayerError, Reason};
+use std::time::Duration;
+
+use stockade_core::{LayerError, Reason};
 use stockade_pool::{Pool, Status};
 use stockade_testkit::{Probe, Readiness, Request};
 use tokio::{
     runtime::Handle,
-    task::yield_now,
     time::{Instant, sleep},
 };
 use tokio_test::{assert_pending, assert_ready, task};
 use tower::service_fn;
 
-type Refusal = Error<Infallible>;
-
-const MS: Duration = Duration::from_millis(1);
-
-async fn settle() {
-    for _ in 0..20 {
-        yield_now().await;
-    }
-}
+use common::{MS, Refusal, settle};
 
 fn never_made() -> Pool<u32, u32, Refusal> {
     let make = service_fn(async |_: usize| {

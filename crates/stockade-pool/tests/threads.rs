@@ -3,25 +3,29 @@
 
 #![expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
+mod common;
+
 use std::{
-    convert::Infallible,
-    sync::{Arc, Mutex, mpsc},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+        mpsc,
+    },
     thread,
     time::Duration,
 };
 
-use stockade_core::{Error, LayerError, Reason};
-use stockade_pool::Pool;
+use stockade_core::{LayerError, Reason, deadline};
+use stockade_pool::{BuildError, Pool};
 use tokio::{
     runtime::{Builder, Handle, Runtime},
     sync::oneshot,
-    time::sleep,
+    time::{Instant, sleep, sleep_until},
 };
 use tower::{Service, ServiceExt, service_fn};
 
-type Refusal = Error<Infallible>;
+use common::{MS, Refusal, reason};
 
-const MS: Duration = Duration::from_millis(1);
 const LONG: Duration = Duration::from_secs(30);
 
 fn four_threads() -> Runtime {
@@ -150,4 +154,67 @@ fn a_drain_returns_in_time_although_a_job_blocks_its_thread() {
         let stats = pool.stats();
         assert_eq!(stats.accepted, stats.ended() + stats.running as u64);
     });
+}
+
+#[test]
+fn a_job_whose_deadline_passes_behind_a_thread_that_blocks_is_not_started() {
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
+    runtime.block_on(async {
+        let (release, blocked) = mpsc::channel::<()>();
+        let (started, blocks) = oneshot::channel();
+        let first = Mutex::new(Some((started, blocked)));
+        let runs = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&runs);
+        let service = Arc::new(move || {
+            counted.fetch_add(1, SeqCst);
+            if let Some((started, blocked)) = first.lock().unwrap().take() {
+                started.send(()).unwrap();
+                blocked.recv().unwrap();
+            }
+        });
+        let pool = Pool::builder().workers(1).build(service_fn(move |()| {
+            let service = Arc::clone(&service);
+            async move {
+                service();
+                Ok::<_, Refusal>(())
+            }
+        }));
+        let first = pool.submit(());
+        blocks.await.unwrap();
+        let deadline = Instant::now() + 20 * MS;
+        let second = {
+            let pool = pool.clone();
+            deadline::scope(Some(deadline), async move { pool.submit(()).await })
+        };
+        let second = tokio::spawn(second);
+        sleep_until(deadline + MS).await;
+        assert_eq!(pool.stats().queued, 1, "it waits for the worker whose thread is blocked");
+        release.send(()).unwrap();
+        assert_eq!(first.await, Ok(()));
+        assert_eq!(reason(second.await.unwrap()), Reason::Expired);
+        assert_eq!((runs.load(SeqCst), pool.stats().expired), (1, 1));
+    });
+}
+
+/// Run by the test below, in a process where a stack is too large to be had.
+#[tokio::test]
+#[ignore = "needs an environment of its own"]
+async fn in_a_process_that_can_spawn_no_thread() {
+    let echo = service_fn(async |n: u32| Ok::<_, Refusal>(n));
+    let built = Pool::builder().workers(2).threads().try_build(echo);
+    assert!(matches!(built, Err(BuildError::Thread(_))), "{built:?}");
+    assert!(Pool::builder().workers(2).try_build(echo).is_ok(), "tasks need no thread");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_thread_that_cannot_be_spawned_is_an_error_of_build() {
+    let test = std::env::current_exe().unwrap();
+    let output = std::process::Command::new(test)
+        .args(["in_a_process_that_can_spawn_no_thread", "--ignored", "--exact", "--test-threads=1"])
+        .env("RUST_MIN_STACK", (1_u64 << 62).to_string())
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && told.contains("1 passed"), "{told}");
 }

@@ -1,36 +1,27 @@
 //! Jobs that belong together: runs over streams, in order, and groups.
 
-use std::{
-    convert::Infallible,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::SeqCst},
-    },
-    time::Duration,
+mod common;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::SeqCst},
 };
 
 use futures_util::{StreamExt, stream};
 use stockade_core::Error;
-use stockade_pool::{ByHand, Job, Pool, Refused, Status, Streamed};
+use stockade_pool::{ByHand, Pool, Status, Streamed};
 use stockade_testkit::{Behaviour, Fault, Probe, Request, Response};
-use tokio::{task::yield_now, time::sleep};
+use tokio::time::sleep;
 use tokio_test::{assert_pending, task};
 use tower::service_fn;
 
-type Refusal = Error<Infallible>;
-type Probed = Pool<Request, Response, Error<Fault>>;
+use common::{MS, Refusal, accepted, settle};
 
-const MS: Duration = Duration::from_millis(1);
+type Probed = Pool<Request, Response, Error<Fault>>;
 
 fn pool(workers: usize, queue: usize) -> (Probe, Probed) {
     let probe = Probe::new();
     (probe.clone(), Pool::builder().workers(workers).queue(queue).build(probe))
-}
-
-async fn settle() {
-    for _ in 0..20 {
-        yield_now().await;
-    }
 }
 
 fn backwards() -> Pool<u64, u64, Refusal> {
@@ -38,11 +29,6 @@ fn backwards() -> Pool<u64, u64, Refusal> {
         sleep(MS * (4 - n as u32 % 4)).await;
         Ok::<_, Refusal>(n)
     }))
-}
-
-/// The job, once it has a place in the queue.
-async fn accepted<Req, T, E>(mut job: Job<Req, T, E>) -> Result<Job<Req, T, E>, Refused<Req>> {
-    job.accepted().await.map(|()| job)
 }
 
 #[tokio::test(start_paused = true)]
