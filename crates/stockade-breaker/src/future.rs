@@ -67,6 +67,8 @@ impl Waiter for AtOnce {
 }
 
 impl CallWaiter for AtOnce {
+    type Refusal = Rejected;
+
     fn expired(&self) -> Rejected {
         self.0
     }
@@ -75,7 +77,7 @@ impl CallWaiter for AtOnce {
 // === impl State ===
 
 impl<S, Req, F> State<S, Req, F> {
-    const DONE: Self = Self::Slow { slow: Slow::Ended };
+    const DONE: Self = Self::Slow { slow: Slow::ENDED };
 }
 
 // === impl ResponseFuture ===

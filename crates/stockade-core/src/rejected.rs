@@ -195,6 +195,15 @@ impl Rejected {
         self
     }
 
+    pub(crate) const fn packed(&self) -> u64 {
+        self.packed
+    }
+
+    pub(crate) const fn with_packed(mut self, packed: u64) -> Self {
+        self.packed = packed;
+        self
+    }
+
     /// The refusal as an error of a stack. With the feature `tracing` this emits the event of the refusal, so layers
     /// make all their errors here.
     pub fn into_error<E: LayerError>(self) -> E {

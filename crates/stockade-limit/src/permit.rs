@@ -8,7 +8,7 @@ use std::{
 
 use stockade_core::{
     Reason, Rejected,
-    internal::{self, CallWaiter, Key, Timer},
+    internal::{self, CallWaiter, Key, Refusal, Timer},
 };
 use tokio::time::Instant;
 
@@ -113,6 +113,8 @@ impl internal::Waiter for Waiter {
 }
 
 impl CallWaiter for Waiter {
+    type Refusal = Refusal<Shared>;
+
     fn expired(&self) -> Rejected {
         self.shared.refuse(Reason::Expired)
     }

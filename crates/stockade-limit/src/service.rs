@@ -6,7 +6,7 @@ use std::{
 use stockade_core::{
     LayerError, Reason, Reusable,
     internal::{
-        Slow,
+        Refusal, Slow,
         backpressure::{Reserve, ReserveCall},
         deferred,
     },
@@ -72,7 +72,7 @@ impl<S, X> Limit<S, X> {
     {
         match self.shared.join() {
             Ok(waiter) => Slow::waiting(waiter, deferred::release(&mut self.inner), request),
-            Err(rejected) => Slow::Refused(rejected),
+            Err(rejected) => Slow::Refused(Refusal::new(&self.shared, rejected)),
         }
     }
 }
@@ -152,7 +152,8 @@ where
             None => {
                 let closed = self.shared.semaphore.is_closed();
                 let reason = if closed { Reason::PoolClosed } else { Reason::QueueFull };
-                ResponseFuture::slow(Slow::Refused(self.shared.refuse(reason)), hook)
+                let refusal = Refusal::new(&self.shared, self.shared.refuse(reason));
+                ResponseFuture::slow(Slow::Refused(refusal), hook)
             }
         }
     }

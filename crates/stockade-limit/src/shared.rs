@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use stockade_core::{Reason, Rejected, deadline, internal::Refusals};
+use stockade_core::{
+    Reason, Rejected, deadline,
+    internal::{Refusals, Refuser},
+};
 use tokio::time::Instant;
 
 use crate::{
@@ -74,8 +77,10 @@ impl Shared {
         self.refusals.count(reason);
         self.rejected(reason)
     }
+}
 
-    pub(crate) fn rejected(&self, reason: Reason) -> Rejected {
+impl Refuser for Shared {
+    fn rejected(&self, reason: Reason) -> Rejected {
         Rejected::new(&"limit", reason).with_name(self.name)
     }
 }

@@ -4,7 +4,7 @@
 
 use std::{fmt, num::NonZeroU32, sync::Arc};
 
-use stockade_core::{Rejected, internal::CallWaiter};
+use stockade_core::internal::CallWaiter;
 
 pub use crate::{shared::Shared, waiter::Waiter as LocalWaiter};
 
@@ -33,13 +33,13 @@ pub trait Backend: Sized {
 
 /// What becomes of a call.
 #[derive(Debug)]
-pub enum Admission<W> {
+pub enum Admission<W: CallWaiter> {
     /// It has its tokens.
     Pass,
     /// It waits for them.
     Wait(W),
     /// It is refused.
-    Refuse(Rejected),
+    Refuse(W::Refusal),
 }
 
 /// Tokens that were taken. They go back when this is dropped, unless they are [spent](Self::spend).

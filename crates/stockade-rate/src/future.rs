@@ -9,7 +9,7 @@ use std::{
 use pin_project_lite::pin_project;
 use stockade_core::{
     LayerError,
-    internal::{CallWaiter, Slow, Waiter},
+    internal::{CallWaiter, Slow},
 };
 use tower_service::Service;
 
@@ -31,7 +31,7 @@ pin_project! {
     /// that waits and is not polled delays no other call: its tokens are kept for it.
     pub struct ResponseFuture<F, S, Req, W = waiter::Waiter>
     where
-        W: Waiter,
+        W: CallWaiter,
     {
         #[pin]
         state: State<F, W, S, Req>,
@@ -40,7 +40,7 @@ pin_project! {
 
 pin_project! {
     #[project = StateProj]
-    enum State<F, W: Waiter, S, Req> {
+    enum State<F, W: CallWaiter, S, Req> {
         Running { #[pin] future: F },
         // Becomes Running, or ends.
         Slow { slow: Slow<W, S, Req> },
@@ -49,7 +49,7 @@ pin_project! {
 
 // === impl ResponseFuture ===
 
-impl<F, S, Req, W: Waiter> ResponseFuture<F, S, Req, W> {
+impl<F, S, Req, W: CallWaiter> ResponseFuture<F, S, Req, W> {
     #[inline]
     pub(crate) const fn running(future: F) -> Self {
         Self { state: State::Running { future } }
@@ -90,7 +90,7 @@ where
     }
 }
 
-impl<F, S, Req, W: Waiter> fmt::Debug for ResponseFuture<F, S, Req, W> {
+impl<F, S, Req, W: CallWaiter> fmt::Debug for ResponseFuture<F, S, Req, W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("ResponseFuture");
         match &self.state {

@@ -2,7 +2,10 @@
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
-use stockade_core::{ConfigError, Reason, Rejected, internal};
+use stockade_core::{
+    ConfigError, Reason, Rejected,
+    internal::{self, Refused as _},
+};
 
 use crate::{
     Config,
@@ -141,7 +144,7 @@ impl RateHandle {
         let Some(cost) = NonZeroU32::new(n) else { return Ok(()) };
         match Shared::admit(&self.shared, cost) {
             Admission::Pass => Ok(()),
-            Admission::Refuse(rejected) => Err(rejected),
+            Admission::Refuse(refusal) => Err(refusal.rejected()),
             Admission::Wait(waiter) => {
                 internal::Admission::new(waiter).admitted().await?.spend();
                 Ok(())

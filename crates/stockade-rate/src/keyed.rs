@@ -17,14 +17,14 @@ use std::{collections::HashMap, fmt, hash::Hash, num::NonZeroU32, sync::Arc, tim
 use governor::nanos::Nanos;
 use stockade_core::{
     Reason,
-    internal::{lock, sync::Mutex},
+    internal::{Refusal, lock, sync::Mutex},
 };
 
 use crate::{
     Config, Policy, PolicyFor, RateHandle,
     backend::{Admission, Backend},
     bucket::Bucket,
-    limiter::{Common, Limiter},
+    limiter::{Common, Limiter, Verdict},
     shared::Shared,
     waiter::Waiter,
 };
@@ -183,18 +183,16 @@ impl<K> Slot<K> {
     /// A call comes, and there is no queue.
     fn admit(&mut self, common: &Arc<Common>, now: Nanos, cost: NonZeroU32) -> Admission<Waiter> {
         let bucket = Bucket::full_at(common.quota, self.full_at);
-        let admission = if bucket.take(now, cost).is_ok() {
-            Admission::Pass
+        let verdict = if bucket.take(now, cost).is_ok() {
+            Ok(Verdict::Pass)
         } else {
             common.judge(&Limiter::default(), &bucket, now, cost)
         };
         self.full_at = bucket.word();
-        match admission {
-            Admission::Pass => Admission::Pass,
-            Admission::Refuse(rejected) => Admission::Refuse(rejected),
-            Admission::Wait(()) => {
-                Admission::Wait(Waiter::new(self.grown(common, now), cost, true))
-            }
+        match verdict {
+            Ok(Verdict::Pass) => Admission::Pass,
+            Ok(Verdict::Wait) => Admission::Wait(Waiter::new(self.grown(common, now), cost, true)),
+            Err(rejected) => Admission::Refuse(Refusal::new(common, rejected)),
         }
     }
 

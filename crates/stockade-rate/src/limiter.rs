@@ -10,17 +10,17 @@ use governor::{Quota, nanos::Nanos};
 use stockade_core::{
     Reason, Rejected, deadline,
     internal::{
-        Key, Queue, Refusals,
+        Key, Queue, Refusals, Refuser,
         sync::atomic::{AtomicBool, Ordering},
     },
 };
 use tokio::time::Instant;
 
-use crate::{Config, alarm::RuntimeId, backend::Admission, bucket::Bucket};
+use crate::{Config, alarm::RuntimeId, bucket::Bucket};
 
 /// What all buckets of one layer share: one, or one for each key.
 #[derive(Debug)]
-pub(crate) struct Common {
+pub struct Common {
     pub(crate) config: Config,
     pub(crate) quota: Quota,
     name: Option<&'static str>,
@@ -63,11 +63,10 @@ pub(crate) enum Turn {
     TooCostly,
 }
 
-/// What a call that comes is told.
-enum Verdict {
+/// What a call that comes and is not refused is told.
+pub(crate) enum Verdict {
     Pass,
-    Wait(Duration),
-    Refuse(Reason, Duration),
+    Wait,
 }
 
 // === impl Common ===
@@ -106,7 +105,7 @@ impl Common {
     /// A refusal, which is counted.
     pub(crate) fn refuse(&self, reason: Reason) -> Rejected {
         self.refusals.count(reason);
-        Rejected::new(&"rate", reason).with_name(self.name)
+        self.rejected(reason)
     }
 
     pub(crate) fn refused(&self, reason: Reason) -> u64 {
@@ -120,26 +119,29 @@ impl Common {
         first: &Bucket,
         now: Nanos,
         cost: NonZeroU32,
-    ) -> Admission<()> {
+    ) -> Result<Verdict, Rejected> {
         if !self.is_enabled() {
-            return Admission::Pass;
+            return Ok(Verdict::Pass);
         }
         if cost > limiter.bucket(first).burst() {
-            return Admission::Refuse(self.refuse(Reason::TooCostly));
+            return Err(self.refuse(Reason::TooCostly));
         }
-        let refuse = |reason, after| Admission::Refuse(self.refuse(reason).with_retry_after(after));
-        let wait = match limiter.judge(first, &self.config, now, cost) {
-            Verdict::Pass => return Admission::Pass,
-            Verdict::Refuse(reason, after) => return refuse(reason, after),
-            Verdict::Wait(wait) => wait,
-        };
-        let Some(deadline) = deadline::current() else { return Admission::Wait(()) };
+        let refuse = |(reason, after)| self.refuse(reason).with_retry_after(after);
+        let wait = limiter.judge(first, &self.config, now, cost).map_err(refuse)?;
+        let Some(wait) = wait else { return Ok(Verdict::Pass) };
+        let Some(deadline) = deadline::current() else { return Ok(Verdict::Wait) };
         let left = deadline.saturating_duration_since(Instant::now());
         match wait.checked_sub(left) {
             // What is due at the deadline is late, so it has to come earlier by more than the difference.
-            Some(late) => refuse(Reason::Expired, late + Duration::from_nanos(1)),
-            None => Admission::Wait(()),
+            Some(late) => Err(refuse((Reason::Expired, late + Duration::from_nanos(1)))),
+            None => Ok(Verdict::Wait),
         }
+    }
+}
+
+impl Refuser for Common {
+    fn rejected(&self, reason: Reason) -> Rejected {
+        Rejected::new(&"rate", reason).with_name(self.name)
     }
 }
 
@@ -159,11 +161,18 @@ impl Limiter {
         self.changed.as_ref().unwrap_or(first)
     }
 
-    fn judge(&self, first: &Bucket, config: &Config, now: Nanos, cost: NonZeroU32) -> Verdict {
+    /// How long a call that comes has to wait, if it does not pass; or why it may not, and after what time it could.
+    fn judge(
+        &self,
+        first: &Bucket,
+        config: &Config,
+        now: Nanos,
+        cost: NonZeroU32,
+    ) -> Result<Option<Duration>, (Reason, Duration)> {
         let bucket = self.bucket(first);
         let head = self.queue.front();
         if head.is_none() && bucket.take(now, cost).is_ok() {
-            return Verdict::Pass;
+            return Ok(None);
         }
         let after = |tokens: u64| Duration::from(bucket.due(now, tokens).saturating_sub(now));
         let cost = u64::from(cost.get());
@@ -173,12 +182,12 @@ impl Limiter {
             let full = if config.queue == 0 { Reason::RateLimited } else { Reason::QueueFull };
             // A place becomes free with the head's tokens. Without any place, the wait is one's own.
             let place = head.map_or(cost, |head| head.cost.get().into());
-            return Verdict::Refuse(full, after(place).max(too_long));
+            return Err((full, after(place).max(too_long)));
         }
         if too_long > Duration::ZERO {
-            return Verdict::Refuse(Reason::WaitExceeded, too_long);
+            return Err((Reason::WaitExceeded, too_long));
         }
-        Verdict::Wait(wait)
+        Ok(Some(wait))
     }
 
     /// After what time a call that comes now would get its tokens.

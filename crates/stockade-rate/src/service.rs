@@ -9,8 +9,9 @@ use std::{
 use stockade_core::{
     LayerError, Reusable,
     internal::{
+        Refusal, Slow,
         backpressure::{Reserve, ReserveCall},
-        deferred::{self, Slow},
+        deferred,
     },
 };
 use tower_service::Service;
@@ -106,7 +107,7 @@ where
                 let service = deferred::release(&mut self.inner);
                 return ResponseFuture::slow(Slow::waiting(waiter, service, request));
             }
-            Admission::Refuse(rejected) => rejected,
+            Admission::Refuse(refusal) => refusal,
         };
         deferred::let_go(&mut self.inner);
         ResponseFuture::slow(Slow::Refused(refused))
@@ -156,7 +157,10 @@ where
         };
         match taken {
             Ok(()) => ResponseFuture::running(self.inner.call(request)),
-            Err(rejected) => ResponseFuture::slow(Slow::Refused(rejected)),
+            Err(rejected) => {
+                let refusal = Refusal::new(self.policy.limiter().common(), rejected);
+                ResponseFuture::slow(Slow::Refused(refusal))
+            }
         }
     }
 }

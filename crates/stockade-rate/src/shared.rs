@@ -17,7 +17,7 @@ use stockade_core::{
     ConfigError, Reason, Rejected,
     config::{MAX_DURATION, MIN_DURATION, check},
     internal::{
-        Key, lock,
+        Key, Refusal, lock,
         sync::{
             Mutex, MutexGuard,
             atomic::{AtomicUsize, Ordering},
@@ -32,7 +32,7 @@ use crate::{
     alarm::{Alarms, Changes, RuntimeId},
     backend::{Admission, Backend},
     bucket::{Bucket, MAX_FILL},
-    limiter::{Common, Entry, Limiter, Turn},
+    limiter::{Common, Entry, Limiter, Turn, Verdict},
     waiter::Waiter,
 };
 
@@ -78,7 +78,7 @@ impl Shared {
         Self { common, first, waiting: AtomicUsize::new(0), state: Mutex::default() }
     }
 
-    pub(crate) fn common(&self) -> &Common {
+    pub(crate) fn common(&self) -> &Arc<Common> {
         &self.common
     }
 
@@ -97,13 +97,13 @@ impl Shared {
     #[inline(never)]
     fn judge(self: &Arc<Self>, now: Nanos, cost: NonZeroU32) -> Admission<Waiter> {
         // Calls that are due are served first, so that they do not count as waiting.
-        let admission = self.settle(lock(&self.state), now, Changes::default(), |limiter| {
+        let verdict = self.settle(lock(&self.state), now, Changes::default(), |limiter| {
             self.common.judge(limiter, &self.first, now, cost)
         });
-        match admission {
-            Admission::Pass => Admission::Pass,
-            Admission::Wait(()) => Admission::Wait(Waiter::new(Arc::clone(self), cost, true)),
-            Admission::Refuse(rejected) => Admission::Refuse(rejected),
+        match verdict {
+            Ok(Verdict::Pass) => Admission::Pass,
+            Ok(Verdict::Wait) => Admission::Wait(Waiter::new(Arc::clone(self), cost, true)),
+            Err(rejected) => Admission::Refuse(Refusal::new(&self.common, rejected)),
         }
     }
 
@@ -138,19 +138,17 @@ impl Shared {
         let mut state = lock(&self.state);
         let first = &self.first;
         *place = Place::Done;
-        let admission = if bounded {
-            self.common.judge(&state.limiter, first, now, cost)
+        let verdict = if bounded {
+            self.common.judge(&state.limiter, first, now, cost)?
         } else if !self.common.is_enabled()
             || state.limiter.len() == 0 && state.limiter.bucket(first).take(now, cost).is_ok()
         {
-            Admission::Pass
+            Verdict::Pass
         } else {
-            Admission::Wait(())
+            Verdict::Wait
         };
-        match admission {
-            Admission::Pass => return Poll::Ready(Ok(())),
-            Admission::Refuse(rejected) => return Poll::Ready(Err(rejected)),
-            Admission::Wait(()) => {}
+        if let Verdict::Pass = verdict {
+            return Poll::Ready(Ok(()));
         }
         let Some(runtime) = runtime else {
             drop(state);

@@ -9,12 +9,13 @@ use std::{
 
 use stockade_core::{
     Reason, Rejected,
-    internal::{self, CallWaiter},
+    internal::{self, CallWaiter, Refusal},
 };
 use tokio::runtime::Handle;
 
 use crate::{
     backend::Permit,
+    limiter::Common,
     shared::{Place, Shared},
 };
 
@@ -64,6 +65,8 @@ impl internal::Waiter for Waiter {
 }
 
 impl CallWaiter for Waiter {
+    type Refusal = Refusal<Common>;
+
     fn expired(&self) -> Rejected {
         self.shared.common().refuse(Reason::Expired)
     }

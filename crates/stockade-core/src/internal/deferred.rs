@@ -10,12 +10,13 @@ use std::{
     future::poll_fn,
     mem,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use tower_service::Service;
 
-use crate::{LayerError, Rejected, deadline, waits::Wait};
+use crate::{LayerError, Reason, Rejected, deadline, waits::Wait};
 
 /// Waits until a layer admits a call.
 ///
@@ -33,9 +34,32 @@ pub trait Waiter {
 
 /// A [`Waiter`] of a call that has a deadline.
 pub trait CallWaiter: Waiter + Unpin {
+    /// What the future of a refused call keeps.
+    type Refusal: Refused;
+
     /// The refusal of a call that was admitted, and whose deadline passed before it could start. A layer that
     /// counts its refusals counts it here.
     fn expired(&self) -> Rejected;
+}
+
+/// A refusal that is not told yet.
+pub trait Refused {
+    /// The refusal.
+    fn rejected(&self) -> Rejected;
+}
+
+/// A refusal in two words. It stands where the future of a call that passes would stand, and each layer moves what
+/// stands there.
+#[derive(Debug)]
+pub struct Refusal<B> {
+    by: Arc<B>,
+    why: u64,
+}
+
+/// What refuses calls.
+pub trait Refuser {
+    /// Its refusal for this reason.
+    fn rejected(&self, reason: Reason) -> Rejected;
 }
 
 /// The wait of one call for a permit, with which it starts only if its deadline has not passed by then.
@@ -47,13 +71,11 @@ pub struct Admission<W: Waiter> {
 }
 
 /// A call on the slow path.
-pub enum Slow<W: Waiter, S, Req> {
-    /// It waits.
-    Waiting(Box<Deferred<W, S, Req>>),
+pub enum Slow<W: CallWaiter, S, Req> {
+    /// It waits, or has ended without being called.
+    Waiting(Option<Box<Deferred<W, S, Req>>>),
     /// It is refused.
-    Refused(Rejected),
-    /// It has ended without being called.
-    Ended,
+    Refused(W::Refusal),
 }
 
 /// A call that waits to be admitted, and then for the service inside to be ready.
@@ -110,7 +132,33 @@ impl<W: CallWaiter> Admission<W> {
     }
 }
 
+// === impl Refusal ===
+
+impl<B: Refuser> Refusal<B> {
+    /// `rejected`, which is one of the refusals of `by`.
+    pub fn new(by: &Arc<B>, rejected: Rejected) -> Self {
+        Self { by: Arc::clone(by), why: rejected.packed() }
+    }
+}
+
+impl<B: Refuser> Refused for Refusal<B> {
+    fn rejected(&self) -> Rejected {
+        self.by.rejected(Reason::Expired).with_packed(self.why)
+    }
+}
+
+impl Refused for Rejected {
+    fn rejected(&self) -> Rejected {
+        *self
+    }
+}
+
 // === impl Slow ===
+
+impl<W: CallWaiter, S, Req> Slow<W, S, Req> {
+    /// It has ended without being called.
+    pub const ENDED: Self = Self::Waiting(None);
+}
 
 impl<W, S, Req> Slow<W, S, Req>
 where
@@ -121,7 +169,7 @@ where
     /// A call that waits.
     pub fn waiting(waiter: W, service: S, request: Req) -> Self {
         let admission = Admission::new(waiter);
-        Self::Waiting(Box::new(Deferred { admission, service, request: Some(request) }))
+        Self::Waiting(Some(Box::new(Deferred { admission, service, request: Some(request) })))
     }
 
     /// Ready when the call can be [made](Self::call), with its permit, or with what ends it. Then it has given
@@ -135,7 +183,7 @@ where
     #[inline(never)]
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<W::Permit, S::Error>> {
         let error = match self {
-            Self::Waiting(deferred) => match deferred.admission.poll(cx) {
+            Self::Waiting(Some(deferred)) => match deferred.admission.poll(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(rejected)) => rejected.into_error(),
                 Poll::Ready(Ok(())) => match deferred.service.poll_ready(cx) {
@@ -147,10 +195,10 @@ where
                     },
                 },
             },
-            Self::Refused(rejected) => rejected.into_error(),
-            Self::Ended => panic!("it is not polled again once it is ready"),
+            Self::Refused(refusal) => refusal.rejected().into_error(),
+            Self::Waiting(None) => panic!("it is not polled again once it is ready"),
         };
-        *self = Self::Ended;
+        *self = Self::ENDED;
         Poll::Ready(Err(error))
     }
 
@@ -162,7 +210,7 @@ where
     #[cold]
     #[inline(never)]
     pub fn call(&mut self) -> S::Future {
-        if let Self::Waiting(deferred) = self
+        if let Self::Waiting(Some(deferred)) = self
             && let Some(request) = deferred.request.take()
         {
             return deferred.service.call(request);
@@ -171,13 +219,13 @@ where
     }
 }
 
-impl<W: Waiter, S, Req> fmt::Debug for Slow<W, S, Req> {
+impl<W: CallWaiter, S, Req> fmt::Debug for Slow<W, S, Req> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Waiting(deferred) if deferred.admission.permit.is_none() => "waiting",
-            Self::Waiting(_) => "getting ready",
+            Self::Waiting(Some(deferred)) if deferred.admission.permit.is_none() => "waiting",
+            Self::Waiting(Some(_)) => "getting ready",
+            Self::Waiting(None) => "done",
             Self::Refused(_) => "refused",
-            Self::Ended => "done",
         })
     }
 }

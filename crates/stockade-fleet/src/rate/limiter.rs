@@ -20,7 +20,7 @@ use std::{
 use stockade_core::{
     Reason, Rejected,
     internal::{
-        Key, lock,
+        Key, Refusal, Refuser, lock,
         sync::{Mutex, MutexGuard},
     },
 };
@@ -176,7 +176,7 @@ impl Limiter {
     /// A refusal, which is counted.
     pub(crate) fn refuse(&self, reason: Reason) -> Rejected {
         self.plan.shared.refusals.count(reason);
-        Rejected::new(&"rate", reason).with_name(self.plan.shared.name)
+        self.rejected(reason)
     }
 
     /// Serves from the stock, in order. What is left over when nobody waits is bounded by the lease.
@@ -405,6 +405,12 @@ impl Limiter {
     }
 }
 
+impl Refuser for Limiter {
+    fn rejected(&self, reason: Reason) -> Rejected {
+        Rejected::new(&"rate", reason).with_name(self.plan.shared.name)
+    }
+}
+
 impl Backend for Limiter {
     type Waiter = Waiter;
     type Handle = RateHandle;
@@ -422,7 +428,7 @@ impl Backend for Limiter {
         if Self::pass(&mut lock(&this.state), cost) {
             Admission::Pass
         } else if cost.get() > this.plan.shared.quota.burst {
-            Admission::Refuse(this.refuse(Reason::TooCostly))
+            Admission::Refuse(Refusal::new(this, this.refuse(Reason::TooCostly)))
         } else {
             Admission::Wait(Waiter::new(Arc::clone(this), cost))
         }

@@ -9,7 +9,7 @@ use std::{
 
 use stockade_core::{
     Reason, Rejected, deadline,
-    internal::{self, CallWaiter, Key},
+    internal::{self, CallWaiter, Key, Refusal},
 };
 use stockade_rate::backend::Permit;
 use tokio::sync::oneshot;
@@ -73,6 +73,8 @@ impl internal::Waiter for Waiter {
 }
 
 impl CallWaiter for Waiter {
+    type Refusal = Refusal<Limiter>;
+
     fn expired(&self) -> Rejected {
         self.limiter.refuse(Reason::Expired)
     }
