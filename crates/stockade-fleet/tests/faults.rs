@@ -286,41 +286,56 @@ async fn a_replica_that_answers_and_may_not_be_written_to_is_not_connected_to_ag
 struct Odd {
     url: String,
     connections: Arc<AtomicU32>,
+    answers: Arc<AtomicU32>,
+}
+
+/// What it does with every script after the first.
+#[derive(Clone, Copy)]
+enum Then {
+    Say(&'static [u8]),
+    Close,
+    /// Answers as a Redis does, and closes the connection.
+    SayAndClose(&'static [u8]),
 }
 
 // === impl Odd ===
 
 impl Odd {
-    /// Answers every script after the first with this, or closes the connection.
-    async fn start(answer: Option<&'static [u8]>) -> Self {
+    async fn start(then: Then) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("redis://:secret@{}", listener.local_addr().unwrap());
-        let connections = Arc::<AtomicU32>::default();
-        let count = Arc::clone(&connections);
+        let odd = Self { url, connections: Arc::default(), answers: Arc::default() };
+        let (connections, answers) = (Arc::clone(&odd.connections), Arc::clone(&odd.answers));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                count.fetch_add(1, SeqCst);
-                tokio::spawn(Self::serve(stream, answer));
+                connections.fetch_add(1, SeqCst);
+                tokio::spawn(Self::serve(stream, then, Arc::clone(&answers)));
             }
         });
-        Self { url, connections }
+        odd
     }
 
-    async fn serve(stream: TcpStream, answer: Option<&[u8]>) -> std::io::Result<()> {
+    async fn serve(stream: TcpStream, then: Then, answers: Arc<AtomicU32>) -> std::io::Result<()> {
         let mut stream = BufReader::new(stream);
         let (mut line, mut scripts) = (String::new(), 0);
         while stream.read_line(&mut line).await? > 0 {
-            let said: &[u8] = match line.trim_end() {
-                "AUTH" | "CLIENT" => b"+OK\r\n",
-                "PING" => b"+PONG\r\n",
-                "EVALSHA" if scripts == 0 => {
+            let said: &[u8] = match (line.trim_end(), then) {
+                ("AUTH" | "CLIENT", _) => b"+OK\r\n",
+                ("PING", _) => b"+PONG\r\n",
+                ("EVALSHA", _) if scripts == 0 => {
                     scripts = 1;
                     b":7\r\n"
                 }
-                "EVALSHA" => match answer {
-                    Some(answer) => answer,
-                    None => return Ok(()),
-                },
+                ("EVALSHA", Then::Say(answer)) => answer,
+                ("EVALSHA", Then::Close) => return Ok(()),
+                ("EVALSHA", Then::SayAndClose(answer)) => {
+                    stream.write_all(answer).await?;
+                    answers.fetch_add(1, SeqCst);
+                    stream.shutdown().await?;
+                    // What is not read would have the system reset the connection, and the answer be lost.
+                    while stream.read(&mut [0; 512]).await? > 0 {}
+                    return Ok(());
+                }
                 _ => b"",
             };
             stream.write_all(said).await?;
@@ -331,8 +346,8 @@ impl Odd {
 }
 
 /// What a rate over an odd Redis does for two seconds.
-async fn odd(answer: Option<&'static [u8]>, expected: Fault) {
-    let odd = Odd::start(answer).await;
+async fn odd(then: Then, expected: Fault) {
+    let odd = Odd::start(then).await;
     let redis = Redis::new(&odd.url).unwrap().patience(Duration::from_secs(2));
     let layer = |key, outage| RateLayer::new(&redis, key, 1, HOUR).queue(0).outage(outage);
     let (closed, open) = (layer("closed", Outage::Closed), layer("open", Outage::Open));
@@ -355,17 +370,44 @@ async fn odd(answer: Option<&'static [u8]>, expected: Fault) {
 
 #[tokio::test]
 async fn a_redis_that_closes_instead_of_an_answer_is_away_and_is_left_alone_for_a_while() {
-    odd(None, Fault::Lost).await;
+    odd(Then::Close, Fault::Lost).await;
 }
 
 #[tokio::test]
 async fn a_redis_that_answers_with_what_is_no_bucket_is_away_and_is_left_alone_for_a_while() {
     for nonsense in [&b"+hello\r\n"[..], b":7\r\n", b"*0\r\n", b"*3\r\n$1\r\na\r\n:1\r\n:1\r\n"] {
-        odd(Some(nonsense), Fault::NotRedis).await;
+        odd(Then::Say(nonsense), Fault::NotRedis).await;
     }
 }
 
 #[tokio::test]
 async fn a_redis_that_answers_with_what_is_no_protocol_is_away_and_is_left_alone_for_a_while() {
-    odd(Some(b"\0\0\0\0"), Fault::NotRedis).await;
+    odd(Then::Say(b"\0\0\0\0"), Fault::NotRedis).await;
+}
+
+#[tokio::test]
+async fn a_redis_that_closes_after_each_answer_lets_as_many_pass_as_it_has_granted() {
+    // One token, at once, and the bucket is full again at once.
+    let odd = Odd::start(Then::SayAndClose(b"*3\r\n:1\r\n:0\r\n:0\r\n")).await;
+    let redis = Redis::new(&odd.url).unwrap().patience(Duration::from_secs(2));
+    let layer = RateLayer::new(&redis, "key", 1, HOUR).queue(0).outage(Outage::Closed);
+    let (mut passed, begin) = (0, Instant::now());
+    while begin.elapsed() < Duration::from_secs(2) {
+        match common::call(&layer).await {
+            Ok(_) => passed += 1,
+            Err(Error::Rejected(no)) => {
+                assert_eq!(no.reason(), Reason::Unavailable);
+                let fault = common::handle(&layer).snapshot().fault.unwrap();
+                assert_eq!(fault.fault(), Fault::Lost, "{fault}");
+            }
+            Err(other) => panic!("{other:?}"),
+        }
+        sleep(Duration::from_millis(2)).await;
+    }
+    assert!(passed >= 2, "{passed} passed");
+    assert_eq!(odd.answers.load(SeqCst), passed);
+    // An answer that was of use starts the pauses anew; the first is of 25 ms or more.
+    let most = 2 + (begin.elapsed().as_millis() / 25) as u32;
+    let made = odd.connections.load(SeqCst);
+    assert!(made <= most, "{made} connections, at most {most}");
 }
