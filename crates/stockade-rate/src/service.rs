@@ -98,8 +98,9 @@ where
         self.inner.poll_ready(cx)
     }
 
-    // Without it the compiler calls this, and moves the future through memory: once for each layer of a stack.
-    #[inline(always)]
+    // Without it the compiler calls this, and moves the future through memory: once for each layer of a stack. A dev
+    // build moves it anyway, and would only get more code.
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn call(&mut self, request: Req) -> Self::Future {
         let refused = match self.policy.admit(&request, None) {
             Admission::Pass => return ResponseFuture::running(self.inner.call(request)),
