@@ -55,4 +55,9 @@ impl HedgeHandle {
     pub fn set_enabled(&self, enabled: bool) {
         self.0.enabled.store(enabled, Relaxed);
     }
+
+    /// Whether hedging is on.
+    pub fn is_enabled(&self) -> bool {
+        self.0.enabled.load(Relaxed)
+    }
 }

@@ -65,6 +65,7 @@
 //! | `stockade_pool_refused_total` | counter | `reason` | jobs refused |
 //! | `stockade_pool_callers_waiting` | gauge | | callers waiting for a place in the queue |
 //! | `stockade_pool_oldest_seconds` | gauge | | how long the oldest job in the queue has waited |
+//! | `stockade_pool_capacity` | gauge | | jobs that may wait for a worker |
 //! | `stockade_pool_queued` | gauge | | jobs waiting for a worker |
 //! | `stockade_pool_running` | gauge | | jobs running |
 //! | `stockade_pool_workers` | gauge | | workers alive |

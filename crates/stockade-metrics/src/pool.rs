@@ -91,6 +91,12 @@ impl Readable for AnyPool {
             }),
         },
         Family {
+            name: "stockade_pool_capacity",
+            help: "Jobs that may wait for a worker.",
+            sort: Gauge,
+            values: One(|pool| pool.capacity as f64),
+        },
+        Family {
             name: "stockade_pool_queued",
             help: "Jobs waiting for a worker.",
             sort: Gauge,

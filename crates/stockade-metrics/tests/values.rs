@@ -248,6 +248,7 @@ async fn a_pool_shows_where_each_job_is_or_how_it_ended() {
         &metrics,
         &[
             ("stockade_pool_accepted_total{name=it}", 5.0),
+            ("stockade_pool_capacity{name=it}", 8.0),
             ("stockade_pool_queued{name=it}", 3.0),
             ("stockade_pool_running{name=it}", 2.0),
             ("stockade_pool_workers{name=it}", 2.0),
