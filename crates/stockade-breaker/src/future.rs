@@ -10,6 +10,7 @@ use pin_project_lite::pin_project;
 use stockade_core::{
     Classify, LayerError, Rejected,
     internal::{CallWaiter, Slow, Waiter},
+    waits::Counting,
 };
 use tower_service::Service;
 
@@ -98,7 +99,9 @@ impl<F, S, Req, C> ResponseFuture<F, S, Req, C> {
     fn dropped(self: Pin<&mut Self>) {
         let mut this = self.project();
         let sent = matches!(*this.state, State::Running { .. });
-        this.permit.dropped(sent, || this.state.set(State::DONE));
+        let counting = Counting::begin(true);
+        this.state.set(State::DONE);
+        this.permit.dropped(sent, counting);
     }
 }
 
@@ -118,7 +121,9 @@ where
         loop {
             let slow = match this.state.as_mut().project() {
                 StateProj::Running { future } => {
-                    let polled = permit.run(|| future.poll(cx));
+                    let part = permit.run();
+                    let polled = future.poll(cx);
+                    part.end();
                     match &polled {
                         Poll::Ready(result) => permit.judge(this.classify, result.as_ref()),
                         Poll::Pending => permit.pending(),
@@ -127,13 +132,17 @@ where
                 }
                 StateProj::Slow { slow } => slow,
             };
-            let polled = permit.run(|| slow.poll(cx));
+            let part = permit.run();
+            let polled = slow.poll(cx);
+            part.end();
             if polled.is_pending() {
                 permit.pending();
             }
             match ready!(polled) {
                 Ok(()) => {
-                    let future = permit.run(|| slow.call());
+                    let part = permit.run();
+                    let future = slow.call();
+                    part.end();
                     this.state.set(State::Running { future });
                 }
                 Err(error) => {

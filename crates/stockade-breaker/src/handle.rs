@@ -7,7 +7,7 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     Cause, Config, State, Status,
-    permit::Permit,
+    permit::{Permit, Start},
     shared::Lease,
     state::{End, Machine},
 };
@@ -143,7 +143,8 @@ impl BreakerHandle {
     /// # Ok::<(), stockade_core::Rejected>(())
     /// ```
     pub fn admit(&self) -> Result<Admission, Rejected> {
-        let mut permit = Permit::new(self.lease.shared(), Some(self.lease.admit(false)?));
+        let stamp = self.lease.admit(false)?;
+        let mut permit = Start::new(self.lease.shared(), Some(stamp)).end();
         permit.pending();
         Ok(Admission { permit })
     }

@@ -3,7 +3,7 @@
 use std::{mem, time::Duration};
 
 use stockade_core::{
-    Class, Classify, Judged, LayerError, Reason, Rejected, deadline, waits::Counter,
+    Class, Classify, Judged, LayerError, Reason, Rejected, deadline, waits::Counting,
 };
 use tokio::time::Instant;
 
@@ -19,71 +19,90 @@ pub(crate) struct Permit {
     shared: Option<&'static Shared>,
     stamp: Stamp,
     /// What the call has waited for in layers inside. Counted only where it is known when it was admitted.
-    waits: Counter,
+    waited: Duration,
     /// The deadline, once the call is pending. One that never was says nothing when it is dropped.
     pending: Option<Option<Instant>>,
 }
 
-/// Settles the call when a part of it panics.
-struct OnPanic<'a> {
-    permit: &'a mut Permit,
-    end: End,
-}
-
-/// Settles a call that panics before it has a future. It has what it needs by value: what a guard refers to has to
-/// stand in memory, and the permit would then be copied into the future as a whole.
-struct OnPanicInCall {
+/// A call that is made. Dropped without an [`end`](Self::end) it has panicked. It has no permit yet: what is settled by
+/// a drop has to stand in memory, and would be copied into the future as a whole.
+pub(crate) struct Start {
     shared: Option<&'static Shared>,
     stamp: Stamp,
+    counting: Counting,
+}
+
+/// A part of a call that runs. Dropped without an [`end`](Self::end) it has panicked.
+pub(crate) struct Part<'a> {
+    permit: &'a mut Permit,
+    counting: Counting,
 }
 
 const FAILURE: End = End::Failure { answered: false, after: None };
 
-// === impl Permit ===
+// === impl Start ===
 
-impl Permit {
-    /// Makes the call that is admitted with this stamp; without one, a call that counts for nothing. If it panics, it
-    /// has failed.
-    #[inline(always)]
-    pub(crate) fn start<R>(
-        shared: &'static Shared,
-        stamp: Option<Stamp>,
-        call: impl FnOnce() -> R,
-    ) -> (R, Self) {
+impl Start {
+    /// A call that is admitted with this stamp; without one it counts for nothing.
+    #[inline]
+    pub(crate) fn new(shared: &'static Shared, stamp: Option<Stamp>) -> Self {
         let (shared, stamp) = match stamp {
             Some(stamp) => (Some(shared), stamp),
             None => (None, Stamp::NONE),
         };
-        let guard = OnPanicInCall { shared, stamp };
-        let mut waits = Counter::default();
-        let result = waits.enter_if(stamp.admitted.is_some(), call);
-        mem::forget(guard);
-        (result, Self { shared, stamp, waits, pending: None })
+        Self { shared, stamp, counting: Counting::begin(stamp.admitted.is_some()) }
     }
 
-    /// That of a call that has not been made yet.
-    pub(crate) fn new(shared: &'static Shared, stamp: Option<Stamp>) -> Self {
-        Self::start(shared, stamp, || ()).1
+    #[inline]
+    pub(crate) fn end(mut self) -> Permit {
+        let (shared, waited) = (self.shared.take(), self.counting.end());
+        Permit { shared, stamp: self.stamp, waited, pending: None }
     }
+}
 
-    /// That of a call that counts for nothing, as it is refused or passes the breaker by.
-    pub(crate) fn none() -> Self {
-        let waits = Counter::default();
-        Self { shared: None, stamp: Stamp::NONE, waits, pending: None }
+impl Drop for Start {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared {
+            shared.settle(self.stamp, FAILURE, Duration::ZERO);
+        }
+    }
+}
+
+// === impl Part ===
+
+impl Part<'_> {
+    #[inline]
+    pub(crate) fn end(mut self) {
+        self.permit.waited += self.counting.end();
+        mem::forget(self);
+    }
+}
+
+impl Drop for Part<'_> {
+    #[cold]
+    fn drop(&mut self) {
+        self.permit.settle(FAILURE);
+    }
+}
+
+// === impl Permit ===
+
+impl Permit {
+    /// That of a call that counts for nothing.
+    pub(crate) const fn none() -> Self {
+        Self { shared: None, stamp: Stamp::NONE, waited: Duration::ZERO, pending: None }
     }
 
     pub(crate) const fn is_settled(&self) -> bool {
         self.shared.is_none()
     }
 
-    /// Runs a part of the call, and counts what it waits for. If it panics, the call has failed.
+    /// Runs a part of the call: what it waits for counts, and if it panics, the call has failed.
     #[inline]
-    pub(crate) fn run<R>(&mut self, part: impl FnOnce() -> R) -> R {
-        let counts = self.stamp.admitted.is_some();
-        let guard = OnPanic { permit: self, end: FAILURE };
-        let result = guard.permit.waits.enter_if(counts, part);
-        mem::forget(guard);
-        result
+    pub(crate) fn run(&mut self) -> Part<'_> {
+        let counting = Counting::begin(self.stamp.admitted.is_some());
+        Part { permit: self, counting }
     }
 
     /// The call is pending inside. Its deadline is asked for only now, because that fixes a deadline that
@@ -105,28 +124,27 @@ impl Permit {
         if self.is_settled() {
             return;
         }
-        let guard = OnPanic { permit: self, end: End::Nothing };
-        let end = match Judged::of(classify, result) {
-            Judged::Refused(_) => End::Nothing,
-            Judged::Answered(class) => {
-                End::of(class, result.err().and_then(LayerError::rejected).map(Rejected::reason))
+        self.pending = None;
+        let end = match (Judged::of(classify, result), result) {
+            (Judged::Refused(_), _) => End::Nothing,
+            (Judged::Answered(class), Ok(_)) => End::of(class, None),
+            (Judged::Answered(class), Err(error)) => {
+                End::of(class, error.rejected().map(Rejected::reason))
             }
         };
-        mem::forget(guard);
         self.settle(end);
     }
 
-    /// The call is dropped before it has ended: `drop_inner` drops what is inside. `sent` says whether that may
-    /// have reached the service.
+    /// The call is dropped before it has ended, and with it what is inside, while `counting`. `sent` says whether that
+    /// may have reached the service.
     #[cold]
-    pub(crate) fn dropped(&mut self, sent: bool, drop_inner: impl FnOnce()) {
-        let before = self.waits.waited();
-        self.waits.enter(drop_inner);
+    pub(crate) fn dropped(&mut self, sent: bool, mut counting: Counting) {
         // What is reported now is a wait that had not ended yet: the call was in a queue of the stack.
-        let queued = self.waits.waited() > before;
+        let waited = counting.end();
+        self.waited += waited;
         self.settle(match self.pending {
             Some(Some(deadline)) if deadline <= Instant::now() => FAILURE,
-            Some(_) if sent => End::Dropped { queued },
+            Some(_) if sent => End::Dropped { queued: !waited.is_zero() },
             _ => End::Nothing,
         });
     }
@@ -136,14 +154,8 @@ impl Permit {
         if let Some(shared) = self.shared.take()
             && !(end == End::Success && shared.ignores_successes_of(self.stamp))
         {
-            self.report(shared, end);
+            shared.settle(self.stamp, end, self.waited);
         }
-    }
-
-    /// Kept apart, so that a success which changes nothing is settled by one comparison.
-    #[inline(never)]
-    fn report(&self, shared: &Shared, end: End) {
-        shared.settle(self.stamp, end, self.waits.waited());
     }
 }
 
@@ -151,25 +163,7 @@ impl Drop for Permit {
     #[inline]
     fn drop(&mut self) {
         if !self.is_settled() {
-            self.dropped(true, || ());
-        }
-    }
-}
-
-// === impl OnPanic ===
-
-impl Drop for OnPanic<'_> {
-    #[cold]
-    fn drop(&mut self) {
-        self.permit.settle(self.end);
-    }
-}
-
-impl Drop for OnPanicInCall {
-    #[cold]
-    fn drop(&mut self) {
-        if let Some(shared) = self.shared {
-            shared.settle(self.stamp, FAILURE, Duration::ZERO);
+            self.dropped(true, Counting::begin(true));
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     BreakerHandle, ResponseFuture,
     backpressure::Waiter,
     future::AtOnce,
-    permit::Permit,
+    permit::{Permit, Start},
     shared::{Lease, Shared},
     state::Stamp,
 };
@@ -88,7 +88,7 @@ impl<S, C, B> Breaker<S, C, B> {
     }
 
     /// The stamp of a call that passes; none for one that passes the breaker by.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn admit<Req>(&self, request: &Req, reserved: bool) -> Result<Option<Stamp>, Rejected>
     where
         B: Bypass<Req>,
@@ -126,19 +126,19 @@ where
         inner
     }
 
-    // Without it the compiler calls this, and moves the future through memory.
-    #[inline(always)]
+    // Without it an optimized build calls this, and moves the future through memory.
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn call(&mut self, request: Req) -> Self::Future {
         // Before the call is admitted, because it may panic.
         let classify = self.classify.clone();
         match self.admit(&request, false) {
             Ok(stamp) if mem::take(&mut self.readied) => {
-                let call = || self.inner.call(request);
-                let (future, permit) = Permit::start(self.shared, stamp, call);
-                ResponseFuture::running(future, permit, classify)
+                let start = Start::new(self.shared, stamp);
+                let future = self.inner.call(request);
+                ResponseFuture::running(future, start.end(), classify)
             }
             Ok(stamp) => {
-                let permit = Permit::new(self.shared, stamp);
+                let permit = Start::new(self.shared, stamp).end();
                 ResponseFuture::slow(self.wait(request), permit, classify)
             }
             Err(rejected) => {
@@ -210,9 +210,9 @@ where
         let classify = self.classify.clone();
         match self.admit(&request, permit.is_some()) {
             Ok(stamp) => {
-                let call = || self.inner.call(request);
-                let (future, permit) = Permit::start(self.shared, stamp, call);
-                ResponseFuture::running(future, permit, classify)
+                let start = Start::new(self.shared, stamp);
+                let future = self.inner.call(request);
+                ResponseFuture::running(future, start.end(), classify)
             }
             Err(rejected) => {
                 ResponseFuture::slow(Slow::Refused(rejected), Permit::none(), classify)

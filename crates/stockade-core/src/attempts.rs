@@ -20,7 +20,7 @@ pub struct Counter(u32);
 
 impl Counter {
     /// Runs `f`, and counts what is recorded in it.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn enter<R>(&mut self, f: impl FnOnce() -> R) -> R {
         let scope = Scope { outer: REPEATS.replace(0), counter: self };
         let result = f();

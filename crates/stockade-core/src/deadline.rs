@@ -225,9 +225,16 @@ impl Deadline {
     }
 
     /// Runs `f` under this deadline, or under an outer one if that is earlier.
-    #[inline(always)]
+    #[inline]
     pub fn enter<R>(&mut self, f: impl FnOnce() -> R) -> R {
-        let _scope = AMBIENT.with(|ambient| {
+        let _scope = self.scope();
+        f()
+    }
+
+    /// Enters this deadline until what is returned is dropped.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    pub fn scope(&mut self) -> Scope<'_> {
+        AMBIENT.with(|ambient| {
             let (limit, at) = (ambient.limit.get(), ambient.at.get());
             let fixed = ambient.fixed.take();
             match *self {
@@ -235,8 +242,7 @@ impl Deadline {
                 Self::At(own) => ambient.at.set(Some(at.map_or(own, |at| at.min(own)))),
             }
             Scope { deadline: self, limit, at, fixed }
-        });
-        f()
+        })
     }
 
     /// The instant, which is fixed now if it was not.
@@ -259,8 +265,11 @@ impl Deadline {
     }
 }
 
-/// Leaves a deadline, even after a panic: makes it what is entered outside. Both may have been fixed inside.
-struct Scope<'a> {
+/// Leaves a deadline when it is dropped, also by a panic: what is entered outside is the ambient one again. Both may have
+/// been fixed inside.
+#[derive(Debug)]
+#[must_use = "the deadline is left when this is dropped"]
+pub struct Scope<'a> {
     deadline: &'a mut Deadline,
     limit: u64,
     at: Option<Instant>,
@@ -268,7 +277,7 @@ struct Scope<'a> {
 }
 
 impl Drop for Scope<'_> {
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn drop(&mut self) {
         AMBIENT.with(|ambient| {
             ambient.limit.set(self.limit);

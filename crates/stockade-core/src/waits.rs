@@ -41,6 +41,15 @@ pub fn is_counted() -> bool {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counter(Duration);
 
+/// Counts what is reported until its [end](Self::end), or until it is dropped, as by a panic.
+#[derive(Debug)]
+#[must_use = "what is reported counts until this is dropped"]
+pub struct Counting {
+    counts: bool,
+    /// The sum of the counter outside.
+    outer: Option<Duration>,
+}
+
 /// A wait that is reported when it is dropped, for as long as it took, or as the shortest one where nobody
 /// counted when it began.
 ///
@@ -54,16 +63,9 @@ impl Counter {
     /// Runs `f`, and adds what is reported meanwhile. A counter outside hears of it too.
     #[inline]
     pub fn enter<R>(&mut self, f: impl FnOnce() -> R) -> R {
-        self.enter_if(true, f)
-    }
-
-    /// Runs `f`, and counts only if `counts`: for a layer that measures only where it is configured to.
-    #[inline(always)]
-    pub fn enter_if<R>(&mut self, counts: bool, f: impl FnOnce() -> R) -> R {
-        let scope =
-            counts.then(|| Scope { outer: WAITED.replace(Some(Duration::ZERO)), counter: self });
+        let mut counting = Counting::begin(true);
         let result = f();
-        drop(scope);
+        self.0 = self.0.saturating_add(counting.end());
         result
     }
 
@@ -73,19 +75,41 @@ impl Counter {
     }
 }
 
-/// Puts the outer sum back, also when `f` panics.
-struct Scope<'a> {
-    outer: Option<Duration>,
-    counter: &'a mut Counter,
+// === impl Counting ===
+
+impl Counting {
+    /// Begins to count if `counts`: a layer measures only where it is configured to.
+    #[inline]
+    pub fn begin(counts: bool) -> Self {
+        let outer = if counts { begin() } else { None };
+        Self { counts, outer }
+    }
+
+    /// What was reported until now, which is the end.
+    #[inline]
+    pub fn end(&mut self) -> Duration {
+        if std::mem::take(&mut self.counts) { end(self.outer) } else { Duration::ZERO }
+    }
 }
 
-impl Drop for Scope<'_> {
+impl Drop for Counting {
     #[inline]
     fn drop(&mut self) {
-        let waited = WAITED.get().unwrap_or_default();
-        self.counter.0 = self.counter.0.saturating_add(waited);
-        WAITED.set(self.outer.map(|outer| outer.saturating_add(waited)));
+        self.end();
     }
+}
+
+#[inline(never)]
+fn begin() -> Option<Duration> {
+    WAITED.replace(Some(Duration::ZERO))
+}
+
+/// Goes on with the sum of the counter outside. Returns that of the one inside.
+#[inline(never)]
+fn end(outer: Option<Duration>) -> Duration {
+    let waited = WAITED.get().unwrap_or_default();
+    WAITED.set(outer.map(|outer| outer.saturating_add(waited)));
+    waited
 }
 
 // === impl Wait ===
@@ -138,8 +162,9 @@ mod tests {
         let mut counter = Counter::default();
         let wait = Wait::start();
         tokio::time::advance(MS * 5).await;
-        counter.enter_if(false, || record(MS));
-        assert_eq!(counter.waited(), Duration::ZERO);
+        let mut counting = Counting::begin(false);
+        record(MS);
+        assert_eq!(counting.end(), Duration::ZERO);
         counter.enter(|| drop(wait));
         assert_eq!(counter.waited(), Duration::from_nanos(1));
     }

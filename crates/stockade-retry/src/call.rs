@@ -4,14 +4,10 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
-use stockade_core::{Class, Classify, Judged, LayerError, Reason, Rejected, deadline, waits::Wait};
-use tokio::{
-    task::coop,
-    time::{Instant, Sleep, sleep_until},
-};
+use stockade_core::{Class, Classify, Judged, LayerError, Rejected};
+use tokio::{task::coop, time::Instant};
 use tower_service::Service;
 
 use crate::{CloneRequest, Idempotent, Policy, Prepare, account::Origin, course::Course};
@@ -23,40 +19,20 @@ pub(crate) struct Call<Req, S, E, P> {
     request: Option<Req>,
     /// No attempt starts then or later.
     until: Option<Instant>,
-    /// Boxed, because most calls have no further attempt.
+    /// Boxed, because most calls succeed at once.
     further: Option<Box<Further<S, E>>>,
 }
 
-/// What a call keeps once it needs another attempt.
+/// What a call keeps once an attempt has failed.
 struct Further<S, E> {
     course: Course,
     /// The error to give up with, so far.
-    error: Option<(Weight, E)>,
-    /// While it waits for the next attempt.
-    nap: Option<Nap>,
+    error: Option<E>,
     /// While it gets ready for the next attempt.
     instance: Option<S>,
 }
 
-/// Whose error it is. The answer after giving up is the last one of the greatest weight.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Weight {
-    /// A layer inside refused the call.
-    Refused,
-    /// The instance for a further attempt did not become ready.
-    Unready,
-    /// The service failed.
-    Failed,
-}
-
-struct Nap {
-    sleep: Pin<Box<Sleep>>,
-    /// Reported when it is dropped, so that a breaker outside does not take it for slowness.
-    _wait: Wait,
-}
-
 pub(crate) const AFTER: &str = "a future is not polled again after it has been ready";
-const DECIDED: &str = "another attempt is decided on, so all that it needs is there";
 
 // === impl Call ===
 
@@ -85,12 +61,9 @@ impl<Req, S, E, P> Call<Req, S, E, P> {
 
     /// How many attempts there were, with the one that is under way, and what the call does.
     pub(crate) fn shown(&self) -> (u32, &'static str) {
-        match &self.further {
-            None => (1, "calling, or done"),
-            Some(further) if further.nap.is_some() => (further.course.attempts, "sleeping"),
-            Some(further) if further.instance.is_some() => (further.course.attempts, "readying"),
-            Some(further) => (further.course.attempts, "calling"),
-        }
+        let Some(further) = &self.further else { return (1, "calling, or done") };
+        let readies = further.instance.is_some();
+        (further.course.attempts(), if readies { "readying" } else { further.course.shown() })
     }
 }
 
@@ -120,40 +93,27 @@ where
             origin.account.shared.count(|stats| stats.recovered += 1);
             return Some(result);
         }
+        let Further { course, error, .. } = &mut **further.get_or_insert_with(Further::boxed);
         let policy = origin.policy();
         let may_repeat = |may_have_had_an_effect: bool| match &*request {
             Some(request) => !may_have_had_an_effect || policy.idempotent.may_repeat(request),
             None => false,
         };
-        let mut first = Course::new();
-        let course = match further {
-            Some(further) => &mut further.course,
-            None => &mut first,
-        };
-        let Some(wait) = course.after(&origin.account, *until, judged, sent, &may_repeat) else {
-            return Some(match result {
-                Err(error) => Err(self.heavier(error, judged, sent).1),
-                response => response,
-            });
-        };
-        if let Some(request) = request {
+        let repeats = course.after(&origin.account, *until, judged, sent, &may_repeat);
+        if repeats && let Some(request) = request {
             policy.prepare.prepare(request, course.next(), Some(&result));
         }
-        // A response is dropped before the wait, because its connection may be what the next attempt needs.
-        let error = match result {
-            Err(error) => Some(self.heavier(error, judged, sent)),
-            Ok(_) => None,
-        };
-        let further = self.further.get_or_insert_with(|| Box::new(Further::new(first)));
-        if error.is_some() {
-            further.error = error;
+        match result {
+            Err(new) => {
+                if course.is_heaviest(judged, sent) {
+                    *error = Some(new);
+                }
+                if repeats { None } else { error.take().map(Err) }
+            }
+            // A response is dropped before the wait, because its connection may be what the next attempt needs.
+            Ok(_) if repeats => None,
+            response => Some(response),
         }
-        if wait.is_zero() {
-            self.begin();
-        } else {
-            further.nap = Some(Nap::new(wait));
-        }
-        None
     }
 
     /// Goes on between two attempts. Ready when the next `attempt` is under way, or one has failed to get ready; with
@@ -163,17 +123,18 @@ where
         mut attempt: Pin<&mut Option<S::Future>>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<S::Response, E>>> {
-        let further = self.further.as_mut().expect(AFTER);
-        if let Some(nap) = &mut further.nap {
-            ready!(nap.sleep.as_mut().poll(cx));
-            further.nap = None;
+        let Self { origin, request, until, further } = self;
+        let Further { course, error, instance } = &mut **further.as_mut().expect(AFTER);
+        let account = &origin.account;
+        ready!(course.poll_nap(cx));
+        if instance.is_none() {
             // The thread may have been blocked for longer than the wait.
-            if let Some(late) = self.too_late() {
-                return Poll::Ready(Some(Err(late)));
+            if let Some(expired) = course.too_late(account, *until) {
+                return Poll::Ready(Some(Err(answer_late(expired, error.take()))));
             }
-            self.begin();
+            course.begin();
+            *instance = Some(origin.instance());
         }
-        let instance = &mut self.further.as_mut().expect(AFTER).instance;
         // A service that is always ready and always fails must not keep the thread.
         let progress = ready!(coop::poll_proceed(cx));
         let readiness = ready!(instance.as_mut().expect(AFTER).poll_ready(cx));
@@ -182,55 +143,21 @@ where
         if let Err(error) = readiness {
             return Poll::Ready(self.after(self.judge(Err(&error)), Err(error), false));
         }
-        if let Some(late) = self.too_late() {
-            return Poll::Ready(Some(Err(late)));
+        if let Some(expired) = course.too_late(account, *until) {
+            return Poll::Ready(Some(Err(answer_late(expired, error.take()))));
         }
-        attempt.set(Some(service.call(self.take_request())));
+        let next = request.take().expect(AFTER);
+        *request = origin.copy(course.attempts(), &next);
+        attempt.set(Some(service.call(next)));
         Poll::Ready(None)
     }
+}
 
-    /// An instance of the service for the next attempt, which begins.
-    fn begin(&mut self) {
-        let further = self.further.as_mut().expect(DECIDED);
-        further.course.begin();
-        further.instance = Some(self.origin.instance());
-    }
-
-    /// The answer of a call for which it is too late by now, if it is.
-    fn too_late(&mut self) -> Option<E> {
-        let further = self.further.as_mut().expect(DECIDED);
-        let shared = &self.origin.account.shared;
-        if !further.course.is_too_late(shared, self.until) {
-            return None;
-        }
-        Some(match further.error.take() {
-            Some((_, error)) => error,
-            None => Rejected::new(&"retry", Reason::Expired).with_name(shared.name).into_error(),
-        })
-    }
-
-    /// The request for an attempt that starts, which leaves a copy for the one after it.
-    fn take_request(&mut self) -> Req {
-        let request = self.request.take().expect(DECIDED);
-        let attempts = self.further.as_ref().expect(DECIDED).course.attempts;
-        self.request = self.origin.copy(attempts, &request);
-        request
-    }
-
-    /// The error to give up with, now that there is another one.
-    fn heavier(&mut self, error: E, judged: Judged, sent: bool) -> (Weight, E) {
-        let weight = match judged {
-            Judged::Refused(_) => Weight::Refused,
-            Judged::Answered(_) if !sent => Weight::Unready,
-            Judged::Answered(_) => Weight::Failed,
-        };
-        if let Some(further) = &mut self.further
-            && let Some(before) = further.error.take()
-            && before.0 > weight
-        {
-            return before;
-        }
-        (weight, error)
+/// What a call is answered for which it is too late: its error, if there was one.
+fn answer_late<E: LayerError>(expired: Rejected, error: Option<E>) -> E {
+    match error {
+        Some(error) => error,
+        None => expired.into_error(),
     }
 }
 
@@ -255,16 +182,7 @@ impl<S, C, I, K, P, B> Origin<S, Policy<C, I, K, P, B>> {
 // === impl Further ===
 
 impl<S, E> Further<S, E> {
-    const fn new(course: Course) -> Self {
-        Self { course, error: None, nap: None, instance: None }
-    }
-}
-
-// === impl Nap ===
-
-impl Nap {
-    fn new(wait: Duration) -> Self {
-        let until = deadline::saturating_add(Instant::now(), wait);
-        Self { sleep: Box::pin(sleep_until(until)), _wait: Wait::start() }
+    fn boxed() -> Box<Self> {
+        Box::new(Self { course: Course::new(), error: None, instance: None })
     }
 }

@@ -1,10 +1,14 @@
 //! Whether there is another attempt, and when. What a call's types have no part in is decided here, so it is compiled
 //! once and not for each stack.
 
-use std::time::Duration;
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
-use stockade_core::{Class, Judged, Rejected, config::MAX_DURATION, deadline};
-use tokio::time::Instant;
+use stockade_core::{Class, Judged, Reason, Rejected, config::MAX_DURATION, deadline, waits::Wait};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{
     account::Account,
@@ -15,7 +19,7 @@ use crate::{
 /// How far a call has come.
 pub(crate) struct Course {
     /// How many attempts there were, with the one that is under way.
-    pub(crate) attempts: u32,
+    attempts: u32,
     /// Whether the next attempt counts as one. It does not after a refusal.
     counts: bool,
     /// How many times in a row a layer inside has refused the call.
@@ -24,6 +28,27 @@ pub(crate) struct Course {
     waited: Duration,
     /// There once the call has been about to wait.
     waits: Option<Waits>,
+    /// That of the error to give up with, if there is one.
+    weight: Weight,
+    /// While it waits.
+    nap: Option<Nap>,
+}
+
+struct Nap {
+    sleep: Pin<Box<Sleep>>,
+    /// Reported when it is dropped, so that a breaker outside does not take it for slowness.
+    _wait: Wait,
+}
+
+/// Whose error it is. The answer after giving up is the last one of the greatest weight.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Weight {
+    /// A layer inside refused the call.
+    Refused,
+    /// The instance for a further attempt did not become ready.
+    Unready,
+    /// The service failed.
+    Failed,
 }
 
 /// So far away that no wait reaches it.
@@ -32,9 +57,22 @@ const NO_LIMIT: Duration = MAX_DURATION.saturating_mul(2);
 // === impl Course ===
 
 impl Course {
-    /// That of a call whose first attempt is under way.
+    /// That of a call whose first attempt has failed.
     pub(crate) const fn new() -> Self {
-        Self { attempts: 1, counts: true, refusals: 0, waited: Duration::ZERO, waits: None }
+        Self {
+            attempts: 1,
+            counts: true,
+            refusals: 0,
+            waited: Duration::ZERO,
+            waits: None,
+            weight: Weight::Refused,
+            nap: None,
+        }
+    }
+
+    /// How many attempts there were, with the one that is under way.
+    pub(crate) const fn attempts(&self) -> u32 {
+        self.attempts
     }
 
     /// The number of the next attempt, once it is decided on.
@@ -42,16 +80,20 @@ impl Course {
         self.attempts + self.counts as u32
     }
 
+    pub(crate) const fn shown(&self) -> &'static str {
+        if self.nap.is_some() { "sleeping" } else { "calling" }
+    }
+
     /// The next attempt begins.
     pub(crate) fn begin(&mut self) {
+        self.attempts = self.next();
         if self.counts {
-            self.attempts += 1;
             stockade_core::attempts::record();
         }
     }
 
-    /// How long to wait for another attempt after one that did not succeed, or `None` if the call is given up. `sent`
-    /// says whether the service was called, and `until` when it is too late. `may_repeat` is asked whether the request
+    /// Whether there is another attempt after one that did not succeed, which then [waits](Self::poll_nap). `sent` says
+    /// whether the service was called, and `until` when it is too late. `may_repeat` is asked whether the request
     /// can be repeated, and if it may have had an effect (`true`), whether it may be.
     pub(crate) fn after(
         &mut self,
@@ -60,7 +102,7 @@ impl Course {
         judged: Judged,
         sent: bool,
         may_repeat: &dyn Fn(bool) -> bool,
-    ) -> Option<Duration> {
+    ) -> bool {
         let wait = match judged {
             Judged::Answered(class) => {
                 let may_repeat = || may_repeat(sent && !class.had_no_effect());
@@ -70,7 +112,37 @@ impl Course {
                 self.wait_out(account, until, &rejected, &|| may_repeat(false))
             }
         };
-        wait.map_err(|why| self.gave_up(&account.shared, why, judged)).ok()
+        match wait {
+            Ok(wait) if wait.is_zero() => {}
+            Ok(wait) => {
+                let until = deadline::saturating_add(Instant::now(), wait);
+                let sleep = Box::pin(sleep_until(until));
+                self.nap = Some(Nap { sleep, _wait: Wait::start() });
+            }
+            Err(why) => self.gave_up(&account.shared, why, judged),
+        }
+        wait.is_ok()
+    }
+
+    /// Whether the error of an attempt is the one to give up with. If so, it becomes that.
+    pub(crate) fn is_heaviest(&mut self, judged: Judged, sent: bool) -> bool {
+        let weight = match judged {
+            Judged::Refused(_) => Weight::Refused,
+            Judged::Answered(_) if !sent => Weight::Unready,
+            Judged::Answered(_) => Weight::Failed,
+        };
+        let heaviest = weight >= self.weight;
+        self.weight = self.weight.max(weight);
+        heaviest
+    }
+
+    /// Waits before the next attempt.
+    pub(crate) fn poll_nap(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(nap) = &mut self.nap {
+            ready!(nap.sleep.as_mut().poll(cx));
+            self.nap = None;
+        }
+        Poll::Ready(())
     }
 
     /// The wait after an answer of the service that is to be repeated. The token comes last, because it costs other
@@ -146,14 +218,15 @@ impl Course {
         Ok(wait)
     }
 
-    /// Whether it is too late for the attempt that would start now. Then the call is given up.
-    pub(crate) fn is_too_late(&self, shared: &Shared, until: Option<Instant>) -> bool {
+    /// The refusal of a call for which it is too late by now, if it is. Then it is given up.
+    pub(crate) fn too_late(&self, account: &Account, until: Option<Instant>) -> Option<Rejected> {
         let limited = until.is_some() || deadline::is_set();
-        let too_late = limited && room(until, Instant::now()).is_zero();
-        if too_late {
-            self.gave_up(shared, GaveUp::TooLate, Judged::Answered(Class::TRANSIENT));
+        if !limited || !room(until, Instant::now()).is_zero() {
+            return None;
         }
-        too_late
+        let shared = &account.shared;
+        self.gave_up(shared, GaveUp::TooLate, Judged::Answered(Class::TRANSIENT));
+        Some(Rejected::new(&"retry", Reason::Expired).with_name(shared.name))
     }
 
     /// A call that is given up is a warning. A result that no attempt would change is none, and a refusal that is

@@ -46,7 +46,7 @@ pin_project! {
 
 impl<F, E, Req, S, P> ResponseFuture<F, E, Req, S, P> {
     /// Without a `call` it is not repeated.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) const fn new(attempt: F, call: Option<Call<Req, S, E, P>>) -> Self {
         Self { attempt: Some(attempt), call }
     }

@@ -105,8 +105,8 @@ where
         self.inner.poll_ready(cx)
     }
 
-    // Without it the compiler calls this, and moves the future through memory.
-    #[inline(always)]
+    // Without it an optimized build calls this, and moves the future through memory.
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn call(&mut self, mut request: Req) -> Self::Future {
         let origin = self.member.origin();
         let passes =

@@ -29,7 +29,7 @@ pin_project! {
 // === impl ResponseFuture ===
 
 impl<F> ResponseFuture<F> {
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) const fn new(future: F, stopwatch: Stopwatch) -> Self {
         Self { future: Some(future), stopwatch }
     }
@@ -42,13 +42,15 @@ where
 {
     type Output = Result<T, E>;
 
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let Some(future) = this.future.as_mut().as_pin_mut() else {
             panic!("`ResponseFuture` polled after its time was up");
         };
-        let polled = this.stopwatch.run(|| future.poll(cx));
+        let scope = this.stopwatch.scope();
+        let polled = future.poll(cx);
+        drop(scope);
         if polled.is_ready() {
             // The call that has ended is dropped with this future: to drop it here costs more than all the rest.
             this.stopwatch.stop();

@@ -69,17 +69,22 @@ where
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         let Some(readiness) = &mut self.readiness else { return self.inner.poll_ready(cx) };
-        let polled = readiness.stopwatch(&self.lease).run(|| self.inner.poll_ready(cx));
+        let scope = readiness.stopwatch(&self.lease).scope();
+        let polled = self.inner.poll_ready(cx);
+        drop(scope);
         match readiness.polled(polled.is_ready(), cx) {
             Poll::Ready(elapsed) => Poll::Ready(Err(elapsed.into_error())),
             Poll::Pending => polled,
         }
     }
 
-    // Without it the compiler calls this, and moves the future through memory.
-    #[inline(always)]
+    // Without it an optimized build calls this, and moves the future through memory.
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn call(&mut self, request: Req) -> Self::Future {
-        let spent = self.readiness.as_mut().map_or(0, |readiness| readiness.take_spent());
+        let spent = match &mut self.readiness {
+            Some(readiness) => readiness.take_spent(),
+            None => 0,
+        };
         let mut limit = self.lease.shared.limit_now();
         if limit != NO_LIMIT {
             if self.bypass.passes_by(&request) {
@@ -89,7 +94,9 @@ where
             }
         }
         let mut deadline = Stopwatch::deadline(limit, spent);
-        let future = deadline.enter(|| self.inner.call(request));
+        let scope = deadline.scope();
+        let future = self.inner.call(request);
+        drop(scope);
         ResponseFuture::new(future, Stopwatch::new(deadline, limit, &self.lease))
     }
 }

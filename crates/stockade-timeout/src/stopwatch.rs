@@ -8,7 +8,7 @@ use std::{
 
 use stockade_core::{
     Reason, Rejected,
-    deadline::{self, Deadline},
+    deadline::{self, Deadline, Scope},
     internal::{Cold, Timer},
 };
 use tokio::{task::coop, time::Instant};
@@ -17,7 +17,7 @@ use crate::shared::{Lease, NO_LIMIT, Shared, nanos};
 
 /// Ends what takes longer than its limit.
 ///
-/// What it limits is polled [under](Self::run) it. If that was ready, it is [stopped](Self::stop), otherwise
+/// What it limits is polled within its [`scope`](Self::scope). If that was ready, it is [stopped](Self::stop), otherwise
 /// [polled](Self::poll).
 #[derive(Debug)]
 pub(crate) struct Stopwatch {
@@ -44,7 +44,7 @@ const GRACE: Duration = Duration::from_millis(2);
 
 impl Stopwatch {
     /// The deadline of what has taken `spent` nanoseconds of its limit.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) const fn deadline(limit: u64, spent: u64) -> Deadline {
         if limit == NO_LIMIT {
             Deadline::NONE
@@ -53,22 +53,22 @@ impl Stopwatch {
         }
     }
 
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) fn new(deadline: Deadline, limit: u64, lease: &Lease) -> Self {
         let &Lease { shared, name } = lease;
         let (life, timer) = (shared.life(), Cold::none());
         Self { deadline, limit, name, shared, life, starved: false, last_turn: false, timer }
     }
 
-    /// Polls what is inside under the deadline.
-    #[inline(always)]
-    pub(crate) fn run<R>(&mut self, poll: impl FnOnce() -> R) -> R {
+    /// What is inside is polled until this is dropped.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    pub(crate) fn scope(&mut self) -> Scope<'_> {
         self.starved = !self.timer.is_taken() && !coop::has_budget_remaining();
-        self.deadline.enter(poll)
+        self.deadline.scope()
     }
 
     /// What is inside was ready, and needs no timer any more.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) fn stop(&mut self) {
         self.timer = Cold::none();
     }

@@ -76,7 +76,7 @@ impl<T> Cold<T> {
 }
 
 impl<T> Drop for Cold<T> {
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn drop(&mut self) {
         if !self.is_taken() {
             drop_apart(self);
