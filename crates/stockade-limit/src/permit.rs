@@ -25,27 +25,25 @@ pub struct Permit(Option<&'static Semaphore>);
 
 /// A wait for a permit. Dropping it gives up the place in the queue, or passes the permit on.
 #[derive(Debug)]
-pub(crate) struct Waiter {
+pub struct Waiter {
     shared: Arc<Shared>,
     place: Place,
     until: Option<Instant>,
     timer: Option<Timer>,
+    /// That of an instance that is polled ready. It never refuses: once the limit is closed it ends without a permit,
+    /// and the call is refused.
+    reserves: bool,
 }
 
 #[derive(Debug)]
-enum Place {
+pub(crate) enum Place {
     /// Owed to the semaphore: a `give_up`.
     Queued(Key),
     /// Owed to the semaphore: a `leave`.
     Entered,
-    /// It has become a permit, or was given up.
+    /// It has become a permit, or the limit was closed from the start.
     Left,
 }
-
-/// The wait of an instance that is polled ready. It outlasts the longest wait, and never refuses: once the limit
-/// is closed it ends without a permit, and the call is refused.
-#[derive(Debug)]
-pub struct Reservation(Option<Waiter>);
 
 // === impl Permit ===
 
@@ -75,19 +73,25 @@ impl Drop for Permit {
 // === impl Waiter ===
 
 impl Waiter {
-    pub(crate) fn queued(shared: Arc<Shared>, key: Key, until: Option<Instant>) -> Self {
-        Self { shared, place: Place::Queued(key), until, timer: None }
+    pub(crate) fn new(shared: &Arc<Shared>, place: Place, until: Option<Instant>) -> Self {
+        Self { shared: Arc::clone(shared), place, until, timer: None, reserves: false }
     }
 
-    pub(crate) fn entered(shared: Arc<Shared>) -> Self {
-        Self { shared, place: Place::Entered, until: None, timer: None }
+    /// Outlasts the bound of the queue and the longest wait; `shared` may be closed.
+    pub(crate) fn reserving(shared: &Arc<Shared>) -> Self {
+        let closed = |_| Self::new(shared, Place::Left, None);
+        let mut waiter = shared.enter(u32::MAX, None).unwrap_or_else(closed);
+        waiter.reserves = true;
+        waiter
     }
 
     /// Ready with a permit, or with the reason of a refusal that is not counted yet.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Permit, Reason>> {
         let semaphore = self.shared.semaphore;
-        if let Place::Queued(key) = self.place {
-            match semaphore.poll_turn(key, cx.waker()) {
+        match self.place {
+            Place::Entered => {}
+            Place::Left => return Poll::Ready(Err(Reason::PoolClosed)),
+            Place::Queued(key) => match semaphore.poll_turn(key, cx.waker()) {
                 Poll::Ready(turn) => turn?,
                 Poll::Pending => {
                     let Some(until) = self.until else { return Poll::Pending };
@@ -95,7 +99,7 @@ impl Waiter {
                     ready!(timer.poll(cx));
                     return Poll::Ready(Err(Reason::WaitExceeded));
                 }
-            }
+            },
         }
         self.place = Place::Left;
         self.timer = None;
@@ -108,7 +112,10 @@ impl internal::Waiter for Waiter {
 
     fn poll_admit(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Permit, Rejected>> {
         let this = self.get_mut();
-        this.poll(cx).map_err(|reason| this.shared.refuse(reason))
+        Poll::Ready(match ready!(this.poll(cx)) {
+            Err(_) if this.reserves => Ok(Permit::NONE),
+            result => result.map_err(|reason| this.shared.refuse(reason)),
+        })
     }
 }
 
@@ -127,26 +134,5 @@ impl Drop for Waiter {
             Place::Entered => self.shared.semaphore.leave(),
             Place::Left => {}
         }
-    }
-}
-
-// === impl Reservation ===
-
-impl Reservation {
-    /// Joins the queue; `shared` may be closed.
-    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
-        Self(shared.enter(u32::MAX, None).ok())
-    }
-}
-
-impl internal::Waiter for Reservation {
-    type Permit = Permit;
-
-    fn poll_admit(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Permit, Rejected>> {
-        let permit = match &mut self.get_mut().0 {
-            Some(waiter) => ready!(waiter.poll(cx)),
-            None => Err(Reason::PoolClosed),
-        };
-        Poll::Ready(Ok(permit.unwrap_or(Permit::NONE)))
     }
 }

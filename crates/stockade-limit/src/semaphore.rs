@@ -54,17 +54,6 @@ struct State {
 /// Wakers of tasks, first come first served; none in an entry that was not polled yet.
 type Line = Queue<Cell<Option<Waker>>>;
 
-/// What a call gets that could not enter at once.
-#[derive(Debug)]
-pub(crate) enum Turn {
-    /// There was room after all.
-    Entered,
-    /// It waits at this place of the queue.
-    Waits(Key),
-    /// There is no room in the queue, or the semaphore is closed.
-    Refused(Reason),
-}
-
 /// More than there can be free places.
 const WAITING: i64 = 1 << 32;
 
@@ -165,27 +154,27 @@ impl Semaphore {
         self.word.fetch_update(Acquire, Relaxed, enter).is_ok()
     }
 
-    /// Enters, or joins the queue, if fewer than `capacity` wait.
-    pub(crate) fn enter_or_queue(&self, capacity: u32) -> Turn {
+    /// Enters, or joins the queue, if fewer than `capacity` wait: then it waits at the key.
+    pub(crate) fn enter_or_queue(&self, capacity: u32) -> Result<Option<Key>, Reason> {
         let mut state = lock(&self.state);
         loop {
             if self.try_enter() {
-                return Turn::Entered;
+                return Ok(None);
             }
             let word = self.word.load(Relaxed);
             if state.closed {
-                return Turn::Refused(Reason::PoolClosed);
+                return Err(Reason::PoolClosed);
             }
             if word > 0 {
                 continue;
             }
             if waiting(word) >= capacity {
-                return Turn::Refused(Reason::QueueFull);
+                return Err(Reason::QueueFull);
             }
             // If the last call left since the word was read, it found nobody to hand its place to. Then the
             // word has changed, and this fails.
             if self.word.compare_exchange(word, word - WAITING, Relaxed, Relaxed).is_ok() {
-                return Turn::Waits(state.waiting.push_back(Cell::default()));
+                return Ok(Some(state.waiting.push_back(Cell::default())));
             }
         }
     }
@@ -349,12 +338,8 @@ impl Semaphore {
 mod tests {
     use super::*;
 
-    fn key(turn: Turn) -> Key {
-        match turn {
-            Turn::Waits(key) => key,
-            Turn::Entered => panic!("entered"),
-            Turn::Refused(reason) => panic!("{reason}"),
-        }
+    fn key(entered: Result<Option<Key>, Reason>) -> Key {
+        entered.expect("it is not refused").expect("it waits")
     }
 
     fn has_turn(semaphore: &Semaphore, key: Key) -> bool {
@@ -382,7 +367,7 @@ mod tests {
         let semaphore = Semaphore::new(1);
         assert!(semaphore.try_enter());
         let first = key(semaphore.enter_or_queue(1));
-        assert!(matches!(semaphore.enter_or_queue(1), Turn::Refused(Reason::QueueFull)));
+        assert_eq!(semaphore.enter_or_queue(1), Err(Reason::QueueFull));
         semaphore.give_up(first);
         key(semaphore.enter_or_queue(1));
     }
@@ -451,17 +436,17 @@ mod tests {
                     for round in 0..20_000 {
                         if !semaphore.try_enter() {
                             match semaphore.enter_or_queue(1_000) {
-                                Turn::Entered => {}
-                                Turn::Waits(key) if round % 5 == 0 => {
+                                Ok(None) => {}
+                                Ok(Some(key)) if round % 5 == 0 => {
                                     semaphore.give_up(key);
                                     continue;
                                 }
-                                Turn::Waits(key) => {
+                                Ok(Some(key)) => {
                                     while !has_turn(&semaphore, key) {
                                         std::thread::yield_now();
                                     }
                                 }
-                                Turn::Refused(_) => continue,
+                                Err(_) => continue,
                             }
                         }
                         peak.fetch_max(inside.fetch_add(1, SeqCst) + 1, SeqCst);

@@ -16,7 +16,7 @@ use tower_service::Service;
 use crate::{
     LimitHandle, Permit, ResponseFuture,
     hook::{Hook, Plain},
-    permit::{Reservation, Waiter},
+    permit::Waiter,
     shared::Shared,
 };
 
@@ -118,14 +118,14 @@ impl<S, X> tower::load::Load for Limit<S, X> {
 #[doc(hidden)]
 impl<S, X> Reserve for Limit<S, X> {
     type Permit = Permit;
-    type Waiter = Reservation;
+    type Waiter = Waiter;
 
     fn try_reserve(&self) -> Option<Permit> {
         Permit::try_new(self.shared.semaphore)
     }
 
-    fn wait(&self) -> Reservation {
-        Reservation::new(&self.shared)
+    fn wait(&self) -> Waiter {
+        Waiter::reserving(&self.shared)
     }
 }
 

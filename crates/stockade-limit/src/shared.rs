@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use crate::{
     Config,
-    permit::Waiter,
-    semaphore::{Semaphore, Turn},
+    permit::{Place, Waiter},
+    semaphore::Semaphore,
 };
 
 #[derive(Debug)]
@@ -45,12 +45,10 @@ impl Shared {
             return Err(self.refuse(Reason::Expired));
         }
         match self.max_wait {
-            Some(Duration::ZERO) => {
-                let full = |reason| {
-                    if reason == Reason::QueueFull { Reason::WaitExceeded } else { reason }
-                };
-                self.enter(0, None).map_err(full)
-            }
+            Some(Duration::ZERO) => self.enter(0, None).map_err(|reason| match reason {
+                Reason::QueueFull => Reason::WaitExceeded,
+                closed => closed,
+            }),
             wait => {
                 let until = wait.map(|wait| deadline::saturating_add(Instant::now(), wait));
                 self.enter(self.queue, until)
@@ -65,11 +63,8 @@ impl Shared {
         capacity: u32,
         until: Option<Instant>,
     ) -> Result<Waiter, Reason> {
-        match self.semaphore.enter_or_queue(capacity) {
-            Turn::Entered => Ok(Waiter::entered(Arc::clone(self))),
-            Turn::Waits(key) => Ok(Waiter::queued(Arc::clone(self), key, until)),
-            Turn::Refused(reason) => Err(reason),
-        }
+        let key = self.semaphore.enter_or_queue(capacity)?;
+        Ok(Waiter::new(self, key.map_or(Place::Entered, Place::Queued), until))
     }
 
     /// A refusal, which is counted.

@@ -18,9 +18,7 @@ use stockade_core::internal::{Key, Waiter as _};
 use stockade_testkit::schedules;
 
 use crate::{
-    Adaptive, Config, LimitHandle, Maximum, Policy, Sample,
-    adaptive::End,
-    semaphore::{Semaphore, Turn},
+    Adaptive, Config, LimitHandle, Maximum, Policy, Sample, adaptive::End, semaphore::Semaphore,
     shared::Shared,
 };
 
@@ -71,9 +69,9 @@ impl World {
         let began = self.tick();
         if !self.semaphore.try_enter() {
             match self.semaphore.enter_or_queue(self.capacity) {
-                Turn::Entered => {}
-                Turn::Refused(_) => return,
-                Turn::Waits(key) => {
+                Ok(None) => {}
+                Err(_) => return,
+                Ok(Some(key)) => {
                     let joined = self.tick();
                     self.line().push((key, joined));
                     let served = patience > 0 && self.wait(key, patience > 1);
