@@ -74,7 +74,7 @@ impl Drop for Start {
 impl Part<'_> {
     #[inline]
     pub(crate) fn end(mut self) {
-        self.permit.waited += self.counting.end();
+        self.permit.waited = self.permit.waited.saturating_add(self.counting.end());
         mem::forget(self);
     }
 }
@@ -141,7 +141,7 @@ impl Permit {
     pub(crate) fn dropped(&mut self, sent: bool, mut counting: Counting) {
         // What is reported now is a wait that had not ended yet: the call was in a queue of the stack.
         let waited = counting.end();
-        self.waited += waited;
+        self.waited = self.waited.saturating_add(waited);
         self.settle(match self.pending {
             Some(Some(deadline)) if deadline <= Instant::now() => FAILURE,
             Some(_) if sent => End::Dropped { queued: !waited.is_zero() },

@@ -111,16 +111,16 @@ where
         let origin = self.member.origin();
         let passes =
             !origin.account.shared.is_enabled() || origin.policy().bypass.passes_by(&request);
-        let call = if passes {
-            None
-        } else {
-            let origin = self.member.charge();
-            origin.policy().prepare.prepare(&mut request, 1, None);
-            let copy = origin.copy(1, &request);
-            let until = origin.account.shared.config.max_elapsed.map(after);
-            Some(Call::new(origin, copy, until))
-        };
-        ResponseFuture::new(self.inner.call(request), call)
+        let (mut origin, mut copy, mut until) = (None, None, None);
+        if !passes {
+            let charged = self.member.charge();
+            charged.policy().prepare.prepare(&mut request, 1, None);
+            copy = charged.copy(1, &request);
+            until = charged.account.shared.config.max_elapsed.map(after);
+            origin = Some(charged);
+        }
+        let attempt = self.inner.call(request);
+        ResponseFuture::new(attempt, origin.map(|origin| Call::new(origin, copy, until)))
     }
 }
 
