@@ -58,7 +58,6 @@ fn a_url_that_is_none_is_refused_and_not_repeated() {
         "redis://somebody:12/secret@host:6379",
         "redis://somebody:12?secret@host:6379/0",
         "redis://somebody:12#secret@host",
-        "rediss://:secret@host:6379/0#secret",
     ] {
         let error = Redis::new(url).unwrap_err();
         assert_eq!(error.fault(), Fault::Url, "{url}");
@@ -66,6 +65,15 @@ fn a_url_that_is_none_is_refused_and_not_repeated() {
         assert!(!error.to_string().contains("secret@"), "{error}");
         secretive(&error);
     }
+}
+
+#[cfg(not(feature = "tls"))]
+#[test]
+fn a_url_that_asks_for_tls_names_the_feature_that_is_missing() {
+    let error = Redis::new("rediss://somebody:secret@host").unwrap_err();
+    assert_eq!(error.fault(), Fault::Url);
+    assert!(error.to_string().contains("TLS needs the feature `tls`"), "{error}");
+    secretive(&error);
 }
 
 #[tokio::test]

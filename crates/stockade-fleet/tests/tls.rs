@@ -171,6 +171,9 @@ fn what_is_no_certificate_or_needs_none_is_refused_at_once() {
     let error = redis().identity(authority.pem().as_bytes(), b"s3cret").unwrap_err();
     assert_eq!(error.fault(), Fault::Tls, "{error}");
     assert!(!error.to_string().contains("s3cret"), "{error}");
+    let beyond = Redis::new("rediss://host:6379/0#s3cret").unwrap_err();
+    assert_eq!(beyond.fault(), Fault::Url);
+    assert!(!beyond.to_string().contains("s3cret"), "{beyond}");
     let plain = Redis::new("redis://:s3cret@localhost:1").unwrap();
     let error = plain.trust(authority.pem().as_bytes()).unwrap_err();
     assert_eq!(error.fault(), Fault::Url);
