@@ -89,7 +89,7 @@ async fn main() -> Result<(), Box<dyn StdError>> {
         page.iter().filter(|(series, _)| series.starts_with("stockade_retry_gave_up_total"));
     assert_eq!(gave_up.map(|(_, calls)| *calls as u64).sum::<u64>(), failed);
     let attempts = JOBS + told("stockade_retry_retries_total{name=shop}");
-    let refused = told("stockade_breaker_refused_total{name=shop,reason=circuit open}");
+    let refused = told("stockade_breaker_refused_total{name=shop,reason=circuit_open}");
     assert_eq!(attempts - refused, CALLS.load(Relaxed));
     assert_eq!(told("stockade_limit_max{name=shop}"), 8);
     assert_eq!(told("stockade_limit_in_flight{name=shop}"), 0);

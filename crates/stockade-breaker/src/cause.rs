@@ -69,13 +69,22 @@ pub enum Trip {
 impl State {
     pub(crate) const ALL: [Self; 4] = [Self::Closed, Self::Open, Self::HalfOpen, Self::ForcedOpen];
 
-    /// One or two words in lower case, for messages and labels.
+    /// One or two words in lower case, for messages: `half-open`.
     pub const fn as_str(self) -> &'static str {
+        self.spelt().0
+    }
+
+    /// The same for metrics and the fields of events: `half_open`.
+    pub const fn label(self) -> &'static str {
+        self.spelt().1
+    }
+
+    const fn spelt(self) -> (&'static str, &'static str) {
         match self {
-            Self::Closed => "closed",
-            Self::Open => "open",
-            Self::HalfOpen => "half-open",
-            Self::ForcedOpen => "forced open",
+            Self::Closed => ("closed", "closed"),
+            Self::Open => ("open", "open"),
+            Self::HalfOpen => ("half-open", "half_open"),
+            Self::ForcedOpen => ("forced open", "forced_open"),
         }
     }
 }
@@ -123,14 +132,23 @@ impl fmt::Display for Cause {
 // === impl Trip ===
 
 impl Trip {
-    /// A few words in lower case, for messages and labels.
+    /// A few words in lower case, for messages: `failure rate`.
     pub const fn as_str(self) -> &'static str {
+        self.spelt().0
+    }
+
+    /// The same for metrics and the fields of events: `failure_rate`.
+    pub const fn label(self) -> &'static str {
+        self.spelt().1
+    }
+
+    const fn spelt(self) -> (&'static str, &'static str) {
         match self {
-            Self::FailureRate => "failure rate",
-            Self::SlowRate => "slow rate",
-            Self::Consecutive => "consecutive failures",
-            Self::Probe => "probe failed",
-            Self::Forced => "forced",
+            Self::FailureRate => ("failure rate", "failure_rate"),
+            Self::SlowRate => ("slow rate", "slow_rate"),
+            Self::Consecutive => ("consecutive failures", "consecutive_failures"),
+            Self::Probe => ("probe failed", "probe_failed"),
+            Self::Forced => ("forced", "forced"),
         }
     }
 }

@@ -29,10 +29,10 @@ async fn every_transition_and_every_refusal_is_one_event_and_no_successful_call_
     }
     told(&[r#"from="closed" to="open""#]);
     ask(&mut breaker, Ask::Succeed).await.unwrap_err();
-    told(&[r#"reason="circuit open""#]);
+    told(&[r#"reason="circuit_open""#]);
     advance(5 * SECOND).await;
     for _ in 0..3 {
         ask(&mut breaker, Ask::Succeed).await.unwrap();
     }
-    told(&[r#"from="open" to="half-open""#, r#"from="half-open" to="closed""#]);
+    told(&[r#"from="open" to="half_open""#, r#"from="half_open" to="closed""#]);
 }

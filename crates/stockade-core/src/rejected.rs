@@ -85,22 +85,31 @@ impl Reason {
         Self::Unavailable,
     ];
 
-    /// What happened, in a few lower-case words. Messages, events and metrics spell it like this.
+    /// What happened, in a few lower-case words: `queue full`. Messages spell it like this.
     pub const fn as_str(self) -> &'static str {
+        self.spelt().0
+    }
+
+    /// The same as a label: `queue_full`. Metrics, and the fields of events, spell it like this.
+    pub const fn label(self) -> &'static str {
+        self.spelt().1
+    }
+
+    const fn spelt(self) -> (&'static str, &'static str) {
         match self {
-            Self::QueueFull => "queue full",
-            Self::WaitExceeded => "wait exceeded",
-            Self::RateLimited => "rate limited",
-            Self::TooCostly => "too costly",
-            Self::Elapsed => "timed out",
-            Self::BreakerOpen => "circuit open",
-            Self::ForcedOpen => "circuit forced open",
-            Self::PoolClosed => "pool closed",
-            Self::Panicked => "panicked",
-            Self::Cancelled => "cancelled",
-            Self::Expired => "deadline expired",
-            Self::Shed => "shed",
-            Self::Unavailable => "unavailable",
+            Self::QueueFull => ("queue full", "queue_full"),
+            Self::WaitExceeded => ("wait exceeded", "wait_exceeded"),
+            Self::RateLimited => ("rate limited", "rate_limited"),
+            Self::TooCostly => ("too costly", "too_costly"),
+            Self::Elapsed => ("timed out", "timed_out"),
+            Self::BreakerOpen => ("circuit open", "circuit_open"),
+            Self::ForcedOpen => ("circuit forced open", "circuit_forced_open"),
+            Self::PoolClosed => ("pool closed", "pool_closed"),
+            Self::Panicked => ("panicked", "panicked"),
+            Self::Cancelled => ("cancelled", "cancelled"),
+            Self::Expired => ("deadline expired", "deadline_expired"),
+            Self::Shed => ("shed", "shed"),
+            Self::Unavailable => ("unavailable", "unavailable"),
         }
     }
 }
@@ -222,7 +231,7 @@ impl Rejected {
             target: "stockade",
             layer = self.layer(),
             name = self.name,
-            reason = self.reason().as_str(),
+            reason = self.reason().label(),
             retry_after = self.retry_after().map(tracing::field::debug),
             limit = self.limit().map(tracing::field::debug),
             "{}",
@@ -283,6 +292,7 @@ mod tests {
         for reason in Reason::ALL {
             let plain = Rejected::new(&"test", reason);
             assert_eq!(plain.reason(), reason);
+            assert_eq!(reason.label().replace('_', " "), reason.as_str());
             assert_eq!(plain.retry_after(), None);
             assert_eq!(plain.limit(), None);
             let after = plain.with_retry_after(Duration::from_nanos(7));

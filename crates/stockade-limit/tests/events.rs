@@ -25,7 +25,7 @@ async fn every_refusal_is_one_event_and_a_call_that_passes_or_waits_for_its_turn
     let refused = limit.ready().await.unwrap().call(Request::ready(3));
     assert_eq!(events.take(), [""; 0], "nobody has asked for the answer yet");
     refused.await.unwrap_err();
-    let full = r#"DEBUG message=refused layer="limit" name="db" reason="queue full""#;
+    let full = r#"DEBUG message=refused layer="limit" name="db" reason="queue_full""#;
     let told = events.take();
     assert!(told.len() == 1 && told[0].starts_with(full), "{told:?}");
 
@@ -38,5 +38,5 @@ async fn every_refusal_is_one_event_and_a_call_that_passes_or_waits_for_its_turn
     assert_pending!(third.poll());
     limit.ready().await.unwrap().call(Request::ready(5)).await.unwrap_err();
     let told = events.take();
-    assert!(told.len() == 1 && told[0].contains(r#"reason="wait exceeded""#), "{told:?}");
+    assert!(told.len() == 1 && told[0].contains(r#"reason="wait_exceeded""#), "{told:?}");
 }

@@ -20,7 +20,7 @@ impl Readable for BreakerHandle {
             help: "1 for the current state, 0 for the others.",
             sort: Gauge,
             values: Each("state", |breaker| {
-                STATES.map(|of| (of.as_str(), f64::from(breaker.state == of))).to_vec()
+                STATES.map(|of| (of.label(), f64::from(breaker.state == of))).to_vec()
             }),
         },
         Family {
@@ -36,8 +36,8 @@ impl Readable for BreakerHandle {
             values: Each("reason", |breaker| {
                 let forced = breaker.refused_forced_open;
                 vec![
-                    (Reason::BreakerOpen.as_str(), (breaker.refused - forced) as f64),
-                    (Reason::ForcedOpen.as_str(), forced as f64),
+                    (Reason::BreakerOpen.label(), (breaker.refused - forced) as f64),
+                    (Reason::ForcedOpen.label(), forced as f64),
                 ]
             }),
         },

@@ -74,7 +74,7 @@ pub(crate) fn refused<const N: usize>(
     reasons: [Reason; N],
     of: impl Fn(Reason) -> u64,
 ) -> Vec<(&'static str, f64)> {
-    reasons.map(|reason| (reason.as_str(), of(reason) as f64)).to_vec()
+    reasons.map(|reason| (reason.label(), of(reason) as f64)).to_vec()
 }
 
 // === impl Family ===

@@ -51,12 +51,12 @@ impl Readable for AnyPool {
                 vec![
                     ("success", pool.succeeded as f64),
                     ("failed", pool.failed as f64),
-                    (Reason::Elapsed.as_str(), pool.timed_out as f64),
-                    (Reason::Cancelled.as_str(), pool.cancelled as f64),
-                    (Reason::Panicked.as_str(), pool.panicked as f64),
-                    (Reason::Expired.as_str(), pool.expired as f64),
-                    (Reason::Shed.as_str(), pool.shed as f64),
-                    ("handed back", pool.handed_back as f64),
+                    (Reason::Elapsed.label(), pool.timed_out as f64),
+                    (Reason::Cancelled.label(), pool.cancelled as f64),
+                    (Reason::Panicked.label(), pool.panicked as f64),
+                    (Reason::Expired.label(), pool.expired as f64),
+                    (Reason::Shed.label(), pool.shed as f64),
+                    ("handed_back", pool.handed_back as f64),
                 ]
             }),
         },
@@ -67,11 +67,11 @@ impl Readable for AnyPool {
             values: Each("reason", |pool| {
                 let refused = &pool.refused;
                 vec![
-                    (Reason::QueueFull.as_str(), refused.queue_full as f64),
-                    (Reason::WaitExceeded.as_str(), refused.wait_exceeded as f64),
-                    (Reason::PoolClosed.as_str(), refused.pool_closed as f64),
-                    (Reason::Shed.as_str(), refused.shed as f64),
-                    (Reason::Expired.as_str(), refused.expired as f64),
+                    (Reason::QueueFull.label(), refused.queue_full as f64),
+                    (Reason::WaitExceeded.label(), refused.wait_exceeded as f64),
+                    (Reason::PoolClosed.label(), refused.pool_closed as f64),
+                    (Reason::Shed.label(), refused.shed as f64),
+                    (Reason::Expired.label(), refused.expired as f64),
                 ]
             }),
         },

@@ -76,8 +76,8 @@ async fn a_limit_shows_the_calls_in_flight_and_waiting() {
     shows(
         &metrics,
         &[
-            ("stockade_limit_refused_total{name=db,reason=pool closed}", 1.0),
-            ("stockade_limit_refused_total{name=db,reason=queue full}", 0.0),
+            ("stockade_limit_refused_total{name=db,reason=pool_closed}", 1.0),
+            ("stockade_limit_refused_total{name=db,reason=queue_full}", 0.0),
         ],
     );
 }
@@ -104,8 +104,8 @@ async fn a_rate_limit_shows_its_tokens_the_calls_that_wait_and_the_calls_refused
         &metrics,
         &[
             ("stockade_rate_waiting{name=geo}", 0.0),
-            ("stockade_rate_refused_total{name=geo,reason=rate limited}", 1.0),
-            ("stockade_rate_refused_total{name=geo,reason=queue full}", 0.0),
+            ("stockade_rate_refused_total{name=geo,reason=rate_limited}", 1.0),
+            ("stockade_rate_refused_total{name=geo,reason=queue_full}", 0.0),
         ],
     );
 }
@@ -126,7 +126,7 @@ async fn a_keyed_rate_limit_shows_its_keys_and_the_bucket_of_all_others() {
             ("stockade_rate_keys{name=users}", 2.0),
             ("stockade_rate_overflow_available{name=users}", 1.0),
             ("stockade_rate_overflow_waiting{name=users}", 0.0),
-            ("stockade_rate_keyed_refused_total{name=users,reason=rate limited}", 1.0),
+            ("stockade_rate_keyed_refused_total{name=users,reason=rate_limited}", 1.0),
         ],
     );
 }
@@ -174,7 +174,7 @@ async fn a_breaker_shows_one_state_its_openings_and_its_refusals() {
             },
         ));
     let is_in = |state: &str| {
-        for of in ["closed", "open", "half-open", "forced open"] {
+        for of in ["closed", "open", "half_open", "forced_open"] {
             let series = format!("stockade_breaker_state{{name=search,state={of}}}");
             shows(&metrics, &[(&series, f64::from(of == state))]);
         }
@@ -200,19 +200,19 @@ async fn a_breaker_shows_one_state_its_openings_and_its_refusals() {
         &metrics,
         &[
             ("stockade_breaker_opened_total{name=search}", 1.0),
-            ("stockade_breaker_refused_total{name=search,reason=circuit open}", 2.0),
-            ("stockade_breaker_refused_total{name=search,reason=circuit forced open}", 0.0),
+            ("stockade_breaker_refused_total{name=search,reason=circuit_open}", 2.0),
+            ("stockade_breaker_refused_total{name=search,reason=circuit_forced_open}", 0.0),
         ],
     );
     let remaining = scrape(&metrics)["stockade_breaker_open_remaining_seconds{name=search}"];
     assert!((8.0..=12.0).contains(&remaining), "{remaining}");
     advance(12 * SECOND).await;
-    is_in("half-open");
+    is_in("half_open");
     let probe = service.ready().await.unwrap().call(false);
     shows(&metrics, &[("stockade_breaker_probes{name=search}", 1.0)]);
     drop(probe);
     let _forced = handle.force_open();
-    is_in("forced open");
+    is_in("forced_open");
 }
 
 /// The statuses of the pool named `it`, in the order of the table.
@@ -221,12 +221,12 @@ fn statuses(metrics: &Metrics) -> [f64; 8] {
     let statuses = [
         "success",
         "failed",
-        "timed out",
+        "timed_out",
         "cancelled",
         "panicked",
-        "deadline expired",
+        "deadline_expired",
         "shed",
-        "handed back",
+        "handed_back",
     ];
     statuses.map(|of| seen[&format!("stockade_pool_jobs_total{{name=it,status={of}}}")])
 }

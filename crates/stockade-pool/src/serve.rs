@@ -201,7 +201,7 @@ fn tell_broken<Req, T, E: LayerError>(_worker: &Worker<Req, T, E>, _error: &E, _
             layer = "pool",
             name = _worker.shared.config.name,
             worker = _worker.badge.number,
-            reason = _error.rejected().map(|rejected| rejected.reason().as_str()),
+            reason = _error.rejected().map(|rejected| rejected.reason().label()),
             "the service of a worker has failed to become ready, and is made anew"
         );
     }

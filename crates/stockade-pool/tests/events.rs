@@ -63,9 +63,9 @@ async fn every_refusal_is_one_event() {
     assert_eq!(events.take(), [""; 0]);
 
     assert!(pool.try_submit(Request::ready(3)).is_err());
-    one(&events, &[r#"DEBUG message=refused layer="pool" name="jobs" reason="queue full""#]);
+    one(&events, &[r#"DEBUG message=refused layer="pool" name="jobs" reason="queue_full""#]);
     pool.call(Request::ready(4)).await.unwrap_err();
-    one(&events, &[r#"reason="queue full""#]);
+    one(&events, &[r#"reason="queue_full""#]);
     drop(queued);
     assert_eq!(events.take(), [""; 0], "who goes away is refused nothing");
 
@@ -75,15 +75,15 @@ async fn every_refusal_is_one_event() {
     probe.release_all();
     running.await.unwrap();
     late.await.unwrap_err();
-    one(&events, &[r#"reason="deadline expired""#]);
+    one(&events, &[r#"reason="deadline_expired""#]);
 
     pool.close();
     pool.call(Request::ready(6)).await.unwrap_err();
-    one(&events, &[r#"reason="pool closed""#]);
+    one(&events, &[r#"reason="pool_closed""#]);
     assert!(pool.try_submit(Request::ready(7)).is_err());
-    one(&events, &[r#"reason="pool closed""#]);
+    one(&events, &[r#"reason="pool_closed""#]);
     assert!(accepted(pool.submit(Request::ready(8))).await.is_err());
-    one(&events, &[r#"reason="pool closed""#]);
+    one(&events, &[r#"reason="pool_closed""#]);
 }
 
 #[tokio::test(start_paused = true)]

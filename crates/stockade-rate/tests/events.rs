@@ -19,7 +19,7 @@ async fn every_refusal_is_one_event_and_a_call_that_passes_or_waits_for_its_toke
     let mut waits = waiter(&mut rate, 3);
     assert_eq!(events.take(), [""; 0]);
     future(&mut rate, 4).await.unwrap_err();
-    let full = r#"DEBUG message=refused layer="rate" name="geo" reason="queue full" retry_after="#;
+    let full = r#"DEBUG message=refused layer="rate" name="geo" reason="queue_full" retry_after="#;
     let told = events.take();
     assert!(told.len() == 1 && told[0].starts_with(full), "{told:?}");
     advance(1_002 * MS).await;
@@ -30,5 +30,5 @@ async fn every_refusal_is_one_event_and_a_call_that_passes_or_waits_for_its_toke
     assert!(passes(&mut rate, 1));
     future(&mut rate, 2).await.unwrap_err();
     let told = events.take();
-    assert!(told.len() == 1 && told[0].contains(r#"reason="rate limited""#), "{told:?}");
+    assert!(told.len() == 1 && told[0].contains(r#"reason="rate_limited""#), "{told:?}");
 }

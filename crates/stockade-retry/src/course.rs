@@ -211,7 +211,7 @@ impl Course {
             layer = "retry",
             name = shared.name,
             by = rejected.layer(),
-            reason = rejected.reason().as_str(),
+            reason = rejected.reason().label(),
             ?wait,
             "waiting"
         );
@@ -243,7 +243,7 @@ impl Course {
                         target: "stockade",
                         layer = "retry",
                         name = shared.name,
-                        reason = why.as_str(),
+                        reason = why.label(),
                         attempts = self.attempts,
                         ?last,
                         "gave up"

@@ -102,7 +102,7 @@ impl GaveUp {
 
     /// The label in events and metrics.
     #[cfg(feature = "tracing")]
-    pub(crate) const fn as_str(self) -> &'static str {
+    pub(crate) const fn label(self) -> &'static str {
         match self {
             Self::Exhausted => "exhausted",
             Self::OverBudget => "over_budget",

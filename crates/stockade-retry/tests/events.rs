@@ -95,6 +95,6 @@ async fn a_refusal_that_is_passed_on_is_told_by_the_layer_that_refused_and_not_h
     let _ = layer.retry_refusals(Duration::from_millis(50)).layer(refuses).oneshot(()).await;
     let events = recorded.take();
     assert_eq!(events.len(), 2, "{events:?}");
-    has(&events[0], &["DEBUG", "message=waiting", r#"reason="queue full""#, "wait=50ms"]);
+    has(&events[0], &["DEBUG", "message=waiting", r#"reason="queue_full""#, "wait=50ms"]);
     has(&events[1], &["WARN", "message=gave up", r#"reason="refused""#]);
 }

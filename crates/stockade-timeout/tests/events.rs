@@ -22,6 +22,6 @@ async fn a_call_that_takes_too_long_is_one_event_and_one_that_is_answered_is_non
     timeout.oneshot(Request::wait(5)).await.unwrap_err();
     let told = events.take();
     let elapsed =
-        r#"DEBUG message=timed out layer="timeout" name="slow" reason="timed out" limit=2s"#;
+        r#"DEBUG message=timed out layer="timeout" name="slow" reason="timed_out" limit=2s"#;
     assert!(told.len() == 1 && told[0].starts_with(elapsed), "{told:?}");
 }
