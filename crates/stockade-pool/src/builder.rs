@@ -11,19 +11,20 @@ use std::{
 };
 
 use stockade_core::{
-    LayerError, Name,
+    Name,
     config::{allow, checked},
 };
 use tokio::{runtime::Handle, time::sleep};
 use tower_service::Service;
 
 use crate::{
-    Any, Never, Of, Order, Pool, PoolLayer, Rebuild, Rules, Scale, Sizing, When, WhenFull, Workers,
+    Any, MakeWorker, Never, Of, Order, Pool, PoolLayer, PoolService, Rebuild, Rules, Scale, Sizing,
+    When, WhenFull, Workers,
     carry::{Carry, Carrying},
     config::Checked,
     rules,
-    shared::{Shared, Spawn},
-    spawn::{Parts, Tasks, Threads, watch_runtime},
+    shared::Shared,
+    spawn::{self, watch_runtime},
 };
 
 /// Describes a pool, and starts it.
@@ -404,10 +405,7 @@ impl<R, B> PoolBuilder<R, B> {
     #[track_caller]
     pub fn build<S, Req>(self, service: S) -> Pool<Req, S::Response, S::Error>
     where
-        S: Service<Req> + Clone + Send + 'static,
-        S::Future: Send,
-        S::Response: Send + 'static,
-        S::Error: LayerError + Send + 'static,
+        S: PoolService<Req> + Clone,
         Req: Send + 'static,
         R: Rules<Req>,
         B: Rebuild<S::Response, S::Error>,
@@ -427,13 +425,8 @@ impl<R, B> PoolBuilder<R, B> {
     #[track_caller]
     pub fn build_make<M, S, Req>(self, make: M) -> Pool<Req, S::Response, S::Error>
     where
-        M: Service<usize, Response = S> + Clone + Send + 'static,
-        M::Future: Send,
-        M::Error: fmt::Display + Send,
-        S: Service<Req> + Send + 'static,
-        S::Future: Send,
-        S::Response: Send + 'static,
-        S::Error: LayerError + Send + 'static,
+        M: MakeWorker<S>,
+        S: PoolService<Req>,
         Req: Send + 'static,
         R: Rules<Req>,
         B: Rebuild<S::Response, S::Error>,
@@ -458,10 +451,7 @@ impl<R, B> PoolBuilder<R, B> {
         service: S,
     ) -> Result<Pool<Req, S::Response, S::Error>, BuildError>
     where
-        S: Service<Req> + Clone + Send + 'static,
-        S::Future: Send,
-        S::Response: Send + 'static,
-        S::Error: LayerError + Send + 'static,
+        S: PoolService<Req> + Clone,
         Req: Send + 'static,
         R: Rules<Req>,
         B: Rebuild<S::Response, S::Error>,
@@ -483,13 +473,8 @@ impl<R, B> PoolBuilder<R, B> {
         make: M,
     ) -> Result<Pool<Req, S::Response, S::Error>, BuildError>
     where
-        M: Service<usize, Response = S> + Clone + Send + 'static,
-        M::Future: Send,
-        M::Error: fmt::Display + Send,
-        S: Service<Req> + Send + 'static,
-        S::Future: Send,
-        S::Response: Send + 'static,
-        S::Error: LayerError + Send + 'static,
+        M: MakeWorker<S>,
+        S: PoolService<Req>,
         Req: Send + 'static,
         R: Rules<Req>,
         B: Rebuild<S::Response, S::Error>,
@@ -500,16 +485,14 @@ impl<R, B> PoolBuilder<R, B> {
             // A runtime without time says so here, and not when the first worker is idle.
             drop(sleep(Duration::ZERO));
         }
-        let parts = Parts::new(make, rebuild, runtime.clone());
-        let spawn: Box<dyn Spawn<_, _, _>> =
-            if threads { Box::new(Threads::new(parts)) } else { Box::new(Tasks::new(parts)) };
+        let spawn = Box::new(spawn::Workers::new(make, rebuild, runtime.clone(), threads));
         let shared = Arc::new(Shared::new(config, rules.into_rules(), carry, scale, spawn));
         // Closes the pool again if a worker cannot be started.
         let pool = Pool::new(Arc::clone(&shared));
         if threads {
             runtime.spawn(watch_runtime(&shared));
         }
-        shared.open().map_err(BuildError::Thread)?;
+        shared.start().map_err(BuildError::Thread)?;
         Ok(pool)
     }
 

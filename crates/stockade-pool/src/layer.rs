@@ -1,8 +1,6 @@
-use stockade_core::LayerError;
 use tower_layer::Layer;
-use tower_service::Service;
 
-use crate::{Never, Of, Pool, PoolBuilder, Rebuild};
+use crate::{Never, Of, Pool, PoolBuilder, PoolService, Rebuild};
 
 /// Puts a pool in front of the service inside; made by [`PoolBuilder::into_layer`].
 ///
@@ -49,10 +47,7 @@ impl<Req, B: Clone> Clone for PoolLayer<Req, B> {
 
 impl<Req, B, S> Layer<S> for PoolLayer<Req, B>
 where
-    S: Service<Req> + Clone + Send + 'static,
-    S::Future: Send,
-    S::Response: Send + 'static,
-    S::Error: LayerError + Send + 'static,
+    S: PoolService<Req> + Clone,
     Req: Send + 'static,
     B: Rebuild<S::Response, S::Error> + Clone,
 {

@@ -1,6 +1,6 @@
 //! State that many clones share, counted by each long-lived clone for itself.
 
-use std::{fmt, ops::Deref, sync::Arc};
+use std::{ops::Deref, sync::Arc};
 
 /// A handle to shared state, as a service keeps it; every call takes a [`Lease`] of it.
 ///
@@ -71,12 +71,6 @@ impl<T> Deref for Counted<T> {
     }
 }
 
-impl<T: fmt::Debug> fmt::Debug for Counted<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        T::fmt(self, f)
-    }
-}
-
 // === impl Lease ===
 
 impl<T> Clone for Lease<T> {
@@ -92,12 +86,6 @@ impl<T> Deref for Lease<T> {
     #[inline]
     fn deref(&self) -> &T {
         &self.0
-    }
-}
-
-impl<T: fmt::Debug> fmt::Debug for Lease<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        T::fmt(self, f)
     }
 }
 

@@ -120,15 +120,20 @@ impl<Req, T, E> Core<Req, T, E> {
         if grows { self.roster.size.max.saturating_sub(self.roster.alive()) } else { 0 }
     }
 
-    /// How many workers are missing by the built-in rule: one for each job that none is free to take.
+    /// How many workers are missing: by the built-in rule one for each job that none is free to take, and as many as the
+    /// pool keeps at least.
     #[inline]
     pub(crate) fn missing(&self) -> usize {
-        let alive = self.roster.alive();
-        if alive >= self.roster.size.max || !self.per_job || self.paused {
+        let (alive, Size { min, max }) = (self.roster.alive(), self.roster.size);
+        if alive >= max {
             return 0;
         }
-        let missing = self.queue.ready().saturating_sub(self.roster.available());
-        missing.min(self.roster.size.max - alive)
+        let kept = if self.closed { 0 } else { min.saturating_sub(alive) };
+        let by_rule = match self.per_job && !self.paused {
+            true => self.queue.ready().saturating_sub(self.roster.available()),
+            false => 0,
+        };
+        kept.max(by_rule).min(max - alive)
     }
 
     #[inline]

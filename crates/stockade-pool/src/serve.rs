@@ -4,7 +4,6 @@
 //! its service, which is made anew.
 
 use std::{
-    fmt,
     future::poll_fn,
     mem::{replace, take},
     pin::{Pin, pin},
@@ -21,6 +20,7 @@ use tokio::{task::yield_now, time::sleep};
 use tower_service::Service;
 
 use crate::{
+    MakeWorker, PoolService,
     contain::{Panic, contain, discard, guard},
     idle::Idle,
     in_flight::InFlight,
@@ -46,10 +46,8 @@ pub(crate) async fn run<M, S, Req, R>(
     make: Arc<Mutex<M>>,
     rebuild: Arc<R>,
 ) where
-    M: Service<usize, Response = S> + Clone,
-    M::Error: fmt::Display,
-    S: Service<Req>,
-    S::Error: LayerError,
+    M: MakeWorker<S>,
+    S: PoolService<Req>,
     R: Rebuild<S::Response, S::Error>,
 {
     // A panic that nothing inside has contained must not cost the pool a worker.
@@ -67,10 +65,8 @@ async fn work<M, S, Req, R>(
     make: &Mutex<M>,
     rebuild: &R,
 ) where
-    M: Service<usize, Response = S> + Clone,
-    M::Error: fmt::Display,
-    S: Service<Req>,
-    S::Error: LayerError,
+    M: MakeWorker<S>,
+    S: PoolService<Req>,
     R: Rebuild<S::Response, S::Error>,
 {
     let mut maker = None;
@@ -121,8 +117,7 @@ async fn build<M, S, Req, T, E>(
     _first: bool,
 ) -> Option<Option<S>>
 where
-    M: Service<usize, Response = S> + Clone,
-    M::Error: fmt::Display,
+    M: MakeWorker<S>,
 {
     let number = worker.badge.number;
     let building = contain(async {
@@ -161,8 +156,7 @@ async fn serve<S, Req, R>(
     rebuild: &R,
 ) -> Stopped<S::Error>
 where
-    S: Service<Req>,
-    S::Error: LayerError,
+    S: PoolService<Req>,
     R: Rebuild<S::Response, S::Error>,
 {
     let (mut call, mut timer, mut idle) = (pin!(None), pin!(None), Idle::new());

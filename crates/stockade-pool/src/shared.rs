@@ -302,7 +302,6 @@ impl<Req, T, E> Shared<Req, T, E> {
                 Ok(core.queue.push(new, owner))
             }
         };
-        core.admit();
         self.see_to(core);
         discard(dropped.map(Unstarted::tell));
         match key {
@@ -353,7 +352,9 @@ impl<Req, T, E> Shared<Req, T, E> {
                 let key = core.queue.wait_to_hold(waker, since);
                 *place = Place::Waiting(key);
                 drop(core);
-                self.rescale();
+                if self.scale.is_some() {
+                    self.add_workers(0);
+                }
                 // The new workers may have made room already.
                 return self.poll_line(place, key, cx.waker().clone());
             }
@@ -475,10 +476,10 @@ impl<Req, T, E> Shared<Req, T, E> {
         if !stay {
             core.cancel(&left);
         }
-        core.admit();
         self.see_to(core);
         if matches!(left, Left::Queued | Left::Waiting) && waits::is_counted() {
-            waits::record(gone.waited().max(Duration::from_nanos(1)));
+            let waited = gone.details.since.map(|since| since.elapsed()).unwrap_or_default();
+            waits::record(waited.max(Duration::from_nanos(1)));
         }
         discard(gone);
     }
@@ -493,7 +494,6 @@ impl<Req, T, E> Shared<Req, T, E> {
         } else if let Some(job) = core.queue.take_out(key) {
             ended = Some(core.end_unstarted(key, job, rejected));
         }
-        core.admit();
         self.see_to(core);
         discard(ended.map(Unstarted::tell));
     }
@@ -550,49 +550,49 @@ impl<Req, T, E> Shared<Req, T, E> {
             core.cancel(&left);
             gone.push(what);
         }
-        core.admit();
         self.see_to(core);
         discard((gone, mailbox));
     }
 
     // --- workers come and go ---
 
-    /// Sees to it that workers take the jobs that are queued, and lets go of the lock.
+    /// Sees to it that those who wait get the free places, and that workers take the jobs that are queued. Lets go of the
+    /// lock.
     #[inline(always)]
     pub(crate) fn see_to(self: &Arc<Self>, mut core: MutexGuard<'_, Core<Req, T, E>>) {
+        core.admit();
         core.wake_workers();
         let missing = core.missing();
-        if missing > 0 {
-            self.add(core, missing);
-        } else {
+        if missing == 0 {
             self.let_go(core);
+        } else {
+            // What cannot be started now is tried again later.
+            let _ = self.add(core, missing);
         }
-        self.rescale();
+        if self.scale.is_some() {
+            // Asks the user's rule for more workers.
+            self.add_workers(0);
+        }
     }
 
-    /// Adds workers, and lets go of the lock.
+    /// Adds workers, and lets go of the lock. One that cannot be started leaves the roster, and the others are started
+    /// all the same.
     #[cold]
-    fn add(self: &Arc<Self>, mut core: MutexGuard<'_, Core<Req, T, E>>, n: usize) {
-        let hired = self.hire(&mut core, n);
-        self.let_go(core);
-        self.start(hired);
-    }
-
-    /// Puts workers on the roster, who are started without the lock.
-    #[cold]
-    fn hire(&self, core: &mut Core<Req, T, E>, n: usize) -> Vec<Hired> {
-        let hired = (0..n).map(|_| {
+    fn add(
+        self: &Arc<Self>,
+        mut core: MutexGuard<'_, Core<Req, T, E>>,
+        n: usize,
+    ) -> std::io::Result<()> {
+        let hire = |_| {
             let (badge, cancelled) = core.roster.hire();
             Hired { badge, token: self.tasks.tokens.subscribe(), cancelled }
-        });
-        let hired = hired.collect();
+        };
+        let hired: Vec<Hired> = (0..n).map(hire).collect();
         core.counts.peak_workers = core.counts.peak_workers.max(core.roster.alive());
-        hired
-    }
-
-    /// Starts workers. One that cannot be started leaves the roster, and the others are started all the same.
-    fn start(self: &Arc<Self>, hired: Vec<Hired>) -> Option<std::io::Error> {
-        let mut error = None;
+        core.admit();
+        core.wake_workers();
+        self.let_go(core);
+        let mut started = Ok(());
         for hired in hired {
             let badge = hired.badge;
             match self.spawn.spawn(self, hired) {
@@ -600,31 +600,22 @@ impl<Req, T, E> Shared<Req, T, E> {
                     let late = self.lock().roster.keep_stop(badge, stop);
                     late.into_iter().for_each(Stop::stop);
                 }
-                Err(failed) => error = Some(failed),
+                Err(error) => started = Err(error),
             }
         }
         self.publish_size();
-        error
+        started
     }
 
-    /// Starts the workers that could not be started before, if they are still missing.
-    pub(crate) fn start_missing(self: &Arc<Self>) {
-        let core = self.lock();
-        let least = if core.closed { 0 } else { core.roster.size.min };
-        let missing = core.missing().max(least.saturating_sub(core.roster.alive()));
-        self.add(core, missing);
-    }
-
-    /// Starts the workers that a pool has at least.
+    /// Starts the workers that are missing.
     ///
     /// # Errors
     ///
     /// If one of them cannot be started.
-    pub(crate) fn open(self: &Arc<Self>) -> std::io::Result<()> {
-        let mut core = self.lock();
-        let hired = self.hire(&mut core, self.config.size.min);
-        drop(core);
-        self.start(hired).map_or(Ok(()), Err)
+    pub(crate) fn start(self: &Arc<Self>) -> std::io::Result<()> {
+        let core = self.lock();
+        let missing = core.missing();
+        self.add(core, missing)
     }
 
     /// Tells those who watch it how many workers there are.
@@ -639,31 +630,19 @@ impl<Req, T, E> Shared<Req, T, E> {
         }
     }
 
-    /// Asks the user's rule for more workers.
-    #[inline]
-    fn rescale(self: &Arc<Self>) {
-        if self.scale.is_some() {
-            self.add_workers(0);
-        }
-    }
-
-    /// The same, with so many more jobs that would be queued if there was a place.
+    /// Adds the workers that the rule wants, with so many more jobs that would be queued if there was a place.
     #[cold]
     fn add_workers(self: &Arc<Self>, more: usize) {
         let wanted = self.wanted(more);
-        let mut core = self.lock();
+        let core = self.lock();
         if core.paused || (core.closed && core.queue.is_empty()) {
             return;
         }
         let missing = wanted.min(core.roster.size.max).saturating_sub(core.roster.alive());
-        if missing == 0 {
-            return;
+        if missing > 0 {
+            // What cannot be started now is tried again later.
+            let _ = self.add(core, missing);
         }
-        let hired = self.hire(&mut core, missing);
-        core.admit();
-        core.wake_workers();
-        self.let_go(core);
-        self.start(hired);
     }
 
     /// How many workers there ought to be, by the user's rule or the built-in one.
@@ -688,16 +667,9 @@ impl<Req, T, E> Shared<Req, T, E> {
     pub(crate) fn resize(self: &Arc<Self>, size: Size) {
         let mut core = self.lock();
         core.roster.size = size;
-        let missing = if core.closed { 0 } else { size.min.saturating_sub(core.roster.alive()) };
-        let mut hired = self.hire(&mut core, missing);
-        core.admit();
-        let missing = core.missing();
-        hired.extend(self.hire(&mut core, missing));
         // All look whether they are too many, or could be spared now.
         core.wake_all();
-        self.let_go(core);
-        self.start(hired);
-        self.rescale();
+        self.see_to(core);
     }
 
     // --- the pool as a whole ---
@@ -732,7 +704,6 @@ impl<Req, T, E> Shared<Req, T, E> {
     pub(crate) fn resume(self: &Arc<Self>) {
         let mut core = self.lock();
         core.paused = false;
-        core.admit();
         self.see_to(core);
     }
 

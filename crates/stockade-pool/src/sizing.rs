@@ -1,4 +1,4 @@
-use std::{fmt, thread::available_parallelism};
+use std::thread::available_parallelism;
 
 use stockade_core::config::allow;
 
@@ -34,7 +34,7 @@ use crate::roster::{MOST, Size};
 /// # assert_eq!(pool.oneshot(1).await, Ok(1));
 /// # }
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizing {
     pub(crate) size: Size,
     pub(crate) queue: usize,
@@ -116,15 +116,6 @@ impl Sizing {
 /// How many cores there are, or 1 where that is not known.
 pub(crate) fn cores() -> usize {
     available_parallelism().map_or(1, |cores| cores.get().min(MOST))
-}
-
-impl fmt::Debug for Sizing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sizing")
-            .field("workers", &self.workers())
-            .field("queue", &self.queue)
-            .finish()
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Workers as tasks of the runtime, or as threads of their own.
 
 use std::{
-    fmt, io,
+    io,
     pin::pin,
     sync::{Arc, Weak},
     task::{Context, Poll, Wake, Waker},
@@ -9,15 +9,13 @@ use std::{
     time::Duration,
 };
 
-use stockade_core::{
-    LayerError,
-    internal::{lock, sync::Mutex},
-};
+use stockade_core::internal::{lock, sync::Mutex};
 use tokio::{runtime::Handle, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
 use crate::{
+    MakeWorker, PoolService,
     contain::discard,
     rebuild::Rebuild,
     roster::Stop,
@@ -26,52 +24,33 @@ use crate::{
     worker::Worker,
 };
 
-/// What workers are made of. It is kept so that a worker can be started whenever one is missing.
-pub(crate) struct Parts<M, R> {
+/// Starts workers, whenever one is missing.
+pub(crate) struct Workers<M, R> {
     /// Each worker clones it for itself, so a clone that panics is the worker's to try again.
     make: Arc<Mutex<M>>,
     rebuild: Arc<R>,
     runtime: Handle,
-}
-
-/// Starts a worker as a task.
-pub(crate) struct Tasks<M, R>(Parts<M, R>);
-
-/// Starts a worker as a thread, where the runtime's timers and `spawn` work. The thread polls the worker itself, and not
-/// inside the runtime, so a job may block on the runtime's handle.
-pub(crate) struct Threads<M, R> {
-    parts: Parts<M, R>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// None if workers are tasks. A thread of a worker is one where the runtime's timers and `spawn` work. It polls the
+    /// worker itself, and not inside the runtime, so a job may block on the runtime's handle.
+    threads: Option<Mutex<Vec<JoinHandle<()>>>>,
 }
 
 /// When a thread that could not be spawned is tried again.
 const AGAIN: Duration = Duration::from_millis(100);
 
-// === impl Parts ===
+// === impl Workers ===
 
-impl<M, R> Parts<M, R> {
-    pub(crate) fn new(make: M, rebuild: R, runtime: Handle) -> Self {
-        Self { make: Arc::new(Mutex::new(make)), rebuild: Arc::new(rebuild), runtime }
+impl<M, R> Workers<M, R> {
+    pub(crate) fn new(make: M, rebuild: R, runtime: Handle, threads: bool) -> Self {
+        let threads = threads.then(|| Mutex::new(Vec::new()));
+        Self { make: Arc::new(Mutex::new(make)), rebuild: Arc::new(rebuild), runtime, threads }
     }
 }
 
-// === impl Tasks ===
-
-impl<M, R> Tasks<M, R> {
-    pub(crate) fn new(parts: Parts<M, R>) -> Self {
-        Self(parts)
-    }
-}
-
-impl<M, R, S, Req> Spawn<Req, S::Response, S::Error> for Tasks<M, R>
+impl<M, R, S, Req> Spawn<Req, S::Response, S::Error> for Workers<M, R>
 where
-    M: Service<usize, Response = S> + Clone + Send + 'static,
-    M::Future: Send,
-    M::Error: fmt::Display + Send,
-    S: Service<Req> + Send + 'static,
-    S::Future: Send,
-    S::Response: Send + 'static,
-    S::Error: LayerError + Send + 'static,
+    M: MakeWorker<S> + Service<usize, Response = S>,
+    S: PoolService<Req>,
     Req: Send + 'static,
     R: Rebuild<S::Response, S::Error>,
 {
@@ -80,61 +59,31 @@ where
         shared: &Arc<Shared<Req, S::Response, S::Error>>,
         hired: Hired,
     ) -> io::Result<Stop> {
-        let Parts { make, rebuild, runtime } = &self.0;
-        let worker = Worker::new(Arc::clone(shared), hired);
-        let task = runtime.spawn(serve::run(worker, Arc::clone(make), Arc::clone(rebuild)));
-        Ok(Stop::Task(task.abort_handle()))
-    }
-}
-
-// === impl Threads ===
-
-impl<M, R> Threads<M, R> {
-    pub(crate) fn new(parts: Parts<M, R>) -> Self {
-        Self { parts, threads: Mutex::new(Vec::new()) }
-    }
-}
-
-impl<M, R, S, Req> Spawn<Req, S::Response, S::Error> for Threads<M, R>
-where
-    M: Service<usize, Response = S> + Clone + Send + 'static,
-    M::Future: Send,
-    M::Error: fmt::Display + Send,
-    S: Service<Req> + Send + 'static,
-    S::Future: Send,
-    S::Response: Send + 'static,
-    S::Error: LayerError + Send + 'static,
-    Req: Send + 'static,
-    R: Rebuild<S::Response, S::Error>,
-{
-    fn spawn(
-        &self,
-        shared: &Arc<Shared<Req, S::Response, S::Error>>,
-        hired: Hired,
-    ) -> io::Result<Stop> {
-        let Parts { make, rebuild, runtime } = &self.parts;
         let name = shared.config.name.unwrap_or("stockade-pool");
         let name = format!("{name}-{}", hired.badge.number);
         let worker = Worker::new(Arc::clone(shared), hired);
-        let stopped = CancellationToken::new();
-        let token = stopped.clone();
-        let run = serve::run(worker, Arc::clone(make), Arc::clone(rebuild));
-        let runtime_of_thread = runtime.clone();
+        let run = serve::run(worker, Arc::clone(&self.make), Arc::clone(&self.rebuild));
+        let Some(threads) = &self.threads else {
+            return Ok(Stop::Task(self.runtime.spawn(run).abort_handle()));
+        };
+        let (stopped, runtime) = (CancellationToken::new(), self.runtime.clone());
+        let run = stopped.clone().run_until_cancelled_owned(run);
         let thread = thread::Builder::new().name(name).spawn(move || {
-            let _inside = runtime_of_thread.enter();
-            block_on(token.run_until_cancelled_owned(run));
+            let _inside = runtime.enter();
+            block_on(run);
         });
         // Without a thread the worker is dropped, and so it is off the roster.
-        let thread = thread.inspect_err(|_| drop(runtime.spawn(again(Arc::downgrade(shared)))))?;
-        let mut threads = lock(&self.threads);
+        let again = |_: &io::Error| drop(self.runtime.spawn(again(Arc::downgrade(shared))));
+        let thread = thread.inspect_err(again)?;
+        let mut threads = lock(threads);
         threads.retain(|thread| !thread.is_finished());
         threads.push(thread);
         Ok(Stop::Thread(stopped))
     }
 
     fn join(&self) {
-        let threads = std::mem::take(&mut *lock(&self.threads));
-        for thread in threads {
+        let threads = self.threads.as_ref().map(|threads| std::mem::take(&mut *lock(threads)));
+        for thread in threads.into_iter().flatten() {
             // A worker does not panic, and what it could say then has been printed.
             discard(thread.join());
         }
@@ -167,7 +116,8 @@ impl<Req, T, E> Drop for Watch<Req, T, E> {
 async fn again<Req, T, E>(shared: Weak<Shared<Req, T, E>>) {
     sleep(AGAIN).await;
     if let Some(shared) = shared.upgrade() {
-        shared.start_missing();
+        // It may fail again.
+        let _ = shared.start();
     }
 }
 

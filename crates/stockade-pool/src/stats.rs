@@ -1,4 +1,4 @@
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use stockade_core::Reason;
@@ -100,13 +100,14 @@ pub struct Percentiles {
 
 /// The histograms of a pool that measures, over a window that rolls: one half of it is filled, the other is the half
 /// before.
+#[derive(Debug)]
 pub(crate) struct Measured {
     halves: [Half; 2],
     /// When the half that is filled began.
     since: Option<Instant>,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct Half {
     queue_wait: Histogram<u32>,
     run_time: Histogram<u32>,
@@ -210,12 +211,6 @@ impl Measured {
 
 fn record(histogram: &mut Histogram<u32>, duration: Duration) {
     histogram.saturating_record(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
-}
-
-impl fmt::Debug for Measured {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Measured").finish_non_exhaustive()
-    }
 }
 
 // === impl Window ===

@@ -2,13 +2,11 @@
 
 use std::{
     convert::Infallible,
-    fmt,
     marker::PhantomData,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
-use pin_project_lite::pin_project;
 use stockade_core::Error;
 use tower_service::Service;
 
@@ -23,14 +21,8 @@ pub type Tasks<T> = Pool<Task<T>, T, Error<Infallible>>;
 /// The service that polls the future it is called with.
 pub(crate) struct RunTask<T>(PhantomData<fn() -> T>);
 
-pin_project! {
-    /// The future of a [`RunTask`].
-    #[derive(Debug)]
-    pub(crate) struct Running<F> {
-        #[pin]
-        task: F,
-    }
-}
+/// The future of a [`RunTask`].
+pub(crate) struct Running<T>(Task<T>);
 
 impl Pool<(), (), ()> {
     /// A pool that runs futures: one worker per core, and a queue of 128. [`PoolBuilder::build_tasks`] makes one with
@@ -84,14 +76,14 @@ impl<T: Send + 'static> Pool<Task<T>, T, Error<Infallible>> {
 impl<T> Service<Task<T>> for RunTask<T> {
     type Response = T;
     type Error = Error<Infallible>;
-    type Future = Running<Task<T>>;
+    type Future = Running<T>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, task: Task<T>) -> Self::Future {
-        Running { task }
+        Running(task)
     }
 }
 
@@ -101,16 +93,10 @@ impl<T> Clone for RunTask<T> {
     }
 }
 
-impl<T> fmt::Debug for RunTask<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("RunTask")
-    }
-}
+impl<T> Future for Running<T> {
+    type Output = Result<T, Error<Infallible>>;
 
-impl<F: Future> Future for Running<F> {
-    type Output = Result<F::Output, Error<Infallible>>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(Ok(ready!(self.project().task.poll(cx))))
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx).map(Ok)
     }
 }

@@ -134,7 +134,6 @@ impl<Req, T, E> Worker<Req, T, E> {
         let mut core = self.shared.lock();
         core.record(job, self.badge.number);
         core.queue.finish(&mut self.binding);
-        core.admit();
         self.shared.see_to(core);
         job.discard();
     }

@@ -19,9 +19,7 @@ use tokio::time::Instant;
 
 pub(crate) use affinity::Binding;
 pub use order::Order;
-pub(crate) use record::{
-    Answer, Details, Extra, Gone, Left, New, Owner, Running, Seen, Tag, Taken,
-};
+pub(crate) use record::{Answer, Details, Extra, Left, New, Owner, Running, Seen, Tag, Taken};
 pub(crate) use slab::Key;
 
 use crate::span::Span;
@@ -417,30 +415,28 @@ impl<Req, T, E> Queue<Req, T, E> {
 
     /// Nobody waits for a job any more. Unless it is to `stay`, it leaves the queue, or the line for it. Returns where
     /// it was and what is to be dropped.
-    pub(crate) fn leave(&mut self, key: Key, stay: bool) -> (Left, Gone<Req, T, E>) {
-        let Some(record) = self.records.get_mut(key) else {
-            return (Left::Nothing, Gone::default());
-        };
+    pub(crate) fn leave(&mut self, key: Key, stay: bool) -> (Left, Record<Req, T, E>) {
+        let mut gone = Record::default();
+        let Some(record) = self.records.get_mut(key) else { return (Left::Nothing, gone) };
         let left = match record.state {
             State::Running(worker) => Left::Running(worker),
             State::Queued(_) | State::Waiting { .. } if stay => Left::Nothing,
             State::Queued(_) => {
                 self.dequeue(key);
-                return (Left::Queued, Gone { record: self.records.remove(key), _owner: None });
+                return (Left::Queued, self.records.remove(key).unwrap_or(gone));
             }
             State::Waiting { .. } => {
                 self.unwait(key);
-                return (Left::Waiting, Gone { record: self.records.remove(key), _owner: None });
+                return (Left::Waiting, self.records.remove(key).unwrap_or(gone));
             }
             State::Held => {
                 self.unhold();
-                let record = self.records.remove(key);
-                return (Left::Waiting, Gone { record, _owner: None });
+                return (Left::Waiting, self.records.remove(key).unwrap_or(gone));
             }
-            _ => return (Left::Nothing, Gone { record: self.records.remove(key), _owner: None }),
+            _ => return (Left::Nothing, self.records.remove(key).unwrap_or(gone)),
         };
-        let owner = std::mem::replace(&mut record.owner, Owner::Nobody);
-        (left, Gone { record: None, _owner: Some(owner) })
+        std::mem::swap(&mut gone.owner, &mut record.owner);
+        (left, gone)
     }
 
     /// The jobs of a run that have not ended.

@@ -78,7 +78,7 @@ pub(crate) struct Record<Req, T, E> {
     pub(super) result: Option<Result<T, E>>,
     /// Whether there is anything in `details`.
     pub(super) detailed: bool,
-    pub(super) details: Details<Req>,
+    pub(crate) details: Details<Req>,
 }
 
 /// How far a job is. What it consists of is written and read where it lies, because to move it costs more than the lock.
@@ -123,26 +123,6 @@ pub(crate) enum Left {
     Running(usize),
     /// It had ended, or goes on without its caller.
     Nothing,
-}
-
-/// What is left of a job whose caller has gone, to be dropped without the lock.
-pub(crate) struct Gone<Req, T, E> {
-    pub(super) record: Option<Record<Req, T, E>>,
-    pub(super) _owner: Option<Owner>,
-}
-
-impl<Req, T, E> Gone<Req, T, E> {
-    /// For how long it has waited, if that is known.
-    pub(crate) fn waited(&self) -> Duration {
-        let since = self.record.as_ref().and_then(|record| record.details.since);
-        since.map(|since| since.elapsed()).unwrap_or_default()
-    }
-}
-
-impl<Req, T, E> Default for Gone<Req, T, E> {
-    fn default() -> Self {
-        Self { record: None, _owner: None }
-    }
 }
 
 /// What a job has that is dropped without the lock.

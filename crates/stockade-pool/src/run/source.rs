@@ -1,7 +1,6 @@
 //! Where the requests of a run come from.
 
 use std::{
-    fmt,
     marker::PhantomData,
     pin::Pin,
     task::{Context, Poll},
@@ -34,6 +33,7 @@ mod sealed {
 }
 
 /// The requests of an iterator.
+#[derive(Debug)]
 pub struct Iter<I>(I);
 
 /// The requests of a stream. One that is not `Unpin` is pinned first, with `std::pin::pin!`.
@@ -54,9 +54,11 @@ pub struct Iter<I>(I);
 /// assert_eq!(outcomes.try_all().await.unwrap().len(), 10);
 /// # }
 /// ```
+#[derive(Debug)]
 pub struct Streamed<S>(pub S);
 
 /// No requests but those that are [pushed](crate::Outcomes::push).
+#[derive(Debug)]
 pub struct ByHand<Req>(PhantomData<fn() -> Req>);
 
 // === impl Iter ===
@@ -88,12 +90,6 @@ impl<I: IntoIterator> IntoSource for I {
     }
 }
 
-impl<I> fmt::Debug for Iter<I> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Iter(..)")
-    }
-}
-
 // === impl Streamed ===
 
 impl<S> sealed::Sealed for Streamed<S> {}
@@ -112,12 +108,6 @@ impl<S: Stream + Unpin> IntoSource for Streamed<S> {
 
     fn into_source(self) -> Self {
         self
-    }
-}
-
-impl<S> fmt::Debug for Streamed<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Streamed(..)")
     }
 }
 
@@ -152,11 +142,5 @@ impl<Req> IntoSource for ByHand<Req> {
 
     fn into_source(self) -> Self {
         self
-    }
-}
-
-impl<Req> fmt::Debug for ByHand<Req> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ByHand")
     }
 }

@@ -137,7 +137,7 @@ fn once(rules: Of<u32>, workers: Size, queue: usize, set: fn(&mut Checked)) {
     config.admission.capacity = queue;
     set(&mut config);
     let shared = Arc::new(Shared::new(config, rules, None, None, Box::new(threads)));
-    shared.open().expect("the model spawns");
+    shared.start().expect("the model spawns");
     let pool = Pool::new(shared);
     let handle = pool.handle();
     let callers: Vec<_> = (0..2)

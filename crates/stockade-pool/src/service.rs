@@ -1,0 +1,35 @@
+//! The services that a pool can run, each bound written once.
+
+use std::fmt;
+
+use stockade_core::LayerError;
+use tower_service::Service;
+
+/// A service that the workers of a pool can own and call. Every service that fits is one.
+pub trait PoolService<Req>:
+    Service<Req, Response: Send + 'static, Error: LayerError + Send + 'static, Future: Send>
+    + Send
+    + 'static
+{
+}
+
+impl<Req, S> PoolService<Req> for S where
+    S: Service<Req, Response: Send + 'static, Error: LayerError + Send + 'static, Future: Send>
+        + Send
+        + 'static
+{
+}
+
+/// A service that makes the service of each worker, called with the worker's number. Every service that fits is one.
+pub trait MakeWorker<S>:
+    Service<usize, Response = S, Error: fmt::Display + Send, Future: Send> + Clone + Send + 'static
+{
+}
+
+impl<M, S> MakeWorker<S> for M where
+    M: Service<usize, Response = S, Error: fmt::Display + Send, Future: Send>
+        + Clone
+        + Send
+        + 'static
+{
+}
