@@ -3,18 +3,19 @@
 use std::{
     fmt,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use pin_project_lite::pin_project;
 use stockade_core::{
-    Classify, LayerError, Rejected,
-    internal::{CallWaiter, Slow, Waiter},
+    Classify, LayerError, Reason, Rejected,
+    internal::{CallWaiter, Refuser, Slow, Waiter},
     waits::Counting,
 };
 use tower_service::Service;
 
-use crate::permit::Permit;
+use crate::{permit::Permit, shared::Lease};
 
 pin_project! {
     /// The response of a [`Breaker`](crate::Breaker). `F` is the future of the service `S` inside.
@@ -53,9 +54,8 @@ pin_project! {
     }
 }
 
-/// Waits for nothing: a call that waits for the service inside has been admitted. It keeps the refusal for one whose
-/// deadline passes there.
-pub(crate) struct AtOnce(pub(crate) Rejected);
+/// Waits for nothing: a call that waits for the service inside has been admitted.
+pub(crate) struct AtOnce(pub(crate) Arc<Lease>);
 
 // === impl AtOnce ===
 
@@ -68,10 +68,10 @@ impl Waiter for AtOnce {
 }
 
 impl CallWaiter for AtOnce {
-    type Refusal = Rejected;
+    type Refuser = Lease;
 
     fn expired(&self) -> Rejected {
-        self.0
+        self.0.rejected(Reason::Expired)
     }
 }
 

@@ -7,9 +7,9 @@ use std::{
 };
 
 use stockade_core::{
-    Bypass, Classify, DefaultClassify, LayerError, NoBypass, Reason, Rejected, Reusable,
+    Bypass, Classify, DefaultClassify, LayerError, NoBypass, Rejected, Reusable,
     internal::{
-        Slow,
+        Refusal, Slow,
         backpressure::{Reserve, ReserveCall},
     },
 };
@@ -146,7 +146,8 @@ where
                 // What this instance holds inside, a permit or its turn, goes to those who are let in.
                 let fresh = self.inner.clone();
                 drop(mem::replace(&mut self.inner, fresh));
-                ResponseFuture::slow(Slow::Refused(rejected), Permit::none(), classify)
+                let refusal = Refusal::new(&self.lease, rejected);
+                ResponseFuture::slow(Slow::Refused(refusal), Permit::none(), classify)
             }
         }
     }
@@ -162,9 +163,7 @@ impl<S: Clone, C, B> Breaker<S, C, B> {
     {
         let clone = self.inner.clone();
         let polled = mem::replace(&mut self.inner, clone);
-        let refuser =
-            Rejected::new(&"breaker", Reason::Expired).with_name(self.lease.config().name);
-        Slow::waiting(AtOnce(refuser), polled, request)
+        Slow::waiting(AtOnce(Arc::clone(&self.lease)), polled, request)
     }
 }
 
@@ -215,7 +214,8 @@ where
                 ResponseFuture::running(future, start.end(), classify)
             }
             Err(rejected) => {
-                ResponseFuture::slow(Slow::Refused(rejected), Permit::none(), classify)
+                let refusal = Refusal::new(&self.lease, rejected);
+                ResponseFuture::slow(Slow::Refused(refusal), Permit::none(), classify)
             }
         }
     }

@@ -24,7 +24,7 @@ use stockade_core::internal::sync::{
 };
 use stockade_core::{
     Reason, Rejected,
-    internal::{Refusals, StaticPool, lock},
+    internal::{Refusals, Refuser, StaticPool, lock},
 };
 use tokio::{
     sync::{Notify, futures::Notified, watch},
@@ -330,6 +330,12 @@ impl Lease {
             refused_forced_open: forced,
             ..machine.snapshot(now)
         })
+    }
+}
+
+impl Refuser for Lease {
+    fn rejected(&self, reason: Reason) -> Rejected {
+        Rejected::new(&"breaker", reason).with_name(self.config().name)
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use stockade_core::{
     Reason, Rejected,
-    internal::{self, CallWaiter, Key, Refusal, Timer},
+    internal::{self, CallWaiter, Key, Timer},
 };
 use tokio::time::Instant;
 
@@ -120,7 +120,7 @@ impl internal::Waiter for Waiter {
 }
 
 impl CallWaiter for Waiter {
-    type Refusal = Refusal<Shared>;
+    type Refuser = Shared;
 
     fn expired(&self) -> Rejected {
         self.shared.refuse(Reason::Expired)

@@ -4,7 +4,7 @@
 
 use std::{fmt, num::NonZeroU32, sync::Arc};
 
-use stockade_core::internal::CallWaiter;
+use stockade_core::internal::{CallWaiter, Refusal};
 
 pub use crate::{shared::Shared, waiter::Waiter as LocalWaiter};
 
@@ -39,7 +39,7 @@ pub enum Admission<W: CallWaiter> {
     /// It waits for them.
     Wait(W),
     /// It is refused.
-    Refuse(W::Refusal),
+    Refuse(Refusal<W::Refuser>),
 }
 
 /// Tokens that were taken. They go back when this is dropped, unless they are [spent](Self::spend).

@@ -2,10 +2,7 @@
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
-use stockade_core::{
-    ConfigError, Reason, Rejected,
-    internal::{self, Refused as _},
-};
+use stockade_core::{ConfigError, Reason, Rejected, internal};
 
 use crate::{
     Config,

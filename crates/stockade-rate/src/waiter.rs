@@ -9,7 +9,7 @@ use std::{
 
 use stockade_core::{
     Reason, Rejected,
-    internal::{self, CallWaiter, Refusal},
+    internal::{self, CallWaiter},
 };
 use tokio::runtime::Handle;
 
@@ -65,7 +65,7 @@ impl internal::Waiter for Waiter {
 }
 
 impl CallWaiter for Waiter {
-    type Refusal = Refusal<Common>;
+    type Refuser = Common;
 
     fn expired(&self) -> Rejected {
         self.shared.common().refuse(Reason::Expired)

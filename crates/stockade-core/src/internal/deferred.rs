@@ -34,21 +34,15 @@ pub trait Waiter {
 
 /// A [`Waiter`] of a call that has a deadline.
 pub trait CallWaiter: Waiter + Unpin {
-    /// What the future of a refused call keeps.
-    type Refusal: Refused;
+    /// What refuses a call that does not wait.
+    type Refuser: Refuser;
 
     /// The refusal of a call that was admitted, and whose deadline passed before it could start. A layer that
     /// counts its refusals counts it here.
     fn expired(&self) -> Rejected;
 }
 
-/// A refusal that is not told yet.
-pub trait Refused {
-    /// The refusal.
-    fn rejected(&self) -> Rejected;
-}
-
-/// A refusal in two words. It stands where the future of a call that passes would stand, and each layer moves what
+/// A refusal in two words, until it is told. It stands where the future of a call that passes would stand, and each layer moves what
 /// stands there.
 #[derive(Debug)]
 pub struct Refusal<B> {
@@ -75,7 +69,7 @@ pub enum Slow<W: CallWaiter, S, Req> {
     /// It waits, or has ended without being called.
     Waiting(Option<Box<Deferred<W, S, Req>>>),
     /// It is refused.
-    Refused(W::Refusal),
+    Refused(Refusal<W::Refuser>),
 }
 
 /// A call that waits to be admitted, and then for the service inside to be ready.
@@ -139,17 +133,10 @@ impl<B: Refuser> Refusal<B> {
     pub fn new(by: &Arc<B>, rejected: Rejected) -> Self {
         Self { by: Arc::clone(by), why: rejected.packed() }
     }
-}
 
-impl<B: Refuser> Refused for Refusal<B> {
-    fn rejected(&self) -> Rejected {
+    /// The refusal.
+    pub fn rejected(&self) -> Rejected {
         self.by.rejected(Reason::Expired).with_packed(self.why)
-    }
-}
-
-impl Refused for Rejected {
-    fn rejected(&self) -> Rejected {
-        *self
     }
 }
 

@@ -24,7 +24,7 @@ mod timer;
 mod wake;
 
 pub use cold::Cold;
-pub use deferred::{Admission, CallWaiter, Refusal, Refused, Refuser, Slow, Waiter};
+pub use deferred::{Admission, CallWaiter, Refusal, Refuser, Slow, Waiter};
 pub use queue::{Key, Queue};
 pub use refusals::Refusals;
 pub use static_pool::StaticPool;

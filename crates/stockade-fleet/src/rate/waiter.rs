@@ -9,7 +9,7 @@ use std::{
 
 use stockade_core::{
     Reason, Rejected, deadline,
-    internal::{self, CallWaiter, Key, Refusal},
+    internal::{self, CallWaiter, Key},
 };
 use stockade_rate::backend::Permit;
 use tokio::sync::oneshot;
@@ -73,7 +73,7 @@ impl internal::Waiter for Waiter {
 }
 
 impl CallWaiter for Waiter {
-    type Refusal = Refusal<Limiter>;
+    type Refuser = Limiter;
 
     fn expired(&self) -> Rejected {
         self.limiter.refuse(Reason::Expired)
