@@ -2,9 +2,10 @@
 
 use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
+use stockade_core::Reason;
 use tokio::time::timeout;
 
-use crate::{Stats, shared::Shared};
+use crate::{Stats, contain::discard, locked::Unstarted, queue::Key, shared::Shared};
 
 /// What a drain left behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,4 +124,47 @@ pub(crate) fn abort<Req, T, E>(shared: &Arc<Shared<Req, T, E>>) -> Vec<Req> {
     let unfinished = shared.take_back();
     shared.abort();
     unfinished
+}
+
+impl<Req, T, E> Shared<Req, T, E> {
+    /// Takes every job out of the queue, and returns the requests. Their callers are told that the pool is closed.
+    pub(crate) fn take_back(&self) -> Vec<Req> {
+        let rejected = self.rejected(Reason::PoolClosed);
+        let mut core = self.lock();
+        let mut back = Vec::new();
+        while let Some((key, job)) = core.queue.hand_back() {
+            back.push(core.end_unstarted(key, job, rejected));
+        }
+        core.wake_if_over();
+        self.let_go(core);
+        back.into_iter().map(Unstarted::tell).collect()
+    }
+
+    /// Takes the kept request of a job that is stopped, for the drain; returns a copy.
+    pub(crate) fn save_stopped(&self, key: Key) -> Option<Req> {
+        let keep = self.rules.keep.as_ref()?;
+        let kept = self.lock().queue.take_kept(key)?;
+        let copy = keep(&kept);
+        self.lock().stopped.push(kept);
+        Some(copy)
+    }
+
+    /// The requests of jobs that were stopped, or still run although they were told to stop.
+    pub(crate) fn take_stopped(&self) -> Vec<Req> {
+        let mut core = self.lock();
+        let running: Vec<Key> = core.queue.running().map(|(key, _)| key).collect();
+        let kept: Vec<Req> =
+            running.into_iter().filter_map(|key| core.queue.take_kept(key)).collect();
+        let mut stopped = std::mem::take(&mut core.stopped);
+        stopped.extend(kept);
+        stopped
+    }
+
+    /// Closes a pool whose runtime is gone: nothing will run what is queued.
+    pub(crate) fn abandon(self: &Arc<Self>) {
+        self.lock().closed = true;
+        discard(self.take_back());
+        self.close();
+        self.abort();
+    }
 }

@@ -170,3 +170,42 @@ impl<Req, T, E> fmt::Debug for WeakPoolHandle<Req, T, E> {
         f.debug_tuple("WeakPoolHandle").field(&self.upgrade()).finish()
     }
 }
+
+impl<Req, T, E> Shared<Req, T, E> {
+    /// What the pool has done and is doing.
+    pub(crate) fn stats(&self) -> Stats {
+        let now = self.clock();
+        let mut core = self.lock();
+        let mut stats = core.counts.clone();
+        let window = core.measured.as_mut().zip(now).map(|(measured, now)| measured.window(now));
+        (stats.queued, stats.waiting) = (core.queue.len(), core.queue.waiting());
+        (stats.workers, stats.idle) = (core.roster.alive(), core.roster.idle());
+        (stats.min_workers, stats.max_workers) = (core.roster.size.min, core.roster.size.max);
+        stats.capacity = core.config.admission.capacity;
+        let oldest = core.queue.oldest().zip(now);
+        drop(core);
+        stats.oldest = oldest.map(|(since, now)| now.saturating_duration_since(since));
+        if let Some([queue_wait, run_time]) = window.map(|window| window.percentiles()) {
+            (stats.queue_wait, stats.run_time) = (Some(queue_wait), Some(run_time));
+        }
+        stats
+    }
+
+    /// The jobs that run, the first to be started first.
+    pub(crate) fn running(&self) -> Vec<RunningJob> {
+        let now = self.clock();
+        let core = self.lock();
+        let mut jobs: Vec<RunningJob> = core
+            .queue
+            .running()
+            .map(|(_, job)| RunningJob {
+                name: job.name.cloned(),
+                worker: job.worker,
+                running_for: now.zip(job.since).map(|(now, at)| now.saturating_duration_since(at)),
+            })
+            .collect();
+        drop(core);
+        jobs.sort_by_key(|job| std::cmp::Reverse(job.running_for));
+        jobs
+    }
+}

@@ -75,8 +75,10 @@ mod shared;
 mod sizing;
 mod span;
 mod spawn;
+mod staff;
 mod stats;
 mod tasks;
+mod turn;
 #[cfg(all(test, shuttle))]
 mod tests {
     mod shuttle;

@@ -1,8 +1,7 @@
-//! What the callers and the workers of a pool share: the lock, and each way to it.
+//! What the callers and the workers of a pool share: the lock, and the ways of a job to it and back.
 //!
-//! What is [behind the lock](crate::locked) runs nothing of the user's. This file calls the user's functions before it
-//! takes the lock, and wakes and drops after it has let it go. It is longer than others because all ways to the lock stand
-//! here, so that this can be seen at a glance.
+//! What is [behind the lock](crate::locked) runs nothing of the user's. This file, [`staff`](crate::staff) and
+//! [`drain`](crate::drain) call the user's functions before they take the lock, and wake and drop after it has been let go.
 
 use std::{
     sync::Arc,
@@ -16,7 +15,7 @@ use stockade_core::{
         Key as RunKey, lock,
         sync::{
             Mutex, MutexGuard,
-            atomic::{AtomicBool, AtomicU64, Ordering::*},
+            atomic::{AtomicU64, Ordering::*},
         },
     },
     waits,
@@ -25,18 +24,18 @@ use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    RunningJob, Scale, Stats,
+    Scale,
     admission::Verdict,
     carry::Carry,
     config::Checked,
-    contain::{Panic, discard, guard, wake},
+    contain::{discard, wake},
     locked::{Core, Unstarted},
     nested,
     queue::{Details, Extra, Key, Left, New, Owner, Seen},
-    roster::{Badge, Size, Stop},
     rules::Of,
     run::Mailbox,
     span::Span,
+    staff::{Spawn, Tasks},
 };
 
 /// What callers and workers share.
@@ -49,43 +48,14 @@ pub(crate) struct Shared<Req, T, E> {
     pub(crate) rules: Of<Req>,
     pub(crate) carry: Option<Arc<dyn Carry>>,
     /// None: one worker a job.
-    scale: Option<Arc<dyn Scale>>,
-    spawn: Box<dyn Spawn<Req, T, E>>,
+    pub(crate) scale: Option<Arc<dyn Scale>>,
+    pub(crate) spawn: Box<dyn Spawn<Req, T, E>>,
     /// How many workers there are, for those who watch it.
     pub(crate) size: watch::Sender<usize>,
     /// The workers' tasks, until the last one has ended.
     pub(crate) tasks: Tasks,
     /// Cancelled when the pool is closed.
     pub(crate) closed: CancellationToken,
-}
-
-/// The tasks of the workers.
-#[derive(Clone)]
-pub(crate) struct Tasks {
-    /// It has a receiver for each task.
-    tokens: watch::Sender<()>,
-    closed: CancellationToken,
-}
-
-/// Held by a worker as long as it lives.
-pub(crate) type Token = watch::Receiver<()>;
-
-/// Starts workers.
-pub(crate) trait Spawn<Req, T, E>: Send + Sync {
-    /// Starts a worker, and returns the way to stop it. A worker that cannot be started is tried again later, if the
-    /// pool still needs it.
-    fn spawn(&self, shared: &Arc<Shared<Req, T, E>>, hired: Hired) -> std::io::Result<Stop>;
-
-    /// Waits for what is left of workers that have ended.
-    fn join(&self) {}
-}
-
-/// A worker that is on the roster and has not been started yet.
-pub(crate) struct Hired {
-    pub(crate) badge: Badge,
-    /// The worker counts as a task from here on, so that a drain waits for it.
-    pub(crate) token: Token,
-    pub(crate) cancelled: Arc<AtomicBool>,
 }
 
 /// A job that was submitted.
@@ -117,16 +87,6 @@ pub(crate) enum Place {
     None,
     Waiting(Key),
     Held,
-}
-
-// === impl Tasks ===
-
-impl Tasks {
-    /// Waits until the pool is closed and the last task has ended.
-    pub(crate) async fn wait(&self) {
-        self.closed.cancelled().await;
-        self.tokens.closed().await;
-    }
 }
 
 // === impl Shared ===
@@ -498,41 +458,6 @@ impl<Req, T, E> Shared<Req, T, E> {
         discard(ended.map(Unstarted::tell));
     }
 
-    // --- jobs go ---
-
-    /// Takes every job out of the queue, and returns the requests. Their callers are told that the pool is closed.
-    pub(crate) fn take_back(&self) -> Vec<Req> {
-        let rejected = self.rejected(Reason::PoolClosed);
-        let mut core = self.lock();
-        let mut back = Vec::new();
-        while let Some((key, job)) = core.queue.hand_back() {
-            back.push(core.end_unstarted(key, job, rejected));
-        }
-        core.wake_if_over();
-        self.let_go(core);
-        back.into_iter().map(Unstarted::tell).collect()
-    }
-
-    /// Takes the kept request of a job that is stopped, for the drain; returns a copy.
-    pub(crate) fn save_stopped(&self, key: Key) -> Option<Req> {
-        let keep = self.rules.keep.as_ref()?;
-        let kept = self.lock().queue.take_kept(key)?;
-        let copy = keep(&kept);
-        self.lock().stopped.push(kept);
-        Some(copy)
-    }
-
-    /// The requests of jobs that were stopped, or still run although they were told to stop.
-    pub(crate) fn take_stopped(&self) -> Vec<Req> {
-        let mut core = self.lock();
-        let running: Vec<Key> = core.queue.running().map(|(key, _)| key).collect();
-        let kept: Vec<Req> =
-            running.into_iter().filter_map(|key| core.queue.take_kept(key)).collect();
-        let mut stopped = std::mem::take(&mut core.stopped);
-        stopped.extend(kept);
-        stopped
-    }
-
     // --- runs ---
 
     pub(crate) fn begin_run(&self) -> RunKey {
@@ -575,103 +500,6 @@ impl<Req, T, E> Shared<Req, T, E> {
         }
     }
 
-    /// Adds workers, and lets go of the lock. One that cannot be started leaves the roster, and the others are started
-    /// all the same.
-    #[cold]
-    fn add(
-        self: &Arc<Self>,
-        mut core: MutexGuard<'_, Core<Req, T, E>>,
-        n: usize,
-    ) -> std::io::Result<()> {
-        let hire = |_| {
-            let (badge, cancelled) = core.roster.hire();
-            Hired { badge, token: self.tasks.tokens.subscribe(), cancelled }
-        };
-        let hired: Vec<Hired> = (0..n).map(hire).collect();
-        core.counts.peak_workers = core.counts.peak_workers.max(core.roster.alive());
-        core.admit();
-        core.wake_workers();
-        self.let_go(core);
-        let mut started = Ok(());
-        for hired in hired {
-            let badge = hired.badge;
-            match self.spawn.spawn(self, hired) {
-                Ok(stop) => {
-                    let late = self.lock().roster.keep_stop(badge, stop);
-                    late.into_iter().for_each(Stop::stop);
-                }
-                Err(error) => started = Err(error),
-            }
-        }
-        self.publish_size();
-        started
-    }
-
-    /// Starts the workers that are missing.
-    ///
-    /// # Errors
-    ///
-    /// If one of them cannot be started.
-    pub(crate) fn start(self: &Arc<Self>) -> std::io::Result<()> {
-        let core = self.lock();
-        let missing = core.missing();
-        self.add(core, missing)
-    }
-
-    /// Tells those who watch it how many workers there are.
-    pub(crate) fn publish_size(&self) {
-        loop {
-            let workers = self.lock().roster.alive();
-            self.size.send_if_modified(|size| std::mem::replace(size, workers) != workers);
-            // If another has been faster, what was said last is said again, so that it is true.
-            if self.lock().roster.alive() == workers {
-                return;
-            }
-        }
-    }
-
-    /// Adds the workers that the rule wants, with so many more jobs that would be queued if there was a place.
-    #[cold]
-    fn add_workers(self: &Arc<Self>, more: usize) {
-        let wanted = self.wanted(more);
-        let core = self.lock();
-        if core.paused || (core.closed && core.queue.is_empty()) {
-            return;
-        }
-        let missing = wanted.min(core.roster.size.max).saturating_sub(core.roster.alive());
-        if missing > 0 {
-            // What cannot be started now is tried again later.
-            let _ = self.add(core, missing);
-        }
-    }
-
-    /// How many workers there ought to be, by the user's rule or the built-in one.
-    pub(crate) fn wanted(&self, more: usize) -> usize {
-        let now = self.clock();
-        let core = self.lock();
-        let (mut load, ready) = (core.load(now), core.queue.ready());
-        drop(core);
-        load.queued += more;
-        let wanted = match &self.scale {
-            Some(scale) => guard(|| scale.workers(&load)).unwrap_or_else(|panic: Panic| {
-                discard(panic);
-                load.live
-            }),
-            None => load.busy + ready,
-        };
-        let least = load.min.max(usize::from(load.queued > 0));
-        wanted.clamp(least, load.max.max(least))
-    }
-
-    /// Sets the range of workers. What is missing is started at once; one that is too many leaves after its job.
-    pub(crate) fn resize(self: &Arc<Self>, size: Size) {
-        let mut core = self.lock();
-        core.roster.size = size;
-        // All look whether they are too many, or could be spared now.
-        core.wake_all();
-        self.see_to(core);
-    }
-
     // --- the pool as a whole ---
 
     /// Refuses new jobs from now on; those that are queued will run.
@@ -687,14 +515,6 @@ impl<Req, T, E> Shared<Req, T, E> {
         self.closed.cancel();
     }
 
-    /// Closes a pool whose runtime is gone: nothing will run what is queued.
-    pub(crate) fn abandon(self: &Arc<Self>) {
-        self.lock().closed = true;
-        discard(self.take_back());
-        self.close();
-        self.abort();
-    }
-
     /// Starts no job until [`resume`](Self::resume).
     pub(crate) fn pause(&self) {
         let mut core = self.lock();
@@ -705,52 +525,5 @@ impl<Req, T, E> Shared<Req, T, E> {
         let mut core = self.lock();
         core.paused = false;
         self.see_to(core);
-    }
-
-    /// Stops the workers at their next await.
-    pub(crate) fn abort(&self) {
-        let stops = self.lock().roster.stop();
-        stops.into_iter().for_each(Stop::stop);
-    }
-
-    /// Waits for what is left of workers that have ended.
-    pub(crate) fn join(&self) {
-        self.spawn.join();
-    }
-
-    pub(crate) fn stats(&self) -> Stats {
-        let now = self.clock();
-        let mut core = self.lock();
-        let mut stats = core.counts.clone();
-        let window = core.measured.as_mut().zip(now).map(|(measured, now)| measured.window(now));
-        (stats.queued, stats.waiting) = (core.queue.len(), core.queue.waiting());
-        (stats.workers, stats.idle) = (core.roster.alive(), core.roster.idle());
-        (stats.min_workers, stats.max_workers) = (core.roster.size.min, core.roster.size.max);
-        stats.capacity = core.config.admission.capacity;
-        let oldest = core.queue.oldest().zip(now);
-        drop(core);
-        stats.oldest = oldest.map(|(since, now)| now.saturating_duration_since(since));
-        if let Some([queue_wait, run_time]) = window.map(|window| window.percentiles()) {
-            (stats.queue_wait, stats.run_time) = (Some(queue_wait), Some(run_time));
-        }
-        stats
-    }
-
-    /// The jobs that run, the first to be started first.
-    pub(crate) fn running(&self) -> Vec<RunningJob> {
-        let now = self.clock();
-        let core = self.lock();
-        let mut jobs: Vec<RunningJob> = core
-            .queue
-            .running()
-            .map(|(_, job)| RunningJob {
-                name: job.name.cloned(),
-                worker: job.worker,
-                running_for: now.zip(job.since).map(|(now, at)| now.saturating_duration_since(at)),
-            })
-            .collect();
-        drop(core);
-        jobs.sort_by_key(|job| std::cmp::Reverse(job.running_for));
-        jobs
     }
 }

@@ -20,7 +20,8 @@ use crate::{
     rebuild::Rebuild,
     roster::Stop,
     serve,
-    shared::{Hired, Shared, Spawn},
+    shared::Shared,
+    staff::{Hired, Spawn},
     worker::Worker,
 };
 

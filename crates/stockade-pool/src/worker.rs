@@ -23,7 +23,8 @@ use crate::{
     locked::Core,
     queue::Binding,
     roster::Badge,
-    shared::{Hired, Shared, Token},
+    shared::Shared,
+    staff::{Hired, Token},
 };
 
 /// A worker on the roster; dropping it takes it off.

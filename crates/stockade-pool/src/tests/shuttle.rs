@@ -23,7 +23,8 @@ use crate::{
     in_flight::InFlight,
     roster::{Size, Stop},
     rules::Of,
-    shared::{Hired, Shared, Spawn},
+    shared::Shared,
+    staff::{Hired, Spawn},
     worker::{Step, Worker},
 };
 

@@ -1,0 +1,165 @@
+//! Workers come and go: how they are started, counted and stopped.
+
+use std::{io, sync::Arc};
+
+use stockade_core::internal::sync::{MutexGuard, atomic::AtomicBool};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    contain::{Panic, discard, guard},
+    locked::Core,
+    roster::{Badge, Size, Stop},
+    shared::Shared,
+};
+
+/// The tasks of the workers.
+#[derive(Clone)]
+pub(crate) struct Tasks {
+    /// It has a receiver for each task.
+    pub(crate) tokens: watch::Sender<()>,
+    pub(crate) closed: CancellationToken,
+}
+
+/// Held by a worker as long as it lives.
+pub(crate) type Token = watch::Receiver<()>;
+
+/// Starts workers.
+pub(crate) trait Spawn<Req, T, E>: Send + Sync {
+    /// Starts a worker, and returns the way to stop it. A worker that cannot be started is tried again later, if the
+    /// pool still needs it.
+    fn spawn(&self, shared: &Arc<Shared<Req, T, E>>, hired: Hired) -> io::Result<Stop>;
+
+    /// Waits for what is left of workers that have ended.
+    fn join(&self) {}
+}
+
+/// A worker that is on the roster and has not been started yet.
+pub(crate) struct Hired {
+    pub(crate) badge: Badge,
+    /// The worker counts as a task from here on, so that a drain waits for it.
+    pub(crate) token: Token,
+    pub(crate) cancelled: Arc<AtomicBool>,
+}
+
+// === impl Tasks ===
+
+impl Tasks {
+    /// Waits until the pool is closed and the last task has ended.
+    pub(crate) async fn wait(&self) {
+        self.closed.cancelled().await;
+        self.tokens.closed().await;
+    }
+}
+
+// === impl Shared ===
+
+impl<Req, T, E> Shared<Req, T, E> {
+    /// Adds workers, and lets go of the lock. One that cannot be started leaves the roster, and the others are started
+    /// all the same.
+    #[cold]
+    pub(crate) fn add(
+        self: &Arc<Self>,
+        mut core: MutexGuard<'_, Core<Req, T, E>>,
+        n: usize,
+    ) -> io::Result<()> {
+        let hire = |_| {
+            let (badge, cancelled) = core.roster.hire();
+            Hired { badge, token: self.tasks.tokens.subscribe(), cancelled }
+        };
+        let hired: Vec<Hired> = (0..n).map(hire).collect();
+        core.counts.peak_workers = core.counts.peak_workers.max(core.roster.alive());
+        core.admit();
+        core.wake_workers();
+        self.let_go(core);
+        let mut started = Ok(());
+        for hired in hired {
+            let badge = hired.badge;
+            match self.spawn.spawn(self, hired) {
+                Ok(stop) => {
+                    let late = self.lock().roster.keep_stop(badge, stop);
+                    late.into_iter().for_each(Stop::stop);
+                }
+                Err(error) => started = Err(error),
+            }
+        }
+        self.publish_size();
+        started
+    }
+
+    /// Starts the workers that are missing.
+    ///
+    /// # Errors
+    ///
+    /// If one of them cannot be started.
+    pub(crate) fn start(self: &Arc<Self>) -> io::Result<()> {
+        let core = self.lock();
+        let missing = core.missing();
+        self.add(core, missing)
+    }
+
+    /// Tells those who watch it how many workers there are.
+    pub(crate) fn publish_size(&self) {
+        loop {
+            let workers = self.lock().roster.alive();
+            self.size.send_if_modified(|size| std::mem::replace(size, workers) != workers);
+            // If another has been faster, what was said last is said again, so that it is true.
+            if self.lock().roster.alive() == workers {
+                return;
+            }
+        }
+    }
+
+    /// Adds the workers that the rule wants, with so many more jobs that would be queued if there was a place.
+    #[cold]
+    pub(crate) fn add_workers(self: &Arc<Self>, more: usize) {
+        let wanted = self.wanted(more);
+        let core = self.lock();
+        if core.paused || (core.closed && core.queue.is_empty()) {
+            return;
+        }
+        let missing = wanted.min(core.roster.size.max).saturating_sub(core.roster.alive());
+        if missing > 0 {
+            // What cannot be started now is tried again later.
+            let _ = self.add(core, missing);
+        }
+    }
+
+    /// How many workers there ought to be, by the user's rule or the built-in one.
+    pub(crate) fn wanted(&self, more: usize) -> usize {
+        let now = self.clock();
+        let core = self.lock();
+        let (mut load, ready) = (core.load(now), core.queue.ready());
+        drop(core);
+        load.queued += more;
+        let wanted = match &self.scale {
+            Some(scale) => guard(|| scale.workers(&load)).unwrap_or_else(|panic: Panic| {
+                discard(panic);
+                load.live
+            }),
+            None => load.busy + ready,
+        };
+        let least = load.min.max(usize::from(load.queued > 0));
+        wanted.clamp(least, load.max.max(least))
+    }
+
+    /// Sets the range of workers. What is missing is started at once; one that is too many leaves after its job.
+    pub(crate) fn resize(self: &Arc<Self>, size: Size) {
+        let mut core = self.lock();
+        core.roster.size = size;
+        // All look whether they are too many, or could be spared now.
+        core.wake_all();
+        self.see_to(core);
+    }
+
+    /// Stops the workers at their next await.
+    pub(crate) fn abort(&self) {
+        let stops = self.lock().roster.stop();
+        stops.into_iter().for_each(Stop::stop);
+    }
+
+    /// Waits for what is left of workers that have ended.
+    pub(crate) fn join(&self) {
+        self.spawn.join();
+    }
+}

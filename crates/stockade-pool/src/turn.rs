@@ -1,0 +1,228 @@
+//! A worker and the job that it has in hand: takes job after job, and runs each under its deadline and in its span.
+
+use std::{
+    mem::replace,
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
+};
+
+use stockade_core::{LayerError, Reason};
+use tokio::task::yield_now;
+use tower_service::Service;
+
+use crate::{
+    contain::{Panic, discard, guard},
+    in_flight::InFlight,
+    nested,
+    rebuild::Rebuild,
+    span::Span,
+    worker::{Step, Worker},
+};
+
+/// What a worker has in hand. When it is dropped, as when the worker is stopped, a job that runs ends as cancelled.
+pub(crate) struct Turn<'a, Req, T, E> {
+    pub(crate) worker: &'a mut Worker<Req, T, E>,
+    pub(crate) job: InFlight<Req, T, E>,
+    /// It has run a job in this poll.
+    pub(crate) ran: bool,
+    /// How often the service has failed in a row.
+    pub(crate) failures: &'a mut u32,
+}
+
+/// Why a worker stopped using its service.
+pub(crate) enum Stopped<E> {
+    Left,
+    /// It panicked, a result was fatal, or its readiness failed with this.
+    Broken(Option<E>),
+}
+
+/// How many jobs in a row a worker runs before it lets other tasks have the thread.
+const MOST: u32 = 64;
+
+// === impl Turn ===
+
+impl<Req, T, E: LayerError> Turn<'_, Req, T, E> {
+    /// Runs jobs until there is none, or one is pending, or the service is.
+    #[inline(always)]
+    pub(crate) fn poll_jobs<S, R>(
+        &mut self,
+        service: &mut S,
+        mut call: Pin<&mut Option<S::Future>>,
+        rebuild: &R,
+        cx: &mut Context<'_>,
+    ) -> Poll<Stopped<E>>
+    where
+        S: Service<Req, Response = T, Error = E>,
+        R: Rebuild<T, E>,
+    {
+        let mut jobs = 0;
+        loop {
+            if self.job.is_free() {
+                match service.poll_ready(cx) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(error)) => {
+                        tell_broken(self.worker, &error, *self.failures == 0);
+                        return Poll::Ready(Stopped::Broken(Some(error)));
+                    }
+                    Poll::Pending => {
+                        self.settle();
+                        self.worker.stand_aside();
+                        return self.worker.poll_over(cx).map(|()| Stopped::Left);
+                    }
+                }
+                jobs += 1;
+                if jobs > MOST {
+                    self.settle();
+                    // The runtime wakes the worker once it has looked after all others.
+                    let _ = pin!(yield_now()).poll(cx);
+                    return Poll::Pending;
+                }
+                if ready!(self.worker.poll_next(&mut self.job, cx)) == Step::Leave {
+                    return Poll::Ready(Stopped::Left);
+                }
+                self.ran = true;
+            }
+            if ready!(self.poll_job(service, call.as_mut(), rebuild, cx)) {
+                *self.failures = 0;
+            } else {
+                return Poll::Ready(Stopped::Broken(None));
+            }
+        }
+    }
+
+    /// Starts the call, polls it, and drops it when it has ended; then says whether the service is still good.
+    #[inline(always)]
+    fn poll_job<S, R>(
+        &mut self,
+        service: &mut S,
+        mut call: Pin<&mut Option<S::Future>>,
+        rebuild: &R,
+        cx: &mut Context<'_>,
+    ) -> Poll<bool>
+    where
+        S: Service<Req, Response = T, Error = E>,
+        R: Rebuild<T, E>,
+    {
+        let _inside = self.job.span.enter();
+        if self.job.request.is_some() && self.refuse_unwanted() {
+            return Poll::Ready(true);
+        }
+        let shared = &self.worker.shared;
+        let request = self.job.request.take();
+        self.job.started = true;
+        let poll_call = |cx: &mut Context<'_>| {
+            if let Some(request) = request {
+                call.set(Some(service.call(request)));
+            }
+            match call.as_mut().as_pin_mut() {
+                Some(call) => call.poll(cx),
+                None => Poll::Pending,
+            }
+        };
+        let carried = self.job.carried.take();
+        let answered = match shared.carry.as_ref().zip(carried.as_ref()) {
+            None => nested::enter(&**shared, || self.job.enter(|| poll_call(cx))),
+            Some((carry, carried)) => {
+                let (mut poll_call, mut answered) = (Some(poll_call), false);
+                let mut poll = || {
+                    if let Some(poll_call) = poll_call.take() {
+                        answered = nested::enter(&**shared, || self.job.enter(|| poll_call(cx)));
+                    }
+                };
+                carry.enter(&**carried, &mut poll);
+                poll();
+                answered
+            }
+        };
+        self.job.carried = carried;
+        if !answered {
+            ready!(self.worker.poll_cancelled(cx));
+            self.refuse(Reason::Cancelled);
+            call.set(None);
+            return Poll::Ready(true);
+        }
+        let fatal = self.job.result.as_ref().is_some_and(|result| rebuild.is_fatal(result));
+        call.set(None);
+        self.job.end(shared.clock());
+        Poll::Ready(!fatal)
+    }
+
+    /// Something of the user's has panicked. It costs the job at hand its answer, if it has none yet.
+    #[cold]
+    pub(crate) fn panicked<F>(
+        &mut self,
+        panic: Panic,
+        mut call: Pin<&mut Option<F>>,
+    ) -> Stopped<E> {
+        let span = replace(&mut self.job.span, Span::NONE);
+        let _inside = span.enter();
+        if self.job.has_ended() {
+            self.job.end(self.worker.shared.clock());
+        } else if !self.job.is_free() {
+            self.refuse(Reason::Panicked);
+        }
+        self.worker.tell(panic);
+        if let Err(panic) = guard(|| call.set(None)) {
+            self.worker.tell(panic);
+        }
+        Stopped::Broken(None)
+    }
+
+    /// Ends a job that is not to be started. What is due at the deadline is late.
+    #[inline]
+    fn refuse_unwanted(&mut self) -> bool {
+        let reason = if self.job.is_expired() {
+            Reason::Expired
+        } else if self.worker.is_cancelled() {
+            Reason::Cancelled
+        } else if self.worker.shared.config.admission.is_late(self.job.since) {
+            Reason::WaitExceeded
+        } else {
+            return false;
+        };
+        discard(self.job.request.take());
+        self.refuse(reason);
+        true
+    }
+}
+
+impl<Req, T, E> Turn<'_, Req, T, E> {
+    /// Ends the job without an answer of the service.
+    #[cold]
+    fn refuse(&mut self, reason: Reason) {
+        let shared = &self.worker.shared;
+        self.job.refuse(shared.rejected(reason), shared.clock());
+    }
+
+    #[inline]
+    pub(crate) fn settle(&mut self) {
+        self.worker.settle(&mut self.job);
+    }
+}
+
+impl<Req, T, E> Drop for Turn<'_, Req, T, E> {
+    fn drop(&mut self) {
+        if !self.job.is_free() {
+            if let Some(key) = self.job.key.filter(|_| self.job.started) {
+                self.job.kept = guard(|| self.worker.shared.save_stopped(key)).unwrap_or_default();
+            }
+            self.refuse(Reason::Cancelled);
+        }
+        self.settle();
+    }
+}
+
+/// Tells of the first readiness error in a row.
+fn tell_broken<Req, T, E: LayerError>(_worker: &Worker<Req, T, E>, _error: &E, _first: bool) {
+    #[cfg(feature = "tracing")]
+    if _first {
+        tracing::warn!(
+            target: "stockade",
+            layer = "pool",
+            name = _worker.shared.config.name,
+            worker = _worker.badge.number,
+            reason = _error.rejected().map(|rejected| rejected.reason().label()),
+            "the service of a worker has failed to become ready, and is made anew"
+        );
+    }
+}
