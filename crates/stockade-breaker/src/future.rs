@@ -10,7 +10,7 @@ use std::{
 use pin_project_lite::pin_project;
 use stockade_core::{
     Classify, LayerError, Reason, Rejected,
-    internal::{CallWaiter, Refuser, Slow, Waiter},
+    internal::{CallWaiter, Refusal, Refuser, Slow, Waiter},
     waits::Counting,
 };
 use tower_service::Service;
@@ -91,6 +91,10 @@ impl<F, S, Req, C> ResponseFuture<F, S, Req, C> {
 
     pub(crate) fn slow(slow: Slow<AtOnce, S, Req>, permit: Permit, classify: C) -> Self {
         Self { state: State::Slow { slow }, permit, classify }
+    }
+
+    pub(crate) fn refused(refusal: Refusal<Lease>, classify: C) -> Self {
+        Self::slow(Slow::Refused(refusal), Permit::none(), classify)
     }
 
     /// It is dropped before the call has ended. Kept apart, so that dropping a finished one is a few branches.

@@ -11,6 +11,7 @@ use stockade_core::{
     internal::{
         Refusal, Slow,
         backpressure::{Reserve, ReserveCall},
+        deferred::let_go,
     },
 };
 use tower_service::Service;
@@ -19,7 +20,7 @@ use crate::{
     BreakerHandle, ResponseFuture,
     backpressure::Waiter,
     future::AtOnce,
-    permit::{Permit, Start},
+    permit::Start,
     shared::{Lease, Shared},
     state::Stamp,
 };
@@ -101,6 +102,22 @@ impl<S, C, B> Breaker<S, C, B> {
             None => self.lease.admit(reserved).map(Some),
         }
     }
+
+    /// Makes a call that is admitted.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn start<Req>(
+        &mut self,
+        stamp: Option<Stamp>,
+        request: Req,
+        classify: C,
+    ) -> ResponseFuture<S::Future, S, Req, C>
+    where
+        S: Service<Req>,
+    {
+        let start = Start::new(self.shared, stamp);
+        let future = self.inner.call(request);
+        ResponseFuture::running(future, start.end(), classify)
+    }
 }
 
 stockade_core::accessors!(Breaker<S, C, B>);
@@ -132,38 +149,22 @@ where
         // Before the call is admitted, because it may panic.
         let classify = self.classify.clone();
         match self.admit(&request, false) {
-            Ok(stamp) if mem::take(&mut self.readied) => {
-                let start = Start::new(self.shared, stamp);
-                let future = self.inner.call(request);
-                ResponseFuture::running(future, start.end(), classify)
-            }
+            Ok(stamp) if mem::take(&mut self.readied) => self.start(stamp, request, classify),
             Ok(stamp) => {
                 let permit = Start::new(self.shared, stamp).end();
-                ResponseFuture::slow(self.wait(request), permit, classify)
+                // The future takes the instance that was polled, which may be on its way to be ready.
+                let clone = self.inner.clone();
+                let polled = mem::replace(&mut self.inner, clone);
+                let at_once = AtOnce(Arc::clone(&self.lease));
+                ResponseFuture::slow(Slow::waiting(at_once, polled, request), permit, classify)
             }
             Err(rejected) => {
                 self.readied = false;
                 // What this instance holds inside, a permit or its turn, goes to those who are let in.
-                let fresh = self.inner.clone();
-                drop(mem::replace(&mut self.inner, fresh));
-                let refusal = Refusal::new(&self.lease, rejected);
-                ResponseFuture::slow(Slow::Refused(refusal), Permit::none(), classify)
+                let_go(&mut self.inner);
+                ResponseFuture::refused(Refusal::new(&self.lease, rejected), classify)
             }
         }
-    }
-}
-
-impl<S: Clone, C, B> Breaker<S, C, B> {
-    /// The future takes the instance that was polled, which may be on its way to be ready.
-    #[cold]
-    fn wait<Req>(&mut self, request: Req) -> Slow<AtOnce, S, Req>
-    where
-        S: Service<Req>,
-        S::Error: LayerError,
-    {
-        let clone = self.inner.clone();
-        let polled = mem::replace(&mut self.inner, clone);
-        Slow::waiting(AtOnce(Arc::clone(&self.lease)), polled, request)
     }
 }
 
@@ -208,15 +209,8 @@ where
     fn call_reserved(&mut self, permit: Option<()>, request: Req) -> Self::Future {
         let classify = self.classify.clone();
         match self.admit(&request, permit.is_some()) {
-            Ok(stamp) => {
-                let start = Start::new(self.shared, stamp);
-                let future = self.inner.call(request);
-                ResponseFuture::running(future, start.end(), classify)
-            }
-            Err(rejected) => {
-                let refusal = Refusal::new(&self.lease, rejected);
-                ResponseFuture::slow(Slow::Refused(refusal), Permit::none(), classify)
-            }
+            Ok(stamp) => self.start(stamp, request, classify),
+            Err(rejected) => ResponseFuture::refused(Refusal::new(&self.lease, rejected), classify),
         }
     }
 }

@@ -168,18 +168,10 @@ impl Machine {
             slow: tally.slow,
             consecutive: self.record.consecutive(),
             probes: if let Phase::Probing(probes) = &self.phase { probes.running() } else { 0 },
-            remaining: self.remaining(now),
+            remaining: if state == State::Open { self.retry_after(now, 0.0) } else { None },
             opened: self.opened,
             refused: 0,
             refused_forced_open: 0,
-        }
-    }
-
-    /// How much longer it will be open.
-    pub(crate) fn remaining(&self, now: Instant) -> Option<Duration> {
-        match self.phase {
-            Phase::Open { until } if self.guards == 0 => Some(until.duration_since(now)),
-            _ => None,
         }
     }
 

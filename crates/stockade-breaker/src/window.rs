@@ -59,7 +59,7 @@ pub(crate) enum Outcomes {
     Time(Buckets),
 }
 
-/// The largest window of calls; it takes 250 kB.
+/// The largest window of calls; it takes two megabytes.
 const MAX_CALLS: u32 = 1_000_000;
 
 /// The shortest window of time.
@@ -143,10 +143,14 @@ impl Outcome {
 // === impl Tally ===
 
 impl Tally {
-    pub(crate) fn add(&mut self, outcome: Outcome) {
-        self.calls = self.calls.saturating_add(1);
-        self.failures = self.failures.saturating_add(u32::from(outcome.failed));
-        self.slow = self.slow.saturating_add(u32::from(outcome.slow));
+    pub(crate) fn of(Outcome { failed, slow }: Outcome) -> Self {
+        Self { calls: 1, failures: u32::from(failed), slow: u32::from(slow) }
+    }
+
+    pub(crate) fn add(&mut self, new: Self) {
+        self.calls = self.calls.saturating_add(new.calls);
+        self.failures = self.failures.saturating_add(new.failures);
+        self.slow = self.slow.saturating_add(new.slow);
     }
 
     pub(crate) fn subtract(&mut self, gone: Self) {

@@ -68,7 +68,7 @@ fn it_is_held_open_from_wherever_it_is_and_never_shorter_than_before() {
         driver.machine.hold_open(driver.now + 10 * SECOND);
         assert_eq!(driver.machine.state(), State::Open);
         driver.machine.hold_open(driver.now + SECOND);
-        assert_eq!(driver.machine.remaining(driver.now), Some(10 * SECOND));
+        assert_eq!(driver.machine.snapshot(driver.now).remaining, Some(10 * SECOND));
         driver.machine.half_open();
         assert_eq!(driver.machine.state(), State::HalfOpen);
         driver.machine.close();
@@ -144,7 +144,7 @@ fn a_window_of_time_forgets_old_failures() {
 fn every_failed_probation_doubles_the_open_time_and_closing_starts_again() {
     let mut driver = Driver::opened(Config::default());
     for seconds in [5, 10, 20, 40, 60, 60] {
-        assert_eq!(driver.machine.remaining(driver.now), Some(seconds * SECOND));
+        assert_eq!(driver.machine.snapshot(driver.now).remaining, Some(seconds * SECOND));
         driver.wait(seconds * SECOND - Duration::from_nanos(1));
         assert_eq!(driver.admit(), None);
         driver.wait(Duration::from_nanos(1));
@@ -155,7 +155,7 @@ fn every_failed_probation_doubles_the_open_time_and_closing_starts_again() {
         assert_eq!(driver.call(SUCCESS), state);
     }
     driver.machine.open(Trip::FailureRate, driver.now, 0.0);
-    assert_eq!(driver.machine.remaining(driver.now), Some(5 * SECOND));
+    assert_eq!(driver.machine.snapshot(driver.now).remaining, Some(5 * SECOND));
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn a_call_of_another_epoch_changes_nothing() {
     let old: Vec<_> = (0..9).map(|_| driver.admit().unwrap()).collect();
     driver.call(FAILURE);
     assert_eq!(driver.settle(old[0], FAILURE), State::Open);
-    assert_eq!(driver.machine.remaining(driver.now), Some(5 * SECOND));
+    assert_eq!(driver.machine.snapshot(driver.now).remaining, Some(5 * SECOND));
     driver.wait(5 * SECOND);
     for late in &old[1..5] {
         assert_eq!(driver.settle(*late, SUCCESS), State::HalfOpen);
@@ -274,17 +274,17 @@ fn a_hint_of_any_failure_is_a_floor_for_the_open_time_and_is_forgotten_when_it_c
     driver.machine.heed(stamp, SECOND, driver.now, 0.5);
     driver.settle(stamp, FAILURE);
     assert_eq!(driver.call(FAILURE), State::Open);
-    assert_eq!(driver.machine.remaining(driver.now), Some(30 * SECOND * 105 / 100));
+    assert_eq!(driver.machine.snapshot(driver.now).remaining, Some(30 * SECOND * 105 / 100));
     driver.machine.heed(stamp, 1_000 * SECOND, driver.now, 0.5);
     driver.wait(32 * SECOND);
     assert_eq!(driver.call(FAILURE), State::Open, "the hint of another time is not heeded");
-    assert_eq!(driver.machine.remaining(driver.now), Some(10 * SECOND));
+    assert_eq!(driver.machine.snapshot(driver.now).remaining, Some(10 * SECOND));
     driver.machine.close();
     for (hint, random, secs) in [(0, 1.0, 5), (86_400, 0.0, 86_400), (u64::MAX, 1.0, 95_040)] {
         let stamp = driver.admit().unwrap();
         driver.machine.heed(stamp, Duration::from_secs(hint), driver.now, random);
         driver.machine.open(Trip::Consecutive, driver.now, 0.0);
-        assert_eq!(driver.machine.remaining(driver.now), Some(secs * SECOND), "{hint}");
+        assert_eq!(driver.machine.snapshot(driver.now).remaining, Some(secs * SECOND), "{hint}");
         driver.machine.close();
     }
 }

@@ -38,8 +38,8 @@ impl Buckets {
     /// Adds the outcome of a call that ended `now`.
     pub(crate) fn push(&mut self, outcome: Outcome, now: Instant) {
         self.slide(now);
-        self.buckets[(self.current % BUCKETS) as usize].add(outcome);
-        self.sum.add(outcome);
+        self.buckets[(self.current % BUCKETS) as usize].add(Tally::of(outcome));
+        self.sum.add(Tally::of(outcome));
     }
 
     /// Drops the outcomes that are too old. A `now` in the past changes nothing.

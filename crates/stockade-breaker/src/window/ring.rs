@@ -1,66 +1,55 @@
-//! The outcomes of the last so many calls: a ring of bits with running counts, O(1) per call.
+//! The outcomes of the last so many calls: a ring with running counts, O(1) per call.
+
+use std::mem;
 
 use super::{Outcome, Tally};
 
 /// The outcomes of the last `capacity` calls.
 #[derive(Debug)]
 pub(crate) struct Ring {
-    capacity: u32,
-    /// Where the next outcome goes: once the ring is full, where the oldest one is.
-    next: u32,
-    /// How many outcomes are in.
-    calls: u32,
-    failures: Plane,
-    slow: Plane,
-}
-
-/// One bit for each outcome, and how many of them are set.
-#[derive(Debug)]
-struct Plane {
-    bits: Box<[u64]>,
-    count: u32,
+    capacity: usize,
+    outcomes: Vec<Outcome>,
+    /// Once the ring is full, where the oldest outcome is.
+    oldest: usize,
+    tally: Tally,
 }
 
 // === impl Ring ===
 
 impl Ring {
     pub(crate) fn new(capacity: u32) -> Self {
-        let plane = || Plane { bits: vec![0; capacity.div_ceil(64) as usize].into(), count: 0 };
-        Self { capacity, next: 0, calls: 0, failures: plane(), slow: plane() }
+        Self {
+            capacity: capacity as usize,
+            outcomes: Vec::new(),
+            oldest: 0,
+            tally: Tally::default(),
+        }
     }
 
     /// Adds an outcome. Once the ring is full, the oldest one leaves.
     pub(crate) fn push(&mut self, outcome: Outcome) {
-        let evicts = self.is_full();
-        self.failures.replace(self.next, outcome.failed, evicts);
-        self.slow.replace(self.next, outcome.slow, evicts);
-        self.calls += u32::from(!evicts);
-        self.next = if self.next + 1 == self.capacity { 0 } else { self.next + 1 };
+        if self.is_full() {
+            let gone = mem::replace(&mut self.outcomes[self.oldest], outcome);
+            self.tally.subtract(Tally::of(gone));
+            self.oldest = if self.oldest + 1 == self.capacity { 0 } else { self.oldest + 1 };
+        } else {
+            self.outcomes.push(outcome);
+        }
+        self.tally.add(Tally::of(outcome));
     }
 
-    /// Forgets all outcomes. The bits stay, as they are written before they are read again.
+    /// Forgets all outcomes, and keeps the room for them.
     pub(crate) fn clear(&mut self) {
-        (self.next, self.calls, self.failures.count, self.slow.count) = (0, 0, 0, 0);
+        self.outcomes.clear();
+        (self.oldest, self.tally) = (0, Tally::default());
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.calls == self.capacity
+        self.outcomes.len() == self.capacity
     }
 
     pub(crate) fn tally(&self) -> Tally {
-        Tally { calls: self.calls, failures: self.failures.count, slow: self.slow.count }
-    }
-}
-
-// === impl Plane ===
-
-impl Plane {
-    fn replace(&mut self, index: u32, new: bool, evicts: bool) {
-        let word = &mut self.bits[index as usize / 64];
-        let bit = 1 << (index % 64);
-        self.count -= u32::from(evicts && *word & bit != 0);
-        self.count += u32::from(new);
-        *word = *word & !bit | if new { bit } else { 0 };
+        self.tally
     }
 }
 

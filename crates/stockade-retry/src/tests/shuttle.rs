@@ -13,8 +13,8 @@ use tokio::time::Instant;
 use crate::{Budget, Config, account::Member, shared::Shared};
 
 fn call(member: &mut Member<(), ()>, asks: bool) -> usize {
-    let account = member.charge();
-    usize::from(asks && account.withdraw(Instant::now()))
+    let origin = member.charge();
+    usize::from(asks && origin.account.withdraw(Instant::now()))
 }
 
 #[test]
