@@ -125,8 +125,12 @@ fn run(
     peers: bool,
     name: Option<&str>,
 ) -> Result<Ended> {
-    let plan = plan(measuring, sections);
+    let plan = plan(measuring, sections)?;
     let mut notes = Vec::new();
+    if !measuring.only.is_empty() {
+        let parts: Vec<_> = plan.sections.iter().map(|section| section.name()).collect();
+        notes.push(format!("only these parts were asked for: {}", parts.join(", ")));
+    }
     let left_out = Combo::all().len() - plan.stacks.len();
     if left_out > 0 {
         notes.push(format!(
@@ -149,8 +153,13 @@ fn run(
     let mut run = Orchestra::new(plan, notes, terminal, !measuring.no_progress)
         .play(peers, measuring.workers.as_deref())?;
     // A run of peers alone is no run to compare with, so it does not take the place of the latest one.
-    let alone = !sections.contains(&Section::Overhead);
-    run.name = name.unwrap_or(if alone { "peers" } else { "last" }).to_owned();
+    let has_overhead = |sections: &[Section]| sections.contains(&Section::Overhead);
+    let usual = match (has_overhead(sections), has_overhead(&run.plan.sections)) {
+        (false, _) => "peers",
+        (true, false) => "part",
+        (true, true) => "last",
+    };
+    run.name = name.unwrap_or(usual).to_owned();
     let path = store.save(&run)?;
     if let Some(file) = &measuring.json {
         fs::write(file, serde_json::to_string_pretty(&run)?)
@@ -176,7 +185,16 @@ fn draw(run: &Run, against: Option<&Run>, path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn plan(measuring: &Measuring, sections: &[Section]) -> Plan {
+/// What is to be measured: of `sections`, those that were asked for.
+fn plan(measuring: &Measuring, sections: &[Section]) -> Result<Plan> {
+    let asked = |section: &Section| measuring.only.is_empty() || measuring.only.contains(section);
+    let asked: Vec<_> = sections.iter().copied().filter(asked).collect();
+    if asked.is_empty() {
+        let parts: Vec<_> = sections.iter().map(|section| section.name()).collect();
+        return Err(
+            Usage(format!("nothing to do: this command measures {}", parts.join(", "))).into()
+        );
+    }
     let offered = if let Some(callers) = measuring.closed {
         vec![Offered::Callers(callers)]
     } else if measuring.rate.is_empty() {
@@ -184,13 +202,13 @@ fn plan(measuring: &Measuring, sections: &[Section]) -> Plan {
     } else {
         measuring.rate.clone()
     };
-    Plan {
+    Ok(Plan {
         seed: measuring.seed,
         quick: measuring.quick,
         stacks: measuring.combos().iter().map(Combo::to_string).collect(),
-        sections: sections.to_vec(),
+        sections: asked,
         offered,
         duration: measuring.duration.map(|duration| duration.as_secs_f64()),
         threads: measuring.threads,
-    }
+    })
 }

@@ -85,7 +85,22 @@ impl Section {
         matches!(self, Self::Model | Self::Faults | Self::Adaptive)
     }
 
-    /// What it is called.
+    /// As it is typed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Overhead => "overhead",
+            Self::Layers => "layers",
+            Self::Tasks => "tasks",
+            Self::Pool => "pool",
+            Self::Memory => "memory",
+            Self::Load => "load",
+            Self::Model => "model",
+            Self::Faults => "faults",
+            Self::Adaptive => "adaptive",
+        }
+    }
+
+    /// What it is called in a sentence.
     pub fn title(self) -> &'static str {
         match self {
             Self::Overhead => "overhead of a call",

@@ -48,6 +48,7 @@ fn help_lists_every_command_and_option() {
         "--quick",
         "--filter",
         "--layers",
+        "--only",
         "--rate",
         "--duration",
         "--threads",
@@ -79,6 +80,8 @@ fn what_cannot_be_done_is_named_with_what_would_have_been_right() {
     for (arguments, words) in [
         (&["--filter", "("] as &[&str], &["unclosed group", "^pool"] as &[&str]),
         (&["--layers", "braker"], &["braker", "breaker, rate, limit, timeout"]),
+        (&["--only", "latency"], &["latency", "overhead, layers, tasks"]),
+        (&["peers", "--only", "model"], &["nothing to do", "layers, tasks, pool, memory"]),
         (&["--rate", "0"], &["0", "80%"]),
         (&["compare", "a", "b"], &["no run \"a\"", "there is none yet"]),
         (&["report", "nothing"], &["no run \"nothing\"", "save NAME"]),
@@ -110,8 +113,18 @@ fn without_valgrind_instr_says_how_to_get_it() {
 
 /// Few stacks, little time.
 #[cfg(feature = "virtual-time")]
-const LITTLE: [&str; 8] =
-    ["--quick", "--layers", "limit", "--duration", "100ms", "--no-progress", "--seed", "7"];
+const LITTLE: [&str; 10] = [
+    "--quick",
+    "--layers",
+    "limit",
+    "--only",
+    "overhead,load,model,faults",
+    "--duration",
+    "100ms",
+    "--no-progress",
+    "--seed",
+    "7",
+];
 
 #[cfg(feature = "virtual-time")]
 #[test]
@@ -136,7 +149,7 @@ fn a_run_is_kept_shown_and_compared() {
     assert_eq!(run["overhead"].as_array().unwrap().len(), 2 * 3 * 2);
     assert_eq!(run["load"].as_array().unwrap().len(), 2 * (1 + 4));
     assert_eq!(run["faults"].as_array().unwrap().len(), 2 * 3);
-    assert_eq!(run["adaptive"].as_array().unwrap().len(), 3 * 3);
+    assert!(run["memory"].as_array().unwrap().is_empty() && summary.contains("only these parts"));
     assert_eq!(fs::read_to_string(csv).unwrap().lines().count(), 1 + 2);
     assert!(folder.path().join("report.html").is_file());
 

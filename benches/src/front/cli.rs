@@ -8,7 +8,7 @@ use regex::Regex;
 use crate::{
     combo::{self, Combo, Selection},
     numbers::Percent,
-    plan::Offered,
+    plan::{Offered, Section},
     usage::root,
 };
 
@@ -135,6 +135,10 @@ pub struct Measuring {
     #[arg(long, global = true, value_name = "LAYERS", value_parser = combo::layers)]
     pub layers: Option<Combo>,
 
+    /// Only these parts, such as overhead,model: overhead, layers, tasks, pool, memory, load, model, faults, adaptive
+    #[arg(long, global = true, value_name = "PARTS", value_delimiter = ',', value_parser = section)]
+    pub only: Vec<Section>,
+
     /// Offers this load in the place of 50%, 80%, 95% and 120% of the capacity: a percentage, or calls a second
     #[arg(long, global = true, value_name = "RATE", value_delimiter = ',')]
     pub rate: Vec<Offered>,
@@ -197,6 +201,12 @@ fn regex(text: &str) -> Result<Regex, String> {
             combo::BARE
         ))
     }
+}
+
+fn section(text: &str) -> Result<Section, String> {
+    let known = || Section::ALL.map(Section::name).join(", ");
+    let found = Section::ALL.into_iter().find(|section| section.name() == text);
+    found.ok_or_else(|| format!("there is no part {text:?}; there are: {}", known()))
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
