@@ -232,9 +232,9 @@ impl Course {
     /// A call that is given up is a warning. A result that no attempt would change is none, and a refusal that is
     /// passed on has been told by the layer that refused.
     fn gave_up(&self, shared: &Shared, why: GaveUp, last: Judged) {
-        shared.count(|stats| why.count(stats));
+        let reason = shared.count(|stats| why.count(stats));
         #[cfg(not(feature = "tracing"))]
-        let _ = last;
+        let _ = (reason, last);
         #[cfg(feature = "tracing")]
         {
             macro_rules! tell {
@@ -243,7 +243,7 @@ impl Course {
                         target: "stockade",
                         layer = "retry",
                         name = shared.name,
-                        reason = why.label(),
+                        reason,
                         attempts = self.attempts,
                         ?last,
                         "gave up"

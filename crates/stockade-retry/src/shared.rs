@@ -79,38 +79,26 @@ impl Shared {
     }
 
     /// Counts what is repeated or given up. A call that goes well is not counted.
-    pub(crate) fn count(&self, count: impl FnOnce(&mut Stats)) {
-        count(&mut lock(&self.stats));
+    pub(crate) fn count<R>(&self, count: impl FnOnce(&mut Stats) -> R) -> R {
+        count(&mut lock(&self.stats))
     }
 }
 
 // === impl GaveUp ===
 
 impl GaveUp {
-    pub(crate) const fn count(self, stats: &mut Stats) {
-        let count = match self {
-            Self::Exhausted => &mut stats.exhausted,
-            Self::OverBudget => &mut stats.over_budget,
-            Self::TooLate => &mut stats.too_late,
-            Self::NotRepeatable => &mut stats.not_repeatable,
-            Self::Refused => &mut stats.refused,
-            Self::Permanent => &mut stats.permanent,
-            Self::Ignored => &mut stats.ignored,
+    /// Counts it. Returns its label for events, which is that of the metrics too.
+    pub(crate) const fn count(self, stats: &mut Stats) -> &'static str {
+        let (count, label) = match self {
+            Self::Exhausted => (&mut stats.exhausted, "exhausted"),
+            Self::OverBudget => (&mut stats.over_budget, "over_budget"),
+            Self::TooLate => (&mut stats.too_late, "too_late"),
+            Self::NotRepeatable => (&mut stats.not_repeatable, "not_repeatable"),
+            Self::Refused => (&mut stats.refused, "refused"),
+            Self::Permanent => (&mut stats.permanent, "permanent"),
+            Self::Ignored => (&mut stats.ignored, "ignored"),
         };
         *count += 1;
-    }
-
-    /// The label in events and metrics.
-    #[cfg(feature = "tracing")]
-    pub(crate) const fn label(self) -> &'static str {
-        match self {
-            Self::Exhausted => "exhausted",
-            Self::OverBudget => "over_budget",
-            Self::TooLate => "too_late",
-            Self::NotRepeatable => "not_repeatable",
-            Self::Refused => "refused",
-            Self::Permanent => "permanent",
-            Self::Ignored => "ignored",
-        }
+        label
     }
 }
