@@ -39,7 +39,7 @@
 //!
 //! # Orders to avoid
 //!
-//! Each paragraph is a test in `tests/order.rs`, which runs the wrong order beside the right one.
+//! Each paragraph is a test in `tests/order.rs` or `tests/placement.rs`, which runs the wrong order beside the right one.
 //!
 //! **A timeout inside retry only.** It bounds each attempt, and nothing bounds the call: three attempts of at most a
 //! second are three seconds and the waits between them. A caller who was promised a second needs the total timeout
@@ -77,6 +77,17 @@
 //! since, and its outcome does not know the attempts before it. Inside the pool, a retry continues where it is, and the
 //! job's outcome counts its attempts; the price is that a worker sleeps during the backoff. If that is too much, use
 //! this order.
+//!
+//! **The fallback inside the breaker.** The breaker sees its answers, and takes a service that is down for one that is
+//! well. And what the breaker refuses, nobody answers.
+//!
+//! **Coalesce inside retry.** Callers share the first attempt. When it has failed, each of them waits for a time of its own
+//! before the next, so they come one by one.
+//!
+//! **The hedge inside the limit.** A second attempt needs no permit, and up to twice as many calls run as the limit says. The
+//! same goes for a rate limit and for a breaker outside the hedge.
+//!
+//! **Chaos outside retry.** What it makes up reaches the callers, and the stack that was to be tried never meets it.
 //!
 //! # What the right order leaves open
 //!
