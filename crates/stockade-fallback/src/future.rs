@@ -24,6 +24,7 @@ pin_project! {
     {
         #[pin]
         state: State<F, H::Future>,
+        // None for a call that passes by, and once it has been used.
         kept: Option<H::Kept>,
         handler: H,
         on: O,
@@ -45,12 +46,12 @@ pin_project! {
 impl<F, Req, T, E, H: Handler<Req, T, E>, O> ResponseFuture<F, Req, T, E, H, O> {
     pub(crate) const fn new(
         future: F,
-        kept: H::Kept,
+        kept: Option<H::Kept>,
         handler: H,
         on: O,
         name: Option<&'static str>,
     ) -> Self {
-        Self { state: State::Calling { future }, kept: Some(kept), handler, on, name }
+        Self { state: State::Calling { future }, kept, handler, on, name }
     }
 }
 

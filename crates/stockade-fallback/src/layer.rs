@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use stockade_core::{ConfigError, Name, config};
+use stockade_core::{ConfigError, Name, NoBypass, config};
 use tower_layer::Layer;
 
 use crate::{Fallback, OnError, OnRequest};
@@ -16,6 +16,7 @@ use crate::{Fallback, OnError, OnRequest};
 /// | setter | default |
 /// |---|---|
 /// | [`on`](Self::on) | every error |
+/// | [`bypass`](Self::bypass) | no call passes by |
 /// | [`name`](Self::name) | none |
 ///
 /// # Example
@@ -40,9 +41,10 @@ use crate::{Fallback, OnError, OnRequest};
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct FallbackLayer<H, O = Always> {
+pub struct FallbackLayer<H, O = Always, B = NoBypass> {
     handler: H,
     on: O,
+    bypass: B,
     name: Option<&'static str>,
 }
 
@@ -68,7 +70,7 @@ impl<F> FallbackLayer<OnError<F>> {
     where
         F: Fn(E) -> Fut,
     {
-        Self { handler: OnError(answer), on: Always, name: None }
+        Self { handler: OnError(answer), on: Always, bypass: NoBypass, name: None }
     }
 }
 
@@ -79,21 +81,33 @@ impl<F> FallbackLayer<OnRequest<F>> {
     where
         F: Fn(Req, E) -> Fut,
     {
-        Self { handler: OnRequest(answer), on: Always, name: None }
+        Self { handler: OnRequest(answer), on: Always, bypass: NoBypass, name: None }
     }
 }
 
-impl<H, O> FallbackLayer<H, O> {
+impl<H, O, B> FallbackLayer<H, O, B> {
     /// Answers only the errors for which `on` says so: [`is_refusal`](crate::is_refusal) for what a layer
     /// inside refused, or a closure that asks a classifier.
     ///
     /// It is asked once for each call that failed. If it panics, the caller gets the panic.
     #[must_use]
-    pub fn on<E, P>(self, on: P) -> FallbackLayer<H, P>
+    pub fn on<E, P>(self, on: P) -> FallbackLayer<H, P, B>
     where
         P: Fn(&E) -> bool,
     {
-        FallbackLayer { handler: self.handler, on, name: self.name }
+        let Self { handler, bypass, name, .. } = self;
+        FallbackLayer { handler, on, bypass, name }
+    }
+
+    /// Leaves the calls alone for which `passes_by` says so, as if the layer were not there: their errors reach the
+    /// caller, and nothing of the request is kept.
+    #[must_use]
+    pub fn bypass<Req, F>(self, passes_by: F) -> FallbackLayer<H, O, F>
+    where
+        F: Fn(&Req) -> bool,
+    {
+        let Self { handler, on, name, .. } = self;
+        FallbackLayer { handler, on, bypass: passes_by, name }
     }
 
     /// A name for events.
@@ -118,16 +132,17 @@ impl<H, O> FallbackLayer<H, O> {
     }
 }
 
-impl<S, H: Clone, O: Clone> Layer<S> for FallbackLayer<H, O> {
-    type Service = Fallback<S, H, O>;
+impl<S, H: Clone, O: Clone, B: Clone> Layer<S> for FallbackLayer<H, O, B> {
+    type Service = Fallback<S, H, O, B>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Fallback::new(inner, self.handler.clone(), self.on.clone(), self.name)
+        let closures = (self.handler.clone(), self.on.clone(), self.bypass.clone());
+        Fallback::new(inner, closures, self.name)
     }
 }
 
 /// Without the closures, which cannot be shown.
-impl<H, O> fmt::Debug for FallbackLayer<H, O> {
+impl<H, O, B> fmt::Debug for FallbackLayer<H, O, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FallbackLayer").field("name", &self.name).finish_non_exhaustive()
     }

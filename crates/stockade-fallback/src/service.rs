@@ -5,6 +5,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use stockade_core::{Bypass, NoBypass};
 use tower_service::Service;
 
 use crate::{Always, Handler, On, ResponseFuture};
@@ -23,28 +24,34 @@ use crate::{Always, Handler, On, ResponseFuture};
 ///
 /// Dropping the response future drops the call, or the fallback that is under way.
 #[derive(Clone)]
-pub struct Fallback<S, H, O = Always> {
+pub struct Fallback<S, H, O = Always, B = NoBypass> {
     inner: S,
     handler: H,
     on: O,
+    bypass: B,
     name: Option<&'static str>,
 }
 
-stockade_core::accessors!(Fallback<S, H, O>);
+stockade_core::accessors!(Fallback<S, H, O, B>);
 
 // === impl Fallback ===
 
-impl<S, H, O> Fallback<S, H, O> {
-    pub(crate) const fn new(inner: S, handler: H, on: O, name: Option<&'static str>) -> Self {
-        Self { inner, handler, on, name }
+impl<S, H, O, B> Fallback<S, H, O, B> {
+    pub(crate) fn new(
+        inner: S,
+        (handler, on, bypass): (H, O, B),
+        name: Option<&'static str>,
+    ) -> Self {
+        Self { inner, handler, on, bypass, name }
     }
 }
 
-impl<S, H, O, Req> Service<Req> for Fallback<S, H, O>
+impl<S, H, O, B, Req> Service<Req> for Fallback<S, H, O, B>
 where
     S: Service<Req>,
     H: Handler<Req, S::Response, S::Error> + Clone,
     O: On<S::Error> + Clone,
+    B: Bypass<Req>,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -55,14 +62,14 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let kept = self.handler.keep(&request);
+        let kept = (!self.bypass.passes_by(&request)).then(|| self.handler.keep(&request));
         let future = self.inner.call(request);
         ResponseFuture::new(future, kept, self.handler.clone(), self.on.clone(), self.name)
     }
 }
 
 /// Without the closures, which cannot be shown.
-impl<S: fmt::Debug, H, O> fmt::Debug for Fallback<S, H, O> {
+impl<S: fmt::Debug, H, O, B> fmt::Debug for Fallback<S, H, O, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Fallback")
             .field("inner", &self.inner)

@@ -138,3 +138,12 @@ async fn a_name_that_is_too_long_is_an_error_that_says_so() {
     let error = layer.try_name("x".repeat(1_000_000)).unwrap_err();
     assert!(error.to_string().starts_with("FallbackLayer::name: "), "{error}");
 }
+
+#[tokio::test]
+async fn calls_that_pass_by_keep_their_errors() {
+    let layer = FallbackLayer::with_request(async |n: u32, _| Ok(n * 10)).bypass(|n: &u32| *n > 5);
+    let mut svc = ServiceBuilder::new().layer(layer).service(service_fn(client));
+    assert_eq!(svc.ready().await.unwrap().call(5).await, Ok(50));
+    assert_eq!(svc.ready().await.unwrap().call(7).await, Err(Error::Service("odd")));
+    assert_eq!(svc.ready().await.unwrap().call(8).await, Ok(8));
+}

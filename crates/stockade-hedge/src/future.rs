@@ -37,7 +37,8 @@ pin_project! {
         first: Option<S::Future>,
         begun: Option<Instant>,
         copy: Option<Req>,
-        application: Arc<Application<S, C, K>>,
+        // None for a call that passes by.
+        application: Option<Arc<Application<S, C, K>>>,
         slow: Cold<Slow<S, Req>>,
         done: bool,
     }
@@ -75,7 +76,14 @@ impl<S: Service<Req>, Req, C, K> ResponseFuture<S, Req, C, K> {
     ) -> Self {
         let rolling = application.shared.delay.rolling();
         let begun = rolling.map(|_| Instant::now());
+        let application = Some(application);
         Self { first: Some(first), begun, copy, application, slow: Cold::none(), done: false }
+    }
+
+    /// The future of a call that is not hedged, whatever happens.
+    pub(crate) fn passing(first: S::Future) -> Self {
+        let (first, slow) = (Some(first), Cold::none());
+        Self { first, begun: None, copy: None, application: None, slow, done: false }
     }
 }
 
@@ -91,17 +99,23 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         assert!(!*this.done, "`ResponseFuture` polled after it was ready");
+        let first = this.first.as_mut().as_pin_mut().map_or(Poll::Pending, |first| first.poll(cx));
+        let Some(application) = this.application else {
+            if first.is_ready() {
+                this.first.set(None);
+                *this.done = true;
+            }
+            return first;
+        };
         let mut answer = None;
-        if let Some(first) = this.first.as_mut().as_pin_mut()
-            && let Poll::Ready(result) = first.poll(cx)
-        {
+        if let Poll::Ready(result) = first {
             this.first.set(None);
-            record(this.application, this.begun.take());
-            match judge(&this.application.classify, &result) {
+            record(application, this.begun.take());
+            match judge(&application.classify, &result) {
                 Verdict::Wins => answer = Some(result),
                 verdict => {
                     if let Verdict::Stops(after) = verdict {
-                        this.application.shared.hold_back(after, Instant::now());
+                        application.shared.hold_back(after, Instant::now());
                     }
                     if !matches!(verdict, Verdict::Fails) {
                         *this.copy = None;
@@ -114,12 +128,12 @@ where
             }
         }
         if answer.is_none() {
-            answer = Slow::poll(this.slow, this.copy, this.application, this.first.is_some(), cx);
+            answer = Slow::poll(this.slow, this.copy, application, this.first.is_some(), cx);
         }
         let Some(answer) = answer else { return Poll::Pending };
         // The losers are dropped at once, and with them what they held.
         this.first.set(None);
-        record(this.application, this.begun.take());
+        record(application, this.begun.take());
         drop(this.slow.take());
         *this.done = true;
         Poll::Ready(answer)

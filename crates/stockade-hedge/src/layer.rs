@@ -7,7 +7,7 @@ use std::{
 };
 
 use stockade_core::{
-    Budget, Configured, DefaultClassify, Fresh, Name, PerService,
+    Budget, Configured, DefaultClassify, Fresh, Name, NoBypass, PerService,
     config::{MAX_DURATION, allow, checked},
 };
 use tower_layer::Layer;
@@ -24,16 +24,18 @@ use crate::{
 /// | [`budget`](Self::budget) | 5 % of the calls, and one a second |
 /// | [`classify`](Self::classify) | [`DefaultClassify`] |
 /// | [`idempotent`](Self::idempotent), [`clone_request`](Self::clone_request) | every request may be sent twice, and is cloned |
+/// | [`bypass`](Self::bypass) | no call passes by |
 ///
 /// All clones of the layer, the services they make and their clones share one budget, one window of latencies
 /// and one set of counts, unless it is [`per_service`](Self::per_service).
 ///
 /// Put it right above what is slow now and then: inside of retry and outside of the breaker, so that each attempt
 /// has its own place in the limits.
-pub struct HedgeLayer<C = DefaultClassify, K = ByClone> {
+pub struct HedgeLayer<C = DefaultClassify, K = ByClone, B = NoBypass> {
     config: Config,
     classify: C,
     copies: K,
+    bypass: B,
     shared: Arc<OnceLock<Arc<Shared>>>,
 }
 
@@ -66,11 +68,17 @@ impl HedgeLayer {
 
     fn new(rule: Rule) -> Self {
         let config = Config { rule, max: 1, budget: Budget::new(0.05, 1.0), name: None };
-        Self { config, classify: DefaultClassify, copies: ByClone, shared: Arc::default() }
+        Self {
+            config,
+            classify: DefaultClassify,
+            copies: ByClone,
+            bypass: NoBypass,
+            shared: Arc::default(),
+        }
     }
 }
 
-impl<C, K> HedgeLayer<C, K> {
+impl<C, K, B> HedgeLayer<C, K, B> {
     /// At most `n` further attempts for one call (default 1), each after a further delay.
     ///
     /// # Panics
@@ -93,9 +101,9 @@ impl<C, K> HedgeLayer<C, K> {
     /// Judges results: a failure does not win while another attempt is on its way, and a server that has too
     /// much to do gets no further attempts, of any call, for as long as it says, or for a second.
     #[must_use]
-    pub fn classify<D>(self, classify: D) -> HedgeLayer<D, K> {
-        let Self { config, copies, .. } = self;
-        HedgeLayer { config, classify, copies, shared: Arc::default() }
+    pub fn classify<D>(self, classify: D) -> HedgeLayer<D, K, B> {
+        let Self { config, copies, bypass, .. } = self;
+        HedgeLayer { config, classify, copies, bypass, shared: Arc::default() }
     }
 
     /// Only requests for which `idempotent` says so are sent twice. They are cloned for it.
@@ -103,17 +111,28 @@ impl<C, K> HedgeLayer<C, K> {
     pub fn idempotent<Req, F: Fn(&Req) -> bool>(
         self,
         idempotent: F,
-    ) -> HedgeLayer<C, Idempotent<F>> {
+    ) -> HedgeLayer<C, Idempotent<F>, B> {
         self.copies(Idempotent(idempotent))
     }
 
     /// How a request is copied, in place of its `Clone`; `None`: it may not be sent twice.
     #[must_use]
-    pub fn clone_request<Req, F>(self, clone_request: F) -> HedgeLayer<C, With<F>>
+    pub fn clone_request<Req, F>(self, clone_request: F) -> HedgeLayer<C, With<F>, B>
     where
         F: Fn(&Req) -> Option<Req>,
     {
         self.copies(With(clone_request))
+    }
+
+    /// Makes one attempt only of the calls for which `passes_by` says so, as if the layer were not there: they copy
+    /// no request, count nowhere and pay nothing into the budget. For streams, long polls and the like.
+    #[must_use]
+    pub fn bypass<Req, F>(self, passes_by: F) -> HedgeLayer<C, K, F>
+    where
+        F: Fn(&Req) -> bool,
+    {
+        let Self { config, classify, copies, .. } = self;
+        HedgeLayer { config, classify, copies, bypass: passes_by, shared: Arc::default() }
     }
 
     /// A name for events.
@@ -140,9 +159,9 @@ impl<C, K> HedgeLayer<C, K> {
         (Configured::new(self), handle)
     }
 
-    fn copies<L>(self, copies: L) -> HedgeLayer<C, L> {
-        let Self { config, classify, .. } = self;
-        HedgeLayer { config, classify, copies, shared: Arc::default() }
+    fn copies<L>(self, copies: L) -> HedgeLayer<C, L, B> {
+        let Self { config, classify, bypass, .. } = self;
+        HedgeLayer { config, classify, copies, bypass, shared: Arc::default() }
     }
 
     fn set(mut self, set: impl FnOnce(&mut Config)) -> Self {
@@ -156,34 +175,36 @@ impl<C, K> HedgeLayer<C, K> {
     }
 }
 
-impl<C: Clone, K: Clone> Fresh for HedgeLayer<C, K> {
+impl<C: Clone, K: Clone, B: Clone> Fresh for HedgeLayer<C, K, B> {
     fn fresh(&self) -> Self {
         let budget = self.config.budget.fresh();
         self.clone().set(|config| config.budget = budget)
     }
 }
 
-impl<C: Clone, K: Clone> Clone for HedgeLayer<C, K> {
+impl<C: Clone, K: Clone, B: Clone> Clone for HedgeLayer<C, K, B> {
     fn clone(&self) -> Self {
         Self {
             config: self.config.clone(),
             classify: self.classify.clone(),
             copies: self.copies.clone(),
+            bypass: self.bypass.clone(),
             shared: Arc::clone(&self.shared),
         }
     }
 }
 
-impl<S: Clone, C: Clone, K: Clone> Layer<S> for HedgeLayer<C, K> {
-    type Service = Hedge<S, C, K>;
+impl<S: Clone, C: Clone, K: Clone, B: Clone> Layer<S> for HedgeLayer<C, K, B> {
+    type Service = Hedge<S, C, K, B>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Hedge::new(inner, self.classify.clone(), self.copies.clone(), self.shared())
+        let closures = (self.classify.clone(), self.copies.clone(), self.bypass.clone());
+        Hedge::new(inner, closures, self.shared())
     }
 }
 
 /// Without the closures, which cannot be shown.
-impl<C, K> fmt::Debug for HedgeLayer<C, K> {
+impl<C, K, B> fmt::Debug for HedgeLayer<C, K, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HedgeLayer").field("config", &self.config).finish_non_exhaustive()
     }

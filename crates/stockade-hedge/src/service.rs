@@ -7,7 +7,7 @@ use std::{
 };
 
 use stockade_core::{
-    Classify, DefaultClassify, LayerError,
+    Bypass, Classify, DefaultClassify, LayerError, NoBypass,
     internal::{
         lock,
         sync::{Mutex, atomic::Ordering::Relaxed},
@@ -42,8 +42,9 @@ use crate::{
 /// # Cancel safety
 ///
 /// Dropping the response future drops all attempts. The token of a further attempt is spent.
-pub struct Hedge<S, C = DefaultClassify, K = ByClone> {
+pub struct Hedge<S, C = DefaultClassify, K = ByClone, B = NoBypass> {
     inner: S,
+    bypass: B,
     deposits: Deposits,
     application: Arc<Application<S, C, K>>,
 }
@@ -58,32 +59,37 @@ pub(crate) struct Application<S, C, K> {
     pub(crate) shared: Arc<Shared>,
 }
 
-stockade_core::accessors!(Hedge<S, C, K>);
+stockade_core::accessors!(Hedge<S, C, K, B>);
 
 // === impl Hedge ===
 
-impl<S: Clone, C, K> Hedge<S, C, K> {
-    pub(crate) fn new(inner: S, classify: C, copies: K, shared: Arc<Shared>) -> Self {
+impl<S: Clone, C, K, B> Hedge<S, C, K, B> {
+    pub(crate) fn new(
+        inner: S,
+        (classify, copies, bypass): (C, K, B),
+        shared: Arc<Shared>,
+    ) -> Self {
         let deposits = Deposits::new(shared.budget.clone());
         let template = Mutex::new(inner.clone());
         let application = Arc::new(Application { template, classify, copies, shared });
-        Self { inner, deposits, application }
+        Self { inner, bypass, deposits, application }
     }
 }
 
-impl<S, C, K> Hedge<S, C, K> {
+impl<S, C, K, B> Hedge<S, C, K, B> {
     /// Shows what all who share the budget have hedged.
     pub fn handle(&self) -> HedgeHandle {
         HedgeHandle::new(Arc::clone(&self.application.shared))
     }
 }
 
-impl<S, C, K, Req> Service<Req> for Hedge<S, C, K>
+impl<S, C, K, B, Req> Service<Req> for Hedge<S, C, K, B>
 where
     S: Service<Req> + Clone,
     S::Error: LayerError,
     C: Classify<S::Response, S::Error>,
     K: HedgeRequest<Req>,
+    B: Bypass<Req>,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -94,6 +100,9 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
+        if self.bypass.passes_by(&request) {
+            return ResponseFuture::passing(self.inner.call(request));
+        }
         let application = &self.application;
         let copy = if application.shared.enabled.load(Relaxed) {
             self.deposits.count();
@@ -106,10 +115,11 @@ where
     }
 }
 
-impl<S: Clone, C, K> Clone for Hedge<S, C, K> {
+impl<S: Clone, C, K, B: Clone> Clone for Hedge<S, C, K, B> {
     fn clone(&self) -> Self {
         Self {
             inner: self.inner.clone(),
+            bypass: self.bypass.clone(),
             deposits: self.deposits.clone(),
             application: Arc::clone(&self.application),
         }
@@ -117,7 +127,7 @@ impl<S: Clone, C, K> Clone for Hedge<S, C, K> {
 }
 
 /// Without the closures, which cannot be shown.
-impl<S: fmt::Debug, C, K> fmt::Debug for Hedge<S, C, K> {
+impl<S: fmt::Debug, C, K, B> fmt::Debug for Hedge<S, C, K, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hedge")
             .field("inner", &self.inner)

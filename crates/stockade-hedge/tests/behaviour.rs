@@ -221,6 +221,38 @@ async fn a_hedge_that_is_switched_off_makes_one_attempt() {
     assert_eq!(counts.begun.load(SeqCst), 3);
 }
 
+#[tokio::test(start_paused = true)]
+async fn calls_that_pass_by_are_made_once_and_count_nowhere() {
+    let busy = |result: Result<&u32, &AppError>| match result {
+        Err(_) => Class::OVERLOAD,
+        Ok(_) => Class::Success,
+    };
+    let (service, counts) =
+        scripted(&[(30, Ok(1)), (1, Err(Error::Service("busy"))), (30, Ok(2)), (0, Ok(3))]);
+    let layer = hedge().bypass(|n: &u32| *n == 0).classify(busy);
+    let (layer, handle) = layer.with_handle();
+    let mut svc = layer.layer(service);
+    assert_eq!(svc.ready().await.unwrap().call(0).await, Ok(1));
+    assert_eq!(svc.ready().await.unwrap().call(0).await, Err(Error::Service("busy")));
+    assert_eq!(handle.stats(), Default::default());
+    assert_eq!(svc.ready().await.unwrap().call(1).await, Ok(3), "nothing was held back");
+    assert_eq!((handle.stats().won, counts.begun.load(SeqCst)), (1, 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_percentile_is_not_taken_over_calls_that_pass_by() {
+    let service = service_fn(async |n: u32| Ok::<_, AppError>(n));
+    let layer = HedgeLayer::percentile(0.5).bypass(|n: &u32| n.is_multiple_of(2));
+    let (layer, handle) = layer.with_handle();
+    let mut svc = layer.layer(service);
+    for n in 0..199 {
+        svc.ready().await.unwrap().call(n).await.unwrap();
+    }
+    assert_eq!(handle.delay(), None, "99 calls were seen");
+    svc.ready().await.unwrap().call(199).await.unwrap();
+    assert!(handle.delay().is_some());
+}
+
 /// Of a hundred calls one takes a second, the others 10 ms.
 #[tokio::test(start_paused = true)]
 async fn a_percentile_cuts_the_tail_and_adds_little_load() {
