@@ -1,21 +1,10 @@
-use std::{
-    borrow::Cow,
-    convert::Infallible,
-    error, fmt,
-    future::{Ready, ready},
-    hash::Hash,
-    io,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{borrow::Cow, error, fmt, hash::Hash, io, sync::Arc, time::Duration};
 
 use stockade_core::{
     Name,
     config::{allow, checked},
 };
 use tokio::{runtime::Handle, time::sleep};
-use tower_service::Service;
 
 use crate::{
     Any, MakeWorker, Never, Of, Order, Pool, PoolLayer, PoolService, Rebuild, Rules, Scale, Sizing,
@@ -23,6 +12,7 @@ use crate::{
     carry::{Carry, Carrying},
     config::Checked,
     rules,
+    service::CloneService,
     shared::Shared,
     spawn::{self, watch_runtime},
 };
@@ -536,23 +526,5 @@ impl error::Error for BuildError {
             Self::NoRuntime => None,
             Self::Thread(error) => Some(error),
         }
-    }
-}
-
-/// Makes services by cloning one.
-#[derive(Clone, Debug)]
-struct CloneService<S>(S);
-
-impl<S: Clone> Service<usize> for CloneService<S> {
-    type Response = S;
-    type Error = Infallible;
-    type Future = Ready<Result<S, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: usize) -> Self::Future {
-        ready(Ok(self.0.clone()))
     }
 }

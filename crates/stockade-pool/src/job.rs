@@ -4,13 +4,22 @@ use std::{
     fmt,
     future::poll_fn,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
-use stockade_core::{LayerError, Reason, Rejected, deadline::saturating_add};
+use stockade_core::{LayerError, Reason, Rejected, deadline::saturating_add, waits};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::{lease::Lease, pool::Handles, queue::Key, shared::Submitted};
+use crate::{
+    contain::discard,
+    lease::Lease,
+    locked::Unstarted,
+    pool::Handles,
+    queue::{Key, Left, Seen},
+    shared::{Shared, Submitted},
+};
 
 /// A job of a pool: a future of what the service returns. Made by [`Pool::submit`](crate::Pool::submit),
 /// [`try_submit`](crate::Pool::try_submit), and by calling the pool.
@@ -233,3 +242,99 @@ impl<Req> fmt::Debug for Refused<Req> {
 }
 
 impl<Req> std::error::Error for Refused<Req> {}
+
+// === impl Shared ===
+
+impl<Req, T, E> Shared<Req, T, E> {
+    /// Ready when a job has ended. The caller is woken then.
+    #[inline(always)]
+    pub(crate) fn poll_result(&self, key: Key, cx: &mut Context<'_>) -> Poll<Result<T, E>>
+    where
+        E: LayerError,
+    {
+        let polled = self.lock().queue.poll(key, cx.waker());
+        match polled {
+            Some(polled) => polled,
+            None => self.poll_result_again(key, cx),
+        }
+    }
+
+    /// The service had not answered, and no waker was kept.
+    #[inline(never)]
+    fn poll_result_again(&self, key: Key, cx: &mut Context<'_>) -> Poll<Result<T, E>>
+    where
+        E: LayerError,
+    {
+        let mut waker = Some(cx.waker().clone());
+        let mut core = self.lock();
+        let polled = core.queue.poll(key, cx.waker());
+        let seen = match &polled {
+            None => core.queue.look(key, true, &mut waker),
+            Some(_) => Seen::Accepted,
+        };
+        drop(core);
+        waker.into_iter().for_each(discard);
+        match seen {
+            Seen::Waiting | Seen::Accepted => polled.unwrap_or(Poll::Pending),
+            // It was told of where the job ended.
+            Seen::Ended(rejected) => Poll::Ready(Err(E::from_rejected(rejected))),
+            Seen::Refused(reason, request, details) => {
+                discard((request, details));
+                Poll::Ready(Err(self.rejected(reason).into_error()))
+            }
+            Seen::Gone => panic!("`Job` polled after it was ready"),
+        }
+    }
+
+    /// Ready when a job has a place, or is refused one. The caller is woken then.
+    ///
+    /// # Errors
+    ///
+    /// The refusal, and the request.
+    pub(crate) fn poll_accepted(
+        &self,
+        key: Key,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), (Rejected, Req)>> {
+        let mut waker = Some(cx.waker().clone());
+        let seen = self.lock().queue.look(key, false, &mut waker);
+        waker.into_iter().for_each(discard);
+        match seen {
+            Seen::Waiting => Poll::Pending,
+            Seen::Refused(reason, Some(request), details) => {
+                discard(details);
+                Poll::Ready(Err((self.rejected(reason), request)))
+            }
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// The caller of a job has gone. It is cancelled, unless it is to `stay`. Who counts waits learns if it was not started.
+    pub(crate) fn leave(self: &Arc<Self>, key: Key, stay: bool) {
+        let mut core = self.lock();
+        let (left, gone) = core.queue.leave(key, stay);
+        if !stay {
+            core.cancel(&left);
+        }
+        self.see_to(core);
+        if matches!(left, Left::Queued | Left::Waiting) && waits::is_counted() {
+            let waited = gone.details.since.map(|since| since.elapsed()).unwrap_or_default();
+            waits::record(waited.max(Duration::from_nanos(1)));
+        }
+        discard(gone);
+    }
+
+    /// Ends a job that has waited for too long, if it has not been started. Its caller looks at it again then.
+    pub(crate) fn give_up(self: &Arc<Self>, key: Key) {
+        let rejected = self.rejected(Reason::WaitExceeded);
+        let mut core = self.lock();
+        let mut ended = None;
+        if core.queue.is_waiting(key) {
+            core.refuse(key, Reason::WaitExceeded);
+        } else if let Some(job) = core.queue.take_out(key) {
+            ended = Some(core.end_unstarted(key, job, rejected));
+        }
+        self.see_to(core);
+        discard(ended.map(Unstarted::tell));
+    }
+}

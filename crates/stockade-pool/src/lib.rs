@@ -62,6 +62,7 @@ mod lease;
 mod locked;
 mod nested;
 mod outcome;
+mod place;
 mod pool;
 mod queue;
 mod rebuild;

@@ -17,7 +17,7 @@ use crate::{
     contain::{Wakes, discard},
     in_flight::InFlight,
     outcome::Ended,
-    queue::{Binding, Discipline, Extra, Key, Left, Owner, Queue, Tag, Taken},
+    queue::{Binding, Discipline, Extra, Key, Lanes, Left, Owner, Queue, Ranked, Tag, Taken},
     roster::{Roster, Size},
     rules::{Of, Order},
     run::Mailbox,
@@ -51,9 +51,9 @@ impl<Req, T, E> Core<Req, T, E> {
     pub(crate) fn new(config: Checked, rules: &Of<Req>, per_job: bool) -> Self {
         let discipline = match &rules.order {
             Order::Fifo => Discipline::Fifo,
-            Order::Key(_) => Discipline::lanes(config.per_key()),
-            Order::Priority(_) => Discipline::aged(),
-            Order::Rank(_) => Discipline::ranked(),
+            Order::Key(_) => Discipline::Lanes(Lanes::new(config.per_key())),
+            Order::Priority(_) => Discipline::Aged(Ranked::default()),
+            Order::Rank(_) => Discipline::Ranked(Ranked::default()),
         };
         let usual = config.admission.capacity.saturating_add(config.size.max);
         Self {

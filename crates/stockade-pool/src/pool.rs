@@ -13,8 +13,9 @@ use crate::{
     Drained, IntoSource, Job, Outcomes, PoolBuilder, PoolHandle, Refused, Stats, drain,
     job::identity,
     lease::Counted,
+    place::Place,
     queue::Owner,
-    shared::{Place, Shared, Waits},
+    shared::{Shared, Waits},
 };
 
 /// A pool of workers, as a `tower` service. Its clones share the workers and the queue.

@@ -1,6 +1,11 @@
 //! The services that a pool can run, each bound written once.
 
-use std::fmt;
+use std::{
+    convert::Infallible,
+    fmt,
+    future::{Ready, ready},
+    task::{Context, Poll},
+};
 
 use stockade_core::LayerError;
 use tower_service::Service;
@@ -32,4 +37,22 @@ impl<M, S> MakeWorker<S> for M where
         + Send
         + 'static
 {
+}
+
+/// Makes services by cloning one.
+#[derive(Clone, Debug)]
+pub(crate) struct CloneService<S>(pub(crate) S);
+
+impl<S: Clone> Service<usize> for CloneService<S> {
+    type Response = S;
+    type Error = Infallible;
+    type Future = Ready<Result<S, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: usize) -> Self::Future {
+        ready(Ok(self.0.clone()))
+    }
 }

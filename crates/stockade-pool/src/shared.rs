@@ -3,14 +3,10 @@
 //! What is [behind the lock](crate::locked) runs nothing of the user's. This file, [`staff`](crate::staff) and
 //! [`drain`](crate::drain) call the user's functions before they take the lock, and wake and drop after it has been let go.
 
-use std::{
-    sync::Arc,
-    task::{Context, Poll, Waker},
-    time::Duration,
-};
+use std::sync::Arc;
 
 use stockade_core::{
-    LayerError, Reason, Rejected, deadline,
+    Reason, Rejected, deadline,
     internal::{
         Key as RunKey, lock,
         sync::{
@@ -31,7 +27,7 @@ use crate::{
     contain::{discard, wake},
     locked::{Core, Unstarted},
     nested,
-    queue::{Details, Extra, Key, Left, New, Owner, Seen},
+    queue::{Details, Extra, Key, New, Owner},
     rules::Of,
     run::Mailbox,
     span::Span,
@@ -78,15 +74,6 @@ pub(crate) enum Waits {
     Allowed,
     /// It does, as the only one of its run.
     Always,
-}
-
-/// A handle's way to a place.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) enum Place {
-    #[default]
-    None,
-    Waiting(Key),
-    Held,
 }
 
 // === impl Shared ===
@@ -159,7 +146,7 @@ impl<Req, T, E> Shared<Req, T, E> {
 
     /// Whether the caller is inside a job of this pool.
     #[inline]
-    fn is_inside(&self) -> bool {
+    pub(crate) fn is_inside(&self) -> bool {
         nested::is_inside(self)
     }
 
@@ -270,90 +257,6 @@ impl<Req, T, E> Shared<Req, T, E> {
         }
     }
 
-    /// Ready when `place` is held, or there will be none, which a call will be told then.
-    #[inline]
-    pub(crate) fn poll_place(
-        self: &Arc<Self>,
-        place: &mut Place,
-        cx: &mut Context<'_>,
-    ) -> Poll<()> {
-        match *place {
-            Place::Held => Poll::Ready(()),
-            Place::Waiting(key) => self.poll_line(place, key, cx.waker().clone()),
-            Place::None => {
-                let inside = self.is_inside();
-                let mut core = self.lock();
-                let verdict = core.verdict(None, false, inside);
-                if verdict == Verdict::Admit {
-                    core.queue.hold();
-                    *place = Place::Held;
-                    return Poll::Ready(());
-                }
-                drop(core);
-                self.poll_place_otherwise(place, inside, cx)
-            }
-        }
-    }
-
-    /// There was no place.
-    #[cold]
-    fn poll_place_otherwise(
-        self: &Arc<Self>,
-        place: &mut Place,
-        inside: bool,
-        cx: &mut Context<'_>,
-    ) -> Poll<()> {
-        let (waker, since) = (cx.waker().clone(), self.clock());
-        let mut core = self.lock();
-        let mut dropped = None;
-        match core.verdict(None, false, inside) {
-            Verdict::Refuse(_) => return Poll::Ready(()),
-            Verdict::Wait => {
-                let key = core.queue.wait_to_hold(waker, since);
-                *place = Place::Waiting(key);
-                drop(core);
-                if self.scale.is_some() {
-                    self.add_workers(0);
-                }
-                // The new workers may have made room already.
-                return self.poll_line(place, key, cx.waker().clone());
-            }
-            Verdict::DropOldest => dropped = core.shed_oldest(self.rejected(Reason::Shed)),
-            Verdict::Admit => {}
-        }
-        core.queue.hold();
-        *place = Place::Held;
-        self.let_go(core);
-        discard(dropped.map(Unstarted::tell));
-        Poll::Ready(())
-    }
-
-    /// Whether a handle that waits for a place has one.
-    fn poll_line(&self, place: &mut Place, key: Key, waker: Waker) -> Poll<()> {
-        let mut waker = Some(waker);
-        let seen = self.lock().queue.look(key, false, &mut waker);
-        *place = match seen {
-            Seen::Waiting => return Poll::Pending,
-            Seen::Accepted => Place::Held,
-            _ => Place::None,
-        };
-        Poll::Ready(())
-    }
-
-    /// Gives back a place, or the wait for one.
-    pub(crate) fn leave_place(self: &Arc<Self>, place: &mut Place) {
-        match std::mem::take(place) {
-            Place::None => {}
-            Place::Waiting(key) => self.leave(key, false),
-            Place::Held => {
-                let mut core = self.lock();
-                core.queue.unhold();
-                core.admit();
-                self.see_to(core);
-            }
-        }
-    }
-
     /// Counts a call that is refused before it asks for a place.
     pub(crate) fn count_refused(&self, reason: Reason) {
         self.lock().counts.refused.count(reason);
@@ -362,100 +265,6 @@ impl<Req, T, E> Shared<Req, T, E> {
     /// Keeps the request of a job that is refused, until its caller asks for it.
     pub(crate) fn keep_refused(&self, request: Req, reason: Reason) -> Key {
         self.lock().queue.keep_refused(request, reason)
-    }
-
-    // --- callers wait ---
-
-    /// Ready when a job has ended. The caller is woken then.
-    #[inline(always)]
-    pub(crate) fn poll_result(&self, key: Key, cx: &mut Context<'_>) -> Poll<Result<T, E>>
-    where
-        E: LayerError,
-    {
-        let polled = self.lock().queue.poll(key, cx.waker());
-        match polled {
-            Some(polled) => polled,
-            None => self.poll_result_again(key, cx),
-        }
-    }
-
-    /// The service had not answered, and no waker was kept.
-    #[inline(never)]
-    fn poll_result_again(&self, key: Key, cx: &mut Context<'_>) -> Poll<Result<T, E>>
-    where
-        E: LayerError,
-    {
-        let mut waker = Some(cx.waker().clone());
-        let mut core = self.lock();
-        let polled = core.queue.poll(key, cx.waker());
-        let seen = match &polled {
-            None => core.queue.look(key, true, &mut waker),
-            Some(_) => Seen::Accepted,
-        };
-        drop(core);
-        waker.into_iter().for_each(discard);
-        match seen {
-            Seen::Waiting | Seen::Accepted => polled.unwrap_or(Poll::Pending),
-            // It was told of where the job ended.
-            Seen::Ended(rejected) => Poll::Ready(Err(E::from_rejected(rejected))),
-            Seen::Refused(reason, request, details) => {
-                discard((request, details));
-                Poll::Ready(Err(self.rejected(reason).into_error()))
-            }
-            Seen::Gone => panic!("`Job` polled after it was ready"),
-        }
-    }
-
-    /// Ready when a job has a place, or is refused one. The caller is woken then.
-    ///
-    /// # Errors
-    ///
-    /// The refusal, and the request.
-    pub(crate) fn poll_accepted(
-        &self,
-        key: Key,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), (Rejected, Req)>> {
-        let mut waker = Some(cx.waker().clone());
-        let seen = self.lock().queue.look(key, false, &mut waker);
-        waker.into_iter().for_each(discard);
-        match seen {
-            Seen::Waiting => Poll::Pending,
-            Seen::Refused(reason, Some(request), details) => {
-                discard(details);
-                Poll::Ready(Err((self.rejected(reason), request)))
-            }
-            _ => Poll::Ready(Ok(())),
-        }
-    }
-
-    /// The caller of a job has gone. It is cancelled, unless it is to `stay`. Who counts waits learns if it was not started.
-    pub(crate) fn leave(self: &Arc<Self>, key: Key, stay: bool) {
-        let mut core = self.lock();
-        let (left, gone) = core.queue.leave(key, stay);
-        if !stay {
-            core.cancel(&left);
-        }
-        self.see_to(core);
-        if matches!(left, Left::Queued | Left::Waiting) && waits::is_counted() {
-            let waited = gone.details.since.map(|since| since.elapsed()).unwrap_or_default();
-            waits::record(waited.max(Duration::from_nanos(1)));
-        }
-        discard(gone);
-    }
-
-    /// Ends a job that has waited for too long, if it has not been started. Its caller looks at it again then.
-    pub(crate) fn give_up(self: &Arc<Self>, key: Key) {
-        let rejected = self.rejected(Reason::WaitExceeded);
-        let mut core = self.lock();
-        let mut ended = None;
-        if core.queue.is_waiting(key) {
-            core.refuse(key, Reason::WaitExceeded);
-        } else if let Some(job) = core.queue.take_out(key) {
-            ended = Some(core.end_unstarted(key, job, rejected));
-        }
-        self.see_to(core);
-        discard(ended.map(Unstarted::tell));
     }
 
     // --- runs ---

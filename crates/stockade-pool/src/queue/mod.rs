@@ -5,6 +5,7 @@
 //! the workers nor how many jobs there may be.
 
 mod affinity;
+mod discipline;
 mod order;
 mod record;
 mod slab;
@@ -17,14 +18,14 @@ use std::{
 use stockade_core::{Reason, Rejected, internal::Key as RunKey, waits};
 use tokio::time::Instant;
 
-pub(crate) use affinity::Binding;
+pub(crate) use affinity::{Binding, Lanes};
+pub(crate) use discipline::Discipline;
 pub use order::Order;
+pub(crate) use order::Ranked;
 pub(crate) use record::{Answer, Details, Extra, Left, New, Owner, Running, Seen, Tag, Taken};
 pub(crate) use slab::Key;
 
 use crate::span::Span;
-use affinity::Lanes;
-use order::{Ranked, aged};
 use record::{Record, State};
 use slab::{List, Slab};
 
@@ -44,18 +45,6 @@ pub(crate) struct Queue<Req, T, E> {
     weight: u128,
     /// How many were ever queued.
     count: u64,
-}
-
-/// Which of the queued jobs is next.
-pub(crate) enum Discipline {
-    /// The one that was queued first. Costs nothing, because the queue keeps that order anyway.
-    Fifo,
-    /// The one with the smallest rank.
-    Ranked(Ranked),
-    /// The one of the highest priority, if it was not queued too long after another.
-    Aged(Ranked),
-    /// One of each key at a time.
-    Lanes(Lanes),
 }
 
 // === impl Queue ===
@@ -261,18 +250,11 @@ impl<Req, T, E> Queue<Req, T, E> {
     ) -> Option<(Key, Taken<Req>)> {
         let key = match &self.discipline {
             Discipline::Fifo => self.queued.front(&self.records)?,
-            _ => self.first(binding, overdue)?,
+            Discipline::Lanes(_) => self.discipline.first(binding)?,
+            _ if overdue => self.queued.front(&self.records)?,
+            _ => self.discipline.first(binding)?,
         };
         Some((key, self.take(key, worker, now)?))
-    }
-
-    /// The next job in another order than first in, first out.
-    fn first(&mut self, binding: &mut Binding, overdue: bool) -> Option<Key> {
-        match &mut self.discipline {
-            Discipline::Lanes(lanes) => lanes.pop(binding),
-            Discipline::Ranked(jobs) | Discipline::Aged(jobs) if !overdue => jobs.first(),
-            _ => self.queued.front(&self.records),
-        }
     }
 
     /// The worker that is bound has ended its job.
@@ -451,21 +433,11 @@ impl<Req, T, E> Queue<Req, T, E> {
         self.weight += u128::from(tag.weight);
         self.count += 1;
         if !self.is_fifo() {
-            self.arrange(key, tag);
-        }
-    }
-
-    fn arrange(&mut self, key: Key, tag: Tag) {
-        match &mut self.discipline {
-            Discipline::Fifo => {}
-            Discipline::Lanes(lanes) => lanes.push(tag.sort, key),
-            Discipline::Ranked(jobs) => jobs.push(tag.sort, key),
-            Discipline::Aged(jobs) => {
-                let rank = aged(tag.sort, self.count);
-                jobs.push(rank, key);
-                if let Some(record) = self.records.get_mut(key) {
-                    record.details_mut().tag.sort = rank;
-                }
+            let sort = self.discipline.add(key, tag.sort, self.count);
+            if let Some(record) = self.records.get_mut(key)
+                && sort != tag.sort
+            {
+                record.details_mut().tag.sort = sort;
             }
         }
     }
@@ -500,18 +472,8 @@ impl<Req, T, E> Queue<Req, T, E> {
         let tag = record.tag();
         self.weight -= u128::from(tag.weight);
         if !self.is_fifo() {
-            self.disarrange(key, tag);
-        }
-    }
-
-    fn disarrange(&mut self, key: Key, tag: Tag) {
-        match &mut self.discipline {
-            Discipline::Fifo => {}
-            Discipline::Ranked(jobs) | Discipline::Aged(jobs) => jobs.remove(tag.sort, key),
-            Discipline::Lanes(lanes) => {
-                lanes.remove(tag.sort, key);
-                self.unclaim(tag);
-            }
+            self.discipline.remove(key, tag.sort);
+            self.unclaim(tag);
         }
     }
 
@@ -545,21 +507,5 @@ impl<Req, T, E> Queue<Req, T, E> {
                 *in_lane = false;
             }
         }
-    }
-}
-
-// === impl Discipline ===
-
-impl Discipline {
-    pub(crate) fn ranked() -> Self {
-        Self::Ranked(Ranked::default())
-    }
-
-    pub(crate) fn aged() -> Self {
-        Self::Aged(Ranked::default())
-    }
-
-    pub(crate) fn lanes(per_key: usize) -> Self {
-        Self::Lanes(Lanes::new(per_key))
     }
 }
