@@ -118,15 +118,15 @@ impl Admission {
     /// For how many more jobs there is room.
     #[inline]
     fn room<Req, T, E>(&self, queue: &Queue<Req, T, E>, takers: usize) -> usize {
-        self.capacity.saturating_add(takers).saturating_sub(queue.len() + queue.held())
+        self.capacity.saturating_add(takers).saturating_sub(queue.len() + queue.held)
     }
 
     /// Whether a job of this weight fits into the budget; one that never does is let in alone.
     #[inline]
     fn fits<Req, T, E>(&self, queue: &Queue<Req, T, E>, weight: u64) -> bool {
         let Some(budget) = self.budget else { return true };
-        let all = queue.weight() + queue.held() as u128 + u128::from(weight);
-        all <= u128::from(budget) || (queue.is_empty() && queue.held() == 0)
+        let all = queue.weight() + queue.held as u128 + u128::from(weight);
+        all <= u128::from(budget) || (queue.is_empty() && queue.held == 0)
     }
 
     /// Whether jobs wait for so long that a new one had better not wait at all: the first in the queue has waited for

@@ -65,13 +65,13 @@ pub(crate) struct Checked {
 
 impl Default for Config {
     fn default() -> Self {
-        let cores = cores();
+        let Checked { size, admission, idle, .. } = Checked::default();
         Self {
-            workers: cores..=cores,
-            queue: 128,
+            workers: size.min..=size.max,
+            queue: admission.capacity,
             max_waiting: None,
             max_wait: None,
-            idle: Duration::from_secs(10),
+            idle,
             name: None,
         }
     }

@@ -32,39 +32,7 @@ pub(crate) fn forget(panic: Panic) {
     }
 }
 
-/// What is woken once the lock has been let go. A waker that panics costs no other its wake.
-#[derive(Debug, Default)]
-pub(crate) struct Wakes {
-    first: Option<Waker>,
-    more: Vec<Waker>,
-}
-
-// === impl Wakes ===
-
-impl Wakes {
-    #[inline]
-    pub(crate) fn push(&mut self, waker: Option<Waker>) {
-        match waker {
-            None => {}
-            waker if self.first.is_none() => self.first = waker,
-            Some(waker) => self.more.push(waker),
-        }
-    }
-
-    /// Takes the first, or none if there is nobody to wake.
-    #[inline]
-    pub(crate) fn take_first(&mut self) -> Option<Waker> {
-        self.first.take()
-    }
-
-    /// Takes the others; none while there is a first and no more.
-    #[inline]
-    pub(crate) fn take_more(&mut self) -> Option<Vec<Waker>> {
-        if self.more.is_empty() { None } else { Some(std::mem::take(&mut self.more)) }
-    }
-}
-
-/// Wakes; a panic costs nothing.
+/// Wakes what may be the user's; a panic costs no other its wake.
 #[inline]
 pub(crate) fn wake(waker: Waker) {
     if let Err(panic) = guard(|| waker.wake()) {

@@ -7,6 +7,8 @@
 //! function of the user's is called. Who has to be woken is noted in `wakes`, and what has to be dropped is returned, for
 //! when the lock has been let go.
 
+use std::task::Waker;
+
 use stockade_core::{Reason, Rejected, internal::Queue as Runs};
 use tokio::time::Instant;
 
@@ -14,7 +16,7 @@ use crate::{
     Load, Stats, Status,
     admission::{Next, Verdict},
     config::Checked,
-    contain::{Wakes, discard},
+    contain::discard,
     in_flight::InFlight,
     outcome::Ended,
     queue::{Binding, Discipline, Extra, Key, Lanes, Left, Owner, Queue, Ranked, Tag, Taken},
@@ -42,7 +44,7 @@ pub(crate) struct Core<Req, T, E> {
     /// Requests of jobs that were stopped, for a drain.
     pub(crate) stopped: Vec<Req>,
     /// Who is woken when the lock has been let go.
-    pub(crate) wakes: Wakes,
+    pub(crate) wakes: Vec<Waker>,
 }
 
 // === impl Core ===
@@ -69,7 +71,7 @@ impl<Req, T, E> Core<Req, T, E> {
             paused: false,
             draining: 0,
             stopped: Vec::new(),
-            wakes: Wakes::default(),
+            wakes: Vec::new(),
         }
     }
 
@@ -93,7 +95,7 @@ impl<Req, T, E> Core<Req, T, E> {
         if self.closed {
             return Verdict::Refuse(Reason::PoolClosed);
         }
-        let claimed = self.queue.len() + self.queue.held() - usize::from(held);
+        let claimed = self.queue.len() + self.queue.held - usize::from(held);
         let behind = tag.is_some_and(|tag| self.queue.is_behind(tag));
         let free = if self.paused { 0 } else { self.roster.available() + self.growth() };
         match claimed < free && !behind && self.queue.line() == 0 {
@@ -179,9 +181,9 @@ impl<Req, T, E> Core<Req, T, E> {
 
     fn tell(&mut self, owner: Owner) {
         match owner {
-            Owner::Caller(waker) => self.wakes.push(waker),
+            Owner::Caller(waker) => self.wakes.extend(waker),
             Owner::Run(run, _) => {
-                self.wakes.push(self.runs.get_mut(run).and_then(Mailbox::take_reader));
+                self.wakes.extend(self.runs.get_mut(run).and_then(Mailbox::take_reader));
             }
             Owner::Nobody => {}
         }
@@ -225,11 +227,11 @@ impl<Req, T, E> Core<Req, T, E> {
             job.extra = Some(extra);
         }
         match owner {
-            Owner::Caller(waker) => self.wakes.push(waker),
+            Owner::Caller(waker) => self.wakes.extend(waker),
             Owner::Nobody => {}
             Owner::Run(run, id) => {
                 if let Some((run, ended)) = self.runs.get_mut(run).zip(job.outcome(id, worker)) {
-                    self.wakes.push(run.put(ended));
+                    self.wakes.extend(run.put(ended));
                 }
             }
         }
@@ -258,7 +260,7 @@ impl<Req, T, E> Core<Req, T, E> {
                 let request = extra.as_mut().and_then(|extra| extra.kept.take());
                 let ended = Ended::unstarted(id, status, rejected, request);
                 if let Some(run) = self.runs.get_mut(run) {
-                    self.wakes.push(run.put(ended));
+                    self.wakes.extend(run.put(ended));
                 }
             }
             owner => self.tell(owner),
@@ -270,7 +272,7 @@ impl<Req, T, E> Core<Req, T, E> {
     pub(crate) fn cancel(&mut self, left: &Left) {
         match left {
             Left::Queued => self.counts.cancelled += 1,
-            Left::Running(worker) => self.wakes.push(self.roster.cancel(*worker)),
+            Left::Running(worker) => self.wakes.extend(self.roster.cancel(*worker)),
             Left::Waiting | Left::Nothing => {}
         }
         self.wake_if_over();
@@ -281,7 +283,7 @@ impl<Req, T, E> Core<Req, T, E> {
     pub(crate) fn wake_workers(&mut self) {
         let jobs = if self.paused { 0 } else { self.queue.ready() };
         while let Some(waker) = self.roster.wake_for(jobs) {
-            self.wakes.push(Some(waker));
+            self.wakes.push(waker);
         }
     }
 
@@ -300,7 +302,7 @@ impl<Req, T, E> Core<Req, T, E> {
 
     /// Wakes all workers, whatever they wait for.
     pub(crate) fn wake_all(&mut self) {
-        self.roster.wakers().for_each(|waker| self.wakes.push(Some(waker)));
+        self.wakes.extend(self.roster.wakers());
     }
 
     pub(crate) fn load(&self, now: Option<Instant>) -> Load {

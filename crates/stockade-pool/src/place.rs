@@ -42,7 +42,7 @@ impl<Req, T, E> Shared<Req, T, E> {
                 let mut core = self.lock();
                 let verdict = core.verdict(None, false, inside);
                 if verdict == Verdict::Admit {
-                    core.queue.hold();
+                    core.queue.held += 1;
                     *place = Place::Held;
                     return Poll::Ready(());
                 }
@@ -78,7 +78,7 @@ impl<Req, T, E> Shared<Req, T, E> {
             Verdict::DropOldest => dropped = core.shed_oldest(self.rejected(Reason::Shed)),
             Verdict::Admit => {}
         }
-        core.queue.hold();
+        core.queue.held += 1;
         *place = Place::Held;
         self.let_go(core);
         discard(dropped.map(Unstarted::tell));
@@ -104,7 +104,7 @@ impl<Req, T, E> Shared<Req, T, E> {
             Place::Waiting(key) => self.leave(key, false),
             Place::Held => {
                 let mut core = self.lock();
-                core.queue.unhold();
+                core.queue.held -= 1;
                 core.admit();
                 self.see_to(core);
             }

@@ -59,10 +59,7 @@ pub(crate) struct Entry {
     /// The caller of the job at hand has gone. Written under the lock, where jobs are taken and left too.
     cancelled: Arc<AtomicBool>,
     stop: Option<Stop>,
-    /// Of a worker that waits for its service or its job.
     waker: Option<Waker>,
-    /// Of a worker that sleeps.
-    bell: Option<Waker>,
     state: State,
 }
 
@@ -178,7 +175,6 @@ impl Roster {
             cancelled: Arc::clone(&cancelled),
             stop: None,
             waker: None,
-            bell: None,
             state: State::Starting,
         };
         match self.entries.get_mut(number) {
@@ -235,21 +231,19 @@ impl Roster {
         self.idle -= 1;
     }
 
-    /// A worker sleeps until there is a job. Returns the waker that was there.
+    /// A worker sleeps until there is a job.
     #[inline]
-    pub(crate) fn sleep(&mut self, worker: usize, waker: Waker) -> Option<Waker> {
+    pub(crate) fn sleep(&mut self, worker: usize) {
         let place = self.sleepers.len();
-        let entry = self.entry(worker)?;
+        let Some(entry) = self.entry(worker) else { return };
         entry.state = State::Asleep(place);
-        let old = entry.bell.replace(waker);
         self.sleepers.push(worker);
         self.idle += 1;
-        old
     }
 
-    /// Keeps the waker of a worker that waits for its service or its job. Returns the one that was there.
-    pub(crate) fn keep_waker(&mut self, worker: usize, waker: Waker) -> Option<Waker> {
-        self.entry(worker)?.waker.replace(waker)
+    /// Keeps the waker of a worker. Returns the one that was there.
+    pub(crate) fn keep_waker(&mut self, worker: usize, waker: Option<Waker>) -> Option<Waker> {
+        std::mem::replace(&mut self.entry(worker)?.waker, waker)
     }
 
     /// Whether a worker sleeps, and has not been woken.
@@ -279,13 +273,12 @@ impl Roster {
         self.woken += 1;
         let entry = self.entry(worker)?;
         entry.state = State::Woken(thread);
-        entry.bell.take()
+        entry.waker.clone()
     }
 
     /// The wakers of all who wait for whatever it is.
     pub(crate) fn wakers(&self) -> impl Iterator<Item = Waker> {
-        let entries = self.entries.iter().flatten();
-        entries.flat_map(|entry| [&entry.waker, &entry.bell]).filter_map(Option::clone)
+        self.entries.iter().flatten().filter_map(|entry| entry.waker.clone())
     }
 
     /// Tells a worker that the caller of its job has gone.
@@ -343,7 +336,8 @@ mod tests {
         let (mut roster, badges) = roster(workers);
         for badge in &badges {
             roster.arrive(badge.number);
-            roster.sleep(badge.number, Waker::noop().clone());
+            roster.keep_waker(badge.number, Some(Waker::noop().clone()));
+            roster.sleep(badge.number);
         }
         (roster, badges)
     }

@@ -117,13 +117,23 @@ impl<Req, T, E> Shared<Req, T, E> {
     /// Lets go of the lock, and then wakes.
     #[inline(always)]
     pub(crate) fn let_go(&self, mut core: MutexGuard<'_, Core<Req, T, E>>) {
-        let Some(first) = core.wakes.take_first() else { return };
+        let only = match core.wakes.len() {
+            0 => return,
+            1 => core.wakes.pop(),
+            _ => None,
+        };
         self.answered.store(core.answered, Release);
-        let more = core.wakes.take_more();
-        drop(core);
-        wake(first);
-        if let Some(more) = more {
-            more.into_iter().for_each(wake);
+        match only {
+            // The memory of the list is used again.
+            Some(waker) => {
+                drop(core);
+                wake(waker);
+            }
+            None => {
+                let wakes = std::mem::take(&mut core.wakes);
+                drop(core);
+                wakes.into_iter().for_each(wake);
+            }
         }
     }
 
@@ -198,7 +208,7 @@ impl<Req, T, E> Shared<Req, T, E> {
             return self.submit_otherwise(core, (new, owner), held, waits, verdict);
         }
         if held {
-            core.queue.unhold();
+            core.queue.held -= 1;
         }
         let key = core.queue.push(new, owner);
         core.count_accepted();
@@ -232,7 +242,7 @@ impl<Req, T, E> Shared<Req, T, E> {
             (verdict, _) => verdict,
         };
         if held {
-            core.queue.unhold();
+            core.queue.held -= 1;
         }
         let (mut dropped, waits) = (None, verdict == Verdict::Wait);
         let key = match verdict {

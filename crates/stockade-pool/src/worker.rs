@@ -34,8 +34,8 @@ pub(crate) struct Worker<Req, T, E> {
     /// The caller of the job at hand has gone.
     cancelled: Arc<AtomicBool>,
     binding: Binding,
-    /// What the roster has, to be woken with while it waits for something else.
-    kept: Option<Waker>,
+    /// The one that the roster has.
+    waker: Option<Waker>,
     standing: Standing,
     _token: Token,
 }
@@ -43,8 +43,6 @@ pub(crate) struct Worker<Req, T, E> {
 /// What a worker knows of itself.
 #[derive(Default)]
 struct Standing {
-    /// To be woken with when it sleeps next.
-    bell: Option<Waker>,
     /// It has asked for a job before.
     arrived: bool,
     asleep: bool,
@@ -74,7 +72,7 @@ impl<Req, T, E> Worker<Req, T, E> {
             badge,
             cancelled,
             binding: Binding::default(),
-            kept: None,
+            waker: None,
             standing: Standing::default(),
             _token: token,
         }
@@ -87,10 +85,8 @@ impl<Req, T, E> Worker<Req, T, E> {
         job: &mut InFlight<Req, T, E>,
         cx: &mut Context<'_>,
     ) -> Poll<Step> {
+        self.keep_waker(cx);
         let Self { shared, badge, cancelled, binding, standing, .. } = self;
-        if !standing.bell.as_ref().is_some_and(|bell| bell.will_wake(cx.waker())) {
-            standing.bell = Some(cx.waker().clone());
-        }
         let (number, now, ended) = (badge.number, shared.clock(), job.has_ended());
         let mut core = shared.lock();
         if ended {
@@ -109,9 +105,12 @@ impl<Req, T, E> Worker<Req, T, E> {
             if core.roster.is_too_large() || (core.closed && !core.paused) {
                 return standing.leave(*badge, shared, core, job);
             }
-            let old = standing.sleep(*badge, &mut core);
+            (standing.asleep, standing.worked) = (true, false);
+            standing.spare = core.roster.alive() > core.roster.size.min;
+            core.roster.sleep(number);
+            // It may have been woken for a job that it does not take.
+            core.wake_workers();
             shared.let_go(core);
-            old.into_iter().for_each(discard);
             job.discard();
             return Poll::Pending;
         };
@@ -153,14 +152,12 @@ impl<Req, T, E> Worker<Req, T, E> {
 
     /// Ready when a worker that takes no job may leave, and has left. It is woken for that whatever else it waits for.
     pub(crate) fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let fresh = self.fresh_waker(cx);
-        let number = self.badge.number;
+        self.keep_waker(cx);
         let mut core = self.shared.lock();
-        let old = fresh.and_then(|waker| core.roster.keep_waker(number, waker));
         let over = core.is_over() || core.roster.is_too_large();
         let entry = if over { core.roster.leave(self.badge) } else { None };
         drop(core);
-        discard((old, entry));
+        discard(entry);
         self.standing.left |= over;
         if over { Poll::Ready(()) } else { Poll::Pending }
     }
@@ -209,20 +206,18 @@ impl<Req, T, E> Worker<Req, T, E> {
 
     /// The same; if it has not, the worker is woken when it goes.
     pub(crate) fn poll_cancelled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(waker) = self.fresh_waker(cx) {
-            let old = self.shared.lock().roster.keep_waker(self.badge.number, waker);
-            discard(old);
-        }
+        self.keep_waker(cx);
         if self.is_cancelled() { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// The waker, if it is not the one that the roster has.
-    fn fresh_waker(&mut self, cx: &mut Context<'_>) -> Option<Waker> {
-        if self.kept.as_ref().is_some_and(|kept| kept.will_wake(cx.waker())) {
-            return None;
+    /// Sees to it that the roster has the waker, for whatever the worker waits.
+    #[inline]
+    fn keep_waker(&mut self, cx: &mut Context<'_>) {
+        if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            self.waker = Some(cx.waker().clone());
+            let old = self.shared.lock().roster.keep_waker(self.badge.number, self.waker.clone());
+            discard(old);
         }
-        self.kept = Some(cx.waker().clone());
-        self.kept.clone()
     }
 
     /// The worker's service has to be made anew.
@@ -258,18 +253,6 @@ impl<Req, T, E> Worker<Req, T, E> {
 // === impl Standing ===
 
 impl Standing {
-    /// There is no job to take. Returns the waker that was there.
-    #[inline(always)]
-    fn sleep<Req, T, E>(&mut self, badge: Badge, core: &mut Core<Req, T, E>) -> Option<Waker> {
-        (self.asleep, self.worked) = (true, false);
-        self.spare = core.roster.alive() > core.roster.size.min;
-        let bell = self.bell.take().expect("a worker that asks for a job brings it");
-        let old = core.roster.sleep(badge.number, bell);
-        // It may have been woken for a job that it does not take.
-        core.wake_workers();
-        old
-    }
-
     /// There will be no job to take, or there are too many workers.
     #[cold]
     fn leave<Req, T, E>(

@@ -40,7 +40,7 @@ pub(crate) struct Queue<Req, T, E> {
     in_lanes: usize,
     discipline: Discipline,
     /// How many places are held for jobs that are about to come.
-    held: usize,
+    pub(crate) held: usize,
     /// What the queued jobs weigh together. Wide enough that it never overflows.
     weight: u128,
     /// How many were ever queued.
@@ -81,12 +81,6 @@ impl<Req, T, E> Queue<Req, T, E> {
             Discipline::Lanes(lanes) => lanes.ready(),
             _ => self.queued.len(),
         }
-    }
-
-    /// How many places are held.
-    #[inline]
-    pub(crate) fn held(&self) -> usize {
-        self.held
     }
 
     /// How many stand in line for a place.
@@ -136,18 +130,6 @@ impl<Req, T, E> Queue<Req, T, E> {
         let key = self.line.front(&self.records)?;
         let record = self.records.get(key)?;
         Some((key, record.details().and_then(|details| details.since), record.tag().weight))
-    }
-
-    /// Holds a place for a job that is about to come.
-    #[inline]
-    pub(crate) fn hold(&mut self) {
-        self.held += 1;
-    }
-
-    /// Holds one place less.
-    #[inline]
-    pub(crate) fn unhold(&mut self) {
-        self.held -= 1;
     }
 
     /// A handle stands in line, to hold a place.
@@ -412,7 +394,7 @@ impl<Req, T, E> Queue<Req, T, E> {
                 return (Left::Waiting, self.records.remove(key).unwrap_or(gone));
             }
             State::Held => {
-                self.unhold();
+                self.held -= 1;
                 return (Left::Waiting, self.records.remove(key).unwrap_or(gone));
             }
             _ => return (Left::Nothing, self.records.remove(key).unwrap_or(gone)),
