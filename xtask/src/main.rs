@@ -63,7 +63,7 @@ enum Cli {
         times: u32,
     },
 
-    /// Makes a crate for a new layer, with all the files that a layer crate has
+    /// Makes a crate for a new layer, with the files that a layer crate has
     ///
     /// The layer in it works and keeps the contract; CONTRIBUTING.md says how to go on from there.
     NewLayer {

@@ -28,12 +28,14 @@ const CONTRACT: (&str, &str) = ("tests/contract.rs", include_str!("new_layer/con
 ///
 /// If the name is not one for a crate, or there is such a crate.
 pub(crate) fn create(workspace: &Workspace, name: &str, about: &str) -> Result<()> {
+    let name = name.strip_prefix("stockade-").unwrap_or(name);
     write(workspace.root(), name, about)?;
     format(workspace.root(), name)?;
     println!(
-        "made crates/stockade-{name}: `cargo test -p stockade-{name}` passes.\n\
+        "made crates/stockade-{name}; try it with `cargo test -p stockade-{name}`.\n\
          Next: put your idea into src/decision.rs, and what it needs into config.rs, shared.rs and handle.rs;\n\
-         then a feature and a `pub use` in crates/stockade, a line in its src/order.rs, and one in the README's table."
+         then a feature and a `pub use` in crates/stockade, a line in its src/order.rs, and one in the README's table.\n\
+         What threads share deserves a model in src/tests/shuttle.rs; crates/stockade-limit has one to look at."
     );
     Ok(())
 }

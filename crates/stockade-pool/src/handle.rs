@@ -92,8 +92,27 @@ impl<Req, T, E> PoolHandle<Req, T, E> {
     /// Waits for a signal, and [drains](crate::Pool::drain) the pool then. A second signal ends the drain as the end of
     /// `limit` does: requests that were not started are handed back, and calls are dropped.
     ///
-    /// `signal` is called once for each signal and returns a future that ends with it, such as one of
-    /// `tokio::signal::ctrl_c`.
+    /// `signal` is called once for each signal and returns a future that ends with it. For Ctrl-C and SIGTERM, make tokio's
+    /// `Signal` inside of it:
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// use tokio::signal::{ctrl_c, unix::{SignalKind, signal}};
+    ///
+    /// # async fn run(handle: stockade_pool::PoolHandle<u32, (), std::io::Error>) {
+    /// let stop = async || {
+    ///     let mut terminate = signal(SignalKind::terminate()).expect("signals can be waited for");
+    ///     tokio::select! {
+    ///         _ = ctrl_c() => {}
+    ///         _ = terminate.recv() => {}
+    ///     }
+    /// };
+    /// let drained = handle.shutdown_on(stop, Duration::from_secs(5)).await;
+    /// println!("{} requests were not started", drained.unfinished.len());
+    /// # }
+    /// ```
+    ///
+    /// Until this future is polled first, and between two signals, a signal does what it does without it.
     ///
     /// # Cancel safety
     ///

@@ -1,7 +1,9 @@
-//! Composable [`tower`](https://docs.rs/tower) layers for resilient worker pools.
+//! Keep one bad service from taking the rest of your program down.
 //!
-//! Take an HTTP client, a database client or any `tower::Service`, stack the layers you want in
-//! `ServiceBuilder`, and put a [pool](pool::Pool) in front where work must be bounded and handed off.
+//! Stockade puts small [`tower`](https://docs.rs/tower) layers around the client that you already have: an HTTP client, a
+//! database client, an async function. They bound how long a call takes, repeat what may work a moment later, stop
+//! calling what is down, and limit how much runs at once. Where there is more work than that, a [pool](pool::Pool) of
+//! workers takes it from a queue.
 //!
 //! ```
 //! use std::time::Duration;
@@ -30,8 +32,9 @@
 //!
 //! The [guide] takes it from there: [a first stack](guide::first_stack), [which layers, and in which
 //! order](guide::choosing_layers), [what callers see on a bad day](guide::bad_day), [the pool](guide::pool),
-//! [axum](guide::axum), [reqwest, tonic, SQL and Redis](guide::real_clients), [tests](guide::testing), and what to write
-//! [in place of what you know](guide::coming_from).
+//! [axum](guide::axum), [reqwest, tonic, SQL and Redis](guide::real_clients), [tests](guide::testing), [what to
+//! watch](guide::watching), [many processes](guide::fleet), [layers without a service](guide::by_hand), [a layer of your
+//! own](guide::own_layer), and what to write [in place of what you know](guide::coming_from).
 //!
 //! # Features
 //!

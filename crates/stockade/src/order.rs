@@ -91,6 +91,9 @@
 //!
 //! # What the right order leaves open
 //!
+//! **Limits that refuse.** A call that the concurrency limit refuses has taken a token from the rate limit outside it. That
+//! does not matter where calls wait. Where both limits shed, with `.queue(0)`, put the concurrency limit outside.
+//!
 //! **A last attempt with no time left.** With `retry_refusals`, a call may wait for an open breaker until shortly before
 //! its total timeout, be let through as a probe, and run into its own deadline. The breaker takes that for a failure of
 //! the service and opens again, for twice as long. Set `RetryLayer::max_elapsed` to the total timeout less one attempt
