@@ -1,7 +1,10 @@
-//! What the callers and the workers of a pool share: the lock, and the ways of a job to it and back.
+//! What the callers and the workers of a pool share: the lock, and how a job gets behind it.
 //!
-//! What is [behind the lock](crate::locked) runs nothing of the user's. This file, [`staff`](crate::staff) and
-//! [`drain`](crate::drain) call the user's functions before they take the lock, and wake and drop after it has been let go.
+//! What is [behind the lock](crate::locked) runs nothing of the user's. This file and its neighbours call the user's
+//! functions before they take the lock, and wake and drop after it has been let go.
+//!
+//! The few functions on the way of each job are `#[inline(always)]`, here, in the queue and in the worker: what moves
+//! through memory in between costs more than what they do. The rows *round trips* of `cargo xtask bench peers` show it.
 
 use std::sync::Arc;
 

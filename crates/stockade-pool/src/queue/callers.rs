@@ -1,0 +1,123 @@
+//! What callers do with their jobs once they are submitted: look at them, read their answers, and leave them.
+
+use std::task::{Poll, Waker};
+
+use stockade_core::{internal::Key as RunKey, waits};
+
+use super::{
+    Key, Left, Owner, Queue, Seen,
+    record::{Record, State},
+};
+
+impl<Req, T, E> Queue<Req, T, E> {
+    /// Whether a job, or a handle, has a place. While its caller waits for that, or for the `answer`, the waker is kept. One
+    /// that is not kept, or is replaced, is in `waker` afterwards.
+    pub(crate) fn look(&mut self, key: Key, answer: bool, waker: &mut Option<Waker>) -> Seen<Req> {
+        let Some(record) = self.records.get_mut(key) else { return Seen::Gone };
+        let seen = match &record.state {
+            // The place of a handle is held without a record from now on.
+            State::Held => {
+                record.clear();
+                self.records.release(key);
+                return Seen::Accepted;
+            }
+            State::Refused(..) => return self.refusal(key),
+            State::Ended => match record.details().and_then(|details| details.refusal) {
+                Some(rejected) if answer => {
+                    record.clear();
+                    self.records.release(key);
+                    return Seen::Ended(rejected);
+                }
+                _ => return Seen::Accepted,
+            },
+            State::Waiting { .. } => Seen::Waiting,
+            _ => Seen::Accepted,
+        };
+        if let Owner::Caller(kept) = &mut record.owner
+            && (answer || matches!(seen, Seen::Waiting))
+        {
+            std::mem::swap(kept, waker);
+        }
+        seen
+    }
+
+    /// Whether the job of a run has left the line: it was accepted, or it is refused and its request comes back.
+    pub(crate) fn look_at_line(&mut self, key: Key) -> Seen<Req> {
+        match self.records.get(key).map(|record| &record.state) {
+            Some(State::Waiting { .. }) => Seen::Waiting,
+            Some(State::Refused(..)) => self.refusal(key),
+            _ => Seen::Accepted,
+        }
+    }
+
+    /// What the service has answered to a job, or pending while `waker` is kept for the answer. None if there is something
+    /// else to be [looked](Self::look) at. Reports how long the job was queued.
+    #[inline(always)]
+    pub(crate) fn poll(&mut self, key: Key, waker: &Waker) -> Option<Poll<Result<T, E>>> {
+        let record = self.records.get_mut(key)?;
+        if record.result.is_none() {
+            // Whatever happens to a job, its waker is taken then.
+            let waits = matches!(&record.owner, Owner::Caller(Some(kept)) if kept.will_wake(waker));
+            return waits.then_some(Poll::Pending);
+        }
+        if let Some(queued_for) = record.details().and_then(|details| details.queued_for) {
+            waits::record(queued_for);
+        }
+        record.clear();
+        self.records.release_with(key, |record| record.result.take().map(Poll::Ready))
+    }
+
+    /// A refusal that was not read.
+    fn refusal(&mut self, key: Key) -> Seen<Req> {
+        match self.records.remove(key) {
+            Some(Record { state: State::Refused(request, reason), details, .. }) => {
+                Seen::Refused(reason, request, (details.span, details.extra))
+            }
+            _ => Seen::Gone,
+        }
+    }
+
+    /// Nobody waits for a job any more. Unless it is to `stay`, it leaves the queue, or the line for it. Returns where
+    /// it was and what is to be dropped.
+    pub(crate) fn leave(&mut self, key: Key, stay: bool) -> (Left, Record<Req, T, E>) {
+        let mut gone = Record::default();
+        let Some(record) = self.records.get_mut(key) else { return (Left::Nothing, gone) };
+        let left = match record.state {
+            State::Running(worker) => Left::Running(worker),
+            State::Queued(_) | State::Waiting { .. } if stay => Left::Nothing,
+            State::Queued(_) => {
+                self.dequeue(key);
+                return (Left::Queued, self.records.remove(key).unwrap_or(gone));
+            }
+            State::Waiting { .. } => {
+                self.unwait(key);
+                return (Left::Waiting, self.records.remove(key).unwrap_or(gone));
+            }
+            State::Held => {
+                self.held -= 1;
+                return (Left::Waiting, self.records.remove(key).unwrap_or(gone));
+            }
+            _ => return (Left::Nothing, self.records.remove(key).unwrap_or(gone)),
+        };
+        std::mem::swap(&mut gone.owner, &mut record.owner);
+        (left, gone)
+    }
+
+    /// All who wait for a place.
+    pub(crate) fn all_waiting(&self) -> Vec<Key> {
+        let waits = |state: &_| matches!(state, State::Waiting { .. });
+        self.records.iter().filter(|(_, record)| waits(&record.state)).map(|(key, _)| key).collect()
+    }
+
+    /// The jobs of a run that have not ended.
+    pub(crate) fn of_run(&self, run: RunKey) -> Vec<Key> {
+        let of_run = |owner: &Owner| matches!(owner, Owner::Run(of, _) if *of == run);
+        self.records.iter().filter(|(_, job)| of_run(&job.owner)).map(|(key, _)| key).collect()
+    }
+
+    /// Whether the job waits for a place.
+    pub(crate) fn is_waiting(&self, key: Key) -> bool {
+        let waits = |record: &Record<_, _, _>| matches!(record.state, State::Waiting { .. });
+        self.records.get(key).is_some_and(waits)
+    }
+}
