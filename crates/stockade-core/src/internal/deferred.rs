@@ -222,3 +222,50 @@ impl<W: Waiter, S, Req> fmt::Debug for Deferred<W, S, Req> {
         f.debug_struct("Deferred").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    struct Limit;
+
+    impl Refuser for Limit {
+        fn rejected(&self, reason: Reason) -> Rejected {
+            Rejected::new(&"limit", reason).with_name(Some("db"))
+        }
+    }
+
+    struct Never;
+
+    impl Waiter for Never {
+        type Permit = ();
+
+        fn poll_admit(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Rejected>> {
+            Poll::Pending
+        }
+    }
+
+    impl CallWaiter for Never {
+        type Refuser = Limit;
+
+        fn expired(&self) -> Rejected {
+            Limit.rejected(Reason::Expired)
+        }
+    }
+
+    #[test]
+    fn the_slow_path_takes_two_words_of_a_future_whatever_the_service_and_the_request() {
+        assert_eq!(size_of::<Slow<Never, [u64; 64], [u64; 64]>>(), 2 * size_of::<usize>());
+    }
+
+    #[test]
+    fn a_refusal_in_two_words_loses_nothing() {
+        let rejected =
+            Limit.rejected(Reason::RateLimited).with_retry_after(Duration::from_nanos(7));
+        assert_eq!(Refusal::new(&Arc::new(Limit), rejected).rejected(), rejected);
+        let full = Limit.rejected(Reason::QueueFull);
+        assert_eq!(Refusal::new(&Arc::new(Limit), full).rejected(), full);
+    }
+}
