@@ -159,15 +159,19 @@ impl<Req, T, E> Core<Req, T, E> {
         loop {
             match self.config.admission.next(&self.queue, self.takers()) {
                 Next::Nobody => return,
-                Next::Admit(key) => {
-                    let Some((is_job, owner)) = self.queue.admit(key) else { return };
-                    if is_job {
-                        self.count_accepted();
-                    }
-                    self.tell(owner);
-                }
+                Next::Admit(key) => self.enter(key),
                 Next::Refuse(key) => self.refuse(key, Reason::WaitExceeded),
             }
+        }
+    }
+
+    /// Gives a place to one who waits for it.
+    pub(crate) fn enter(&mut self, key: Key) {
+        if let Some((is_job, owner)) = self.queue.admit(key) {
+            if is_job {
+                self.count_accepted();
+            }
+            self.tell(owner);
         }
     }
 

@@ -329,6 +329,15 @@ impl<Req, T, E> Shared<Req, T, E> {
         let mut core = self.lock();
         core.closed = true;
         core.paused = false;
+        while let Some((key, ..)) = core.queue.first_in_line() {
+            if core.queue.is_detached(key) {
+                // Nobody would hear of a refusal, and the request would be lost.
+                core.enter(key);
+            } else {
+                core.refuse(key, Reason::PoolClosed);
+            }
+        }
+        // Behind other jobs of their keys.
         for key in core.queue.all_waiting() {
             core.refuse(key, Reason::PoolClosed);
         }

@@ -129,3 +129,27 @@ async fn who_waits_for_the_end_of_a_pool_is_told_when_it_is_closed() {
     assert!(closed.is_woken() && pool.is_closed() && handle.is_closed());
     assert_ready!(closed.poll());
 }
+
+#[tokio::test(start_paused = true)]
+async fn detached_jobs_that_wait_for_a_place_are_run_or_handed_back() {
+    let takes_10_ms = service_fn(async |n: u32| {
+        sleep(10 * MS).await;
+        Ok::<_, Refusal>(n)
+    });
+    for (limit, run) in [(25 * MS, 2), (1_000 * MS, 10)] {
+        let pool = Pool::builder().workers(1).queue(1).build(takes_10_ms);
+        (0..10).for_each(|n| pool.submit(n).detach());
+        let awaited = tokio::spawn(pool.submit(99));
+        settle().await;
+        let drained = pool.drain(limit).await;
+        let stats = pool.stats();
+        // The one that was running at the end is stopped.
+        let stopped = u64::from(run < 10);
+        assert_eq!((stats.succeeded, drained.cancelled), (run, stopped), "{limit:?}");
+        assert_eq!(drained.unfinished.len() as u64, 10 - run - stopped, "{limit:?}");
+        assert_eq!(stats.accepted, stats.ended());
+        // A caller that is there is told.
+        let refused = awaited.await.unwrap().unwrap_err();
+        assert_eq!(refused.rejected().unwrap().reason(), Reason::PoolClosed);
+    }
+}

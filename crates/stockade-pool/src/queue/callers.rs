@@ -103,6 +103,11 @@ impl<Req, T, E> Queue<Req, T, E> {
         (left, gone)
     }
 
+    /// Whether this job goes on although its caller has gone.
+    pub(crate) fn is_detached(&self, key: Key) -> bool {
+        self.records.get(key).is_some_and(|record| matches!(record.owner, Owner::Nobody))
+    }
+
     /// All who wait for a place.
     pub(crate) fn all_waiting(&self) -> Vec<Key> {
         let waits = |state: &_| matches!(state, State::Waiting { .. });
