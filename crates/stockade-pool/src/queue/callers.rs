@@ -71,7 +71,7 @@ impl<Req, T, E> Queue<Req, T, E> {
     fn refusal(&mut self, key: Key) -> Seen<Req> {
         match self.records.remove(key) {
             Some(Record { state: State::Refused(request, reason), details, .. }) => {
-                Seen::Refused(reason, request, (details.span, details.extra))
+                Seen::Refused(reason, request, details)
             }
             _ => Seen::Gone,
         }
@@ -124,5 +124,10 @@ impl<Req, T, E> Queue<Req, T, E> {
     pub(crate) fn is_waiting(&self, key: Key) -> bool {
         let waits = |record: &Record<_, _, _>| matches!(record.state, State::Waiting { .. });
         self.records.get(key).is_some_and(waits)
+    }
+
+    /// The copy of the request of a job that runs.
+    pub(crate) fn take_kept(&mut self, key: Key) -> Option<Req> {
+        self.records.get_mut(key)?.details_mut().extra.as_mut()?.kept.take()
     }
 }

@@ -12,7 +12,7 @@ pub(crate) enum Discipline {
     Fifo,
     /// The one with the smallest rank.
     Ranked(Ranked),
-    /// The one of the highest priority, if it was not queued too long after another.
+    /// The same, where the rank is that of a priority and of when the job was queued.
     Aged(Ranked),
     /// One of each key at a time.
     Lanes(Lanes),

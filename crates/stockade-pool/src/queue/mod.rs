@@ -280,11 +280,6 @@ impl<Req, T, E> Queue<Req, T, E> {
         is_queued.then(|| self.take(key, usize::MAX, None)).flatten()
     }
 
-    /// The copy of the request of a job that runs.
-    pub(crate) fn take_kept(&mut self, key: Key) -> Option<Req> {
-        self.records.get_mut(key)?.details_mut().extra.as_mut()?.kept.take()
-    }
-
     /// The jobs that run.
     pub(crate) fn running(&self) -> impl Iterator<Item = (Key, Running<'_>)> {
         self.records.iter().filter_map(|(key, record)| {

@@ -110,7 +110,7 @@ pub(crate) enum Seen<Req> {
     /// It was accepted, and the pool has ended it.
     Ended(Rejected),
     /// With the request, and what else there is to be dropped.
-    Refused(Reason, Option<Req>, Debris<Req>),
+    Refused(Reason, Option<Req>, Details<Req>),
     /// The key names nothing.
     Gone,
 }
@@ -124,9 +124,6 @@ pub(crate) enum Left {
     /// It had ended, or goes on without its caller.
     Nothing,
 }
-
-/// What a job has that is dropped without the lock.
-pub(crate) type Debris<Req> = (Span, Option<Box<Extra<Req>>>);
 
 /// A job that runs.
 pub(crate) struct Running<'a> {
