@@ -56,7 +56,7 @@ impl Start {
     #[inline]
     pub(crate) fn end(mut self) -> Permit {
         let (shared, waited) = (self.shared.take(), self.counting.end());
-        Permit { shared, stamp: self.stamp, waited, pending: None }
+        Permit { shared, stamp: self.stamp, waited: waited.unwrap_or_default(), pending: None }
     }
 }
 
@@ -74,7 +74,9 @@ impl Drop for Start {
 impl Part<'_> {
     #[inline]
     pub(crate) fn end(mut self) {
-        self.permit.waited = self.permit.waited.saturating_add(self.counting.end());
+        if let Some(waited) = self.counting.end() {
+            self.permit.waited = self.permit.waited.saturating_add(waited);
+        }
         mem::forget(self);
     }
 }
@@ -140,7 +142,7 @@ impl Permit {
     #[cold]
     pub(crate) fn dropped(&mut self, sent: bool, mut counting: Counting) {
         // What is reported now is a wait that had not ended yet: the call was in a queue of the stack.
-        let waited = counting.end();
+        let waited = counting.end().unwrap_or_default();
         self.waited = self.waited.saturating_add(waited);
         self.settle(match self.pending {
             Some(Some(deadline)) if deadline <= Instant::now() => FAILURE,

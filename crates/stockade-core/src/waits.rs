@@ -65,7 +65,7 @@ impl Counter {
     pub fn enter<R>(&mut self, f: impl FnOnce() -> R) -> R {
         let mut counting = Counting::begin(true);
         let result = f();
-        self.0 = self.0.saturating_add(counting.end());
+        self.0 = self.0.saturating_add(counting.end().unwrap_or_default());
         result
     }
 
@@ -85,10 +85,10 @@ impl Counting {
         Self { counts, outer }
     }
 
-    /// What was reported until now, which is the end.
+    /// What was reported until now, which is the end; `None` if it did not count.
     #[inline]
-    pub fn end(&mut self) -> Duration {
-        if std::mem::take(&mut self.counts) { end(self.outer) } else { Duration::ZERO }
+    pub fn end(&mut self) -> Option<Duration> {
+        if std::mem::take(&mut self.counts) { Some(end(self.outer)) } else { None }
     }
 }
 
@@ -164,7 +164,7 @@ mod tests {
         tokio::time::advance(MS * 5).await;
         let mut counting = Counting::begin(false);
         record(MS);
-        assert_eq!(counting.end(), Duration::ZERO);
+        assert_eq!(counting.end(), None);
         counter.enter(|| drop(wait));
         assert_eq!(counter.waited(), Duration::from_nanos(1));
     }
