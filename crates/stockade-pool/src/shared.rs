@@ -79,6 +79,9 @@ pub(crate) enum Waits {
     Always,
 }
 
+/// A list of so many wakers is kept.
+const FEW: usize = 64;
+
 // === impl Shared ===
 
 impl<Req, T, E> Shared<Req, T, E> {
@@ -127,15 +130,24 @@ impl<Req, T, E> Shared<Req, T, E> {
         };
         self.answered.store(core.answered, Release);
         match only {
-            // The memory of the list is used again.
             Some(waker) => {
                 drop(core);
                 wake(waker);
             }
-            None => {
-                let wakes = std::mem::take(&mut core.wakes);
-                drop(core);
-                wakes.into_iter().for_each(wake);
+            None => self.wake_many(core),
+        }
+    }
+
+    #[cold]
+    fn wake_many(&self, mut core: MutexGuard<'_, Core<Req, T, E>>) {
+        let mut wakes = std::mem::take(&mut core.wakes);
+        drop(core);
+        wakes.drain(..).for_each(wake);
+        if wakes.capacity() <= FEW {
+            // The memory is used again.
+            let mut core = self.lock();
+            if core.wakes.capacity() == 0 {
+                core.wakes = wakes;
             }
         }
     }
