@@ -1,16 +1,23 @@
-//! The catalogue: every subset of the five layers, with and without the pool in front.
+//! The catalogue: every subset of the five layers, with and without the pool in front; and, where they are asked for,
+//! those with hedge, fallback, coalesce or chaos in them.
 
 use std::{fmt, str::FromStr};
 
 use regex::Regex;
 
-/// One of the 64 stacks.
+/// One of the 64 stacks, or one with newer layers in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Combo {
     /// The pool in front.
     pub pool: bool,
+    /// The fallback.
+    pub fallback: bool,
+    /// Callers that share a call.
+    pub coalesce: bool,
     /// The retry.
     pub retry: bool,
+    /// The hedge.
+    pub hedge: bool,
     /// The circuit breaker.
     pub breaker: bool,
     /// The rate limit.
@@ -19,10 +26,15 @@ pub struct Combo {
     pub limit: bool,
     /// The timeout of an attempt.
     pub timeout: bool,
+    /// The chaos, switched off.
+    pub chaos: bool,
 }
 
 /// The parts of a stack, outermost first.
-pub const PARTS: [&str; 6] = ["pool", "retry", "breaker", "rate", "limit", "timeout"];
+pub const PARTS: [&str; 10] = [
+    "pool", "fallback", "coalesce", "retry", "hedge", "breaker", "rate", "limit", "timeout",
+    "chaos",
+];
 
 /// What the stack without any layer is called.
 pub const BARE: &str = "bare";
@@ -33,10 +45,10 @@ impl Combo {
     /// Without any layer.
     pub const BARE: Self = Self::from_bits(0);
 
-    /// All of them, the pool included.
+    /// The five layers and the pool.
     pub const FULL: Self = Self::from_bits(0b11_1111);
 
-    const fn from_bits(bits: u8) -> Self {
+    const fn from_bits(bits: u16) -> Self {
         Self {
             timeout: bits & 1 != 0,
             limit: bits & 2 != 0,
@@ -44,19 +56,48 @@ impl Combo {
             breaker: bits & 8 != 0,
             retry: bits & 16 != 0,
             pool: bits & 32 != 0,
+            hedge: bits & 64 != 0,
+            fallback: bits & 128 != 0,
+            coalesce: bits & 256 != 0,
+            chaos: bits & 512 != 0,
         }
     }
 
     /// All 64: first those without the pool, then those with it; fewer layers before more.
     pub fn all() -> Vec<Self> {
-        let mut all: Vec<_> = (0..64).map(Self::from_bits).collect();
-        all.sort_by_key(|combo| (combo.pool, combo.layers()));
-        all
+        Self::sorted(64)
+    }
+
+    /// Those and all that have a newer layer in them: 1,024, in the same order.
+    fn every() -> Vec<Self> {
+        Self::sorted(1_024)
+    }
+
+    fn sorted(end: u16) -> Vec<Self> {
+        let mut combos: Vec<_> = (0..end).map(Self::from_bits).collect();
+        combos.sort_by_key(|combo| (combo.pool, combo.layers()));
+        combos
+    }
+
+    /// Whether it is none of the 64.
+    pub fn has_newer(self) -> bool {
+        self.hedge || self.fallback || self.coalesce || self.chaos
     }
 
     /// Which of [`PARTS`] are in it.
-    pub fn has(self) -> [bool; 6] {
-        [self.pool, self.retry, self.breaker, self.rate, self.limit, self.timeout]
+    pub fn has(self) -> [bool; 10] {
+        [
+            self.pool,
+            self.fallback,
+            self.coalesce,
+            self.retry,
+            self.hedge,
+            self.breaker,
+            self.rate,
+            self.limit,
+            self.timeout,
+            self.chaos,
+        ]
     }
 
     /// How many layers there are, without the pool.
@@ -109,6 +150,10 @@ impl Combo {
             "rate" => Ok(&mut self.rate),
             "limit" => Ok(&mut self.limit),
             "timeout" => Ok(&mut self.timeout),
+            "hedge" => Ok(&mut self.hedge),
+            "fallback" => Ok(&mut self.fallback),
+            "coalesce" => Ok(&mut self.coalesce),
+            "chaos" => Ok(&mut self.chaos),
             other => Err(format!("unknown layer {other:?}; there are: {}", PARTS.join(", "))),
         }
     }
@@ -124,7 +169,7 @@ impl Combo {
 pub struct Selection {
     /// Those whose name matches.
     pub filter: Option<Regex>,
-    /// Those that are made of no other parts than these.
+    /// Those that are made of no other parts than these; without it, the 64.
     pub layers: Option<Combo>,
 }
 
@@ -133,15 +178,22 @@ pub struct Selection {
 impl Selection {
     /// The wanted stacks, and [`Combo::BARE`] before them in any case: ratios are taken to it.
     pub fn combos(&self) -> Vec<Combo> {
-        let wanted = |combo: &Combo| {
-            *combo == Combo::BARE || self.layers.is_none_or(|layers| combo.is_within(layers))
+        let mut combos = match self.layers {
+            Some(layers) => Combo::every().into_iter().filter(|c| c.is_within(layers)).collect(),
+            None => Combo::all(),
         };
         let matches = |combo: &Combo| {
             let name = combo.to_string();
             *combo == Combo::BARE || self.filter.as_ref().is_none_or(|regex| regex.is_match(&name))
         };
-        Combo::all().into_iter().filter(wanted).filter(matches).collect()
+        combos.retain(matches);
+        combos
     }
+}
+
+/// Whether some stack has a name that matches.
+pub fn is_some_name(regex: &Regex) -> bool {
+    Combo::every().iter().any(|combo| regex.is_match(&combo.to_string()))
 }
 
 /// Reads what `--layers` is given: parts, with commas between them.
@@ -191,6 +243,17 @@ mod tests {
         assert_eq!(names(&selection), ["bare", "breaker", "retry", "retry+breaker"]);
         let selection = Selection { layers: Some(layers("pool,limit").unwrap()), filter: None };
         assert_eq!(names(&selection), ["bare", "limit", "pool", "pool+limit"]);
+    }
+
+    #[test]
+    fn newer_layers_are_there_only_where_they_are_asked_for() {
+        assert!(!Combo::all().iter().any(|combo| combo.has_newer()));
+        let selection = Selection { layers: Some(layers("hedge,retry").unwrap()), filter: None };
+        assert_eq!(names(&selection), ["bare", "retry", "hedge", "retry+hedge"]);
+        let all = Selection { layers: Some(layers(&PARTS.join(",")).unwrap()), filter: None };
+        let names: HashSet<_> = names(&all).into_iter().collect();
+        assert_eq!(names.len(), 1_024);
+        assert!(names.contains(&PARTS.join("+")) && names.contains("bare"));
     }
 
     #[test]

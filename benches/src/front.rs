@@ -131,7 +131,8 @@ fn run(
         let parts: Vec<_> = plan.sections.iter().map(|section| section.name()).collect();
         notes.push(format!("only these parts were asked for: {}", parts.join(", ")));
     }
-    let left_out = Combo::all().len() - plan.stacks.len();
+    let has = |combo: &Combo| plan.stacks.contains(&combo.to_string());
+    let left_out = Combo::all().iter().filter(|combo| !has(combo)).count();
     if left_out > 0 {
         notes.push(format!(
             "{left_out} of {} stacks were left out, because --filter or --layers did not ask for them",

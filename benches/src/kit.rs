@@ -1,16 +1,24 @@
 //! Our stacks: the 64 subsets of five layers and the pool, each with a type of its own.
+//!
+//! Stacks with hedge, fallback, coalesce or chaos in them have one type, because 960 more would take too long to compile:
+//! the service and each layer are in a box, which costs an allocation a call. Compare them with each other only.
 
-use std::time::Duration;
+use std::{
+    future::{Ready, ready},
+    io,
+    time::Duration,
+};
 
 use stockade::{
-    BreakerLayer, LimitLayer, Pool, RateLayer, RetryLayer, TimeoutLayer, pool::PoolBuilder,
-    retry::Backoff,
+    BreakerLayer, ChaosLayer, CoalesceLayer, Error, FallbackLayer, HedgeLayer, LayerError,
+    LimitLayer, Pool, RateLayer, RetryLayer, TimeoutLayer, coalesce::SharedError,
+    fallback::OnError, pool::PoolBuilder, retry::Backoff,
 };
-use tower::Layer;
+use tower::{Layer, ServiceBuilder, util::BoxCloneSyncService};
 
 use crate::{
     combo::Combo,
-    service::{Payload, Source, Stack},
+    service::{Failure, Payload, Source, Stack},
 };
 
 /// The layers that stacks are made of.
@@ -28,7 +36,18 @@ pub struct Kit {
     pub limit: LimitLayer,
     /// Around each attempt.
     pub timeout: TimeoutLayer,
+    /// Around all other layers.
+    pub fallback: FallbackLayer<OnError<Answer>>,
+    /// Inside of retry, around the breaker.
+    pub hedge: HedgeLayer,
+    /// Right above the service, and switched off.
+    pub chaos: ChaosLayer,
 }
+
+/// An answer in place of an error.
+pub type Answer = fn(Failure) -> Ready<Result<u64, Failure>>;
+
+type Boxed<R> = BoxCloneSyncService<R, u64, Failure>;
 
 /// What is done with a stack of any type.
 pub trait Visit<R> {
@@ -73,6 +92,9 @@ impl Kit {
             rate: RateLayer::per_second(1_000_000_000),
             limit: LimitLayer::new(4_096),
             timeout: TimeoutLayer::new(Duration::from_secs(10)),
+            fallback: fallback(),
+            hedge: HedgeLayer::after(Duration::from_secs(10)),
+            chaos: ChaosLayer::new(1),
         }
     }
 
@@ -89,6 +111,9 @@ impl Kit {
             rate: RateLayer::per_second(per_second).burst(places as u32).queue(2 * places),
             limit: LimitLayer::new(places).queue(2 * places),
             timeout: TimeoutLayer::new(10 * mean),
+            fallback: fallback(),
+            hedge: HedgeLayer::percentile(0.95),
+            chaos: ChaosLayer::new(seed),
         }
     }
 
@@ -103,7 +128,99 @@ impl Kit {
         source: &impl Source<R>,
         visit: V,
     ) -> V::Out {
+        if combo.has_newer() {
+            return self.over_newer(combo, source, visit);
+        }
         let kit = self;
         subsets!(kit combo visit source 0, [] timeout limit rate breaker retry)
+    }
+
+    /// The same for stacks with newer layers in them, in the order of [`stockade::order`].
+    fn over_newer<R: Payload, V: Visit<R>>(
+        &self,
+        combo: Combo,
+        source: &impl Source<R>,
+        visit: V,
+    ) -> V::Out {
+        let mut stack = BoxCloneSyncService::new(source.of::<64>());
+        if combo.chaos {
+            stack = BoxCloneSyncService::new(self.chaos.layer(stack));
+        }
+        if combo.timeout {
+            stack = BoxCloneSyncService::new(self.timeout.layer(stack));
+        }
+        if combo.limit {
+            stack = BoxCloneSyncService::new(self.limit.layer(stack));
+        }
+        if combo.rate {
+            stack = BoxCloneSyncService::new(self.rate.layer(stack));
+        }
+        if combo.breaker {
+            stack = BoxCloneSyncService::new(self.breaker.layer(stack));
+        }
+        if combo.hedge {
+            stack = BoxCloneSyncService::new(self.hedge.layer(stack));
+        }
+        if combo.retry {
+            stack = BoxCloneSyncService::new(self.retry.layer(stack));
+        }
+        if combo.coalesce {
+            stack = coalesce(stack);
+        }
+        if combo.fallback {
+            stack = BoxCloneSyncService::new(self.fallback.layer(stack));
+        }
+        if combo.pool { visit.visit(self.pool.clone().build(stack)) } else { visit.visit(stack) }
+    }
+}
+
+/// Answers whatever fails.
+fn fallback() -> FallbackLayer<OnError<Answer>> {
+    FallbackLayer::new((|_| ready(Ok(0))) as Answer)
+}
+
+/// Calls with the same number share an answer, or an error, which has to be cloned for that.
+fn coalesce<R: Payload>(stack: Boxed<R>) -> Boxed<R> {
+    let layers = ServiceBuilder::new()
+        .map_err(|error: SharedError| match error.rejected() {
+            Some(rejected) => Error::Rejected(*rejected),
+            None => Error::Service(io::Error::other(error)),
+        })
+        .layer(CoalesceLayer::new(R::number))
+        .map_err(|error: Failure| SharedError::new(error));
+    BoxCloneSyncService::new(layers.service(stack))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::Runtime;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::{
+        combo::{self, Selection},
+        service::AtOnce,
+        turns,
+    };
+
+    struct Answers<'a>(&'a Runtime);
+
+    impl Visit<u64> for Answers<'_> {
+        type Out = ();
+
+        fn visit<S: Stack>(self, stack: S) {
+            assert_eq!(self.0.block_on(stack.oneshot(7)).unwrap(), 7);
+        }
+    }
+
+    #[test]
+    fn every_stack_with_newer_layers_lets_a_call_pass() {
+        let layers = combo::layers(&combo::PARTS.join(",")).unwrap();
+        let runtime = turns::runtime(1);
+        let _guard = runtime.enter();
+        let combos = Selection { layers: Some(layers), filter: None }.combos();
+        for combo in combos.into_iter().filter(|combo| combo.has_newer()) {
+            Kit::passing().over::<u64, _>(combo, &AtOnce, Answers(&runtime));
+        }
     }
 }

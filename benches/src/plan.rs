@@ -144,6 +144,14 @@ impl Plan {
         self.stacks.iter().map(known).collect()
     }
 
+    /// How many of the 64 stacks there are, and how many with newer layers in them.
+    pub fn extent(&self) -> String {
+        let combos = self.combos();
+        let newer = combos.iter().filter(|combo| combo.has_newer()).count();
+        let text = format!("{} of {} stacks", combos.len() - newer, Combo::all().len());
+        if newer == 0 { text } else { format!("{text} and {newer} with newer layers") }
+    }
+
     /// About how many seconds a section takes.
     pub fn estimate(&self, section: Section) -> f64 {
         let stacks = self.stacks.len() as f64;

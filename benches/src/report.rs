@@ -49,7 +49,7 @@ pub fn page(run: &Run, against: Option<&Run>) -> String {
                     p.kicker { "Stockade benchmark" }
                     h1 { "What every combination costs" }
                     p.lead {
-                        (run.plan.stacks.len()) " of " (Combo::all().len()) " stacks: every subset of timeout, limit, rate, "
+                        (run.plan.extent()) ": every subset of timeout, limit, rate, "
                         "breaker and retry, with and without the pool in front."
                     }
                     (contents(run, against.is_some()))

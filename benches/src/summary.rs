@@ -32,7 +32,7 @@ pub fn text(run: &Run) -> String {
         text,
         "{} in {:.0} s{}",
         if run.plan.sections.contains(&Section::Overhead) {
-            format!("{} of {} stacks", run.plan.stacks.len(), Combo::all().len())
+            run.plan.extent()
         } else {
             "peers alone".to_owned()
         },
