@@ -231,8 +231,8 @@ impl<Req, T, E> Core<Req, T, E> {
             job.extra = Some(extra);
         }
         match owner {
-            Owner::Caller(waker) => self.wakes.extend(waker),
-            Owner::Nobody => {}
+            Owner::Caller(Some(waker)) => self.wakes.push(waker),
+            Owner::Caller(None) | Owner::Nobody => {}
             Owner::Run(run, id) => {
                 if let Some((run, ended)) = self.runs.get_mut(run).zip(job.outcome(id, worker)) {
                     self.wakes.extend(run.put(ended));
