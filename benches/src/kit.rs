@@ -11,8 +11,11 @@ use std::{
 
 use stockade::{
     BreakerLayer, ChaosLayer, CoalesceLayer, Error, FallbackLayer, HedgeLayer, LayerError,
-    LimitLayer, Pool, RateLayer, RetryLayer, TimeoutLayer, coalesce::SharedError,
-    fallback::OnError, pool::PoolBuilder, retry::Backoff,
+    LimitLayer, Pool, RateLayer, RetryLayer, TimeoutLayer,
+    coalesce::{Only, SharedError},
+    fallback::OnError,
+    pool::PoolBuilder,
+    retry::Backoff,
 };
 use tower::{Layer, ServiceBuilder, util::BoxCloneSyncService};
 
@@ -179,16 +182,37 @@ fn fallback() -> FallbackLayer<OnError<Answer>> {
     FallbackLayer::new((|_| ready(Ok(0))) as Answer)
 }
 
-/// Calls with the same number share an answer, or an error, which has to be cloned for that.
+/// Calls with the same number share an answer, or an error.
 fn coalesce<R: Payload>(stack: Boxed<R>) -> Boxed<R> {
-    let layers = ServiceBuilder::new()
+    BoxCloneSyncService::new(shared(stack))
+}
+
+/// A stack whose calls share an answer where they have the same number and are in flight at once.
+pub fn shared<R: Payload>(stack: impl Stack<R>) -> impl Stack<R> {
+    coalesced(CoalesceLayer::new(R::number), stack)
+}
+
+/// The same for no call at all: each passes the layer by.
+pub fn unshared<R: Payload>(stack: impl Stack<R>) -> impl Stack<R> {
+    coalesced(CoalesceLayer::new(R::number).only(|_: &R| false), stack)
+}
+
+/// Makes errors ones that can be cloned for each caller, and makes them ours again.
+fn coalesced<R, S, F, O>(layer: CoalesceLayer<R, u64, F, O>, stack: S) -> impl Stack<R>
+where
+    R: Payload,
+    S: Stack<R>,
+    F: Fn(&R) -> u64 + Clone + Send + Sync + 'static,
+    O: Only<R> + Clone + Send + Sync + 'static,
+{
+    ServiceBuilder::new()
         .map_err(|error: SharedError| match error.rejected() {
             Some(rejected) => Error::Rejected(*rejected),
             None => Error::Service(io::Error::other(error)),
         })
-        .layer(CoalesceLayer::new(R::number))
-        .map_err(|error: Failure| SharedError::new(error));
-    BoxCloneSyncService::new(layers.service(stack))
+        .layer(layer)
+        .map_err(|error: Failure| SharedError::new(error))
+        .service(stack)
 }
 
 #[cfg(test)]

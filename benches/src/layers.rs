@@ -1,9 +1,12 @@
 //! Each layer, and five together, beside their peers, called by one task a thread.
 
+use stockade::HedgeLayer;
+use tower::Layer;
+
 use crate::{
     combo::Combo,
     drive::{clone_each, each_thread, one_handle},
-    kit::{Kit, Visit},
+    kit::{self, Kit, Visit},
     overhead, peers,
     record::inner,
     service::{AtOnce, AtSecond, Source, Stack},
@@ -16,6 +19,8 @@ const BUFFERED: &str = "tower + Buffer";
 #[cfg(feature = "peers")]
 const RESILIENCE: &str = "tower-resilience";
 const SEATBELT: &str = "seatbelt";
+const BARE: &str = "the service alone";
+const SHARED: &str = "stockade, calls that others could share";
 
 /// All groups.
 #[inline]
@@ -118,6 +123,80 @@ fn over<T: Source + Copy + 'static>(source: T, service: &'static str) -> Vec<Pla
         Entry::new(BUFFERED, move |rt| clone_each(rt, peers::five_buffered(source.of::<206>()))),
     ];
     groups.push(cloned);
+    groups.extend(newer(source, service));
+    groups
+}
+
+/// The layers that are in no stack of the catalogue unless they are asked for, where they do nothing.
+#[inline]
+fn newer<T: Source + Copy + 'static>(source: T, service: &'static str) -> Vec<Planned> {
+    let group = |what: &str, ours: Entry, others: Vec<Entry>, promises: Vec<Promise>| Planned {
+        name: format!("{what}, {service}"),
+        about: format!("one thread; the service inside is {service}"),
+        per: "call",
+        threads: 1,
+        entries: [ours, Entry::new(BARE, move |rt| one_handle(rt, source.of::<240>()))]
+            .into_iter()
+            .chain(others)
+            .collect(),
+        promises,
+    };
+    let free = || vec![Promise::NoAllocation(OURS)];
+    let hedge = || Kit::passing().hedge;
+    let mut groups = vec![
+        group(
+            "hedge",
+            Entry::new(OURS, move |rt| one_handle(rt, hedge().layer(source.of::<241>()))),
+            Vec::new(),
+            if service == inner::READY { free() } else { Vec::new() },
+        ),
+        group(
+            "fallback",
+            Entry::new(OURS, move |rt| {
+                one_handle(rt, Kit::passing().fallback.layer(source.of::<242>()))
+            }),
+            Vec::new(),
+            free(),
+        ),
+        group(
+            "chaos",
+            Entry::new(OURS, move |rt| {
+                one_handle(rt, Kit::passing().chaos.layer(source.of::<243>()))
+            }),
+            Vec::new(),
+            free(),
+        ),
+        group(
+            "coalesce",
+            Entry::new(OURS, move |rt| one_handle(rt, kit::unshared(source.of::<244>()))),
+            vec![Entry::new(SHARED, move |rt| one_handle(rt, kit::shared(source.of::<245>())))],
+            free(),
+        ),
+    ];
+    #[cfg(feature = "peers")]
+    {
+        use peers::elsewhere as e;
+        groups[0].entries.push(Entry::new(SEATBELT, move |rt| {
+            one_handle(rt, e::seatbelt_hedge(source.of::<246>()))
+        }));
+        groups[1].entries.push(Entry::new(SEATBELT, move |rt| {
+            one_handle(rt, e::seatbelt_fallback(source.of::<247>()))
+        }));
+        groups[2].entries.push(Entry::new(SEATBELT, move |rt| {
+            one_handle(rt, e::seatbelt_chaos(source.of::<248>()))
+        }));
+    }
+    // Calls that are pending for less than a microsecond are above their own percentile as soon as a clock ticks.
+    if service == inner::READY {
+        groups.push(group(
+            "hedge by percentile",
+            Entry::new(OURS, move |rt| {
+                one_handle(rt, HedgeLayer::percentile(0.95).layer(source.of::<249>()))
+            }),
+            vec![Entry::new(TOWER, move |rt| one_handle(rt, peers::hedge(source.of::<250>())))],
+            free(),
+        ));
+    }
     groups
 }
 

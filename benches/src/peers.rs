@@ -4,7 +4,11 @@
 
 use std::{future, time::Duration};
 
-use tower::{ServiceBuilder, retry::Policy};
+use tower::{
+    ServiceBuilder,
+    hedge::{self, Hedge},
+    retry::Policy,
+};
 
 use crate::service::{AtOnce, Client, Stack};
 
@@ -35,6 +39,16 @@ impl<E> Policy<u64, u64, E> for Never {
     }
 }
 
+impl hedge::Policy<u64> for Never {
+    fn clone_request(&self, request: &u64) -> Option<u64> {
+        Some(*request)
+    }
+
+    fn can_retry(&self, _: &u64) -> bool {
+        false
+    }
+}
+
 /// tower's `ConcurrencyLimit`.
 pub fn limit(inner: impl Stack) -> impl Client + Clone {
     ServiceBuilder::new().concurrency_limit(MAX).service(inner)
@@ -58,6 +72,11 @@ pub fn two_timeouts(inner: impl Stack) -> impl Client + Clone {
 /// tower's `Retry` with [`Never`].
 pub fn retry(inner: impl Stack) -> impl Client + Clone {
     ServiceBuilder::new().retry(Never).service(inner)
+}
+
+/// tower's `Hedge` by the 95th percentile, with [`Never`]. It cannot be cloned.
+pub fn hedge(inner: impl Stack) -> impl Client {
+    Hedge::new(inner, Never, 100, 0.95, Duration::from_secs(30))
 }
 
 /// tower's timeout, concurrency limit, retry and timeout: all of its layers that the README's stack has, too.

@@ -11,12 +11,13 @@ use std::{
 };
 
 use stockade::{
-    BreakerLayer, Error, LayerError, LimitLayer, Pool, RateLayer, Reason, TimeoutLayer,
+    BreakerLayer, Error, HedgeLayer, LayerError, LimitLayer, Pool, RateLayer, Reason, TimeoutLayer,
     deadline::Deadline,
 };
 use stockade_benches::{
-    kit::Kit,
-    service::{AtOnce, Client, Failure, Stack},
+    drive::call_often,
+    kit::{self, Kit},
+    service::{AtOnce, AtSecond, Client, Failure, Stack},
     tasks, turns,
 };
 use tower::{Layer, Service, service_fn};
@@ -64,6 +65,21 @@ fn of_calls<S: Client>(mut service: S) -> u64 {
     })
 }
 
+/// Allocations of calls through one handle to a service that is pending once.
+fn of_pending_calls<S: Client>(mut service: S) -> u64 {
+    let runtime = turns::runtime(1);
+    let hangs = service_fn(|_: u64| -> Pending<Result<u64, Failure>> { pending() });
+    let _guard = runtime.enter();
+    // The runtime's timer goes when nobody waits on it, and comes again: this one keeps it.
+    let mut stays = TimeoutLayer::new(Duration::from_secs(3_600)).layer(hangs);
+    is_ready(&mut stays);
+    let mut stays = pin!(stays.call(0));
+    assert!(stays.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    let mut calls = |calls| runtime.block_on(call_often(&mut service, calls));
+    calls(16);
+    allocation_counter::measure(|| calls(CALLS)).count_total
+}
+
 /// Allocations of calls that are refused for `reason`.
 fn of_refusals<S>(mut service: S, reason: Reason) -> u64
 where
@@ -90,6 +106,23 @@ fn no_layer_allocates_for_a_call_that_passes() {
     assert_eq!(of_calls(timeout.layer(READY)), 0, "timeout");
     assert_eq!(of_calls(retry.layer(READY)), 0, "retry");
     assert_eq!(of_calls(breaker.layer(READY)), 0, "breaker");
+}
+
+#[test]
+fn nothing_is_allocated_where_nothing_is_hedged_made_up_or_shared() {
+    let Kit { hedge, fallback, chaos, .. } = Kit::passing();
+    let percentile = HedgeLayer::percentile(0.95);
+    assert_eq!(of_calls(percentile.layer(READY)), 0, "hedge by percentile");
+    assert_eq!(of_calls(hedge.layer(READY)), 0, "hedge");
+    assert_eq!(of_calls(fallback.layer(READY)), 0, "fallback");
+    assert_eq!(of_calls(chaos.layer(READY)), 0, "chaos");
+    assert_eq!(of_calls(kit::unshared(READY)), 0, "coalesce");
+
+    const PENDING: AtSecond = AtSecond;
+    assert_eq!(of_pending_calls(hedge.layer(PENDING)), 0, "hedge, pending");
+    assert_eq!(of_pending_calls(fallback.layer(PENDING)), 0, "fallback, pending");
+    assert_eq!(of_pending_calls(chaos.layer(PENDING)), 0, "chaos, pending");
+    assert_eq!(of_pending_calls(kit::unshared(PENDING)), 0, "coalesce, pending");
 }
 
 #[test]

@@ -2,7 +2,10 @@
 
 use std::{hint::black_box, io, sync::Arc, time::Duration};
 
-use seatbelt::{RecoveryInfo, ResilienceContext, breaker::Breaker, retry::Retry, timeout::Timeout};
+use seatbelt::{
+    RecoveryInfo, ResilienceContext, breaker::Breaker, chaos::injection::Injection,
+    fallback::Fallback, hedging::Hedging, retry::Retry, timeout::Timeout,
+};
 use stockade::Error;
 use tick::Clock;
 use tokio::{runtime::Runtime, sync::oneshot};
@@ -73,6 +76,33 @@ pub fn seatbelt_breaker(inner: impl Stack) -> impl Client + Clone {
         .recovery_with(|result, _| recovery(result))
         .rejected_input_error(|_, _| refused());
     ServiceBuilder::new().layer(breaker).service(inner)
+}
+
+/// The hedging of seatbelt. Called inside a runtime.
+pub fn seatbelt_hedge(inner: impl Stack) -> impl Client + Clone {
+    let context = ResilienceContext::<u64, Result>::new(Clock::new_tokio());
+    let hedging = Hedging::layer("hedging", &context)
+        .clone_input()
+        .recovery_with(|result, _| recovery(result))
+        .hedging_delay(LIMIT);
+    ServiceBuilder::new().layer(hedging).service(inner)
+}
+
+/// The fallback of seatbelt. Called inside a runtime.
+pub fn seatbelt_fallback(inner: impl Stack) -> impl Client + Clone {
+    let context = ResilienceContext::<u64, Result>::new(Clock::new_tokio());
+    let fallback = Fallback::layer("fallback", &context)
+        .should_fallback(Result::is_err)
+        .fallback(|_, _| Ok(0));
+    ServiceBuilder::new().layer(fallback).service(inner)
+}
+
+/// The chaos of seatbelt, which never does anything. Called inside a runtime.
+pub fn seatbelt_chaos(inner: impl Stack) -> impl Client + Clone {
+    let context = ResilienceContext::<u64, Result>::new(Clock::new_tokio());
+    let injection =
+        Injection::layer("injection", &context).rate(0.0).output_with(|_, _| Err(refused()));
+    ServiceBuilder::new().layer(injection).service(inner)
 }
 
 /// Retry, breaker and timeout of seatbelt. Called inside a runtime.
