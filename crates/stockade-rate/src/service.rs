@@ -37,12 +37,12 @@ use crate::{
 /// The errors of the service inside, as they are, and refusals by the layer `"rate"`. Each but the last says in
 /// `retry_after` when the same call would not be refused, if no other call came in the meantime:
 ///
-/// - [`RateLimited`](Reason::RateLimited): there is no token, and no queue.
-/// - [`QueueFull`](Reason::QueueFull): there is no place in the queue.
-/// - [`WaitExceeded`](Reason::WaitExceeded): the wait would be longer than [`max_wait`](crate::RateLayer::max_wait).
-/// - [`Expired`](Reason::Expired): the wait would end at the [deadline](stockade_core::deadline) of the call, or after
+/// - [`RateLimited`](stockade_core::Reason::RateLimited): there is no token, and no queue.
+/// - [`QueueFull`](stockade_core::Reason::QueueFull): there is no place in the queue.
+/// - [`WaitExceeded`](stockade_core::Reason::WaitExceeded): the wait would be longer than [`max_wait`](crate::RateLayer::max_wait).
+/// - [`Expired`](stockade_core::Reason::Expired): the wait would end at the [deadline](stockade_core::deadline) of the call, or after
 ///   it. A call whose deadline has passed by the time it has its tokens is refused too, without a time.
-/// - [`TooCostly`](Reason::TooCostly): the call [costs](crate::RateLayer::cost) more than the burst. It would be refused
+/// - [`TooCostly`](stockade_core::Reason::TooCostly): the call [costs](crate::RateLayer::cost) more than the burst. It would be refused
 ///   at any time.
 ///
 /// # Example
