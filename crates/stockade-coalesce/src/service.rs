@@ -30,7 +30,7 @@ use crate::{
 /// panics, the caller that began it gets the panic; the next of the others makes the call anew, with its own
 /// request.
 ///
-/// A call on its own costs two allocations, for what others could join.
+/// A call on its own costs four small allocations, for what others could join.
 ///
 /// # Errors
 ///

@@ -33,7 +33,7 @@ use crate::{
 ///   further attempt, that attempt is forgotten and its token given back.
 /// - A clone is not ready, and shares budget, window and counts.
 ///
-/// A call that is not hedged allocates nothing. It reads the clock only with a percentile, or when it waits.
+/// A call that is answered at once allocates nothing; one that waits shares the timer of its thread. It reads the clock only with a percentile, or when it waits.
 ///
 /// # Errors
 ///

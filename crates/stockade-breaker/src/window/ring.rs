@@ -17,13 +17,11 @@ pub(crate) struct Ring {
 // === impl Ring ===
 
 impl Ring {
+    /// All the room is there from the beginning, so that no call has to make any.
     pub(crate) fn new(capacity: u32) -> Self {
-        Self {
-            capacity: capacity as usize,
-            outcomes: Vec::new(),
-            oldest: 0,
-            tally: Tally::default(),
-        }
+        let capacity = capacity as usize;
+        let outcomes = Vec::with_capacity(capacity);
+        Self { capacity, outcomes, oldest: 0, tally: Tally::default() }
     }
 
     /// Adds an outcome. Once the ring is full, the oldest one leaves.
