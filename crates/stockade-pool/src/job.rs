@@ -278,7 +278,7 @@ impl<Req, T, E> Shared<Req, T, E> {
         match seen {
             Seen::Waiting | Seen::Accepted => polled.unwrap_or(Poll::Pending),
             // It was told of where the job ended.
-            Seen::Ended(rejected) => Poll::Ready(Err(E::from_rejected(rejected))),
+            Seen::Ended(reason) => Poll::Ready(Err(E::from_rejected(self.rejected(reason)))),
             Seen::Refused(reason, request, details) => {
                 discard((request, details));
                 Poll::Ready(Err(self.rejected(reason).into_error()))

@@ -11,7 +11,7 @@ mod order;
 mod record;
 mod slab;
 
-use std::{task::Waker, time::Duration};
+use std::{num::NonZeroU64, task::Waker, time::Duration};
 
 use stockade_core::{Reason, Rejected};
 use tokio::time::Instant;
@@ -253,12 +253,11 @@ impl<Req, T, E> Queue<Req, T, E> {
         let extra = if record.detailed { record.details_mut().extra.take() } else { None };
         if let Owner::Caller(waker) = &mut record.owner {
             let waker = waker.take();
-            record.state = State::Ended;
+            record.state = State::Ended(refusal.take().map(|rejected| rejected.reason()));
             record.result = result.take();
-            // Both are rare, and cost less to look at than to move.
-            if refusal.is_some() || queued_for.is_some() {
-                let details = record.details_mut();
-                (details.refusal, details.queued_for) = (refusal.take(), queued_for);
+            if let Some(queued_for) = queued_for {
+                let nanos = u64::try_from(queued_for.as_nanos()).unwrap_or(u64::MAX);
+                record.details_mut().queued_for = NonZeroU64::new(nanos);
             }
             return (Owner::Caller(waker), extra);
         }

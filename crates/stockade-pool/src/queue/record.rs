@@ -1,6 +1,6 @@
 //! One job, from when it is submitted until its answer is read.
 
-use std::{any::Any, borrow::Cow, task::Waker, time::Duration};
+use std::{any::Any, borrow::Cow, num::NonZeroU64, task::Waker};
 
 use stockade_core::{Reason, Rejected, internal::Key as RunKey};
 use tokio::time::Instant;
@@ -22,10 +22,8 @@ pub(crate) struct Details<Req> {
     pub(crate) tag: Tag,
     pub(crate) span: Span,
     pub(crate) extra: Option<Box<Extra<Req>>>,
-    /// What the pool says in place of a result.
-    pub(crate) refusal: Option<Rejected>,
-    /// How long it was queued, from when it has ended.
-    pub(crate) queued_for: Option<Duration>,
+    /// For how many nanoseconds it was queued, from when it has ended.
+    pub(crate) queued_for: Option<NonZeroU64>,
 }
 
 /// What a worker gets of a job.
@@ -98,8 +96,8 @@ pub(crate) enum State<Req> {
     Queued(Req),
     /// On this worker.
     Running(usize),
-    /// With a result or a refusal.
-    Ended,
+    /// With a result, or with why the pool refuses one.
+    Ended(Option<Reason>),
     Refused(Option<Req>, Reason),
 }
 
@@ -108,7 +106,7 @@ pub(crate) enum Seen<Req> {
     Waiting,
     Accepted,
     /// It was accepted, and the pool has ended it.
-    Ended(Rejected),
+    Ended(Reason),
     /// With the request, and what else there is to be dropped.
     Refused(Reason, Option<Req>, Details<Req>),
     /// The key names nothing.
@@ -154,7 +152,6 @@ impl<Req> Default for Details<Req> {
             tag: Tag::default(),
             span: Span::NONE,
             extra: None,
-            refusal: None,
             queued_for: None,
         }
     }
