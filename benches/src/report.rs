@@ -1,5 +1,6 @@
 //! The report: one HTML file that needs nothing else, neither a network nor a server.
 
+mod adaptive;
 mod heatmap;
 mod peers;
 mod plots;
@@ -9,7 +10,6 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use self::plots::Series;
 use crate::{
-    adaptive,
     combo::Combo,
     compare::Comparison,
     faults::SCENARIOS,
@@ -62,7 +62,7 @@ pub fn page(run: &Run, against: Option<&Run>) -> String {
                     (offered(run))
                     (peers::section(run))
                     (faults(run))
-                    (adaptive_limits(run))
+                    (adaptive::section(run))
                     (difference(run, against))
                 }
                 footer { p { "Drawn by " code { "cargo xtask bench report" } "." } }
@@ -277,30 +277,6 @@ fn faults(run: &Run) -> Markup {
                 strong { "Recovery" } " is the time from when it gets better until 95 % of the calls are answered within 200 ms, and stay so."
             }
             (heatmap::faults(run))
-        }
-    }
-}
-
-fn adaptive_limits(run: &Run) -> Markup {
-    if run.adaptive.is_empty() {
-        return html! {};
-    }
-    html! {
-        section #adaptive {
-            h2 { "Adaptive limits" }
-            p {
-                "The limit over time, and in grey how many calls the service works at. Vegas and Gradient2 look at how long calls "
-                "take, and settle near it. AIMD looks at losses alone: it grows until calls time out."
-            }
-            @for scenario in &adaptive::SCENARIOS {
-                h3 { (scenario.name) }
-                p { (scenario.about) "." }
-                div.grid {
-                    @for row in run.adaptive.iter().filter(|row| row.scenario == scenario.name) {
-                        figure { figcaption { (row.policy) } (plots::limit(run, row, scenario)) }
-                    }
-                }
-            }
         }
     }
 }
