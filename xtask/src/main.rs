@@ -6,6 +6,7 @@ mod docs;
 mod model;
 mod needs;
 mod new_layer;
+mod packages;
 mod run;
 mod size;
 mod steps;
