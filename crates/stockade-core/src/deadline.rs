@@ -153,15 +153,24 @@ pin_project! {
 
 /// Runs `future` under `deadline`, or under the one that is set where it is polled if that is earlier.
 ///
-/// A task that is spawned has no ambient deadline. This carries it along:
+/// The deadline is set around each poll of a call, so **it ends at `tokio::spawn`**: a task that is spawned has none,
+/// however little time the call has that spawned it. This carries it along; [`carry`](crate::carry()) does so for the
+/// priority too.
 ///
 /// ```
-/// use stockade_core::deadline;
+/// use std::time::Duration;
+/// use stockade_core::deadline::{self, Deadline};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
-/// let task = tokio::spawn(deadline::scope(deadline::current(), async { deadline::current() }));
-/// assert_eq!(task.await.unwrap(), None);
+/// let mut call = Deadline::after(Duration::from_secs(1));
+/// let (bare, carried) = call.enter(|| {
+///     let bare = tokio::spawn(async { deadline::current() });
+///     let carried = deadline::scope(deadline::current(), async { deadline::current() });
+///     (bare, tokio::spawn(carried))
+/// });
+/// assert_eq!(bare.await.unwrap(), None);
+/// assert_eq!(carried.await.unwrap(), call.fixed());
 /// # }
 /// ```
 pub const fn scope<F>(deadline: Option<Instant>, future: F) -> Scoped<F> {

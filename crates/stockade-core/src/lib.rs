@@ -7,6 +7,7 @@
 //! - [`LayerError`]: an error type that can carry a refusal; [`Error`] is the ready-made one.
 //! - [`Class`] and [`Classify`]: the one way to judge a result, for retry and breaker alike.
 //! - [`deadline`]: the ambient deadline, by which a call must have ended.
+//! - [`priority`]: the ambient priority, how much the current call matters; [`carry`](carry()) takes both into a task.
 //! - [`attempts`]: how often the current call has been tried.
 //! - [`Budget`]: how many extra attempts there may be.
 //! - [`waits`]: how long the current call has waited inside the stack.
@@ -54,6 +55,7 @@
 pub mod attempts;
 mod budget;
 mod bypass;
+mod carry;
 mod class;
 pub mod config;
 pub mod deadline;
@@ -63,6 +65,7 @@ pub mod internal;
 mod layers;
 mod macros;
 pub mod name;
+pub mod priority;
 mod rejected;
 #[cfg(all(test, shuttle))]
 mod tests {
@@ -72,6 +75,7 @@ pub mod waits;
 
 pub use budget::Budget;
 pub use bypass::{Bypass, NoBypass};
+pub use carry::{Carried, carry};
 pub use class::{Class, Classify, DefaultClassify, Judged};
 pub use config::ConfigError;
 pub use error::{BoxError, Error, LayerError, boxed};

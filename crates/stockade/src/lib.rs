@@ -101,9 +101,11 @@ pub mod order;
 
 pub use check::check;
 
+#[doc(inline)]
+pub use stockade_core::priority::{Priority, PriorityLayer};
 pub use stockade_core::{
-    BoxError, Budget, Class, Classify, ConfigError, Configured, DefaultClassify, Error, LayerError,
-    Name, PerService, Reason, Rejected, attempts, boxed, deadline,
+    BoxError, Budget, Carried, Class, Classify, ConfigError, Configured, DefaultClassify, Error,
+    LayerError, Name, PerService, Reason, Rejected, attempts, boxed, carry, deadline, priority,
 };
 
 #[cfg(feature = "breaker")]
