@@ -4,12 +4,6 @@
 //! sleeper is woken, the last to fall asleep first, because its cache is the warmest. A worker that was woken and has
 //! not run yet counts for one job, but only while there is one: as soon as others have taken the jobs, it is not
 //! counted on. So a worker that waits behind a blocked thread delays no job after that.
-//!
-//! There is one case in which fewer are woken. A task that is woken may wait behind the task that woke it, which may
-//! block their thread. Once another task runs on that thread, this is over: the one that was woken runs soon, there or on
-//! another thread. So while a worker is on its way that was woken on the same thread by another task, nobody else is
-//! woken: it will take the job, and wake the others itself if it finds more. When many tasks submit jobs, a worker that
-//! wakes finds many of them at once, and need not be woken for each.
 
 use std::{ops::RangeInclusive, sync::Arc, task::Waker};
 
@@ -17,7 +11,7 @@ use stockade_core::{
     config::{ConfigError, check},
     internal::sync::atomic::{AtomicBool, Ordering::*},
 };
-use tokio::task::{AbortHandle, Id, try_id};
+use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 /// The most workers of a pool.
@@ -47,8 +41,6 @@ pub(crate) struct Roster {
     idle: usize,
     /// How many were woken for a job that is still there.
     woken: usize,
-    /// Where those were woken that have not run yet; one for each thread.
-    under_way: Vec<UnderWay>,
     hired: u64,
     stopped: bool,
 }
@@ -71,26 +63,8 @@ enum State {
     Busy,
     /// At this place among the sleepers.
     Asleep(usize),
-    /// It was woken for a job, on this thread, and has not run yet.
-    Woken(usize),
-}
-
-/// Workers that were woken on a thread and have not run yet.
-#[derive(Debug)]
-struct UnderWay {
-    thread: usize,
-    /// The task that has woken them, if it is known and only one.
-    task: Option<Id>,
-    workers: usize,
-}
-
-thread_local! {
-    static HERE: u8 = const { 0 };
-}
-
-/// Tells this thread from others that exist at the same time.
-fn here() -> usize {
-    HERE.with(|here| std::ptr::from_ref(here).addr())
+    /// It was woken for a job and has not run yet.
+    Woken,
 }
 
 /// What a worker is known by: a number, which may be used again, and when it was hired.
@@ -134,7 +108,6 @@ impl Roster {
             starting: 0,
             idle: 0,
             woken: 0,
-            under_way: Vec::new(),
             hired: 0,
             stopped: false,
         }
@@ -209,15 +182,7 @@ impl Roster {
                 self.starting -= 1;
                 return;
             }
-            State::Woken(thread) => {
-                self.woken = self.woken.saturating_sub(1);
-                if let Some(at) = self.under_way.iter().position(|way| way.thread == thread) {
-                    self.under_way[at].workers -= 1;
-                    if self.under_way[at].workers == 0 {
-                        self.under_way.swap_remove(at);
-                    }
-                }
-            }
+            State::Woken => self.woken = self.woken.saturating_sub(1),
             State::Asleep(place) => {
                 // The last one takes its place.
                 self.sleepers.swap_remove(place);
@@ -256,23 +221,13 @@ impl Roster {
     #[inline(always)]
     pub(crate) fn wake_for(&mut self, jobs: usize) -> Option<Waker> {
         self.woken = self.woken.min(jobs);
-        if self.woken == jobs || self.sleepers.is_empty() { None } else { self.wake_one() }
-    }
-
-    fn wake_one(&mut self) -> Option<Waker> {
-        let (thread, task) = (here(), try_id());
-        match self.under_way.iter_mut().find(|way| way.thread == thread) {
-            Some(way) if way.task.zip(task).is_some_and(|(by, task)| by != task) => return None,
-            Some(way) => {
-                way.workers += 1;
-                way.task = task;
-            }
-            None => self.under_way.push(UnderWay { thread, task, workers: 1 }),
+        if self.woken == jobs {
+            return None;
         }
         let worker = self.sleepers.pop()?;
         self.woken += 1;
         let entry = self.entry(worker)?;
-        entry.state = State::Woken(thread);
+        entry.state = State::Woken;
         entry.waker.clone()
     }
 
@@ -381,32 +336,5 @@ mod tests {
         assert!(roster.wake_for(1).is_some());
         assert!(roster.wake_for(0).is_none(), "somebody else has taken the job");
         assert!(roster.wake_for(1).is_some(), "another is woken for the next");
-    }
-
-    #[tokio::test]
-    async fn nobody_is_woken_for_a_job_that_a_worker_woken_here_by_another_task_will_take() {
-        let roster = Arc::new(std::sync::Mutex::new(asleep(4).0));
-        let wakes = |roster: &std::sync::Mutex<Roster>, jobs| {
-            roster.lock().unwrap().wake_for(jobs).is_some()
-        };
-        let in_a_task = |jobs: usize| {
-            let roster = Arc::clone(&roster);
-            async move { tokio::spawn(async move { wakes(&roster, jobs) }).await.unwrap() }
-        };
-        assert!(in_a_task(1).await);
-        assert!(!in_a_task(2).await, "the first one was woken by another task of this thread");
-        let elsewhere = Arc::clone(&roster);
-        let elsewhere = std::thread::spawn(move || wakes(&elsewhere, 2));
-        assert!(elsewhere.join().unwrap(), "this thread may be blocked");
-        let woken = |number: &usize| !roster.lock().unwrap().is_asleep(*number);
-        (0..4).filter(woken).for_each(|number| roster.lock().unwrap().arrive(number));
-        assert!(in_a_task(1).await, "nobody is on its way any more");
-    }
-
-    #[tokio::test]
-    async fn a_task_that_submits_many_jobs_has_a_sleeper_woken_for_each() {
-        let (mut roster, _) = asleep(3);
-        let wakes = tokio::spawn(async move { [1, 2, 3].map(|n| roster.wake_for(n).is_some()) });
-        assert_eq!(wakes.await.unwrap(), [true; 3]);
     }
 }
