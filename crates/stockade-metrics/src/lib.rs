@@ -73,7 +73,7 @@
 //! | `stockade_pool_queued_peak` | gauge | | the most jobs that have waited at once |
 //! | `stockade_pool_running_peak` | gauge | | the most jobs that have run at once |
 //! | `stockade_pool_workers_peak` | gauge | | the most workers that have been alive at once |
-//! | `stockade_pool_rebuilt_total` | counter | | times that a worker has rebuilt its service |
+//! | `stockade_pool_rebuilt_total` | counter | | times that a worker began to make its service anew, those that failed included |
 //! | `stockade_pool_queue_wait_seconds` | gauge | `quantile` | time that jobs waited for a worker |
 //! | `stockade_pool_run_time_seconds` | gauge | `quantile` | time that jobs ran |
 //!

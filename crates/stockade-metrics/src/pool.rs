@@ -140,7 +140,7 @@ impl Readable for AnyPool {
         },
         Family {
             name: "stockade_pool_rebuilt",
-            help: "Times that a worker has rebuilt its service.",
+            help: "Times that a worker began to make its service anew.",
             sort: Counter,
             values: One(|pool| pool.rebuilt as f64),
         },

@@ -51,7 +51,7 @@ pub struct Stats {
     pub max_workers: usize,
     /// How many jobs may be queued while all workers are busy.
     pub capacity: usize,
-    /// How often a worker's service was made anew.
+    /// How often a worker began to make its service anew. An attempt that fails counts, too.
     pub rebuilt: u64,
     /// The most jobs that were ever queued at once.
     pub peak_queued: usize,
