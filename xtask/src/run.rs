@@ -96,15 +96,21 @@ pub(crate) fn start(command: &mut Command) -> Result<Child> {
     command.spawn().with_context(|| format!("cannot start `{}`", shown(command)))
 }
 
-/// Runs `command` in place of this program, whose exit code is that of `command`.
+/// Runs `command` in place of this program, whose exit code is that of `command`. Where it can, it becomes that program,
+/// so that a signal reaches it.
 ///
 /// # Errors
 ///
 /// If it cannot be started.
 pub(crate) fn hand_over(command: &mut Command) -> Result<ExitCode> {
-    let status = command.status().context("cannot start cargo")?;
-    let code = status.code().and_then(|code| u8::try_from(code).ok());
-    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+    #[cfg(unix)]
+    return Err(std::os::unix::process::CommandExt::exec(command)).context("cannot start cargo");
+    #[cfg(not(unix))]
+    {
+        let status = command.status().context("cannot start cargo")?;
+        let code = status.code().and_then(|code| u8::try_from(code).ok());
+        Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+    }
 }
 
 /// `command` as one would type it: changed variables, the program without its path, arguments.
