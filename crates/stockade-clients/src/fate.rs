@@ -18,6 +18,9 @@ pub(crate) enum Fate {
     Unknown,
     /// There is more to do than can be done.
     Crowded,
+    /// The client's own pool had no connection in time, so nothing was sent.
+    #[cfg(any(feature = "bb8", feature = "deadpool", feature = "sqlx"))]
+    NoConnection,
 }
 
 // === impl Fate ===
@@ -30,6 +33,8 @@ impl Fate {
             (Self::NoEffect, _) | (Self::Undone, true) => Class::NoEffect { after: None },
             (Self::Lost, _) | (Self::Undone, false) => Class::Transient { after: None },
             (Self::Crowded, _) => Class::OVERLOAD,
+            #[cfg(any(feature = "bb8", feature = "deadpool", feature = "sqlx"))]
+            (Self::NoConnection, gated) => Class::Overload { after: None, processed: !gated },
             #[cfg(any(feature = "sqlx", feature = "tokio-postgres"))]
             (Self::Unknown, false) => Class::Permanent,
             #[cfg(any(feature = "sqlx", feature = "tokio-postgres"))]
@@ -44,7 +49,7 @@ pub(crate) fn of_bb8<E: std::error::Error + 'static>(
     error: &(dyn std::error::Error + 'static),
 ) -> Option<Fate> {
     match crate::judge::find::<bb8::RunError<E>>(error)? {
-        bb8::RunError::TimedOut => Some(Fate::Crowded),
+        bb8::RunError::TimedOut => Some(Fate::NoConnection),
         bb8::RunError::User(_) => None,
     }
 }

@@ -28,7 +28,7 @@ classifier! {
     /// | connection refused, or none in time by [`connect`](crate::connect()); no node or master known to send it to | `NoEffect` | `NoEffect` |
     /// | the server's certificate is not trusted, where rustls makes the connections | `Permanent` | `Permanent` |
     /// | any other I/O error, time-outs of the client among them; an answer that is none | `Transient` | `Transient` |
-    /// | the pool has no connection in time (feature `bb8`) | `Overload` | `Overload` |
+    /// | the pool has no connection in time (feature `bb8`) | `Overload` | `Overload`, not processed: repeated whatever the request |
     /// | wrong password, options, commands or types | `Permanent` | `Permanent` |
     ///
     /// After an I/O error nobody knows whether the command ran. `Transient` is repeated only where the retry layer's

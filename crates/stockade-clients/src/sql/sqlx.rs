@@ -27,7 +27,7 @@ classifier! {
     /// | any other result code of SQLite | `Permanent` | `Permanent` |
     /// | connection refused, or none in time by [`connect`](crate::connect()) | `NoEffect` | `NoEffect` |
     /// | any other I/O error, a broken protocol, a crashed worker, `BEGIN` without effect | `Transient` | `Transient` |
-    /// | the pool has no connection in time | `Overload` | `Overload` |
+    /// | the pool has no connection in time | `Overload` | `Overload`, not processed: repeated whatever the request |
     /// | the pool is closed | `Permanent` | `Permanent` |
     /// | no row, wrong columns, types, arguments or options | `Permanent` | `Permanent` |
     ///
@@ -59,7 +59,7 @@ fn fate(error: &(dyn StdError + 'static)) -> Option<Fate> {
         Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => Fate::NoEffect,
         Error::Io(_) | Error::Tls(_) | Error::Protocol(_) => Fate::Lost,
         Error::WorkerCrashed | Error::BeginFailed => Fate::Lost,
-        Error::PoolTimedOut => Fate::Crowded,
+        Error::PoolTimedOut => Fate::NoConnection,
         _ => Fate::Wrong,
     })
 }
@@ -266,7 +266,8 @@ mod tests {
 
     #[test]
     fn a_pool_without_a_connection_in_time_is_overloaded() {
-        assert_eq!(classes(Error::PoolTimedOut), [OVERLOAD; 2]);
+        let unprocessed = Class::Overload { after: None, processed: false };
+        assert_eq!(classes(Error::PoolTimedOut), [OVERLOAD, unprocessed]);
     }
 
     #[test]

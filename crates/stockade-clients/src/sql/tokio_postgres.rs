@@ -22,7 +22,7 @@ classifier! {
     /// | connection refused, or none in time by [`connect`](crate::connect()) | `NoEffect` | `NoEffect` |
     /// | any other I/O error, a closed connection, a time-out, an answer that is none | `Transient` | `Transient` |
     /// | no row or too many, wrong columns, types, parameters or options, no way to authenticate | `Permanent` | `Permanent` |
-    /// | the pool has no connection in time (`deadpool`, `bb8`) | `Overload` | `Overload` |
+    /// | the pool has no connection in time (`deadpool`, `bb8`) | `Overload` | `Overload`, not processed: repeated whatever the request |
     /// | the pool is closed, or has no runtime (`deadpool`) | `Permanent` | `Permanent` |
     /// | a hook of the pool said no (`deadpool`) | `NoEffect` | `NoEffect` |
     ///
@@ -92,7 +92,7 @@ fn pool(error: &deadpool::managed::PoolError<Error>) -> Option<Fate> {
     use deadpool::managed::PoolError;
 
     match error {
-        PoolError::Timeout(_) => Some(Fate::Crowded),
+        PoolError::Timeout(_) => Some(Fate::NoConnection),
         PoolError::Closed | PoolError::NoRuntimeSpecified => Some(Fate::Wrong),
         PoolError::PostCreateHook(_) => Some(Fate::NoEffect),
         // It is among the sources, where it is judged for itself.
@@ -110,6 +110,10 @@ mod tests {
 
     const TRANSIENT: Class = Class::Transient { after: None };
     const UNSENT: Class = Class::NoEffect { after: None };
+
+    #[cfg(any(feature = "bb8", feature = "deadpool"))]
+    const NO_CONNECTION: [Class; 2] =
+        [Class::OVERLOAD, Class::Overload { after: None, processed: false }];
 
     /// The classes without and with the gate.
     fn classes<E: StdError + 'static>(error: E) -> [Class; 2] {
@@ -252,7 +256,7 @@ mod tests {
 
         for timeout in [TimeoutType::Wait, TimeoutType::Create, TimeoutType::Recycle] {
             let error = PoolError::<Error>::Timeout(timeout);
-            assert_eq!(classes(error), [Class::OVERLOAD; 2], "{timeout:?}");
+            assert_eq!(classes(error), NO_CONNECTION, "{timeout:?}");
         }
         assert_eq!(classes(PoolError::<Error>::Closed), [Class::Permanent; 2]);
         assert_eq!(classes(PoolError::<Error>::NoRuntimeSpecified), [Class::Permanent; 2]);
@@ -266,7 +270,7 @@ mod tests {
     #[test]
     fn a_pool_of_bb8_is_crowded_or_passes_on_what_its_connection_says() {
         let crowded = classes(bb8::RunError::<Error>::TimedOut);
-        assert_eq!(crowded, [Class::OVERLOAD; 2]);
+        assert_eq!(crowded, NO_CONNECTION);
         let wrong = "no_such_option=1".parse::<Config>().unwrap_err();
         assert_eq!(classes(bb8::RunError::User(wrong)), [Class::Permanent; 2]);
     }
