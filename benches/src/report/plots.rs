@@ -40,27 +40,9 @@ pub(super) fn percentiles(run: &Run, clock: Clock, offered: &str) -> Markup {
         loads.into_iter().map(|load| curve(load?)).map(Option::unwrap_or_default).collect();
     let y = bounds(curves.iter().flatten().map(|(_, y)| *y));
     draw(&format!("latency by percentile at {offered}"), SIZE, stacks, |canvas| {
-        let mut chart = ChartBuilder::on(canvas)
-            .margin(8)
-            .margin_right(20)
-            .x_label_area_size(34)
-            .y_label_area_size(46)
-            .build_cartesian_2d(0.0..4.0, y.log_scale())?;
-        chart
-            .configure_mesh()
-            .x_labels(5)
-            .x_label_formatter(&|x| percentile(*x))
-            .y_labels(4)
-            .y_label_formatter(&|y| format!("{y:.0} ms"))
-            .label_style(font(MUTED, 12))
-            .axis_style(GRID)
-            .bold_line_style(GRID)
-            .light_line_style(GRID.mix(0.0))
-            .draw()?;
-        for (number, curve) in curves.into_iter().enumerate() {
-            chart.draw_series(LineSeries::new(curve, series(number).stroke_width(2)))?;
-        }
-        Ok(())
+        let x = Axis { range: 0.0..4.0, labels: 5, label: &|x| percentile(*x) };
+        let curves = curves.into_iter().enumerate().map(|(n, curve)| (curve, series(n)));
+        lines(canvas, x, y, " ms", curves.collect())
     })
 }
 
@@ -95,7 +77,7 @@ pub(super) fn against_load(run: &Run, clock: Clock, what: Series) -> Markup {
         Series::P99 => load.latency.as_ref().map(|latency| latency.p99),
         Series::Goodput => Some(load.goodput),
     };
-    let lines: Vec<Vec<(f64, f64)>> = stacks
+    let drawn: Vec<Vec<(f64, f64)>> = stacks
         .iter()
         .map(|stack| {
             let at = |(place, load): (usize, &&str)| {
@@ -104,35 +86,17 @@ pub(super) fn against_load(run: &Run, clock: Clock, what: Series) -> Markup {
             offered.iter().enumerate().filter_map(at).collect()
         })
         .collect();
-    let y = bounds(lines.iter().flatten().map(|(_, y)| *y));
+    let y = bounds(drawn.iter().flatten().map(|(_, y)| *y));
     let last = (offered.len() - 1).max(1) as f64;
     let title = if what == Series::P99 { "p99 against load" } else { "goodput against load" };
     draw(title, SIZE, stacks, |canvas| {
-        let mut chart = ChartBuilder::on(canvas)
-            .margin(8)
-            .margin_right(24)
-            .x_label_area_size(34)
-            .y_label_area_size(46)
-            .build_cartesian_2d(0.0..last, y.log_scale())?;
         let label = |x: &f64| {
             let whole = (x.fract() == 0.0).then(|| offered.get(*x as usize)).flatten();
             whole.map_or_else(String::new, |load| (*load).to_owned())
         };
-        chart
-            .configure_mesh()
-            .x_labels(offered.len())
-            .x_label_formatter(&label)
-            .y_labels(4)
-            .y_label_formatter(&|y| format!("{y:.0}"))
-            .label_style(font(MUTED, 12))
-            .axis_style(GRID)
-            .bold_line_style(GRID)
-            .light_line_style(GRID.mix(0.0))
-            .draw()?;
-        for (number, line) in lines.into_iter().enumerate() {
-            chart.draw_series(LineSeries::new(line, series(number).stroke_width(2)))?;
-        }
-        Ok(())
+        let x = Axis { range: 0.0..last, labels: offered.len(), label: &label };
+        let drawn = drawn.into_iter().enumerate().map(|(n, line)| (line, series(n)));
+        lines(canvas, x, y, "", drawn.collect())
     })
 }
 
@@ -152,26 +116,48 @@ pub(super) fn limit(run: &Run, row: &Adaptive, scenario: &Scenario) -> Markup {
     let y = bounds(all.chain(scenario.capacity.map(f64::from)));
     let title = format!("{} limit over time, {}", row.policy, scenario.name);
     draw(&title, (WIDTH, 220), &[], |canvas| {
-        let mut chart = ChartBuilder::on(canvas)
-            .margin(8)
-            .x_label_area_size(34)
-            .y_label_area_size(36)
-            .build_cartesian_2d(0.0..end, y.log_scale())?;
-        chart
-            .configure_mesh()
-            .x_labels(5)
-            .x_label_formatter(&|x| format!("{x:.0} min"))
-            .y_labels(4)
-            .y_label_formatter(&|y| format!("{y:.0}"))
-            .label_style(font(MUTED, 12))
-            .axis_style(GRID)
-            .bold_line_style(GRID)
-            .light_line_style(GRID.mix(0.0))
-            .draw()?;
-        chart.draw_series(LineSeries::new(capacity, OTHER.stroke_width(2)))?;
-        chart.draw_series(LineSeries::new(limits, ACCENT.stroke_width(2)))?;
-        Ok(())
+        let x = Axis { range: 0.0..end, labels: 5, label: &|x| format!("{x:.0} min") };
+        lines(canvas, x, y, "", vec![(capacity, OTHER), (limits, ACCENT)])
     })
+}
+
+/// The horizontal axis of a plot.
+struct Axis<'a> {
+    range: Range<f64>,
+    /// How many labels there are at the most.
+    labels: usize,
+    label: &'a dyn Fn(&f64) -> String,
+}
+
+/// Lines in their colours, over a logarithmic axis with this unit.
+fn lines(
+    canvas: &Canvas<'_>,
+    x: Axis<'_>,
+    y: Range<f64>,
+    unit: &str,
+    lines: Vec<(Vec<(f64, f64)>, RGBColor)>,
+) -> Drawn {
+    let mut chart = ChartBuilder::on(canvas)
+        .margin(8)
+        .margin_right(24)
+        .x_label_area_size(34)
+        .y_label_area_size(46)
+        .build_cartesian_2d(x.range, y.log_scale())?;
+    chart
+        .configure_mesh()
+        .x_labels(x.labels)
+        .x_label_formatter(x.label)
+        .y_labels(4)
+        .y_label_formatter(&|y| format!("{y:.0}{unit}"))
+        .label_style(font(MUTED, 12))
+        .axis_style(GRID)
+        .bold_line_style(GRID)
+        .light_line_style(GRID.mix(0.0))
+        .draw()?;
+    for (points, colour) in lines {
+        chart.draw_series(LineSeries::new(points, colour.stroke_width(2)))?;
+    }
+    Ok(())
 }
 
 /// A range around all values, which are positive, for a logarithmic axis.
