@@ -54,8 +54,30 @@
 //! them, and the retry layer counts each as `not_repeatable`), and of the statuses only those
 //! that come in place of an answer: a breaker or a limit does well there, a retry does not. A refusal there comes
 //! out of a generated client as a status of `UNKNOWN` and is still known as a refusal further out.
+//!
+//! # Refusals as answers
+//!
+//! For servers that have layers of stockade around their handlers, [`RespondLayer`] makes every refusal a status; in a
+//! handler, [`into_status`] does it for the error of a stack around a client.
+//!
+//! | refused by | reason | code | hint |
+//! |---|---|---|---|
+//! | any layer | `RateLimited`, `QueueFull`, `WaitExceeded` | `RESOURCE_EXHAUSTED` | always |
+//! | any layer | `TooCostly` | `RESOURCE_EXHAUSTED` | not to come back |
+//! | any layer | `BreakerOpen`, `ForcedOpen`, `PoolClosed`, `Cancelled`, `Shed`, `Unavailable` | `UNAVAILABLE` | always |
+//! | any layer | `Elapsed`, `Expired` | `DEADLINE_EXCEEDED` | if the layer says so |
+//! | any layer | `Panicked` | `INTERNAL` | |
+//! | nobody: it is an error of the service itself | | `INTERNAL` | |
+//!
+//! The hint is there twice: as `grpc-retry-pushback-ms`, which clients with retries of their own obey, and as a
+//! `RetryInfo` among the details. It is what the layer says, and otherwise
+//! [`DEFAULT_RETRY_AFTER`](crate::http::DEFAULT_RETRY_AFTER).
 
 mod classify;
 mod hint;
+mod refusal;
+mod respond;
 
 pub use classify::{Grpc, Reply, clone_request};
+pub use refusal::{into_status, refusal};
+pub use respond::RespondLayer;

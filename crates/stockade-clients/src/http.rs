@@ -86,33 +86,39 @@
 //!
 //! # Refusals as answers
 //!
-//! For servers that have layers of stockade around their handlers, [`refusal`] is the way back:
+//! For servers that have layers of stockade around their handlers, [`RespondLayer`] makes every refusal an answer; what
+//! is left has no error, so axum's `.layer(..)` takes it. In a handler, [`refusal`](refusal()) does the same for the
+//! error of a stack around a client.
 //!
-//! | refused by | reason | status |
-//! |---|---|---|
-//! | any layer | `RateLimited`, `TooCostly` | 429 |
-//! | rate limit | `QueueFull`, `WaitExceeded` | 429 |
-//! | any other layer | `QueueFull`, `WaitExceeded` | 503 |
-//! | any layer | `BreakerOpen`, `ForcedOpen`, `PoolClosed`, `Cancelled`, `Shed` | 503 |
-//! | any layer | `Elapsed`, `Expired` | 504 |
-//! | any layer | `Panicked` | 500 |
-//! | nobody: it is an error of the service itself | | 500 |
+//! | refused by | reason | status | `Retry-After` |
+//! |---|---|---|---|
+//! | any layer | `RateLimited` | 429 | always |
+//! | any layer | `TooCostly` | 429 | |
+//! | rate limit | `QueueFull`, `WaitExceeded` | 429 | always |
+//! | any other layer | `QueueFull`, `WaitExceeded` | 503 | always |
+//! | any layer | `BreakerOpen`, `ForcedOpen`, `PoolClosed`, `Cancelled`, `Shed`, `Unavailable` | 503 | always |
+//! | any layer | `Elapsed`, `Expired` | 504 | if the layer says so |
+//! | any layer | `Panicked` | 500 | |
+//! | nobody: it is an error of the service itself | | 500 | |
 //!
-//! Where the refusal says after what time to come back, the answer has it as `Retry-After`, in whole seconds,
-//! rounded up.
+//! `Retry-After` is in whole seconds, rounded up: what the layer says, and otherwise [`DEFAULT_RETRY_AFTER`]. A limit
+//! does not know when a place will be free. A 429 also has `RateLimit-Remaining` and `RateLimit-Reset`.
 
 mod classify;
 mod refusal;
 mod replay;
 mod request;
+mod respond;
 mod retry_after;
 mod status;
 
 pub use classify::{Answer, Http};
-pub use refusal::{refusal, refusal_status};
+pub(crate) use refusal::come_back_after;
+pub use refusal::{DEFAULT_RETRY_AFTER, refusal, refusal_status};
 pub use replay::{REPLAY_LIMIT, Replay, ReplayError};
 #[cfg(feature = "reqwest")]
 pub(crate) use request::may_repeat;
 pub use request::{clone_request, clone_request_with, idempotent, without_credentials};
+pub use respond::{Answer as AnswerRefusal, Respond, RespondFuture, RespondLayer};
 pub use retry_after::retry_after;
 pub use status::class;

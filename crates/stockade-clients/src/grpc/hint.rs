@@ -7,7 +7,7 @@ use tonic::Status;
 use tonic_types::StatusExt;
 
 /// Of gRPC's proposal A6, which has it in the trailing metadata.
-const PUSHBACK: &str = "grpc-retry-pushback-ms";
+pub(super) const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// What a server says about another try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

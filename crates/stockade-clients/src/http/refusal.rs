@@ -3,13 +3,18 @@
 use std::time::Duration;
 
 use http::{
-    HeaderValue, Response, StatusCode,
+    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
     header::{CONTENT_TYPE, RETRY_AFTER},
 };
 use stockade_core::{LayerError, Reason, Rejected};
 
+/// When to come back, for a 429 or a 503 by a layer that does not know it: after a second.
+///
+/// A full limit does not know when a place will be free. Without a time clients come back at once, all of them.
+pub const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(1);
+
 /// The answer of a server whose own layers ended a request with `error`. The table is on the
-/// [module's](super) page.
+/// [module's](super) page. [`RespondLayer`](super::RespondLayer) does this for all requests of a server.
 ///
 /// The body says in a few words why, without the name or kind of the layer. Of an error that is no refusal it
 /// says nothing, because such a one may tell more than a stranger is to know: log it.
@@ -17,38 +22,22 @@ use stockade_core::{LayerError, Reason, Rejected};
 /// # Example
 ///
 /// ```
-/// use axum::{Router, body::Body, error_handling::HandleErrorLayer, routing::get};
+/// use axum::{body::Body, response::Response};
 /// use stockade_clients::http;
-/// use stockade_core::{BoxError, Error};
-/// use stockade_limit::LimitLayer;
-/// use tower::ServiceBuilder;
+/// use stockade_core::{Error, Reason, Rejected};
 ///
-/// let app: Router = Router::new().route("/", get("hello")).layer(
-///     ServiceBuilder::new()
-///         .layer(HandleErrorLayer::new(async |error: BoxError| http::refusal::<Body, _>(&error)))
-///         .layer(LimitLayer::new(64).queue(0))
-///         .map_err(BoxError::from),
-/// );
+/// // What a stack around a client returned to a handler.
+/// let error: Error<std::io::Error> = Rejected::new(&"limit", Reason::QueueFull).into();
+/// let answer: Response = http::refusal(&error);
+/// assert_eq!(answer.status(), 503);
+/// assert_eq!(answer.headers()["retry-after"], "1");
 /// ```
 pub fn refusal<B, E>(error: &E) -> Response<B>
 where
     B: From<&'static str>,
     E: LayerError,
 {
-    let (status, text, after) = match error.rejected() {
-        Some(rejected) => {
-            (refusal_status(rejected), rejected.reason().as_str(), rejected.retry_after())
-        }
-        None => (StatusCode::INTERNAL_SERVER_ERROR, "internal server error", None),
-    };
-    let mut response = Response::new(B::from(text));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    if let Some(after) = after {
-        headers.insert(RETRY_AFTER, whole_seconds(after).into());
-    }
-    response
+    Answers::default().respond(error.rejected())
 }
 
 /// The status for a refusal. The table is on the [module's](super) page.
@@ -61,6 +50,71 @@ pub fn refusal_status(rejected: &Rejected) -> StatusCode {
         Reason::Elapsed | Reason::Expired => StatusCode::GATEWAY_TIMEOUT,
         Reason::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+/// When to come back after a refusal, if that makes sense: as the layer says, or after `otherwise`.
+pub(crate) fn come_back_after(rejected: &Rejected, otherwise: Duration) -> Option<Duration> {
+    match rejected.reason() {
+        Reason::TooCostly | Reason::Elapsed | Reason::Expired | Reason::Panicked => {
+            rejected.retry_after()
+        }
+        _ => Some(rejected.retry_after().unwrap_or(otherwise)),
+    }
+}
+
+/// How refusals are answered as HTTP.
+#[derive(Clone, Copy, Debug)]
+pub struct Answers {
+    pub(super) retry_after: Duration,
+    /// How many requests are allowed in which time.
+    pub(super) quota: Option<(u32, Duration)>,
+}
+
+// === impl Answers ===
+
+impl Answers {
+    /// The answer to a refusal; to any other error if there is none.
+    pub(super) fn respond<B: From<&'static str>>(&self, refusal: Option<&Rejected>) -> Response<B> {
+        let (status, text) = match refusal {
+            Some(rejected) => (refusal_status(rejected), rejected.reason().as_str()),
+            None => (StatusCode::INTERNAL_SERVER_ERROR, "internal server error"),
+        };
+        let mut response = Response::new(B::from(text));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        let after = refusal.and_then(|rejected| come_back_after(rejected, self.retry_after));
+        let after = after.map(whole_seconds);
+        if let Some(after) = after {
+            headers.insert(RETRY_AFTER, after.into());
+        }
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            self.tell_rate(headers, after);
+        }
+        response
+    }
+
+    /// The fields of `draft-ietf-httpapi-ratelimit-headers`, as of its versions 3 to 7, which most clients know.
+    fn tell_rate(&self, headers: &mut HeaderMap, after: Option<u64>) {
+        let mut tell = |name, value| headers.insert(HeaderName::from_static(name), value);
+        if let Some((n, per)) = self.quota {
+            tell("ratelimit-limit", n.into());
+            let policy = format!("{n};w={}", whole_seconds(per));
+            if let Ok(policy) = HeaderValue::try_from(policy) {
+                tell("ratelimit-policy", policy);
+            }
+        }
+        if let Some(after) = after {
+            tell("ratelimit-remaining", 0.into());
+            tell("ratelimit-reset", after.into());
+        }
+    }
+}
+
+impl Default for Answers {
+    fn default() -> Self {
+        Self { retry_after: DEFAULT_RETRY_AFTER, quota: None }
     }
 }
 
@@ -81,25 +135,25 @@ mod tests {
 
     #[test]
     fn each_refusal_has_the_status_of_the_table() {
-        let rows: &[(&[(&'static &'static str, Reason)], u16)] = &[
-            (&[(&"rate", Reason::RateLimited), (&"rate", Reason::TooCostly)], 429),
-            (&[(&"rate", Reason::QueueFull), (&"rate", Reason::WaitExceeded)], 429),
-            (&[(&"limit", Reason::QueueFull), (&"limit", Reason::WaitExceeded)], 503),
-            (&[(&"pool", Reason::QueueFull), (&"pool", Reason::PoolClosed)], 503),
-            (&[(&"breaker", Reason::BreakerOpen), (&"breaker", Reason::ForcedOpen)], 503),
-            (&[(&"pool", Reason::Cancelled), (&"pool", Reason::Shed)], 503),
-            (&[(&"timeout", Reason::Elapsed), (&"retry", Reason::Expired)], 504),
-            (&[(&"rate", Reason::Expired), (&"pool", Reason::Expired)], 504),
-            (&[(&"pool", Reason::Panicked)], 500),
-        ];
-        for (refusals, status) in rows {
-            for &(layer, reason) in *refusals {
+        use Reason::*;
+        let row = |layer, reasons: &[Reason], status, after: Option<&str>| {
+            for &reason in reasons {
                 let answer = answer(Rejected::new(layer, reason).into());
-                assert_eq!(answer.status(), *status, "{layer} {reason:?}");
+                assert_eq!(answer.status(), status, "{layer} {reason:?}");
                 assert_eq!(answer.body(), reason.as_str());
-                assert!(!answer.headers().contains_key(RETRY_AFTER));
+                let told = answer.headers().get(RETRY_AFTER).map(|value| value.to_str().unwrap());
+                assert_eq!(told, after, "{layer} {reason:?}");
             }
-        }
+        };
+        row(&"rate", &[RateLimited, QueueFull, WaitExceeded], 429, Some("1"));
+        row(&"rate", &[TooCostly], 429, None);
+        row(&"limit", &[QueueFull, WaitExceeded], 503, Some("1"));
+        row(&"pool", &[QueueFull, PoolClosed, Cancelled, Shed], 503, Some("1"));
+        row(&"breaker", &[BreakerOpen, ForcedOpen], 503, Some("1"));
+        row(&"rate", &[Unavailable], 503, Some("1"));
+        row(&"timeout", &[Elapsed], 504, None);
+        row(&"rate", &[Expired], 504, None);
+        row(&"pool", &[Panicked], 500, None);
     }
 
     #[test]
@@ -111,6 +165,26 @@ mod tests {
             let rejected = Rejected::new(&"breaker", Reason::BreakerOpen).with_retry_after(after);
             assert_eq!(answer(rejected.into()).headers()[RETRY_AFTER], seconds);
         }
+    }
+
+    #[test]
+    fn a_429_says_that_nothing_remains_and_until_when() {
+        let after = Duration::from_millis(14_001);
+        let rejected = Rejected::new(&"rate", Reason::RateLimited).with_retry_after(after);
+        let answers = Answers { quota: Some((4, Duration::from_secs(60))), ..Answers::default() };
+        let answer: Response<String> = answers.respond(Some(&rejected));
+        for (name, value) in [
+            ("ratelimit-limit", "4"),
+            ("ratelimit-policy", "4;w=60"),
+            ("ratelimit-remaining", "0"),
+            ("ratelimit-reset", "15"),
+            ("retry-after", "15"),
+        ] {
+            assert_eq!(answer.headers()[name], value, "{name}");
+        }
+        let full = Rejected::new(&"limit", Reason::QueueFull);
+        let answer: Response<String> = answers.respond(Some(&full));
+        assert!(!answer.headers().contains_key("ratelimit-remaining"), "it is no rate");
     }
 
     #[test]

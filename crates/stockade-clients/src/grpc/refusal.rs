@@ -1,0 +1,140 @@
+//! The way back: a layer's refusal as a status.
+
+use std::time::Duration;
+
+use stockade_core::{Error, LayerError, Reason, Rejected};
+use tonic::{Code, Status, metadata::MetadataMap};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use super::hint::PUSHBACK;
+use crate::http::{DEFAULT_RETRY_AFTER, come_back_after};
+
+/// The status of a server whose own layers ended a call with `error`. The table is on the [module's](super) page.
+/// [`RespondLayer`](super::RespondLayer) does this for all calls of a server.
+///
+/// The message says in a few words why, without the name or kind of the layer. Of an error that is no refusal it
+/// says nothing, because such a one may tell more than a stranger is to know: log it.
+///
+/// # Example
+///
+/// ```
+/// use stockade_clients::grpc;
+/// use stockade_core::{Error, Reason, Rejected};
+/// use tonic::Code;
+///
+/// let error: Error<std::io::Error> = Rejected::new(&"breaker", Reason::BreakerOpen).into();
+/// let status = grpc::refusal(&error);
+/// assert_eq!(status.code(), Code::Unavailable);
+/// assert_eq!(status.metadata().get("grpc-retry-pushback-ms").unwrap(), "1000");
+/// ```
+pub fn refusal<E: LayerError>(error: &E) -> Status {
+    of(error.rejected(), DEFAULT_RETRY_AFTER)
+}
+
+/// The status that a handler passes on: the one that the server behind it has sent, or that of a [refusal](refusal()) of
+/// its own layers.
+///
+/// For `.map_err(grpc::into_status)` behind a call of a stack whose client's error is a `Status`.
+///
+/// ```
+/// use stockade_clients::grpc;
+/// use stockade_core::Error;
+/// use tonic::{Code, Status};
+///
+/// let behind: Error<Status> = Error::Service(Status::not_found("no such book"));
+/// assert_eq!(grpc::into_status(behind).code(), Code::NotFound);
+/// ```
+pub fn into_status(error: Error<Status>) -> Status {
+    match error {
+        Error::Service(status) => status,
+        Error::Rejected(rejected) => of(Some(&rejected), DEFAULT_RETRY_AFTER),
+    }
+}
+
+/// The status of a refusal; of any other error if there is none.
+pub(super) fn of(refusal: Option<&Rejected>, otherwise: Duration) -> Status {
+    let Some(rejected) = refusal else { return Status::internal("internal error") };
+    let (mut metadata, mut details) = (MetadataMap::new(), ErrorDetails::new());
+    let after = come_back_after(rejected, otherwise);
+    let millis = match after {
+        Some(after) => Some(whole_millis(after)),
+        None => (rejected.reason() == Reason::TooCostly).then_some(-1),
+    };
+    if let Some(millis) = millis {
+        metadata.insert(PUSHBACK, millis.into());
+    }
+    if after.is_some() {
+        details.set_retry_info(after);
+    }
+    let text = rejected.reason().as_str();
+    if after.is_none() {
+        return Status::with_metadata(code(rejected), text, metadata);
+    }
+    Status::with_error_details_and_metadata(code(rejected), text, details, metadata)
+}
+
+fn code(rejected: &Rejected) -> Code {
+    match rejected.reason() {
+        Reason::RateLimited | Reason::TooCostly | Reason::QueueFull | Reason::WaitExceeded => {
+            Code::ResourceExhausted
+        }
+        Reason::Elapsed | Reason::Expired => Code::DeadlineExceeded,
+        Reason::Panicked => Code::Internal,
+        _ => Code::Unavailable,
+    }
+}
+
+/// Rounded up, so that nobody comes back too early. The pushback is a signed number of 32 bits.
+fn whole_millis(duration: Duration) -> i32 {
+    i32::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grpc::hint::Hint;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn status(layer: &'static &'static str, reason: Reason) -> Status {
+        into_status(Rejected::new(layer, reason).into())
+    }
+
+    #[test]
+    fn each_refusal_has_the_code_and_the_hint_of_the_table() {
+        use Reason::*;
+        let rows: &[(&[Reason], Code, Hint)] = &[
+            (&[RateLimited, QueueFull, WaitExceeded], Code::ResourceExhausted, Hint::After(SECOND)),
+            (&[TooCostly], Code::ResourceExhausted, Hint::Never),
+            (
+                &[BreakerOpen, ForcedOpen, PoolClosed, Cancelled, Shed, Unavailable],
+                Code::Unavailable,
+                Hint::After(SECOND),
+            ),
+            (&[Elapsed, Expired], Code::DeadlineExceeded, Hint::None),
+            (&[Panicked], Code::Internal, Hint::None),
+        ];
+        for (reasons, code, hint) in rows {
+            for &reason in *reasons {
+                let status = status(&"any", reason);
+                assert_eq!((status.code(), status.message()), (*code, reason.as_str()));
+                assert_eq!(Hint::of_status(&status), *hint, "{reason:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_time_to_come_back_is_there_twice_and_rounded_up() {
+        let after = Duration::from_micros(120_001);
+        let rejected = Rejected::new(&"rate", Reason::RateLimited).with_retry_after(after);
+        let status = into_status(rejected.into());
+        assert_eq!(status.metadata().get(PUSHBACK).unwrap(), "121");
+        assert_eq!(status.get_details_retry_info().unwrap().retry_delay, Some(after));
+    }
+
+    #[test]
+    fn an_error_of_the_service_itself_is_not_told() {
+        let status = refusal(&Error::Service(std::io::Error::other("password: hunter2")));
+        assert_eq!((status.code(), status.message()), (Code::Internal, "internal error"));
+    }
+}
