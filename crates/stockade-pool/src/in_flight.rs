@@ -2,7 +2,9 @@
 
 use std::{any::Any, task::Poll, time::Duration};
 
-use stockade_core::{LayerError, Reason, Rejected, attempts::Counter, deadline::Deadline};
+use stockade_core::{
+    LayerError, Reason, Rejected, attempts::Counter, deadline::Deadline, priority::Priority,
+};
 use tokio::time::Instant;
 
 use crate::{
@@ -31,6 +33,7 @@ pub(crate) struct InFlight<Req, T, E> {
     pub(crate) kept: Option<Req>,
     /// What is left of the job when it was handed over.
     pub(crate) extra: Option<Box<Extra<Req>>>,
+    priority: Priority,
     deadline: Option<Instant>,
     counter: Counter,
     /// When it was submitted and taken, and when it has ended, where somebody wants to know.
@@ -63,6 +66,7 @@ impl<Req, T, E> InFlight<Req, T, E> {
             refusal: None,
             kept: None,
             extra: None,
+            priority: Priority::Default,
             deadline: None,
             counter: Counter::default(),
             since: None,
@@ -87,11 +91,11 @@ impl<Req, T, E> InFlight<Req, T, E> {
     /// Takes a job. The one before has been handed over.
     #[inline(always)]
     pub(crate) fn fill(&mut self, key: Key, job: Taken<Req>, now: Option<Instant>) {
-        let Taken { request, deadline, since, span, carried } = job;
+        let Taken { request, priority, deadline, since, span, carried } = job;
         (self.key, self.status) = (Some(key), None);
         self.request = Some(request);
         self.started = false;
-        self.deadline = deadline;
+        (self.priority, self.deadline) = (priority, deadline);
         self.counter = Counter::default();
         (self.since, self.taken, self.ended) = (since, now, None);
         self.span = span;
@@ -104,13 +108,14 @@ impl<Req, T, E> InFlight<Req, T, E> {
         self.deadline.is_some_and(|at| at <= Instant::now())
     }
 
-    /// Polls the call under its deadline, and counts its attempts. Returns whether it was answered.
+    /// Polls the call under its deadline and with its priority, and counts its attempts. Returns whether it was answered.
     #[inline(always)]
     pub(crate) fn enter(&mut self, poll: impl FnOnce() -> Poll<Result<T, E>>) -> bool
     where
         E: LayerError,
     {
-        let Self { deadline, counter, result, .. } = self;
+        let Self { priority, deadline, counter, result, .. } = self;
+        let _priority = priority.scope();
         // The result is moved once.
         let poll = || {
             *result = match poll() {

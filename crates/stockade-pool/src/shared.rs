@@ -17,7 +17,7 @@ use stockade_core::{
             atomic::{AtomicU64, Ordering::*},
         },
     },
-    waits,
+    priority, waits,
 };
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -199,7 +199,7 @@ impl<Req, T, E> Shared<Req, T, E> {
             extra,
             ..Details::default()
         };
-        New { request, details }
+        New { request, priority: priority::current(), details }
     }
 
     /// Queues a job in the held place or in a free one, or lets it wait for one.

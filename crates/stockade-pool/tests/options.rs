@@ -10,10 +10,14 @@ use std::{
 use stockade_core::{
     LayerError, Reason,
     deadline::{self, Deadline},
+    priority::{self, Priority},
     waits::Counter,
 };
 use stockade_pool::{Config, Pool, PoolBuilder, Status};
-use tokio::time::{Instant, sleep};
+use tokio::{
+    task::yield_now,
+    time::{Instant, sleep},
+};
 use tokio_test::{assert_pending, task};
 use tower::{Service, ServiceExt, service_fn};
 
@@ -277,6 +281,25 @@ async fn what_is_due_at_the_deadline_is_late_when_its_turn_comes() {
     let error = second.await.unwrap_err();
     assert_eq!(error.rejected().unwrap().reason(), Reason::Expired);
     assert!(deadline::current().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_priority_goes_with_the_job_however_it_is_submitted_and_ends_with_it() {
+    let pool = Pool::builder().workers(1).queue(8).build(service_fn(async |_: u32| {
+        let before = priority::current();
+        yield_now().await;
+        Ok::<_, Refusal>([before, priority::current()])
+    }));
+    let critical = Priority::Critical.enter(|| pool.submit(1));
+    let (default, called) =
+        (pool.submit(2), priority::scope(Priority::Background, pool.clone().oneshot(3)));
+    assert_eq!(critical.await, Ok([Priority::Critical; 2]));
+    assert_eq!(default.await, Ok([Priority::Default; 2]));
+    assert_eq!(called.await, Ok([Priority::Background; 2]));
+    let outcomes = priority::scope(Priority::Sheddable, pool.run([4, 5]).all()).await;
+    for outcome in outcomes {
+        assert_eq!(outcome.result, Ok([Priority::Sheddable; 2]));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -317,6 +317,7 @@ impl<Req, T, E> Queue<Req, T, E> {
         else {
             return None;
         };
+        let priority = record.priority;
         let (mut deadline, mut since, mut span, mut carried) = (None, None, Span::NONE, None);
         if record.detailed || now.is_some() {
             let details = record.details_mut();
@@ -325,7 +326,7 @@ impl<Req, T, E> Queue<Req, T, E> {
             span = std::mem::replace(&mut details.span, Span::NONE);
             carried = details.extra.as_mut().and_then(|extra| extra.carried.take());
         }
-        Some(Taken { request, deadline, since, span, carried })
+        Some(Taken { request, priority, deadline, since, span, carried })
     }
 
     #[inline(always)]

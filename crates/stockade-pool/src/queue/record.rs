@@ -2,7 +2,7 @@
 
 use std::{any::Any, borrow::Cow, num::NonZeroU64, task::Waker};
 
-use stockade_core::{Reason, Rejected, internal::Key as RunKey};
+use stockade_core::{Reason, Rejected, internal::Key as RunKey, priority::Priority};
 use tokio::time::Instant;
 
 use crate::span::Span;
@@ -10,6 +10,7 @@ use crate::span::Span;
 /// A job on its way into the queue.
 pub(crate) struct New<Req> {
     pub(crate) request: Req,
+    pub(crate) priority: Priority,
     pub(crate) details: Details<Req>,
 }
 
@@ -29,6 +30,7 @@ pub(crate) struct Details<Req> {
 /// What a worker gets of a job.
 pub(crate) struct Taken<Req> {
     pub(crate) request: Req,
+    pub(crate) priority: Priority,
     pub(crate) deadline: Option<Instant>,
     pub(crate) since: Option<Instant>,
     pub(crate) span: Span,
@@ -74,6 +76,8 @@ pub(crate) struct Record<Req, T, E> {
     pub(super) owner: Owner,
     /// What the service has answered, until it is read. It is moved as a whole, and so not a part of the state.
     pub(super) result: Option<Result<T, E>>,
+    /// That of where it was submitted. It stands here, where it takes no room.
+    pub(super) priority: Priority,
     /// Whether there is anything in `details`.
     pub(super) detailed: bool,
     pub(crate) details: Details<Req>,
@@ -163,7 +167,7 @@ impl<Req, T, E> Record<Req, T, E> {
     /// Writes a job here, which is done in a free slot.
     #[inline(always)]
     pub(super) fn write(&mut self, new: New<Req>, owner: Owner) -> Req {
-        self.owner = owner;
+        (self.owner, self.priority) = (owner, new.priority);
         if !new.details.is_empty() {
             (self.detailed, self.details) = (true, new.details);
         }
@@ -209,6 +213,7 @@ impl<Req, T, E> Default for Record<Req, T, E> {
             state: State::Free,
             owner: Owner::Nobody,
             result: None,
+            priority: Priority::Default,
             detailed: false,
             details: Details::default(),
         }
