@@ -55,6 +55,12 @@
 //! that come in place of an answer: a breaker or a limit does well there, a retry does not. A refusal there comes
 //! out of a generated client as a status of `UNKNOWN` and is still known as a refusal further out.
 //!
+//! # Deadline and priority
+//!
+//! [`InjectLayer::grpc()`](crate::http::InjectLayer::grpc) around a `Channel`, or around the calls, writes what is left of
+//! the deadline as `grpc-timeout`, and the priority; [`ExtractLayer::grpc(max)`](crate::http::ExtractLayer::grpc) in a
+//! server holds the handlers to them.
+//!
 //! # Refusals as answers
 //!
 //! For servers that have layers of stockade around their handlers, [`RespondLayer`] makes every refusal a status; in a

@@ -1,4 +1,5 @@
-//! HTTP: what a status or an error means, which requests may be repeated, and refusals as answers.
+//! HTTP: what a status or an error means, which requests may be repeated, what travels with a request, and refusals as
+//! answers.
 //!
 //! [`Http`] judges the results of any client whose response is an `http::Response` or, with the feature
 //! `reqwest`, a `reqwest::Response`. The functions for requests here are for `http::Request`; those for
@@ -84,6 +85,20 @@
 //!     .service(ReqwestService::new(reqwest::Client::new()));
 //! ```
 //!
+//! # Deadline and priority from process to process
+//!
+//! [`InjectLayer`] around a client writes what is left of the deadline, and the priority, onto each request.
+//! [`ExtractLayer`] around the handlers of a server reads them, caps them, and holds the handler to them; so do the
+//! handler's own calls, if there is an `InjectLayer` around those. What travels is a duration, so clocks do not matter.
+//!
+//! | header | of | written and read by |
+//! |---|---|---|
+//! | `x-request-timeout-ms`: milliseconds | axum, hyper, reqwest | `InjectLayer::new()`, `ExtractLayer::new(max)` |
+//! | `grpc-timeout` | tonic | `InjectLayer::grpc()`, `ExtractLayer::grpc(max)` |
+//! | `x-envoy-expected-rq-timeout-ms`: milliseconds | Envoy | `.time_header(TimeHeader::envoy())` |
+//! | any other | | `.time_header(TimeHeader::new(name, unit))` |
+//! | `x-request-priority`: `critical`, `sheddable` or `background` | all | all of them; `.priority_header(name)` |
+//!
 //! # Refusals as answers
 //!
 //! For servers that have layers of stockade around their handlers, [`RespondLayer`] makes every refusal an answer; what
@@ -111,8 +126,10 @@ mod request;
 mod respond;
 mod retry_after;
 mod status;
+mod wire;
 
 pub use classify::{Answer, Http};
+#[cfg(feature = "tonic")]
 pub(crate) use refusal::come_back_after;
 pub use refusal::{DEFAULT_RETRY_AFTER, refusal, refusal_status};
 pub use replay::{REPLAY_LIMIT, Replay, ReplayError};
@@ -122,3 +139,7 @@ pub use request::{clone_request, clone_request_with, idempotent, without_credent
 pub use respond::{Answer as AnswerRefusal, Respond, RespondFuture, RespondLayer};
 pub use retry_after::retry_after;
 pub use status::class;
+pub use wire::{
+    Carrier, Extract, ExtractFuture, ExtractLayer, Inject, InjectFuture, InjectLayer, TimeHeader,
+    Unit,
+};
