@@ -7,6 +7,9 @@ use stockade_core::{
     config::{MAX_DURATION, MIN_DURATION, check},
 };
 
+#[cfg(feature = "serde")]
+use stockade_core::internal::written;
+
 use crate::{BreakerLayer, Window};
 
 /// The configuration of a breaker. The setters of [`BreakerLayer`] explain the fields.
@@ -30,40 +33,54 @@ use crate::{BreakerLayer, Window};
 /// );
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 #[non_exhaustive]
 pub struct Config {
     /// See [`BreakerLayer::window`]. Default: the last 100 calls.
     pub window: Window,
     /// See [`BreakerLayer::failure_rate`]. Default: 0.5.
+    #[cfg_attr(feature = "serde", serde(with = "fields::failure_rate"))]
     pub failure_rate: f64,
     /// See [`BreakerLayer::slow`]. Default: none.
     pub slow: Option<Slow>,
     /// See [`BreakerLayer::consecutive`]. Default: none.
+    #[cfg_attr(feature = "serde", serde(with = "fields::consecutive"))]
     pub consecutive: Option<u32>,
     /// See [`BreakerLayer::min_calls`]. Default: 20.
+    #[cfg_attr(feature = "serde", serde(with = "fields::min_calls"))]
     pub min_calls: u32,
     /// See [`BreakerLayer::open_for`]. Default: 5 s.
+    #[cfg_attr(feature = "serde", serde(with = "fields::open_for"))]
     pub open_for: Duration,
     /// See [`BreakerLayer::probes`]. Default: 3.
+    #[cfg_attr(feature = "serde", serde(with = "fields::probes"))]
     pub probes: u32,
     /// See [`BreakerLayer::probe_timeout`]. Default: `None`, which is as long as it was open.
+    #[cfg_attr(feature = "serde", serde(with = "fields::probe_timeout"))]
     pub probe_timeout: Option<Duration>,
     /// See [`BreakerLayer::ramp`]. Default: none.
+    #[cfg_attr(feature = "serde", serde(with = "fields::ramp"))]
     pub ramp: Option<Duration>,
     /// See [`BreakerLayer::observe_only`]. Default: `false`.
     pub observe_only: bool,
     /// See [`BreakerLayer::disabled`]. Default: `true`.
     pub enabled: bool,
     /// See [`BreakerLayer::name`]. Default: none.
-    pub name: Option<&'static str>,
+    #[cfg_attr(feature = "serde", serde(with = "written::name"))]
+    pub name: Option<StaticName>,
 }
 
 /// Which calls are slow, and how many of them open the breaker.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct Slow {
     /// A call that takes this long, or longer, is slow.
+    #[cfg_attr(feature = "serde", serde(with = "fields::open_for"))]
     pub after: Duration,
     /// The share of slow calls in the window that opens the breaker, above 0 and up to 1.
+    #[cfg_attr(feature = "serde", serde(with = "fields::failure_rate"))]
     pub rate: f64,
 }
 
@@ -81,6 +98,25 @@ const MIN_PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The part of an open time that is random.
 const JITTER: f64 = 0.2;
+
+const RATES: RangeInclusive<f64> = MIN_RATE..=1.0;
+const TIMES: RangeInclusive<Duration> = MIN_DURATION..=MAX_DURATION;
+const COUNTS: RangeInclusive<u32> = 1..=u32::MAX;
+const PROBES: RangeInclusive<u32> = 1..=MAX_PROBES;
+
+/// A name of its own, because serde would borrow a reference that it sees.
+type StaticName = &'static str;
+
+#[cfg(feature = "serde")]
+stockade_core::fields! {
+    failure_rate: f64 = RATES;
+    consecutive: Option<u32> = COUNTS;
+    min_calls: u32 = COUNTS;
+    open_for: Duration = TIMES;
+    probes: u32 = PROBES;
+    probe_timeout: Option<Duration> = TIMES;
+    ramp: Option<Duration> = TIMES;
+}
 
 // === impl Config ===
 
@@ -110,19 +146,17 @@ impl Config {
     }
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        const TIME: RangeInclusive<Duration> = MIN_DURATION..=MAX_DURATION;
-        const RATE: RangeInclusive<f64> = MIN_RATE..=1.0;
-        check("BreakerLayer::failure_rate", self.failure_rate, RATE)?;
+        check("BreakerLayer::failure_rate", self.failure_rate, RATES)?;
         if let Some(slow) = self.slow {
-            check("BreakerLayer::slow", slow.after, TIME)?;
-            check("BreakerLayer::slow", slow.rate, RATE)?;
+            check("BreakerLayer::slow", slow.after, TIMES)?;
+            check("BreakerLayer::slow", slow.rate, RATES)?;
         }
-        check("BreakerLayer::consecutive", self.consecutive.unwrap_or(1), 1..=u32::MAX)?;
-        check("BreakerLayer::min_calls", self.min_calls, 1..=u32::MAX)?;
-        check("BreakerLayer::open_for", self.open_for, TIME)?;
-        check("BreakerLayer::probes", self.probes, 1..=MAX_PROBES)?;
-        check("BreakerLayer::probe_timeout", self.probe_timeout.unwrap_or(MIN_DURATION), TIME)?;
-        check("BreakerLayer::ramp", self.ramp.unwrap_or(MIN_DURATION), TIME)?;
+        check("BreakerLayer::consecutive", self.consecutive.unwrap_or(1), COUNTS)?;
+        check("BreakerLayer::min_calls", self.min_calls, COUNTS)?;
+        check("BreakerLayer::open_for", self.open_for, TIMES)?;
+        check("BreakerLayer::probes", self.probes, PROBES)?;
+        check("BreakerLayer::probe_timeout", self.probe_timeout.unwrap_or(MIN_DURATION), TIMES)?;
+        check("BreakerLayer::ramp", self.ramp.unwrap_or(MIN_DURATION), TIMES)?;
         Ok(())
     }
 

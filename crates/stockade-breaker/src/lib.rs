@@ -10,6 +10,7 @@
 //!
 //! # Features
 //!
+//! - `serde`: [`Config`] can be read from a file, and written.
 //! - `tracing`: an event for each refusal and for each change of state, with its cause.
 //!
 //! # Example

@@ -28,13 +28,25 @@ mod ring;
 /// let by_time = BreakerLayer::new().window(Window::time(Duration::from_secs(30))).min_calls(100);
 /// # let _ = (by_count, by_time);
 /// ```
+///
+/// In a file (feature `serde`) it is `{ calls = 50 }` or `{ time = "30s" }`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(transparent))]
 pub struct Window(Kind);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 enum Kind {
-    Calls(u32),
-    Time(Duration),
+    Calls(#[cfg_attr(feature = "serde", serde(with = "fields::calls"))] u32),
+    Time(#[cfg_attr(feature = "serde", serde(with = "fields::time"))] Duration),
+}
+
+#[cfg(feature = "serde")]
+stockade_core::fields! {
+    calls: u32 = 1..=MAX_CALLS;
+    time: Duration = MIN_TIME..=MAX_DURATION;
 }
 
 /// How a call that counts has ended.

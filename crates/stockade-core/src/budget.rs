@@ -8,7 +8,7 @@
 //! Everything since the last look is settled in one step when a token is asked for. So paying in reads no clock,
 //! and a month without a look costs the same as a moment. Tokens are whole billionths, rounded down.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::RangeInclusive, sync::Arc};
 
 use tokio::time::Instant;
 
@@ -31,6 +31,9 @@ use crate::{
 ///
 /// A budget is a cheap handle: its clones share the tokens. Give a clone to each of several layers to let them
 /// share one budget.
+///
+/// In a file (feature `serde`) it is `"unlimited"`, or a table with `ratio` and `per_second`, of which what is left out is
+/// as in the default. Each one that is read is a budget of its own.
 ///
 /// # Which budget to write
 ///
@@ -83,6 +86,9 @@ struct Pool {
     looked: Instant,
 }
 
+pub(crate) const RATIO: RangeInclusive<f64> = 0.0..=10.0;
+pub(crate) const PER_SECOND: RangeInclusive<f64> = 0.0..=1e6;
+
 const TOKEN: u128 = 1_000_000_000;
 
 /// The time in which what calls paid in leaks away, in nanoseconds: ten seconds.
@@ -111,8 +117,8 @@ impl Budget {
     /// If `ratio` is not from 0 to 10, or `per_second` not from 0 to 1,000,000.
     pub fn try_new(ratio: f64, per_second: f64) -> Result<Self, ConfigError> {
         let income = Income {
-            per_call: billionths(check("Budget::new, ratio", ratio, 0.0..=10.0)?),
-            per_second: billionths(check("Budget::new, per_second", per_second, 0.0..=1e6)?),
+            per_call: billionths(check("Budget::new, ratio", ratio, RATIO)?),
+            per_second: billionths(check("Budget::new, per_second", per_second, PER_SECOND)?),
         };
         Ok(Self::of(income))
     }

@@ -79,12 +79,16 @@ impl ConfigError {
     pub fn allowed(&self) -> &str {
         &self.allowed
     }
+
+    /// What is wrong, without the setting; for one that has another name in a file.
+    pub fn reason(&self) -> String {
+        format!("{} is not allowed, it has to be {}", self.value, self.allowed)
+    }
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { setting, value, allowed } = self;
-        write!(f, "{setting}: {value} is not allowed, it has to be {allowed}")
+        write!(f, "{}: {}", self.setting, self.reason())
     }
 }
 

@@ -19,6 +19,7 @@
 //!
 //! # Features
 //!
+//! - `serde`: configurations can be read from files, with durations and sizes as people write them.
 //! - `tracing`: an event for each call that is refused or ended.
 //!
 //! # Example

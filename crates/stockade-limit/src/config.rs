@@ -29,21 +29,39 @@ use crate::{LimitLayer, semaphore::MAX};
 /// assert_eq!(error.to_string(), "Config::max: 0 is not allowed, it has to be from 1 to 2147483647");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 #[non_exhaustive]
 pub struct Config {
     /// How many calls may be in flight at once, from 1 to `i32::MAX`.
+    #[cfg_attr(feature = "serde", serde(with = "fields::max"))]
     pub max: usize,
     /// How many calls may wait, at most `i32::MAX`; 1,024 by default.
+    #[cfg_attr(feature = "serde", serde(default = "queue", with = "fields::queue"))]
     pub queue: usize,
     /// How long a call may wait, at most ten years; `None`, the default, is not bounded.
+    #[cfg_attr(feature = "serde", serde(default, with = "fields::max_wait"))]
     pub max_wait: Option<Duration>,
     /// The name in refusals and events; `None` by default.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub name: Option<Name>,
 }
 
 pub(crate) const MAXIMA: RangeInclusive<usize> = 1..=MAX;
 pub(crate) const QUEUES: RangeInclusive<usize> = 0..=MAX;
 pub(crate) const WAITS: RangeInclusive<Duration> = Duration::ZERO..=MAX_DURATION;
+
+#[cfg(feature = "serde")]
+stockade_core::fields! {
+    max: usize = MAXIMA;
+    queue: usize = QUEUES;
+    max_wait: Option<Duration> = WAITS;
+}
+
+#[cfg(feature = "serde")]
+fn queue() -> usize {
+    Config::new(1).queue
+}
 
 // === impl Config ===
 

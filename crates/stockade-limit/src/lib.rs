@@ -14,6 +14,7 @@
 //! # Features
 //!
 //! - `load`: [`Limit`] is a `tower::load::Load`, for `tower::balance`.
+//! - `serde`: [`Config`] can be read from a file, and written.
 //! - `tracing`: an event for each refusal.
 //!
 //! # Example

@@ -28,17 +28,24 @@ use crate::{
 /// assert_eq!(error.setting(), "PoolBuilder::workers");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 #[non_exhaustive]
 pub struct Config {
-    /// See [`PoolBuilder::workers`] (default: one per core).
+    /// See [`PoolBuilder::workers`] (default: one per core). In a file it is a number, or `{ min = 2, max = 16 }`.
+    #[cfg_attr(feature = "serde", serde(with = "crate::written"))]
     pub workers: RangeInclusive<usize>,
     /// See [`PoolBuilder::queue`] (default 128).
+    #[cfg_attr(feature = "serde", serde(with = "fields::queue"))]
     pub queue: usize,
     /// See [`PoolBuilder::max_waiting`] (default: any number).
+    #[cfg_attr(feature = "serde", serde(with = "fields::max_waiting"))]
     pub max_waiting: Option<usize>,
     /// See [`PoolBuilder::max_wait`] (default: none).
+    #[cfg_attr(feature = "serde", serde(with = "fields::max_wait"))]
     pub max_wait: Option<Duration>,
     /// See [`PoolBuilder::idle`] (default 10 s).
+    #[cfg_attr(feature = "serde", serde(with = "fields::idle"))]
     pub idle: Duration,
     /// See [`PoolBuilder::name`] (default: none).
     pub name: Option<Name>,
@@ -59,6 +66,19 @@ pub(crate) struct Checked {
     /// After how many failures in a row jobs end with the error of the service.
     pub(crate) give_up_after: Option<u32>,
     pub(crate) name: Option<&'static str>,
+}
+
+/// With the workers, fewer than the four billion for which there are keys.
+const QUEUES: RangeInclusive<usize> = 0..=u32::MAX as usize / 2 - MOST;
+const WAITS: RangeInclusive<Duration> = Duration::ZERO..=MAX_DURATION;
+const TIMES: RangeInclusive<Duration> = MIN_DURATION..=MAX_DURATION;
+
+#[cfg(feature = "serde")]
+stockade_core::fields! {
+    queue: usize = QUEUES;
+    max_waiting: Option<usize> = 0..=usize::MAX;
+    max_wait: Option<Duration> = WAITS;
+    idle: Duration = TIMES;
 }
 
 // === impl Config ===
@@ -135,19 +155,17 @@ impl Checked {
     }
 
     pub(crate) fn set_queue(&mut self, n: usize) -> Result<(), ConfigError> {
-        // With the workers, fewer than the four billion for which there are keys.
-        let most = u32::MAX as usize / 2 - MOST;
-        self.admission.capacity = check("PoolBuilder::queue", n, 0..=most)?;
+        self.admission.capacity = check("PoolBuilder::queue", n, QUEUES)?;
         Ok(())
     }
 
     pub(crate) fn set_idle(&mut self, limit: Duration) -> Result<(), ConfigError> {
-        self.idle = check("PoolBuilder::idle", limit, MIN_DURATION..=MAX_DURATION)?;
+        self.idle = check("PoolBuilder::idle", limit, TIMES)?;
         Ok(())
     }
 
     pub(crate) fn set_max_wait(&mut self, limit: Duration) -> Result<(), ConfigError> {
-        let limit = check("PoolBuilder::max_wait", limit, Duration::ZERO..=MAX_DURATION)?;
+        let limit = check("PoolBuilder::max_wait", limit, WAITS)?;
         self.admission.max_wait = Some(limit);
         self.clock = true;
         Ok(())

@@ -21,6 +21,7 @@
 //!
 //! # Features
 //!
+//! - `serde`: [`Config`] can be read from a file, and written.
 //! - `tracing`: an event for each refusal, for services that a worker could not make, and for panics; the caller's span goes with its job.
 //!
 //! # Example
@@ -85,6 +86,8 @@ mod tests {
     mod shuttle;
 }
 mod worker;
+#[cfg(feature = "serde")]
+mod written;
 
 pub use admission::WhenFull;
 pub use builder::{BuildError, OnDrop, PoolBuilder};

@@ -1,6 +1,6 @@
 //! What the setters of a layer set, and within which limits.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{num::NonZeroU32, ops::RangeInclusive, time::Duration};
 
 use governor::Quota;
 use stockade_core::{
@@ -33,25 +33,51 @@ use crate::{
 /// assert_eq!(error.to_string(), "Config::calls: 0 is not allowed, it has to be from 1 to 4294967295");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 #[non_exhaustive]
 pub struct Config {
     /// How many calls pass in the time [`per`](Self::per): from 1 to the number of nanoseconds in it.
+    #[cfg_attr(feature = "serde", serde(with = "fields::calls"))]
     pub calls: u32,
     /// The time in which that many calls pass: from 1 ns to ten years.
+    #[cfg_attr(feature = "serde", serde(with = "fields::per"))]
     pub per: Duration,
     /// How many calls pass at once after a pause, at least 1; `None`, the default, is as many as
     /// [`calls`](Self::calls). As many periods may take at most twenty years.
+    #[cfg_attr(feature = "serde", serde(default, with = "fields::burst"))]
     pub burst: Option<u32>,
     /// How many calls may wait, at most 4,294,967,294; 1,024 by default.
+    #[cfg_attr(feature = "serde", serde(default = "queue", with = "fields::queue"))]
     pub queue: usize,
     /// How long a call may wait, at most ten years; `None`, the default, is not bounded.
+    #[cfg_attr(feature = "serde", serde(default, with = "fields::max_wait"))]
     pub max_wait: Option<Duration>,
     /// The name in refusals, events and metrics; `None` by default.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub name: Option<Name>,
 }
 
 /// The longest queue, which still fits the keys of its places.
 pub(crate) const MAX_QUEUE: usize = (u32::MAX - 1) as usize;
+
+const PERS: RangeInclusive<Duration> = MIN_DURATION..=MAX_DURATION;
+const WAITS: RangeInclusive<Duration> = Duration::ZERO..=MAX_DURATION;
+
+// How many calls fit into the time is looked at when the layer is made.
+#[cfg(feature = "serde")]
+stockade_core::fields! {
+    calls: u32 = 1..=u32::MAX;
+    per: Duration = PERS;
+    burst: Option<u32> = 1..=u32::MAX;
+    queue: usize = 0..=MAX_QUEUE;
+    max_wait: Option<Duration> = WAITS;
+}
+
+#[cfg(feature = "serde")]
+fn queue() -> usize {
+    Config::new(1, MIN_DURATION).queue
+}
 
 // === impl Config ===
 
@@ -73,7 +99,7 @@ impl Config {
         }
         check("Config::queue", self.queue, 0..=MAX_QUEUE)?;
         if let Some(wait) = self.max_wait {
-            check("Config::max_wait", wait, Duration::ZERO..=MAX_DURATION)?;
+            check("Config::max_wait", wait, WAITS)?;
         }
         if let Some(name) = self.name.clone() {
             name.check("Config::name")?;
@@ -82,7 +108,7 @@ impl Config {
     }
 
     pub(crate) fn check_rate(&self, calls: &str, per: &str) -> Result<(), ConfigError> {
-        check(per, self.per, MIN_DURATION..=MAX_DURATION)?;
+        check(per, self.per, PERS)?;
         check(calls, self.calls, 1..=saturate(self.per.as_nanos()))?;
         Ok(())
     }

@@ -16,6 +16,7 @@
 //!
 //! # Features
 //!
+//! - `serde`: [`Config`] can be read from a file, and written.
 //! - `tracing`: an event for each refusal.
 //!
 //! # Example

@@ -1,6 +1,6 @@
 //! How long a call waits before it tries again. Pure: chance and the time that is left are passed in.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use fastrand::Rng;
 use stockade_core::{
@@ -25,19 +25,43 @@ use stockade_core::{
 /// let backoff = Backoff::exponential(Duration::from_millis(10), Duration::from_secs(2)).factor(3.0);
 /// let stack = ServiceBuilder::new().layer(RetryLayer::max_attempts(4).backoff(backoff));
 /// ```
+///
+/// In a file (feature `serde`) it is one of
+///
+/// ```toml
+/// backoff = { exponential = { base = "50ms", cap = "10s", factor = 2.0, jitter = "full" } } # or "none", "decorrelated"
+/// backoff = { constant = "100ms" } # "0s" is to not wait
+/// ```
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(try_from = "Kind", into = "Kind"))]
 pub struct Backoff(Kind);
 
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case", deny_unknown_fields))]
 enum Kind {
-    Exponential { base: Duration, cap: Duration, factor: f64, jitter: Jitter },
-    Constant(Duration),
+    Exponential {
+        #[cfg_attr(feature = "serde", serde(with = "fields::base"))]
+        base: Duration,
+        #[cfg_attr(feature = "serde", serde(with = "fields::cap"))]
+        cap: Duration,
+        #[cfg_attr(feature = "serde", serde(default = "factor", with = "fields::factor"))]
+        factor: f64,
+        #[cfg_attr(feature = "serde", serde(default))]
+        jitter: Jitter,
+    },
+    Constant(#[cfg_attr(feature = "serde", serde(with = "fields::cap"))] Duration),
+    #[cfg_attr(feature = "serde", serde(skip))]
     Custom(fn(u32) -> Duration),
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 enum Jitter {
     None,
+    #[default]
     Full,
     Decorrelated,
 }
@@ -54,6 +78,21 @@ const SHORTEST: Duration = Duration::from_millis(1);
 
 /// A wait that a server asks for is spread over one part in ten of it.
 const SPREAD: u32 = 10;
+
+const FACTOR: f64 = 2.0;
+const FACTORS: RangeInclusive<f64> = 1.0..=100.0;
+
+#[cfg(feature = "serde")]
+stockade_core::fields! {
+    base: Duration = MIN_DURATION..=MAX_DURATION;
+    cap: Duration = Duration::ZERO..=MAX_DURATION;
+    factor: f64 = FACTORS;
+}
+
+#[cfg(feature = "serde")]
+const fn factor() -> f64 {
+    FACTOR
+}
 
 // === impl Backoff ===
 
@@ -80,7 +119,7 @@ impl Backoff {
     pub fn try_exponential(base: Duration, cap: Duration) -> Result<Self, ConfigError> {
         check("Backoff::exponential, base", base, MIN_DURATION..=MAX_DURATION)?;
         check("Backoff::exponential, cap", cap, base..=MAX_DURATION)?;
-        Ok(Self(Kind::Exponential { base, cap, factor: 2.0, jitter: Jitter::Full }))
+        Ok(Self(Kind::Exponential { base, cap, factor: FACTOR, jitter: Jitter::Full }))
     }
 
     /// Waits for exactly `wait` each time, without jitter.
@@ -134,7 +173,7 @@ impl Backoff {
     ///
     /// If `factor` is not from 1 to 100.
     pub fn try_factor(mut self, to: f64) -> Result<Self, ConfigError> {
-        let to = check("Backoff::factor", to, 1.0..=100.0)?;
+        let to = check("Backoff::factor", to, FACTORS)?;
         if let Kind::Exponential { factor, .. } = &mut self.0 {
             *factor = to;
         }
@@ -181,6 +220,25 @@ impl Backoff {
         };
         waits.previous = Some(wait);
         wait
+    }
+}
+
+#[cfg(feature = "serde")]
+impl TryFrom<Kind> for Backoff {
+    type Error = ConfigError;
+
+    fn try_from(kind: Kind) -> Result<Self, ConfigError> {
+        if let Kind::Exponential { base, cap, .. } = kind {
+            Self::try_exponential(base, cap)?;
+        }
+        Ok(Self(kind))
+    }
+}
+
+#[cfg(feature = "serde")]
+impl From<Backoff> for Kind {
+    fn from(backoff: Backoff) -> Self {
+        backoff.0
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the setters set, and its limits.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use stockade_core::{
     Budget, ConfigError, Name,
@@ -31,24 +31,44 @@ use crate::{Backoff, Policy, RetryLayer};
 /// # Ok::<_, stockade_core::ConfigError>(())
 /// ```
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 #[non_exhaustive]
 pub struct Config {
     /// The most attempts of one call, the first one included, from 1.
+    #[cfg_attr(feature = "serde", serde(with = "fields::max_attempts"))]
     pub max_attempts: u32,
     /// How long to wait before a further attempt. Default: exponential, 50 ms doubling to 10 s, full jitter.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub backoff: Backoff,
     /// How many further attempts there may be. Default, also for `None`: `Budget::new(0.2, 10.0)`, shared by
     /// nobody else.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub budget: Option<Budget>,
     /// No attempt starts this long after the first one, or later; from 1 ns to ten years. Default: none.
+    #[cfg_attr(feature = "serde", serde(default, with = "fields::max_elapsed"))]
     pub max_elapsed: Option<Duration>,
     /// How long one call waits for layers inside that refuse it, all waits together; up to ten years.
     /// Default: `None`, a refusal ends the call.
+    #[cfg_attr(feature = "serde", serde(default, with = "fields::retry_refusals"))]
     pub retry_refusals: Option<Duration>,
     /// Makes the jitter reproducible. Default: `None`, chance.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub seed: Option<u64>,
     /// The name in events and metrics. Default: none.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub name: Option<Name>,
+}
+
+const ATTEMPTS: RangeInclusive<u32> = 1..=u32::MAX;
+const TIMES: RangeInclusive<Duration> = MIN_DURATION..=MAX_DURATION;
+const WAITS: RangeInclusive<Duration> = Duration::ZERO..=MAX_DURATION;
+
+#[cfg(feature = "serde")]
+stockade_core::fields! {
+    max_attempts: u32 = ATTEMPTS;
+    max_elapsed: Option<Duration> = TIMES;
+    retry_refusals: Option<Duration> = WAITS;
 }
 
 // === impl Config ===
@@ -80,12 +100,12 @@ impl Config {
     /// Checks all values, which were set through `of`.
     pub(crate) fn check(&self, of: &str) -> Result<(), ConfigError> {
         let setting = |name| format!("{of}::{name}");
-        check(&setting("max_attempts"), self.max_attempts, 1..=u32::MAX)?;
+        check(&setting("max_attempts"), self.max_attempts, ATTEMPTS)?;
         if let Some(time) = self.max_elapsed {
-            check(&setting("max_elapsed"), time, MIN_DURATION..=MAX_DURATION)?;
+            check(&setting("max_elapsed"), time, TIMES)?;
         }
         if let Some(total) = self.retry_refusals {
-            check(&setting("retry_refusals"), total, Duration::ZERO..=MAX_DURATION)?;
+            check(&setting("retry_refusals"), total, WAITS)?;
         }
         self.name.clone().map(|name| name.check(&setting("name"))).transpose().map(drop)
     }

@@ -12,6 +12,7 @@
 //!
 //! # Features
 //!
+//! - `serde`: [`Config`] can be read from a file, and written.
 //! - `tracing`: an event for each retry, and for each call that is given up.
 //!
 //! # Example

@@ -29,17 +29,27 @@ use crate::TimeoutLayer;
 /// assert_eq!(error.to_string(), "Config::limit: 0ns is not allowed, it has to be from 1ns to 315360000s");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 #[non_exhaustive]
 pub struct Config {
     /// How long a call may take, from 1 ns to ten years.
+    #[cfg_attr(feature = "serde", serde(with = "fields::limit"))]
     pub limit: Duration,
     /// Whether the time that `poll_ready` is pending counts too; `false` by default.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub readiness: bool,
     /// The name in refusals and events; `None` by default.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub name: Option<Name>,
 }
 
 pub(crate) const LIMITS: RangeInclusive<Duration> = MIN_DURATION..=MAX_DURATION;
+
+#[cfg(feature = "serde")]
+stockade_core::fields! {
+    limit: Duration = LIMITS;
+}
 
 // === impl Config ===
 

@@ -13,6 +13,7 @@
 //!
 //! # Features
 //!
+//! - `serde`: [`Config`] can be read from a file, and written.
 //! - `tracing`: an event for each call that is ended.
 //!
 //! # Example

@@ -22,6 +22,8 @@ mod static_pool;
 pub mod sync;
 mod timer;
 mod wake;
+#[cfg(feature = "serde")]
+pub mod written;
 
 pub use cold::Cold;
 pub use deferred::{Admission, CallWaiter, Refusal, Refuser, Slow, Waiter};

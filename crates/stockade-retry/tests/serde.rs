@@ -1,0 +1,91 @@
+//! Configurations in files.
+
+use std::time::Duration;
+
+use stockade_core::Budget;
+use stockade_retry::{Backoff, Config};
+
+const FULL: &str = r#"
+max_attempts = 4
+backoff = { exponential = { base = "10ms", cap = "2s", factor = 3.0, jitter = "decorrelated" } }
+budget = { ratio = 0.1, per_second = 3.0 }
+max_elapsed = "5s"
+retry_refusals = "10s"
+seed = 7
+name = "search"
+"#;
+
+fn read(toml: &str) -> Result<Config, String> {
+    toml::from_str(toml).map_err(|error| error.message().to_owned())
+}
+
+#[test]
+fn a_configuration_that_is_written_can_be_read_again() {
+    let config = read(FULL).unwrap();
+    let toml = toml::to_string(&config).unwrap();
+    let json = serde_json::to_string(&config).unwrap();
+    assert_eq!(shown(&toml::from_str(&toml).unwrap()), shown(&config), "{toml}");
+    assert_eq!(shown(&serde_json::from_str(&json).unwrap()), shown(&config), "{json}");
+}
+
+fn shown(config: &Config) -> String {
+    format!("{config:?}")
+}
+
+#[test]
+fn what_is_written_is_what_is_set_and_the_rest_is_as_ever() {
+    let mut config = Config::new(4);
+    assert_eq!(shown(&read("max_attempts = 4").unwrap()), shown(&config));
+    let ms = Duration::from_millis;
+    config.backoff = Backoff::exponential(ms(10), ms(2_000)).factor(3.0).decorrelated();
+    config.budget = Some(Budget::new(0.1, 3.0));
+    config.max_elapsed = Some(ms(5_000));
+    config.retry_refusals = Some(ms(10_000));
+    config.seed = Some(7);
+    config.name = Some("search".into());
+    assert_eq!(shown(&read(FULL).unwrap()), shown(&config));
+}
+
+#[test]
+fn each_backoff_can_be_written() {
+    let ms = Duration::from_millis;
+    for (written, backoff) in [
+        (r#"{ constant = "100ms" }"#, Backoff::constant(ms(100))),
+        (r#"{ constant = "0s" }"#, Backoff::none()),
+        (
+            r#"{ exponential = { base = "1ms", cap = "1s" } }"#,
+            Backoff::exponential(ms(1), ms(1_000)),
+        ),
+        (
+            r#"{ exponential = { base = "1ms", cap = "1s", jitter = "none" } }"#,
+            Backoff::exponential(ms(1), ms(1_000)).without_jitter(),
+        ),
+    ] {
+        let config = read(&format!("max_attempts = 2\nbackoff = {written}")).unwrap();
+        assert_eq!(format!("{:?}", config.backoff), format!("{backoff:?}"), "{written}");
+    }
+    let mut config = Config::new(2);
+    config.backoff = Backoff::custom(|_| Duration::ZERO);
+    assert!(toml::to_string(&config).is_err(), "a function cannot be written");
+}
+
+#[test]
+fn what_is_wrong_is_named_with_its_range() {
+    for (toml, error) in [
+        ("max_attempts = 0", "0 is not allowed, it has to be a whole number from 1 to 4294967295"),
+        (
+            "max_attempts = 2\nbackoff = { exponential = { base = \"2s\", cap = \"1s\" } }",
+            "Backoff::exponential, cap: 1s is not allowed, it has to be from 2s to 315360000s",
+        ),
+        (
+            "max_attempts = 2\nbackoff = { exponential = { base = \"1s\", cap = \"2s\", factor = nan } }",
+            "NaN is not allowed, it has to be a number from 1.0 to 100.0",
+        ),
+        (
+            "max_attempts = 2\nbudget = { ratio = -1 }",
+            "-1 is not allowed, it has to be a number from 0.0 to 10.0",
+        ),
+    ] {
+        assert_eq!(read(toml).unwrap_err(), error, "{toml}");
+    }
+}
