@@ -30,7 +30,7 @@ fn default(error: Error<()>) -> Class {
     DefaultClassify.classify(Err::<&(), _>(&error))
 }
 
-fn refusal<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Rejected> {
+pub(crate) fn refusal<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Rejected> {
     error.downcast_ref()
 }
 

@@ -1,13 +1,16 @@
 //! The way back: a layer's refusal as a status.
 
-use std::time::Duration;
+use std::{error::Error as _, time::Duration};
 
 use stockade_core::{Error, LayerError, Reason, Rejected};
 use tonic::{Code, Status, metadata::MetadataMap};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use super::hint::PUSHBACK;
-use crate::http::{DEFAULT_RETRY_AFTER, come_back_after};
+use crate::{
+    http::{DEFAULT_RETRY_AFTER, come_back_after},
+    judge,
+};
 
 /// The status of a server whose own layers ended a call with `error`. The table is on the [module's](super) page.
 /// [`RespondLayer`](super::RespondLayer) does this for all calls of a server.
@@ -45,10 +48,13 @@ pub fn refusal<E: LayerError>(error: &E) -> Status {
 /// assert_eq!(grpc::into_status(behind).code(), Code::NotFound);
 /// ```
 pub fn into_status(error: Error<Status>) -> Status {
-    match error {
+    let status = match error {
         Error::Service(status) => status,
-        Error::Rejected(rejected) => of(Some(&rejected), DEFAULT_RETRY_AFTER),
-    }
+        Error::Rejected(rejected) => return of(Some(&rejected), DEFAULT_RETRY_AFTER),
+    };
+    // A layer around the channel puts its refusal into the status.
+    let refusal = judge::chain(status.source()).find_map(judge::refusal).copied();
+    refusal.map_or(status, |rejected| of(Some(&rejected), DEFAULT_RETRY_AFTER))
 }
 
 /// The status of a refusal; of any other error if there is none.
@@ -130,6 +136,14 @@ mod tests {
         let status = into_status(rejected.into());
         assert_eq!(status.metadata().get(PUSHBACK).unwrap(), "121");
         assert_eq!(status.get_details_retry_info().unwrap().retry_delay, Some(after));
+    }
+
+    #[test]
+    fn a_refusal_by_a_layer_around_the_channel_is_told_as_what_it_is() {
+        let expired = Error::<std::io::Error>::from(Rejected::new(&"inject", Reason::Expired));
+        let status = Status::from_error(expired.into());
+        assert_eq!(status.code(), Code::Unknown);
+        assert_eq!(into_status(Error::Service(status)).code(), Code::DeadlineExceeded);
     }
 
     #[test]
