@@ -68,8 +68,9 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Every reason, in the order of their discriminants.
-    pub(crate) const ALL: [Self; 13] = [
+    /// Every reason, in the order of their discriminants. Hidden, because it grows.
+    #[doc(hidden)]
+    pub const ALL: [Self; 13] = [
         Self::QueueFull,
         Self::WaitExceeded,
         Self::RateLimited,

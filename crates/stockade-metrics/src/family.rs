@@ -2,14 +2,9 @@
 
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
-use prometheus_client::{
-    encoding::{DescriptorEncoder, NoLabelSet},
-    metrics::MetricType,
-    registry::Unit,
-};
 use stockade_core::Reason;
 
-/// A handle to read at a scrape.
+/// A handle to read.
 pub(crate) trait Readable {
     /// The values at one moment.
     type Snapshot: 'static;
@@ -24,9 +19,9 @@ pub(crate) trait Readable {
     fn read(&self) -> Option<Self::Snapshot>;
 }
 
-/// A metric: its name, and how its value is taken from a snapshot.
+/// A metric, and how its value is taken from a snapshot.
 pub(crate) struct Family<S> {
-    /// Without the suffix that the format adds: `_seconds` or `_total`.
+    /// Without the suffix that Prometheus adds: `_seconds` or `_total`.
     pub(crate) name: &'static str,
     pub(crate) help: &'static str,
     pub(crate) sort: Sort,
@@ -39,6 +34,8 @@ pub(crate) enum Sort {
     /// A gauge of seconds.
     Seconds,
     Counter,
+    /// A histogram of seconds.
+    Histogram,
 }
 
 /// Values are floating point numbers, as everywhere in Prometheus.
@@ -48,10 +45,54 @@ pub(crate) enum Values<S> {
     Known(fn(&S) -> Option<f64>),
     /// One for each value of a second label.
     Each(&'static str, fn(&S) -> Vec<(&'static str, f64)>),
+    /// How durations are distributed.
+    Spread(fn(&S) -> &Distribution),
 }
 
-type Row<S> = (Cow<'static, str>, S);
-type Label<'a> = (&'a str, &'a str);
+/// How many durations were how long.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Distribution {
+    /// Up to how many seconds, and how many durations are between that and the bound before. The last bound is
+    /// infinite.
+    pub(crate) buckets: Vec<(f64, u64)>,
+    /// In seconds.
+    pub(crate) sum: f64,
+    pub(crate) count: u64,
+}
+
+/// A metric without its values.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct About {
+    pub(crate) name: &'static str,
+    pub(crate) help: &'static str,
+    pub(crate) sort: Sort,
+}
+
+/// A value of a metric.
+pub(crate) struct Sample<'a> {
+    /// Of the handle.
+    pub(crate) name: &'a str,
+    /// A second label, and its value.
+    pub(crate) label: Option<(&'static str, &'static str)>,
+    pub(crate) value: Value<'a>,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum Value<'a> {
+    Number(f64),
+    Spread(&'a Distribution),
+}
+
+/// Where metrics are written to.
+pub(crate) trait Export {
+    /// Whether this one is wanted.
+    fn wants(&self, _about: About) -> bool {
+        true
+    }
+
+    /// Writes the values that all handles of a kind have of it; there is at least one.
+    fn write(&mut self, about: About, samples: &[Sample<'_>]) -> fmt::Result;
+}
 
 /// The handles of one kind, by their names.
 pub(crate) struct Group<H>(BTreeMap<Cow<'static, str>, H>);
@@ -62,7 +103,10 @@ pub(crate) trait AnyGroup: Send {
     fn remove(&mut self, name: &str) -> bool;
 
     /// Reads each handle once, and drops those whose layer or pool is gone.
-    fn encode(&mut self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result;
+    fn export(&mut self, to: &mut dyn Export) -> fmt::Result;
+
+    /// The metrics of this kind.
+    fn about(&self) -> Vec<About>;
 
     /// The kind and the name of each handle.
     fn names(&self) -> Vec<(&'static str, &str)>;
@@ -80,39 +124,24 @@ pub(crate) fn refused<const N: usize>(
 // === impl Family ===
 
 impl<S> Family<S> {
-    /// Writes nothing if no snapshot has a value.
-    fn encode(&self, rows: &[Row<S>], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let samples: Vec<_> = rows.iter().flat_map(|row| self.samples(row)).collect();
-        if samples.is_empty() {
-            return Ok(());
-        }
-        let unit = (self.sort == Sort::Seconds).then_some(&Unit::Seconds);
-        let is_counter = self.sort == Sort::Counter;
-        let metric_type = if is_counter { MetricType::Counter } else { MetricType::Gauge };
-        let mut metric = encoder.encode_descriptor(self.name, self.help, unit, metric_type)?;
-        for (labels, value) in samples {
-            let labels = labels.as_slice();
-            let mut metric = metric.encode_family(&labels)?;
-            if is_counter {
-                metric.encode_counter::<NoLabelSet, _, f64>(&value, None)?;
-            } else {
-                metric.encode_gauge(&value)?;
-            }
-        }
-        Ok(())
+    fn about(&self) -> About {
+        About { name: self.name, help: self.help, sort: self.sort }
     }
 
-    fn samples<'a>(&self, (name, snapshot): &'a Row<S>) -> Vec<(Vec<Label<'a>>, f64)> {
-        let name = ("name", &**name);
+    fn samples<'a>(&self, name: &'a str, snapshot: &'a S) -> Vec<Sample<'a>> {
+        let number = |label, value| Sample { name, label, value: Value::Number(value) };
         match self.values {
-            Values::One(value) => vec![(vec![name], value(snapshot))],
+            Values::One(value) => vec![number(None, value(snapshot))],
             Values::Known(value) => {
-                value(snapshot).map(|value| (vec![name], value)).into_iter().collect()
+                value(snapshot).map(|value| number(None, value)).into_iter().collect()
             }
             Values::Each(label, values) => values(snapshot)
                 .into_iter()
-                .map(|(of, value)| (vec![name, (label, of)], value))
+                .map(|(of, value)| number(Some((label, of)), value))
                 .collect(),
+            Values::Spread(of) => {
+                vec![Sample { name, label: None, value: Value::Spread(of(snapshot)) }]
+            }
         }
     }
 }
@@ -128,14 +157,9 @@ impl<H: Readable> Group<H> {
         }
         !taken
     }
-}
 
-impl<H: Readable + Send> AnyGroup for Group<H> {
-    fn remove(&mut self, name: &str) -> bool {
-        self.0.remove(name).is_some()
-    }
-
-    fn encode(&mut self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    /// A snapshot of each handle that has something to read.
+    fn read(&mut self) -> Vec<(Cow<'static, str>, H::Snapshot)> {
         let mut rows = Vec::with_capacity(self.0.len());
         self.0.retain(|name, handle| {
             let snapshot = handle.read();
@@ -143,7 +167,32 @@ impl<H: Readable + Send> AnyGroup for Group<H> {
             rows.extend(snapshot.map(|snapshot| (name.clone(), snapshot)));
             is_there
         });
-        H::FAMILIES.iter().try_for_each(|family| family.encode(&rows, encoder))
+        rows
+    }
+}
+
+impl<H: Readable + Send> AnyGroup for Group<H> {
+    fn remove(&mut self, name: &str) -> bool {
+        self.0.remove(name).is_some()
+    }
+
+    fn export(&mut self, to: &mut dyn Export) -> fmt::Result {
+        let rows = self.read();
+        for family in H::FAMILIES {
+            if !to.wants(family.about()) {
+                continue;
+            }
+            let samples: Vec<_> =
+                rows.iter().flat_map(|(name, snapshot)| family.samples(name, snapshot)).collect();
+            if !samples.is_empty() {
+                to.write(family.about(), &samples)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn about(&self) -> Vec<About> {
+        H::FAMILIES.iter().map(Family::about).collect()
     }
 
     fn names(&self) -> Vec<(&'static str, &str)> {

@@ -1,9 +1,12 @@
-//! Prometheus metrics of stockade's layers and pools, read from their handles when they are scraped.
+//! What stockade's layers and pools do, measured and shown: Prometheus metrics, and a layer that counts and times calls.
 //!
-//! A [`Metrics`] is a list of handles, each with a name. It is a
+//! A [`Metrics`] is a list of handles, each with a name. Reading them costs nothing per call: a scrape reads the
+//! numbers that the layers keep anyway. With the feature `prometheus` it is a
 //! [`Collector`](prometheus_client::collector::Collector) for
-//! [`prometheus-client`](https://docs.rs/prometheus-client). Metrics cost nothing per call: a scrape reads the
-//! numbers that the layers keep anyway.
+//! [`prometheus-client`](https://docs.rs/prometheus-client).
+//!
+//! A [`MeasureLayer`] goes where calls themselves are to be counted: by what their results mean, with their attempts
+//! and their durations.
 //!
 //! It does not serve HTTP, and it does not push.
 //!
@@ -36,6 +39,12 @@
 //!
 //! | metric | type | further label | what it is |
 //! |---|---|---|---|
+//! | `stockade_calls_total` | counter | `class` | measured calls that have ended, by what their result means |
+//! | `stockade_calls_refused_total` | counter | `reason` | measured calls that a layer inside refused or ended |
+//! | `stockade_calls_attempts_total` | counter | | attempts of measured calls, the first ones included |
+//! | `stockade_calls_in_flight` | gauge | | measured calls in flight |
+//! | `stockade_calls_duration_seconds` | histogram | | time that calls took until they were answered |
+//! | `stockade_calls_recent_seconds` | gauge | `quantile` | the same over the last one or two minutes |
 //! | `stockade_limit_in_flight` | gauge | | calls in flight |
 //! | `stockade_limit_waiting` | gauge | | calls waiting in the queue |
 //! | `stockade_limit_max` | gauge | | calls allowed in flight at once |
@@ -93,18 +102,29 @@
 
 #[cfg(feature = "breaker")]
 mod breaker;
+#[cfg(feature = "measure")]
+mod calls;
 #[allow(dead_code, reason = "each kind uses a part of it")]
 mod family;
 #[cfg(feature = "limit")]
 mod limit;
+#[cfg(feature = "measure")]
+mod measure;
 mod metrics;
 #[cfg(feature = "pool")]
 mod pool;
+#[cfg(feature = "prometheus")]
+mod prometheus;
 #[cfg(feature = "rate")]
 mod rate;
 #[cfg(feature = "retry")]
 mod retry;
 
-pub use metrics::{CONTENT_TYPE, Metrics, NameTaken};
+#[cfg(feature = "measure")]
+pub use measure::{Calls, Measure, MeasureHandle, MeasureLayer, Percentiles, ResponseFuture};
+pub use metrics::{Metrics, NameTaken};
+#[cfg(feature = "prometheus")]
+pub use prometheus::CONTENT_TYPE;
+#[cfg(feature = "prometheus")]
 #[doc(no_inline)]
 pub use prometheus_client;

@@ -1,20 +1,12 @@
 use std::{borrow::Cow, fmt, sync::Arc};
 
-use prometheus_client::{
-    collector::Collector,
-    encoding::{DescriptorEncoder, text},
-    registry::Registry,
-};
 use stockade_core::internal::{lock, sync::Mutex};
 
-use crate::family::{AnyGroup, Group, Readable};
+use crate::family::{AnyGroup, Export, Group, Readable};
 
-/// The content type of the text that [`Metrics::render`] returns.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// A list of handles that are read when metrics are scraped, each with a name.
+/// A list of handles, each with a name, that are read when somebody asks for metrics.
 ///
-/// Register it as a [`Collector`] in a registry of `prometheus-client`, or [render](Self::render) it without one. A
+/// `render` makes the text that Prometheus scrapes; a registry of `prometheus-client` takes it as a collector. A
 /// clone is the same list.
 ///
 /// A handle of a layer stays in the list until it is [removed](Self::remove). It keeps the state of the layer alive,
@@ -24,7 +16,7 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 /// # Example
 ///
 /// ```
-/// use stockade_metrics::{Metrics, prometheus_client::registry::Registry};
+/// use stockade_metrics::Metrics;
 /// use stockade_retry::RetryLayer;
 ///
 /// # fn main() -> Result<(), stockade_metrics::NameTaken> {
@@ -32,9 +24,6 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 /// let (retry, handle) = RetryLayer::max_attempts(3).with_handle();
 /// metrics.retry("search", handle.clone())?;
 /// assert!(metrics.retry("search", handle).is_err());
-///
-/// let mut registry = Registry::default();
-/// registry.register_collector(Box::new(metrics.clone()));
 /// # Ok(())
 /// # }
 /// ```
@@ -52,6 +41,8 @@ pub struct NameTaken {
 
 #[derive(Default)]
 struct Groups {
+    #[cfg(feature = "measure")]
+    calls: Group<crate::MeasureHandle>,
     #[cfg(feature = "limit")]
     limits: Group<stockade_limit::LimitHandle>,
     #[cfg(feature = "rate")]
@@ -168,19 +159,30 @@ impl Metrics {
         self.add(name, pool, |groups| &mut groups.pools)
     }
 
+    /// Adds calls that a [`MeasureLayer`](crate::MeasureLayer) measures.
+    ///
+    /// # Errors
+    ///
+    /// [`NameTaken`] if there is a handle of this kind and name already, which stays.
+    #[cfg(feature = "measure")]
+    pub fn measure(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+        handle: crate::MeasureHandle,
+    ) -> Result<(), NameTaken> {
+        self.add(name, handle, |groups| &mut groups.calls)
+    }
+
     /// Removes the handles of this name, of every kind. Returns false if there is none.
     pub fn remove(&self, name: &str) -> bool {
         let mut groups = lock(&self.groups);
         groups.all().into_iter().filter_map(|group| group.remove(name).then_some(())).count() > 0
     }
 
-    /// Returns the metrics as text in the OpenMetrics format; the content type is [`CONTENT_TYPE`].
-    pub fn render(&self) -> String {
-        let mut registry = Registry::default();
-        registry.register_collector(Box::new(self.clone()));
-        let mut text = String::new();
-        text::encode(&mut text, &registry).expect("writing to a string cannot fail");
-        text
+    #[allow(dead_code, reason = "without an exporter nobody asks")]
+    pub(crate) fn export(&self, to: &mut dyn Export) -> fmt::Result {
+        let mut groups = lock(&self.groups);
+        groups.all().into_iter().try_for_each(|group| group.export(to))
     }
 
     #[allow(dead_code, reason = "without a kind there is nothing to add")]
@@ -196,13 +198,6 @@ impl Metrics {
         } else {
             Err(NameTaken { kind: H::KIND, name })
         }
-    }
-}
-
-impl Collector for Metrics {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut groups = lock(&self.groups);
-        groups.all().into_iter().try_for_each(|group| group.encode(&mut encoder))
     }
 }
 
@@ -222,6 +217,8 @@ impl Groups {
             group
         }
         Vec::from([
+            #[cfg(feature = "measure")]
+            any(&mut self.calls),
             #[cfg(feature = "limit")]
             any(&mut self.limits),
             #[cfg(feature = "rate")]

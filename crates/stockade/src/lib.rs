@@ -52,7 +52,7 @@
 //! | `fallback` | | `FallbackLayer`: an answer in place of a call that failed |
 //! | `coalesce` | | `CoalesceLayer`: calls with the same key share one answer |
 //! | `chaos` | | `ChaosLayer`: makes calls slow or fail, for tests and game days |
-//! | `metrics` | | the numbers of all handles for Prometheus |
+//! | `metrics` | | the numbers of all handles for Prometheus, and `MeasureLayer`: counts and times calls |
 //! | `serde` | | each layer's `Config` can be read from a file |
 //! | `tracing` | | events for what goes wrong, see [below](#seeing-what-happens) |
 //!
@@ -129,7 +129,7 @@ pub use stockade_hedge::{self as hedge, HedgeLayer};
 pub use stockade_limit::{self as limit, LimitLayer};
 #[cfg(feature = "metrics")]
 #[doc(no_inline)]
-pub use stockade_metrics as metrics;
+pub use stockade_metrics::{self as metrics, MeasureLayer};
 #[cfg(feature = "pool")]
 #[doc(inline)]
 pub use stockade_pool::{self as pool, Pool};

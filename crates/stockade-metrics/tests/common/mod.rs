@@ -6,7 +6,7 @@ use prometheus_parse::{Scrape, Value};
 use stockade_breaker::BreakerLayer;
 use stockade_core::Error;
 use stockade_limit::LimitLayer;
-use stockade_metrics::{Metrics, NameTaken};
+use stockade_metrics::{MeasureLayer, Metrics, NameTaken};
 use stockade_pool::Pool;
 use stockade_rate::RateLayer;
 use stockade_retry::RetryLayer;
@@ -22,15 +22,28 @@ pub(crate) fn scrape(metrics: &Metrics) -> BTreeMap<String, f64> {
     scrape
         .samples
         .into_iter()
-        .map(|sample| {
+        .flat_map(|sample| {
             let mut labels: Vec<_> =
                 sample.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
             labels.sort();
-            let value = match sample.value {
-                Value::Counter(value) | Value::Gauge(value) | Value::Untyped(value) => value,
+            let labels = labels.join(",");
+            match sample.value {
+                Value::Counter(value) | Value::Gauge(value) | Value::Untyped(value) => {
+                    vec![(format!("{}{{{labels}}}", sample.metric), value)]
+                }
+                Value::Histogram(buckets) => buckets
+                    .into_iter()
+                    .map(|bucket| {
+                        let le = if bucket.less_than.is_finite() {
+                            bucket.less_than.to_string()
+                        } else {
+                            "+Inf".to_owned()
+                        };
+                        (format!("{}_bucket{{le={le},{labels}}}", sample.metric), bucket.count)
+                    })
+                    .collect(),
                 other => panic!("{other:?}"),
-            };
-            (format!("{}{{{}}}", sample.metric, labels.join(",")), value)
+            }
         })
         .collect()
 }
@@ -42,6 +55,7 @@ pub(crate) fn one_of_each(
     let pool = Pool::builder().workers(1..=2).queue(8).measure();
     let pool = pool.build(service_fn(async |n: u32| Ok::<_, Refusal>(n)));
     let metrics = Metrics::new();
+    metrics.measure(name, MeasureLayer::new().with_handle().1)?;
     metrics.limit(name, LimitLayer::new(64).with_handle().1)?;
     metrics.rate(name, RateLayer::new(10, Duration::from_secs(1)).with_handle().1)?;
     let keyed = RateLayer::new(10, Duration::from_secs(1)).keyed::<u32, _>(|n: &u32| *n, 100);
