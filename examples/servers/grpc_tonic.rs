@@ -1,10 +1,12 @@
-//! A gRPC client of a server that is sometimes exhausted, and then says when to come back.
+//! gRPC on both sides: a server that allows so many calls a second and says when to come back, and a client that does.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::{error::Error as StdError, time::Duration};
 
-use stockade::{BreakerLayer, Error, LimitLayer, RetryLayer, TimeoutLayer};
+use stockade::retry::Budget;
+use stockade::{BreakerLayer, Error, LimitLayer, RateLayer, Reason, RetryLayer, TimeoutLayer};
 use stockade_clients::grpc::{self, Grpc};
+use stockade_clients::http::{ExtractLayer, InjectLayer};
 use tokio::{net::TcpListener, time::Instant};
 use tonic::transport::{Endpoint, Server, server::TcpIncoming};
 use tonic::{Request, Response, Status, codegen::BoxStream};
@@ -13,25 +15,34 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use tower::{Service, ServiceBuilder, ServiceExt};
 
-/// How long the server tells clients to wait when it is exhausted.
-const PUSHBACK: Duration = Duration::from_millis(120);
+/// The time from one call to the next that the server allows, after the first five.
+const PERIOD: Duration = Duration::from_millis(40);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn StdError>> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let server = format!("http://{}", listener.local_addr()?);
-    let serve = Server::builder().add_service(HealthServer::new(Shaky));
+    let (rate, server_rate) = RateLayer::new(1, PERIOD).burst(5).queue(0).with_handle();
+    let layers = ServiceBuilder::new()
+        .layer(grpc::RespondLayer::new()) // every refusal is a status, with a pushback
+        .layer(ExtractLayer::grpc(Duration::from_secs(30))) // the client's deadline, and at most this
+        .layer(rate)
+        .map_err(Error::Service)
+        .into_inner();
+    let serve = Server::builder().layer(layers).add_service(HealthServer::new(Fine));
     tokio::spawn(serve.serve_with_incoming(TcpIncoming::from(listener)));
 
-    // Around the channel: layers that concern the connection.
+    // Around the channel: layers that concern the connection, and what travels with each request.
     let endpoint = Endpoint::from_shared(server)?.connect_timeout(Duration::from_secs(2));
     let channel = ServiceBuilder::new()
         .layer(LimitLayer::new(8))
+        .layer(InjectLayer::grpc())
         .map_err(Error::Service)
         .service(endpoint.connect_lazy());
     // Around the calls: layers that look at a status, or repeat a message.
     let client = HealthClient::new(channel);
-    let retry = RetryLayer::max_attempts(3)
+    let retry = RetryLayer::max_attempts(5)
+        .budget(Budget::unlimited())
         .classify(Grpc::new())
         .idempotent(|_: &Request<HealthCheckRequest>| true)
         .clone_request(grpc::clone_request::<HealthCheckRequest>);
@@ -54,29 +65,30 @@ async fn main() -> Result<(), Box<dyn StdError>> {
         assert_eq!(answer.get_ref().status, 1);
     }
     let (calls, retried) = (CALLS.load(Relaxed), retries.stats().retried);
-    println!("20 calls answered, {retried} of them the second time, in {:?}", start.elapsed());
-    assert_eq!((calls, retried), (25, 5));
-    assert!(start.elapsed() >= 5 * PUSHBACK, "nobody came back too early");
+    let refused = server_rate.refused(Reason::RateLimited);
+    println!("20 calls answered, {retried} of them later, in {:?}", start.elapsed());
+    assert_eq!((calls, retried), (20, refused), "what was refused came again, and ran once");
+    assert!(start.elapsed() >= 14 * PERIOD, "nobody came back too early");
     Ok(())
 }
 
 static CALLS: AtomicU64 = AtomicU64::new(0);
 
-struct Shaky;
+struct Fine;
 
 #[tonic::async_trait]
-impl Health for Shaky {
+impl Health for Fine {
     async fn check(
         &self,
         _: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
-        if CALLS.fetch_add(1, Relaxed) % 5 == 3 {
-            let mut status = Status::resource_exhausted("five at a time");
-            let millis = PUSHBACK.as_millis().to_string();
-            let millis = millis.parse().expect("digits are ASCII");
-            status.metadata_mut().insert("grpc-retry-pushback-ms", millis);
-            return Err(status);
-        }
+        CALLS.fetch_add(1, Relaxed);
+        let left =
+            stockade::deadline::current().map(|end| end.saturating_duration_since(Instant::now()));
+        assert!(
+            left.is_some_and(|left| left <= Duration::from_secs(5)),
+            "the server knows what the client has left"
+        );
         Ok(Response::new(HealthCheckResponse { status: 1 }))
     }
 
