@@ -119,6 +119,7 @@
 //! `Retry-After` is in whole seconds, rounded up: what the layer says, and otherwise [`DEFAULT_RETRY_AFTER`]. A limit
 //! does not know when a place will be free. A 429 also has `RateLimit-Remaining` and `RateLimit-Reset`.
 
+mod body;
 mod classify;
 mod refusal;
 mod replay;
@@ -128,6 +129,10 @@ mod retry_after;
 mod status;
 mod wire;
 
+pub use body::{
+    BodyEnd, BodyTimeout, BodyTimeoutFuture, BodyTimeoutLayer, HeldBody, Release, TimedBody,
+    hold_body, hold_body_until,
+};
 pub use classify::{Answer, Http};
 #[cfg(feature = "tonic")]
 pub(crate) use refusal::come_back_after;

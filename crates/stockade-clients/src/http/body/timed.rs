@@ -1,0 +1,353 @@
+//! A body that may take only so long.
+
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use http::Response;
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use stockade_core::{
+    Error, Reason, Rejected,
+    config::{MAX_DURATION, MIN_DURATION, allow},
+    deadline,
+    internal::Timer,
+};
+use tokio::time::Instant;
+use tower_layer::Layer;
+use tower_service::Service;
+
+/// Bounds the time that bodies take, which a timeout around the call does not: that ends with the headers.
+///
+/// Around a client it bounds the answers that are read, around the handlers of a server those that are sent. A body whose
+/// time is up ends with [`Elapsed`](Reason::Elapsed), as the error of the body, and what it comes from is dropped. By
+/// default nothing is bounded.
+///
+/// # Example
+///
+/// ```
+/// use std::time::Duration;
+/// use axum::body::{Body, to_bytes};
+/// use http::{Request, Response};
+/// use stockade_clients::http::BodyTimeoutLayer;
+/// use tower::{ServiceBuilder, ServiceExt};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// let stack = ServiceBuilder::new()
+///     .layer(BodyTimeoutLayer::new().between_frames(Duration::from_secs(5)))
+///     .service_fn(async |_: Request<()>| {
+///         let never = futures_util::stream::pending::<Result<&str, std::io::Error>>();
+///         Ok::<_, std::io::Error>(Response::new(Body::from_stream(never)))
+///     });
+/// let answer = stack.oneshot(Request::new(())).await.unwrap();
+/// assert!(to_bytes(Body::new(answer.into_body()), 100).await.is_err());
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BodyTimeoutLayer {
+    limits: Limits,
+}
+
+/// Bounds the time that bodies take; made by [`BodyTimeoutLayer`].
+///
+/// - `poll_ready` and `call` are those of the service inside.
+/// - A clone is not ready.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyTimeout<S> {
+    inner: S,
+    limits: Limits,
+}
+
+stockade_core::accessors!(BodyTimeout<S>);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Limits {
+    between_frames: Option<Duration>,
+    whole: Option<Duration>,
+    by_deadline: bool,
+}
+
+pin_project! {
+    /// The response future of a [`BodyTimeout`].
+    pub struct BodyTimeoutFuture<F> {
+        #[pin]
+        inner: F,
+        limits: Limits,
+    }
+}
+
+pin_project! {
+    /// A body that may take only so long; made by [`BodyTimeoutLayer`].
+    pub struct TimedBody<B> {
+        // None once its time is up.
+        #[pin]
+        body: Option<B>,
+        between_frames: Option<Duration>,
+        until: Option<Instant>,
+        // There while a frame is waited for.
+        timer: Option<Timer>,
+    }
+}
+
+// === impl BodyTimeoutLayer ===
+
+impl BodyTimeoutLayer {
+    /// Bounds nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The longest wait for the next part of a body. It counts only while somebody waits: a reader that takes its time
+    /// is no fault of the body.
+    ///
+    /// # Panics
+    ///
+    /// If `limit` is not from a nanosecond to ten years.
+    #[must_use]
+    #[track_caller]
+    pub fn between_frames(mut self, limit: Duration) -> Self {
+        let limits = MIN_DURATION..=MAX_DURATION;
+        self.limits.between_frames = Some(allow("BodyTimeoutLayer::between_frames", limit, limits));
+        self
+    }
+
+    /// The longest time from the headers to the end of the body, also for a reader that takes its time.
+    ///
+    /// # Panics
+    ///
+    /// If `limit` is not from a nanosecond to ten years.
+    #[must_use]
+    #[track_caller]
+    pub fn whole(mut self, limit: Duration) -> Self {
+        let limits = MIN_DURATION..=MAX_DURATION;
+        self.limits.whole = Some(allow("BodyTimeoutLayer::whole", limit, limits));
+        self
+    }
+
+    /// Ends bodies at the [deadline](stockade_core::deadline) of their call, as gRPC does.
+    #[must_use]
+    pub const fn by_deadline(mut self) -> Self {
+        self.limits.by_deadline = true;
+        self
+    }
+}
+
+impl<S> Layer<S> for BodyTimeoutLayer {
+    type Service = BodyTimeout<S>;
+
+    fn layer(&self, inner: S) -> BodyTimeout<S> {
+        BodyTimeout { inner, limits: self.limits }
+    }
+}
+
+// === impl BodyTimeout ===
+
+impl<S, Req, B> Service<Req> for BodyTimeout<S>
+where
+    S: Service<Req, Response = Response<B>>,
+{
+    type Response = Response<TimedBody<B>>;
+    type Error = S::Error;
+    type Future = BodyTimeoutFuture<S::Future>;
+
+    #[inline]
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    #[inline]
+    fn call(&mut self, request: Req) -> Self::Future {
+        BodyTimeoutFuture { inner: self.inner.call(request), limits: self.limits }
+    }
+}
+
+// === impl BodyTimeoutFuture ===
+
+impl<F, B, E> Future for BodyTimeoutFuture<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+{
+    type Output = Result<Response<TimedBody<B>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let answer = ready!(this.inner.poll(cx));
+        Poll::Ready(answer.map(|response| response.map(|body| this.limits.bound(body))))
+    }
+}
+
+impl<F> fmt::Debug for BodyTimeoutFuture<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BodyTimeoutFuture").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+// === impl Limits ===
+
+impl Limits {
+    fn bound<B>(self, body: B) -> TimedBody<B> {
+        let whole = self.whole.map(|whole| deadline::saturating_add(Instant::now(), whole));
+        let deadline = if self.by_deadline { deadline::current() } else { None };
+        let until = whole.into_iter().chain(deadline).min();
+        let between_frames = self.between_frames;
+        TimedBody { body: Some(body), between_frames, until, timer: None }
+    }
+}
+
+// === impl TimedBody ===
+
+impl<B: Body> Body for TimedBody<B> {
+    type Data = B::Data;
+    type Error = Error<B::Error>;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, Self::Error>>> {
+        let mut this = self.project();
+        let Some(body) = this.body.as_mut().as_pin_mut() else { return Poll::Ready(None) };
+        let is_over = this.until.is_some_and(|until| until <= Instant::now());
+        if !is_over {
+            if let Poll::Ready(frame) = body.poll_frame(cx) {
+                *this.timer = None;
+                return Poll::Ready(frame.map(|frame| frame.map_err(Error::Service)));
+            }
+            let Some(timer) = this.timer else {
+                let wait = this.between_frames;
+                let wait = wait.map(|wait| deadline::saturating_add(Instant::now(), wait));
+                let first = wait.into_iter().chain(*this.until).min();
+                *this.timer = first.map(|first| Timer::register(first, cx));
+                return Poll::Pending;
+            };
+            ready!(timer.poll(cx));
+        }
+        *this.timer = None;
+        this.body.set(None);
+        let elapsed = Rejected::new(&"body", Reason::Elapsed);
+        Poll::Ready(Some(Err(elapsed.into_error())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or_else(SizeHint::default, Body::size_hint)
+    }
+}
+
+/// A text that may take any time, as the answer to a refusal.
+impl<B: From<&'static str>> From<&'static str> for TimedBody<B> {
+    fn from(text: &'static str) -> Self {
+        Limits::default().bound(B::from(text))
+    }
+}
+
+/// An empty body.
+impl<B: Default> Default for TimedBody<B> {
+    fn default() -> Self {
+        Limits::default().bound(B::default())
+    }
+}
+
+impl<B: fmt::Debug> fmt::Debug for TimedBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TimedBody")
+            .field("body", &self.body)
+            .field("until", &self.until)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use axum::body::Body as AxumBody;
+    use futures_util::{StreamExt, stream};
+    use http_body_util::BodyExt;
+    use tokio::time::sleep;
+    use tower::{ServiceBuilder, ServiceExt};
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Four parts, each after so long.
+    async fn answer(layer: BodyTimeoutLayer, each: Duration) -> TimedBody<AxumBody> {
+        let parts = stream::iter(["a", "b", "c", "d"]).then(move |part| async move {
+            sleep(each).await;
+            Ok::<_, Infallible>(part)
+        });
+        let body = AxumBody::from_stream(parts);
+        let stack = ServiceBuilder::new()
+            .layer(layer)
+            .service_fn(async |body| Ok::<_, Infallible>(Response::new(body)));
+        stack.oneshot(body).await.unwrap().into_body()
+    }
+
+    /// The parts that came, and whether all did.
+    async fn read(body: &mut TimedBody<AxumBody>) -> (usize, Option<String>) {
+        let mut parts = 0;
+        while let Some(frame) = body.frame().await {
+            match frame {
+                Ok(_) => parts += 1,
+                Err(error) => return (parts, Some(error.to_string())),
+            }
+        }
+        (parts, None)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_in_time_is_whole() {
+        let layer = BodyTimeoutLayer::new().between_frames(2 * SECOND).whole(5 * SECOND);
+        assert_eq!(read(&mut answer(layer, SECOND).await).await, (4, None));
+        let unbounded = BodyTimeoutLayer::new();
+        assert_eq!(read(&mut answer(unbounded, 3_600 * SECOND).await).await, (4, None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_part_that_takes_too_long_ends_the_body() {
+        let layer = BodyTimeoutLayer::new().between_frames(SECOND);
+        let (mut body, start) = (answer(layer, 2 * SECOND).await, Instant::now());
+        assert_eq!(read(&mut body).await, (0, Some("body: timed out".into())));
+        assert!(start.elapsed() < SECOND * 11 / 10);
+        assert!(body.is_end_stream() && body.frame().await.is_none(), "and that was all");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_as_a_whole_that_takes_too_long_ends() {
+        let layer = BodyTimeoutLayer::new().between_frames(2 * SECOND).whole(SECOND * 5 / 2);
+        let mut body = answer(layer, SECOND).await;
+        assert_eq!(read(&mut body).await, (2, Some("body: timed out".into())));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_takes_its_time_counts_for_the_whole_only() {
+        let between = BodyTimeoutLayer::new().between_frames(SECOND);
+        let mut body = answer(between, SECOND / 2).await;
+        sleep(60 * SECOND).await;
+        assert_eq!(read(&mut body).await, (4, None));
+        let mut body = answer(between.whole(SECOND), SECOND / 2).await;
+        sleep(60 * SECOND).await;
+        assert_eq!(read(&mut body).await, (0, Some("body: timed out".into())));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_ends_at_the_deadline_of_its_call_where_that_is_asked_for() {
+        let until = Some(Instant::now() + SECOND * 5 / 2);
+        let layer = BodyTimeoutLayer::new();
+        for (layer, expected) in
+            [(layer, (4, None)), (layer.by_deadline(), (2, Some("body: timed out".into())))]
+        {
+            let until = until.map(|until| until.max(Instant::now() + SECOND * 5 / 2));
+            let mut body = deadline::scope(until, answer(layer, SECOND)).await;
+            assert_eq!(read(&mut body).await, expected);
+        }
+    }
+}
