@@ -12,6 +12,7 @@
 //! - [`Budget`]: how many extra attempts there may be.
 //! - [`waits`]: how long the current call has waited inside the stack.
 //! - [`Bypass`]: which calls pass a layer by.
+//! - [`KeyOf`]: which key a call belongs to.
 //! - [`config`], [`Name`]: checks of what a user configures.
 //!
 //! It knows none of the layers, and it starts no task and no thread. Time is tokio's: a test with a paused clock
@@ -63,6 +64,7 @@ pub mod deadline;
 mod error;
 #[doc(hidden)]
 pub mod internal;
+mod key;
 mod layers;
 mod macros;
 pub mod name;
@@ -81,6 +83,7 @@ pub use class::{Class, Classify, DefaultClassify, Judged};
 pub use config::ConfigError;
 pub use error::{BoxError, Error, LayerError, boxed};
 pub use internal::backpressure::{Backpressure, BackpressureLayer};
+pub use key::KeyOf;
 #[doc(hidden)]
 pub use layers::Fresh;
 pub use layers::{Configured, PerService, Reusable};
