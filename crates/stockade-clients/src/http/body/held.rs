@@ -62,11 +62,11 @@ pub struct Release;
 /// # }
 /// ```
 pub fn hold_body<B: Body, P>(response: Response<B>, permit: P) -> Response<HeldBody<B, P>> {
-    hold_body_until(response, permit, Release)
+    response.map(|body| HeldBody::new(body, permit, Release))
 }
 
 /// Keeps `permit` until the body of `response` has ended, and then gives it to `end`, with the error if the body has
-/// failed. If the body is dropped, so is the permit.
+/// failed. If the body is dropped, so is the permit, and `end` is not called.
 ///
 /// A breaker has judged the call when the headers are there, and sees nothing of a body that breaks. With a guard of its
 /// handle for the body it does:
@@ -96,15 +96,9 @@ pub fn hold_body_until<B, P, F>(
 ) -> Response<HeldBody<B, P, F>>
 where
     B: Body,
-    F: BodyEnd<P, B::Error>,
+    F: FnOnce(P, Result<(), &B::Error>),
 {
-    response.map(|body| {
-        let mut held = HeldBody { held: Some((permit, end)), body };
-        if held.body.is_end_stream() {
-            release(&mut held.held, Ok(()));
-        }
-        held
-    })
+    response.map(|body| HeldBody::new(body, permit, end))
 }
 
 fn release<P, F: BodyEnd<P, E>, E>(held: &mut Option<(P, F)>, end: Result<(), &E>) {
@@ -129,6 +123,20 @@ where
 }
 
 // === impl HeldBody ===
+
+impl<B, P, F> HeldBody<B, P, F>
+where
+    B: Body,
+    F: BodyEnd<P, B::Error>,
+{
+    fn new(body: B, permit: P, end: F) -> Self {
+        let mut held = Some((permit, end));
+        if body.is_end_stream() {
+            release(&mut held, Ok(()));
+        }
+        Self { body, held }
+    }
+}
 
 impl<B, P, F> Body for HeldBody<B, P, F>
 where
@@ -191,6 +199,10 @@ mod tests {
     use axum::body::Body as AxumBody;
     use futures_util::stream;
     use http_body_util::BodyExt;
+    use stockade_breaker::{BreakerLayer, State};
+    use stockade_core::Error;
+    use stockade_limit::LimitLayer;
+    use tower::{Service, ServiceBuilder, ServiceExt};
 
     use super::*;
 
@@ -240,5 +252,32 @@ mod tests {
             }
         }
         assert_eq!(*told.lock().unwrap(), [Ok(()), Err("cut".to_owned())]);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_opens_the_breaker_whose_calls_all_had_good_headers() {
+        let (breaker, handle) = BreakerLayer::new().consecutive(1).with_handle();
+        let counted = handle.clone();
+        let limit = LimitLayer::new(8).hold(move |response, permit| {
+            let held = (permit, counted.admit().ok());
+            hold_body_until(response, held, |(_, counted), end: Result<(), &axum::Error>| {
+                match (counted, end) {
+                    (Some(counted), Ok(())) => counted.ignore(),
+                    (Some(counted), Err(_)) => counted.failure(),
+                    (None, _) => {}
+                }
+            })
+        });
+        let mut stack = ServiceBuilder::new()
+            .layer(breaker)
+            .layer(limit)
+            .map_err(Error::Service)
+            .service_fn(async |fails| Ok::<_, io::Error>(Response::new(story(fails))));
+        for (fails, after) in [(false, State::Closed), (true, State::Open)] {
+            let answer = stack.ready().await.unwrap().call(fails).await.unwrap();
+            assert_eq!(handle.state(), State::Closed);
+            assert_eq!(answer.into_body().collect().await.is_err(), fails);
+            assert_eq!(handle.state(), after);
+        }
     }
 }
