@@ -111,6 +111,8 @@ mod limit;
 #[cfg(feature = "measure")]
 mod measure;
 mod metrics;
+#[cfg(feature = "otel")]
+mod otel;
 #[cfg(feature = "pool")]
 mod pool;
 #[cfg(feature = "prometheus")]

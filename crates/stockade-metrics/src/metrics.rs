@@ -2,7 +2,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 
 use stockade_core::internal::{lock, sync::Mutex};
 
-use crate::family::{AnyGroup, Export, Group, Readable};
+use crate::family::{About, AnyGroup, Export, Group, Readable};
 
 /// A list of handles, each with a name, that are read when somebody asks for metrics.
 ///
@@ -177,6 +177,12 @@ impl Metrics {
     pub fn remove(&self, name: &str) -> bool {
         let mut groups = lock(&self.groups);
         groups.all().into_iter().filter_map(|group| group.remove(name).then_some(())).count() > 0
+    }
+
+    /// Every metric that there may be.
+    #[allow(dead_code, reason = "not every exporter asks")]
+    pub(crate) fn about(&self) -> Vec<About> {
+        lock(&self.groups).all().iter().flat_map(|group| group.about()).collect()
     }
 
     #[allow(dead_code, reason = "without an exporter nobody asks")]

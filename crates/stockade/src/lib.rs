@@ -53,6 +53,7 @@
 //! | `coalesce` | | `CoalesceLayer`: calls with the same key share one answer |
 //! | `chaos` | | `ChaosLayer`: makes calls slow or fail, for tests and game days |
 //! | `metrics` | | the numbers of all handles for Prometheus, and `MeasureLayer`: counts and times calls |
+//! | `otel` | | the same numbers as OpenTelemetry instruments |
 //! | `serde` | | each layer's `Config` can be read from a file |
 //! | `tracing` | | events for what goes wrong, see [below](#seeing-what-happens) |
 //!
