@@ -40,6 +40,7 @@ const NEEDS: &[Need] = &[
     Need { name: "postgres", programs: &["postgres"], package: "postgresql" },
     Need { name: "redis", programs: &["redis-server"], package: "redis-server" },
     Need { name: "chromium", programs: &["chromium", "google-chrome"], package: "chromium" },
+    Need { name: "promtool", programs: &["promtool"], package: "prometheus" },
     Need { name: "valgrind", programs: &["valgrind"], package: "valgrind" },
 ];
 

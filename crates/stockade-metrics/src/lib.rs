@@ -90,7 +90,9 @@
 //! are gauges, because a Prometheus summary needs a sum, which a pool does not keep. A timeout has no metrics of its own:
 //! the calls that it ends are jobs with `status="timed out"` of a pool around it, and failures of a breaker around it.
 //!
-//! `dashboard.json`, beside this crate's manifest, is a Grafana dashboard that shows all of these.
+//! `dashboard.json`, beside this crate's manifest, is a Grafana dashboard that shows all of these, and `alerts.yml` has
+//! alert rules for Prometheus: calls fail faster than the objective allows, a breaker does not close, the queue of a pool
+//! is full, a retry has no budget left.
 //!
 //! # Why `prometheus-client`
 //!
