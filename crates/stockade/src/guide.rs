@@ -12,6 +12,7 @@
 //! | [`real_clients`] | What is there to know about reqwest, tonic, SQL and Redis? |
 //! | [`testing`] | How do I test all that in milliseconds? |
 //! | [`watching`] | What is there to see, and what should wake somebody? |
+//! | [`stack_per_key`] | How do I keep one host or tenant from harming the others? |
 //! | [`fleet`] | What changes when there is more than one process? |
 //! | [`by_hand`] | What about streams, loops, and connections that are checked out? |
 //! | [`own_layer`] | How do I write a layer of my own? |
@@ -43,6 +44,9 @@ pub mod testing {}
 
 #[doc = include_str!("guide/watching.md")]
 pub mod watching {}
+
+#[doc = include_str!("guide/stack_per_key.md")]
+pub mod stack_per_key {}
 
 #[cfg_attr(not(doctest), doc = include_str!("guide/fleet.md"))]
 pub mod fleet {}

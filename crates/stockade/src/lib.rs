@@ -33,7 +33,7 @@
 //! The [guide] takes it from there: [a first stack](guide::first_stack), [which layers, and in which
 //! order](guide::choosing_layers), [what callers see on a bad day](guide::bad_day), [the pool](guide::pool),
 //! [axum](guide::axum), [reqwest, tonic, SQL and Redis](guide::real_clients), [tests](guide::testing), [what to
-//! watch](guide::watching), [many processes](guide::fleet), [layers without a service](guide::by_hand), [a layer of your
+//! watch](guide::watching), [a stack per key](guide::stack_per_key), [many processes](guide::fleet), [layers without a service](guide::by_hand), [a layer of your
 //! own](guide::own_layer), and what to write [in place of what you know](guide::coming_from).
 //!
 //! # Features
@@ -51,6 +51,7 @@
 //! | `hedge` | | `HedgeLayer`: a second attempt when the first takes long |
 //! | `fallback` | | `FallbackLayer`: an answer in place of a call that failed |
 //! | `coalesce` | | `CoalesceLayer`: calls with the same key share one answer |
+//! | `keyed` | | `KeyedLayer`: a stack for each host, tenant or partition |
 //! | `chaos` | | `ChaosLayer`: makes calls slow or fail, for tests and game days |
 //! | `metrics` | | the numbers of all handles for Prometheus, and `MeasureLayer`: counts and times calls |
 //! | `otel` | | the same numbers as OpenTelemetry instruments |
@@ -125,6 +126,9 @@ pub use stockade_fallback::{self as fallback, FallbackLayer};
 #[cfg(feature = "hedge")]
 #[doc(inline)]
 pub use stockade_hedge::{self as hedge, HedgeLayer};
+#[cfg(feature = "keyed")]
+#[doc(inline)]
+pub use stockade_keyed::{self as keyed, KeyedLayer};
 #[cfg(feature = "limit")]
 #[doc(inline)]
 pub use stockade_limit::{self as limit, LimitLayer};

@@ -22,6 +22,7 @@
 //! |---|---|
 //! | fallback | outside all others, so that it answers for every way in which a call can fail |
 //! | coalesce | outside retry: callers share the whole call, and not one attempt |
+//! | keyed | outside the layers that each key has of its own, so above the breaker; inside a retry and a total timeout that all keys share |
 //! | hedge | inside retry, outside the breaker: a second attempt is judged, counted and limited like the first |
 //! | chaos | right above the client, so that all others see what it does |
 //!
