@@ -121,6 +121,7 @@
 
 mod body;
 mod classify;
+mod host;
 mod refusal;
 mod replay;
 mod request;
@@ -134,6 +135,7 @@ pub use body::{
     hold_body, hold_body_until,
 };
 pub use classify::{Answer, Http};
+pub use host::{ByHost, HostKey, HostRef};
 #[cfg(feature = "tonic")]
 pub(crate) use refusal::come_back_after;
 pub use refusal::{DEFAULT_RETRY_AFTER, refusal, refusal_status};

@@ -44,9 +44,34 @@ use std::mem;
 
 use bytes::Bytes;
 use reqwest::{Error, Request, Response, Url};
-use stockade_core::Class;
+use stockade_core::{Class, KeyOf};
 
-use crate::http;
+use crate::http::{self, HostKey, HostRef};
+
+/// Reads the host that a `reqwest::Request` goes to, for the key of a `KeyedLayer`: a breaker and a limit for each host.
+/// Looking a host up allocates nothing.
+///
+/// # Example
+///
+/// ```
+/// use stockade_clients::reqwest::ByHost;
+/// use stockade_core::KeyOf;
+///
+/// let request = reqwest::Client::new().get("https://example.com/a").build().unwrap();
+/// assert_eq!(ByHost.key_of(&request).to_key().to_string(), "https://example.com:443");
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ByHost;
+
+impl KeyOf<Request> for ByHost {
+    type Key = HostKey;
+    type Found<'a> = HostRef<'a>;
+
+    fn key_of<'a>(&self, request: &'a Request) -> HostRef<'a> {
+        let url = request.url();
+        HostRef::new(url.scheme(), url.host_str().unwrap_or(""), url.port())
+    }
+}
 
 /// Whether a request may be repeated although it may have had an effect, for `RetryLayer::idempotent`: by its
 /// method or its `Idempotency-Key`.
