@@ -10,6 +10,7 @@
 //! - [`priority`]: the ambient priority, how much the current call matters; [`carry`](carry()) takes both into a task.
 //! - [`attempts`]: how often the current call has been tried.
 //! - [`Budget`]: how many extra attempts there may be.
+//! - [`Share`]: whose call it is, for layers that give equal or weighted shares.
 //! - [`waits`]: how long the current call has waited inside the stack.
 //! - [`Bypass`]: which calls pass a layer by.
 //! - [`KeyOf`]: which key a call belongs to.
@@ -70,6 +71,7 @@ mod macros;
 pub mod name;
 pub mod priority;
 mod rejected;
+mod share;
 #[cfg(all(test, shuttle))]
 mod tests {
     mod shuttle;
@@ -89,3 +91,4 @@ pub use layers::Fresh;
 pub use layers::{Configured, PerService, Reusable};
 pub use name::Name;
 pub use rejected::{Reason, Rejected};
+pub use share::{IntoShare, Share};

@@ -108,7 +108,8 @@ pub use check::check;
 pub use stockade_core::priority::{Priority, PriorityLayer};
 pub use stockade_core::{
     BoxError, Budget, Carried, Class, Classify, ConfigError, Configured, DefaultClassify, Error,
-    LayerError, Name, PerService, Reason, Rejected, attempts, boxed, carry, deadline, priority,
+    LayerError, Name, PerService, Reason, Rejected, Share, attempts, boxed, carry, deadline,
+    priority,
 };
 
 #[cfg(feature = "breaker")]

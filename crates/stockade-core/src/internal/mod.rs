@@ -6,6 +6,7 @@
 //! | [`backpressure`] | the same wait in `poll_ready` |
 //! | [`Timer`] | the deadlines of all waiting calls, on one `Sleep` a thread |
 //! | [`Queue`] | a FIFO queue that one can leave from the middle |
+//! | [`FairOrder`] | who is next by class, or by whose call it is |
 //! | [`Cold`] | what a future seldom holds, dropped out of line |
 //! | [`StaticPool`] | state that calls refer to without counting references |
 //! | `wake` | wakes a task, whatever its waker does |
@@ -16,6 +17,7 @@ pub mod backpressure;
 mod cold;
 mod deadline_queue;
 pub mod deferred;
+mod fair_order;
 mod queue;
 mod refusals;
 mod static_pool;
@@ -27,6 +29,7 @@ pub mod written;
 
 pub use cold::Cold;
 pub use deferred::{Admission, CallWaiter, Refusal, Refuser, Slow, Waiter};
+pub use fair_order::FairOrder;
 pub use queue::{Key, Queue};
 pub use refusals::Refusals;
 pub use static_pool::StaticPool;
