@@ -88,7 +88,8 @@ impl LimitHandle {
     }
 
     /// How many calls were refused for `reason`, which is [`QueueFull`](Reason::QueueFull),
-    /// [`WaitExceeded`](Reason::WaitExceeded), [`Expired`](Reason::Expired) or [`PoolClosed`](Reason::PoolClosed).
+    /// [`WaitExceeded`](Reason::WaitExceeded), [`Expired`](Reason::Expired), [`PoolClosed`](Reason::PoolClosed), or
+    /// [`Shed`](Reason::Shed) for one that gave way in a full queue that is not first come, first served.
     pub fn refused(&self, reason: Reason) -> u64 {
         self.shared.refusals.get(reason)
     }
@@ -144,7 +145,7 @@ impl LimitHandle {
 
     /// A permit, if there is one at once and nobody waits.
     pub fn try_acquire(&self) -> Option<Permit> {
-        Permit::try_new(self.shared.semaphore)
+        self.shared.try_acquire()
     }
 
     /// Waits for a permit as a call does: in the same queue, with the same bounds. For streams, connections that are
@@ -166,7 +167,7 @@ impl LimitHandle {
         if let Some(permit) = self.try_acquire() {
             return Ok(permit);
         }
-        Admission::new(self.shared.join()?).admitted().await
+        Admission::new(self.shared.join(None)?).admitted().await
     }
 }
 

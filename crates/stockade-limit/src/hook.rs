@@ -1,10 +1,12 @@
 //! What a limit does for single calls, beyond limiting them.
 
-use crate::Permit;
+use stockade_core::{IntoShare, Share};
 
-/// What a layer was told about single calls: which to pass by, and what keeps the permit of which.
+use crate::{Permit, shared::Shared};
+
+/// What a layer was told about single calls: which to pass by, what keeps the permit of which, and whose turn it is.
 ///
-/// [`Plain`] for neither, [`Bypass`] and [`Hold`] otherwise. The trait is there to be named in bounds.
+/// [`Plain`] for nothing, [`Bypass`], [`Hold`], [`ByPriority`] and [`FairBy`] otherwise. The trait is there to be named in bounds.
 pub trait Hook<Req, T>: Clone {
     /// The response that becomes of `T`.
     type Response;
@@ -12,6 +14,19 @@ pub trait Hook<Req, T>: Clone {
     /// Whether the call is not limited.
     #[doc(hidden)]
     fn passes_by(&self, request: &Req) -> bool;
+
+    /// A permit, if there is one at once.
+    #[doc(hidden)]
+    #[inline]
+    fn permit(&self, shared: &Shared) -> Option<Permit> {
+        Permit::try_new(shared.semaphore)
+    }
+
+    /// Whose call it is, if that is asked for.
+    #[doc(hidden)]
+    fn share(&self, _: &Req) -> Option<Share> {
+        None
+    }
 
     /// The service has answered.
     #[doc(hidden)]
@@ -29,6 +44,14 @@ pub struct Bypass<F, X>(pub(crate) F, pub(crate) X);
 /// Responses keep their permits; made by [`LimitLayer::hold`](crate::LimitLayer::hold).
 #[derive(Clone, Copy, Debug)]
 pub struct Hold<F, X>(pub(crate) F, pub(crate) X);
+
+/// Calls wait by class; made by [`LimitLayer::by_priority`](crate::LimitLayer::by_priority).
+#[derive(Clone, Copy, Debug)]
+pub struct ByPriority<X>(pub(crate) X);
+
+/// Calls wait by whose they are; made by [`LimitLayer::fair_by`](crate::LimitLayer::fair_by).
+#[derive(Clone, Copy, Debug)]
+pub struct FairBy<F, X>(pub(crate) F, pub(crate) X);
 
 // === impl Hook ===
 
@@ -57,6 +80,14 @@ where
         (self.0)(request) || self.1.passes_by(request)
     }
 
+    fn permit(&self, shared: &Shared) -> Option<Permit> {
+        self.1.permit(shared)
+    }
+
+    fn share(&self, request: &Req) -> Option<Share> {
+        self.1.share(request)
+    }
+
     fn answered(&self, response: T, permit: Permit) -> X::Response {
         self.1.answered(response, permit)
     }
@@ -73,7 +104,60 @@ where
         self.1.passes_by(request)
     }
 
+    fn permit(&self, shared: &Shared) -> Option<Permit> {
+        self.1.permit(shared)
+    }
+
+    fn share(&self, request: &Req) -> Option<Share> {
+        self.1.share(request)
+    }
+
     fn answered(&self, response: T, permit: Permit) -> U {
         (self.0)(response, permit)
+    }
+}
+
+impl<Req, T, X: Hook<Req, T>> Hook<Req, T> for ByPriority<X> {
+    type Response = X::Response;
+
+    fn passes_by(&self, request: &Req) -> bool {
+        self.0.passes_by(request)
+    }
+
+    fn permit(&self, shared: &Shared) -> Option<Permit> {
+        shared.try_acquire()
+    }
+
+    fn share(&self, request: &Req) -> Option<Share> {
+        self.0.share(request)
+    }
+
+    fn answered(&self, response: T, permit: Permit) -> X::Response {
+        self.0.answered(response, permit)
+    }
+}
+
+impl<Req, T, S, F, X> Hook<Req, T> for FairBy<F, X>
+where
+    F: Fn(&Req) -> S + Clone,
+    S: IntoShare,
+    X: Hook<Req, T>,
+{
+    type Response = X::Response;
+
+    fn passes_by(&self, request: &Req) -> bool {
+        self.1.passes_by(request)
+    }
+
+    fn permit(&self, shared: &Shared) -> Option<Permit> {
+        self.1.permit(shared)
+    }
+
+    fn share(&self, request: &Req) -> Option<Share> {
+        Some((self.0)(request).into_share())
+    }
+
+    fn answered(&self, response: T, permit: Permit) -> X::Response {
+        self.1.answered(response, permit)
     }
 }

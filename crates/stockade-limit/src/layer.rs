@@ -5,14 +5,15 @@ use std::{
 };
 
 use stockade_core::{
-    BackpressureLayer, Configured, DefaultClassify, Fresh, Name, PerService,
+    BackpressureLayer, Configured, DefaultClassify, Fresh, IntoShare, Name, PerService,
     config::{allow, checked},
 };
 use tower_layer::{Identity, Layer};
 
 use crate::{
-    Adaptive, Bypass, Config, Hold, Limit, LimitHandle, Permit, Plain, Policy,
+    Adaptive, ByPriority, Bypass, Config, FairBy, Hold, Limit, LimitHandle, Permit, Plain, Policy,
     config::{MAXIMA, QUEUES, WAITS},
+    discipline::Discipline,
     shared::Shared,
 };
 
@@ -46,6 +47,7 @@ use crate::{
 pub struct LimitLayer<M: Maximum = Fixed, X = Plain> {
     config: Config,
     pub(crate) maximum: M,
+    discipline: Discipline,
     hook: X,
     state: Arc<OnceLock<(Arc<Shared>, M::Inner)>>,
 }
@@ -57,6 +59,10 @@ pub trait Maximum: Clone + sealed::Sealed {
     /// The layer inside the limit that moves its maximum.
     #[doc(hidden)]
     type Inner: Clone;
+
+    /// Whether the lower classes get a part of the maximum only, where calls wait by class.
+    #[doc(hidden)]
+    const CAPS_CLASSES: bool;
 
     /// The maximum to start with, where `max` is configured.
     #[doc(hidden)]
@@ -90,7 +96,8 @@ impl LimitLayer {
     }
 
     pub(crate) fn from_config(config: Config) -> Self {
-        Self { config, maximum: Fixed, hook: Plain, state: Arc::default() }
+        let discipline = Discipline::Fifo;
+        Self { config, maximum: Fixed, discipline, hook: Plain, state: Arc::default() }
     }
 
     /// As many calls in flight as `policy` finds right, from 1 to 1,000 and 20 at first; and a queue of 1,024 behind
@@ -103,6 +110,7 @@ impl LimitLayer {
         LimitLayer {
             config: Config::new(20),
             maximum: Adaptive::new(policy, DefaultClassify),
+            discipline: Discipline::Fifo,
             hook: Plain,
             state: Arc::default(),
         }
@@ -170,6 +178,107 @@ impl<M: Maximum, X> LimitLayer<M, X> {
         self.with_hook(|hook| Hold(hold, hook))
     }
 
+    /// Admits calls that wait by their [priority](stockade_core::priority), and not as they came.
+    ///
+    /// Each class gets ten times the share of the one below while both wait, in the order in which they came within
+    /// one: of 1,111 places that become free while calls of all classes wait, Critical gets 1,000, Default 100, Sheddable 10
+    /// and Background 1. So the higher class is nearly always next, and none is starved; what a class does not
+    /// use goes to the others.
+    ///
+    /// In a full queue a call of a lower class gives way to one of a higher class: the last one of the class with
+    /// the most calls for its share, which is the lowest one unless a hundred times as many of a higher one wait. It is
+    /// refused with [`Shed`](stockade_core::Reason::Shed). A newcomer for which none gives way is refused with
+    /// [`QueueFull`](stockade_core::Reason::QueueFull). The share holds here, too: a class that was refused for so
+    /// long that it would have had a turn gets the place of another.
+    ///
+    /// While there is room, a [fixed](Self::new) limit admits all classes alike. An [adaptive](LimitLayer::adaptive) one
+    /// cuts the lower classes first as the limit falls: a Background call starts only while less than half of the
+    /// limit is in flight, and a Sheddable one only below 80 %. What is left is for the others. (Stripe keeps 20 % from
+    /// what is not critical: P. Tarjan, "Scaling your API with rate limiters", 2017. Half is where an adaptive limit
+    /// begins to grow, so Background calls alone do not raise it.)
+    ///
+    /// Of this and [`fair_by`](Self::fair_by) the last one counts.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use stockade_core::{Error, priority::{Priority, PriorityLayer}};
+    /// use stockade_limit::LimitLayer;
+    /// use tower::{ServiceBuilder, ServiceExt};
+    ///
+    /// let svc = ServiceBuilder::new()
+    ///     .layer(PriorityLayer::new(|n: &u32| match n {
+    ///         0 => Priority::Critical,
+    ///         _ => Priority::Default,
+    ///     }))
+    ///     .layer(LimitLayer::new(64).by_priority())
+    ///     .map_err(Error::Service)
+    ///     .service_fn(async |n: u32| Ok::<_, std::io::Error>(n + 1));
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// assert_eq!(svc.oneshot(0).await.unwrap(), 1);
+    /// # });
+    /// ```
+    #[must_use]
+    pub fn by_priority(self) -> LimitLayer<M, ByPriority<X>> {
+        let discipline = if M::CAPS_CLASSES { Discipline::Capped } else { Discipline::ByClass };
+        LimitLayer { discipline, ..self.with_hook(ByPriority) }
+    }
+
+    /// Admits calls that wait in equal shares to those whose calls they are, and not as they came.
+    ///
+    /// `of` says whose call it is: a key, such as a tenant, or a [`Share`](stockade_core::Share) of it with a weight and
+    /// with what the call costs. It is asked of calls that have to wait, before the lock is taken. Who has calls that
+    /// wait gets as many places as the others, however many it has; what one does not use goes to the others.
+    ///
+    /// In a full queue the one with the most calls that wait for its weight loses the last of them to one with fewer. It is
+    /// refused with [`Shed`](stockade_core::Reason::Shed). So the queue should have room for a few calls of each. Nothing
+    /// is kept of those for whom nothing waits.
+    ///
+    /// Permits that are taken by hand and instances of [`backpressure`](Self::backpressure) have no request: they all
+    /// count as those of one more.
+    ///
+    /// The algorithm is self-clocked fair queueing (S. J. Golestani, "A Self-Clocked Fair Queueing Scheme for Broadband
+    /// Applications", INFOCOM 1994).
+    ///
+    /// Of this and [`by_priority`](Self::by_priority) the last one counts. For classes within tenants use both as the key,
+    /// with a weight by class.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use stockade_core::{Error, Share};
+    /// use stockade_limit::LimitLayer;
+    /// use tower::{ServiceBuilder, ServiceExt};
+    ///
+    /// struct Request {
+    ///     tenant: u32,
+    ///     rows: u32,
+    /// }
+    ///
+    /// let equal = LimitLayer::new(64).fair_by(|request: &Request| request.tenant);
+    /// // The first tenant gets three times as much, and a call costs as much as it reads.
+    /// let weighted = LimitLayer::new(64).fair_by(|request: &Request| {
+    ///     let weight = if request.tenant == 1 { 3 } else { 1 };
+    ///     Share::of(request.tenant).weight(weight).cost(request.rows)
+    /// });
+    /// let svc = ServiceBuilder::new()
+    ///     .layer(weighted)
+    ///     .map_err(Error::Service)
+    ///     .service_fn(async |request: Request| Ok::<_, std::io::Error>(request.rows));
+    /// # drop(equal);
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// assert_eq!(svc.oneshot(Request { tenant: 1, rows: 7 }).await.unwrap(), 7);
+    /// # });
+    /// ```
+    #[must_use]
+    pub fn fair_by<Req, S, F>(self, of: F) -> LimitLayer<M, FairBy<F, X>>
+    where
+        F: Fn(&Req) -> S,
+        S: IntoShare,
+    {
+        LimitLayer { discipline: Discipline::ByShare, ..self.with_hook(|hook| FairBy(of, hook)) }
+    }
+
     /// Waits in `poll_ready`, and not in the response future: for callers that decide by readiness, such as a
     /// `Balance`, a load shed, a loop that fetches work or the workers of a pool. The service inside need not be
     /// `Clone`.
@@ -208,19 +317,20 @@ impl<M: Maximum, X> LimitLayer<M, X> {
     }
 
     fn with_hook<Y>(self, hook: impl FnOnce(X) -> Y) -> LimitLayer<M, Y> {
-        let Self { config, maximum, .. } = self;
-        LimitLayer { config, maximum, hook: hook(self.hook), state: Arc::default() }
+        let Self { config, maximum, discipline, .. } = self;
+        LimitLayer { config, maximum, discipline, hook: hook(self.hook), state: Arc::default() }
     }
 
     pub(crate) fn with_maximum<N: Maximum>(self, maximum: impl FnOnce(M) -> N) -> LimitLayer<N, X> {
-        let Self { config, hook, .. } = self;
-        LimitLayer { config, hook, maximum: maximum(self.maximum), state: Arc::default() }
+        let Self { config, discipline, hook, .. } = self;
+        let maximum = maximum(self.maximum);
+        LimitLayer { config, maximum, discipline, hook, state: Arc::default() }
     }
 
     fn state(&self) -> &(Arc<Shared>, M::Inner) {
         self.state.get_or_init(|| {
             let max = self.maximum.initial(self.config.max);
-            let shared = Shared::new(&self.config, max as u32);
+            let shared = Shared::new(&self.config, max as u32, self.discipline);
             let inner = self.maximum.inner(&shared);
             (shared, inner)
         })
@@ -254,6 +364,8 @@ impl sealed::Sealed for Fixed {}
 
 impl Maximum for Fixed {
     type Inner = Identity;
+
+    const CAPS_CLASSES: bool = false;
 
     fn initial(&self, max: usize) -> usize {
         max

@@ -8,6 +8,7 @@
 //! - [`LimitLayer::backpressure`] waits in `poll_ready` instead.
 //! - [`LimitLayer::adaptive`] finds out by itself how many calls are right, with a [`Policy`]: [`Aimd`],
 //!   [`Vegas`], [`Gradient2`], or one of your own.
+//! - [`LimitLayer::by_priority`] and [`LimitLayer::fair_by`] admit calls that wait by class, or in equal shares.
 //! - [`LimitHandle`] shows how many calls are in flight and waiting, changes the maximum, closes the limit, and
 //!   takes a [`Permit`] by hand.
 //!
@@ -42,6 +43,7 @@
 
 mod adaptive;
 mod config;
+mod discipline;
 mod future;
 mod handle;
 mod hook;
@@ -60,7 +62,7 @@ pub use adaptive::{Adaptive, Aimd, Gradient2, Measured, Policy, Sample, Vegas};
 pub use config::Config;
 pub use future::ResponseFuture;
 pub use handle::LimitHandle;
-pub use hook::{Bypass, Hold, Hook, Plain};
+pub use hook::{ByPriority, Bypass, FairBy, Hold, Hook, Plain};
 pub use layer::{Fixed, LimitLayer, Maximum};
 pub use permit::Permit;
 pub use service::Limit;

@@ -56,6 +56,11 @@ impl Permit {
         semaphore.try_enter().then(|| Self(Some(semaphore)))
     }
 
+    /// The same for a call of this class.
+    pub(crate) fn try_new_as(semaphore: &'static Semaphore, class: u64) -> Option<Self> {
+        semaphore.try_enter_as(class).then(|| Self(Some(semaphore)))
+    }
+
     pub(crate) fn is_none(&self) -> bool {
         self.0.is_none()
     }
@@ -77,12 +82,18 @@ impl Waiter {
         Self { shared: Arc::clone(shared), place, until, timer: None, reserves: false }
     }
 
-    /// Outlasts the bound of the queue and the longest wait; `shared` may be closed.
+    /// Those who reserve have no request yet, so nobody knows whose it will be. Outlasts the bound of the queue and the longest wait; `shared` may be closed.
     pub(crate) fn reserving(shared: &Arc<Shared>) -> Self {
         let closed = |_| Self::new(shared, Place::Left, None);
-        let mut waiter = shared.enter(u32::MAX, None).unwrap_or_else(closed);
+        let mut waiter = shared.enter(u32::MAX, None, None).unwrap_or_else(closed);
         waiter.reserves = true;
         waiter
+    }
+
+    /// An instance does not end because it gave way: it is the last again. Dropping the waiter before gives up its place.
+    fn rejoin(&mut self, cx: &mut Context<'_>) -> Poll<Result<Permit, Reason>> {
+        *self = Self::reserving(&self.shared);
+        self.poll(cx)
     }
 
     /// Ready with a permit, or with the reason of a refusal that is not counted yet.
@@ -92,6 +103,7 @@ impl Waiter {
             Place::Entered => {}
             Place::Left => return Poll::Ready(Err(Reason::PoolClosed)),
             Place::Queued(key) => match semaphore.poll_turn(key, cx.waker()) {
+                Poll::Ready(Err(Reason::Shed)) if self.reserves => return self.rejoin(cx),
                 Poll::Ready(turn) => turn?,
                 Poll::Pending => {
                     let Some(until) = self.until else { return Poll::Pending };

@@ -1,4 +1,4 @@
-//! Who may be in flight: a counter of free places, and a FIFO queue of those who wait for one.
+//! Who may be in flight: a counter of free places, and a queue of those who wait for one.
 //!
 //! One word holds two numbers: how many places are free, and how many calls wait. While nobody waits, a call
 //! enters with one compare-and-swap on that word and leaves with one addition. As soon as somebody waits, every
@@ -9,6 +9,9 @@
 //! word. After the maximum was lowered the number is below zero until enough calls have left. Closing
 //! and switching off are such changes too: to no places, and to as many as can be.
 //!
+//! The queue is first come, first served, unless there is another [order](crate::discipline) beside it. Then the lower
+//! classes may have to wait while places are free: whoever leaves, and whoever comes, looks for one that may enter.
+//!
 //! Wakers are foreign code: none is cloned, dropped or woken under the lock.
 
 use std::{
@@ -18,16 +21,18 @@ use std::{
 };
 
 use stockade_core::{
-    Reason,
+    Reason, Share,
     internal::{
         Key, Queue, StaticPool, lock,
         sync::{
-            Mutex,
+            Mutex, MutexGuard,
             atomic::{AtomicI64, AtomicU32, Ordering::*},
         },
         wake,
     },
 };
+
+use crate::discipline::{Discipline, Ordered, cap};
 
 #[derive(Debug)]
 pub(crate) struct Semaphore {
@@ -47,12 +52,23 @@ struct State {
     enabled: bool,
     closed: bool,
     waiting: Line,
+    /// The order of those who wait, if it is another one.
+    ordered: Option<Box<Ordered>>,
     /// Those who wait until nothing is in flight.
     draining: Line,
 }
 
 /// Wakers of tasks, first come first served; none in an entry that was not polled yet.
 type Line = Queue<Cell<Option<Waker>>>;
+
+/// What has become of one who waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kept {
+    Waits,
+    Served,
+    /// It gave way to another.
+    Shed,
+}
 
 /// More than there can be free places.
 const WAITING: i64 = 1 << 32;
@@ -73,12 +89,13 @@ static POOL: StaticPool<Semaphore> = StaticPool::new();
 // === impl Semaphore ===
 
 impl Semaphore {
-    pub(crate) fn new(max: u32) -> Self {
+    pub(crate) fn new(max: u32, discipline: Discipline) -> Self {
         let state = State {
             max,
             enabled: true,
             closed: false,
             waiting: Queue::new(),
+            ordered: discipline.ordered(),
             draining: Queue::new(),
         };
         Self {
@@ -90,12 +107,13 @@ impl Semaphore {
     }
 
     /// A semaphore for sole use, from the process-wide pool.
-    pub(crate) fn take(max: u32) -> &'static Self {
-        let semaphore = POOL.take_if(Self::is_idle, || Self::new(max));
+    pub(crate) fn take(max: u32, discipline: Discipline) -> &'static Self {
+        let semaphore = POOL.take_if(Self::is_idle, || Self::new(max, discipline));
         semaphore.change(|state| {
             state.max = max;
             state.enabled = true;
             state.closed = false;
+            state.ordered = discipline.ordered();
         });
         semaphore
     }
@@ -154,9 +172,25 @@ impl Semaphore {
         self.word.fetch_update(Acquire, Relaxed, enter).is_ok()
     }
 
-    /// Enters, or joins the queue, if fewer than `capacity` wait: then it waits at the key.
-    pub(crate) fn enter_or_queue(&self, capacity: u32) -> Result<Option<Key>, Reason> {
+    /// The same, if a call of this class may start.
+    pub(crate) fn try_enter_as(&self, class: u64) -> bool {
+        let places = self.places.load(Relaxed);
+        let most = i64::from(places) - cap(class, places);
+        let enter = |word| (word > 0 && word > most).then(|| word - 1);
+        self.word.fetch_update(Acquire, Relaxed, enter).is_ok()
+    }
+
+    /// Enters, or joins the queue, if fewer than `capacity` wait: then it waits at the key. Its `share` matters where there
+    /// is an order.
+    pub(crate) fn enter_or_queue(
+        &self,
+        capacity: u32,
+        share: Share,
+    ) -> Result<Option<Key>, Reason> {
         let mut state = lock(&self.state);
+        if state.ordered.is_some() {
+            return self.enter_in_order(state, capacity, share);
+        }
         loop {
             if self.try_enter() {
                 return Ok(None);
@@ -177,6 +211,54 @@ impl Semaphore {
                 return Ok(Some(state.waiting.push_back(Cell::default())));
             }
         }
+    }
+
+    #[cold]
+    fn enter_in_order(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        capacity: u32,
+        share: Share,
+    ) -> Result<Option<Key>, Reason> {
+        let State { closed, waiting: line, ordered: Some(ordered), .. } = &mut *state else {
+            return Ok(None);
+        };
+        let mut shed = None;
+        let entered = loop {
+            let word = self.word.load(Relaxed);
+            let eligible = ordered.eligible(free(word), self.places.load(Relaxed));
+            let may = |flow| eligible.may(flow);
+            if *closed {
+                break Err(Reason::PoolClosed);
+            }
+            if free(word) > 0 && may(share.flow()) && ordered.order.first(may).is_none() {
+                // Acquire pairs with the Release of `leave`.
+                if self.word.compare_exchange(word, word - 1, Acquire, Relaxed).is_ok() {
+                    break Ok(None);
+                }
+                continue;
+            }
+            if waiting(word) >= capacity {
+                let Some(last) = ordered.order.give_way(share, may) else {
+                    break Err(Reason::QueueFull);
+                };
+                // One waits in the place of the other, so the word stays as it is.
+                ordered.order.remove(last);
+                ordered.shed.insert(last);
+                shed = line.remove(last);
+            } else if self.word.compare_exchange(word, word - WAITING, Relaxed, Relaxed).is_err() {
+                // Somebody may have left who found nobody to hand a place to.
+                continue;
+            }
+            let key = line.push_back(Cell::default());
+            ordered.order.push(share, key);
+            break Ok(Some(key));
+        };
+        drop(state);
+        if let Some(waker) = shed.and_then(Cell::into_inner) {
+            wake(waker);
+        }
+        entered
     }
 
     /// Leaves: the place is free, and goes to the first that waits.
@@ -200,11 +282,18 @@ impl Semaphore {
         let mut state = lock(&self.state);
         // While somebody waits nobody else takes a free place. Acquire is for the one that gets it.
         let free = free(self.word.load(Acquire));
-        let closed = state.closed;
+        let State { closed, waiting, ordered, draining, .. } = &mut *state;
+        let closed = *closed;
         // Once closed there are no places, and if none is missing nothing is in flight.
-        let (line, can) =
-            if closed { (&mut state.draining, free == 0) } else { (&mut state.waiting, free > 0) };
-        let next = if can { line.pop_front() } else { None };
+        let (line, can) = if closed { (draining, free == 0) } else { (waiting, free > 0) };
+        let next = match ordered {
+            _ if !can => None,
+            Some(ordered) if !closed => {
+                let eligible = ordered.eligible(free, self.places.load(Relaxed));
+                ordered.order.pop(|flow| eligible.may(flow)).and_then(|key| line.remove(key))
+            }
+            _ => line.pop_front(),
+        };
         let more = next.is_some() && !line.is_empty() && (closed || free > 1);
         if next.is_some() && !closed {
             self.word.fetch_add(WAITING - 1, Relaxed);
@@ -217,10 +306,12 @@ impl Semaphore {
     }
 
     /// Whether the one at `key` has entered: then it owes a `leave`. An error if the semaphore was closed
-    /// first: then it owes a [`give_up`](Self::give_up).
+    /// first, or it gave way to another: then it owes a [`give_up`](Self::give_up).
     pub(crate) fn poll_turn(&self, key: Key, waker: &Waker) -> Poll<Result<(), Reason>> {
-        if !self.keep(waker, key, |state| &mut state.waiting) {
-            return Poll::Ready(Ok(()));
+        match self.keep(waker, key, |state| &mut state.waiting) {
+            Kept::Waits => {}
+            Kept::Served => return Poll::Ready(Ok(())),
+            Kept::Shed => return Poll::Ready(Err(Reason::Shed)),
         }
         // Looked at after the waker was put where `close` finds it.
         if self.is_closed() { Poll::Ready(Err(Reason::PoolClosed)) } else { Poll::Pending }
@@ -233,24 +324,34 @@ impl Semaphore {
         if waited.is_some() {
             self.word.fetch_add(WAITING, Relaxed);
         }
+        let mut shed = false;
+        if let Some(ordered) = &mut state.ordered {
+            ordered.order.remove(key);
+            shed = ordered.shed.remove(&key);
+        }
         drop(state);
-        if waited.is_none() {
+        if waited.is_none() && !shed {
             self.leave();
         }
     }
 
-    /// Keeps `waker` at `key`. False if `key` has left the line.
-    fn keep(&self, waker: &Waker, key: Key, line: fn(&mut State) -> &mut Line) -> bool {
+    /// Keeps `waker` at `key`, unless `key` has left the line.
+    fn keep(&self, waker: &Waker, key: Key, line: fn(&mut State) -> &mut Line) -> Kept {
         let mut new = None;
         loop {
             let mut state = lock(&self.state);
-            let Some(slot) = line(&mut state).get_mut(key).map(Cell::get_mut) else { return false };
+            let Some(slot) = line(&mut state).get_mut(key).map(Cell::get_mut) else {
+                return match &state.ordered {
+                    Some(ordered) if ordered.shed.contains(&key) => Kept::Shed,
+                    _ => Kept::Served,
+                };
+            };
             if slot.as_ref().is_some_and(|old| old.will_wake(waker)) {
-                return true;
+                return Kept::Waits;
             }
             if new.is_some() {
                 mem::swap(slot, &mut new);
-                return true;
+                return Kept::Waits;
             }
             drop(state);
             new = Some(waker.clone());
@@ -266,10 +367,10 @@ impl Semaphore {
         }
         let key = *key.get_or_insert_with(|| state.draining.push_back(Cell::default()));
         drop(state);
-        if self.keep(waker, key, |state| &mut state.draining) {
-            Poll::Pending
-        } else {
-            Poll::Ready(())
+        match self.keep(waker, key, |state| &mut state.draining) {
+            Kept::Waits => Poll::Pending,
+            // Those who drain have no order, and give way to nobody.
+            Kept::Served | Kept::Shed => Poll::Ready(()),
         }
     }
 
@@ -348,10 +449,12 @@ mod tests {
 
     #[test]
     fn a_place_is_handed_over_and_nobody_slips_in() {
-        let semaphore = Semaphore::new(1);
+        let semaphore = Semaphore::new(1, Discipline::Fifo);
         assert!(semaphore.try_enter());
-        let (first, second) =
-            (key(semaphore.enter_or_queue(1_000)), key(semaphore.enter_or_queue(1_000)));
+        let (first, second) = (
+            key(semaphore.enter_or_queue(1_000, Share::NOBODY)),
+            key(semaphore.enter_or_queue(1_000, Share::NOBODY)),
+        );
         semaphore.leave();
         assert!(!semaphore.try_enter());
         assert!(has_turn(&semaphore, first) && !has_turn(&semaphore, second));
@@ -364,20 +467,22 @@ mod tests {
 
     #[test]
     fn the_queue_is_a_hard_bound() {
-        let semaphore = Semaphore::new(1);
+        let semaphore = Semaphore::new(1, Discipline::Fifo);
         assert!(semaphore.try_enter());
-        let first = key(semaphore.enter_or_queue(1));
-        assert_eq!(semaphore.enter_or_queue(1), Err(Reason::QueueFull));
+        let first = key(semaphore.enter_or_queue(1, Share::NOBODY));
+        assert_eq!(semaphore.enter_or_queue(1, Share::NOBODY), Err(Reason::QueueFull));
         semaphore.give_up(first);
-        key(semaphore.enter_or_queue(1));
+        key(semaphore.enter_or_queue(1, Share::NOBODY));
     }
 
     #[test]
     fn a_turn_that_is_given_up_passes_on() {
-        let semaphore = Semaphore::new(1);
+        let semaphore = Semaphore::new(1, Discipline::Fifo);
         assert!(semaphore.try_enter());
-        let (first, second) =
-            (key(semaphore.enter_or_queue(1_000)), key(semaphore.enter_or_queue(1_000)));
+        let (first, second) = (
+            key(semaphore.enter_or_queue(1_000, Share::NOBODY)),
+            key(semaphore.enter_or_queue(1_000, Share::NOBODY)),
+        );
         semaphore.leave();
         semaphore.give_up(first);
         assert!(has_turn(&semaphore, second));
@@ -386,9 +491,9 @@ mod tests {
 
     #[test]
     fn a_lowered_maximum_lets_nobody_in_until_enough_have_left() {
-        let semaphore = Semaphore::new(3);
+        let semaphore = Semaphore::new(3, Discipline::Fifo);
         assert!(semaphore.try_enter() && semaphore.try_enter() && semaphore.try_enter());
-        let first = key(semaphore.enter_or_queue(1_000));
+        let first = key(semaphore.enter_or_queue(1_000, Share::NOBODY));
         semaphore.set_max(1);
         semaphore.leave();
         semaphore.leave();
@@ -400,9 +505,10 @@ mod tests {
 
     #[test]
     fn a_raised_maximum_lets_in_those_who_wait() {
-        let semaphore = Semaphore::new(1);
+        let semaphore = Semaphore::new(1, Discipline::Fifo);
         assert!(semaphore.try_enter());
-        let waiting: Vec<Key> = (0..3).map(|_| key(semaphore.enter_or_queue(1_000))).collect();
+        let waiting: Vec<Key> =
+            (0..3).map(|_| key(semaphore.enter_or_queue(1_000, Share::NOBODY))).collect();
         semaphore.set_max(3);
         let turns: Vec<bool> = waiting.iter().map(|&key| has_turn(&semaphore, key)).collect();
         assert_eq!(turns, [true, true, false]);
@@ -411,15 +517,16 @@ mod tests {
 
     #[test]
     fn a_semaphore_is_used_again_once_all_have_left() {
-        let first = Semaphore::take(3);
+        let first = Semaphore::take(3, Discipline::Fifo);
         assert!(first.try_enter() && first.try_enter());
         first.give_back();
-        let second = Semaphore::take(1);
+        let second = Semaphore::take(1, Discipline::Fifo);
         assert!(!std::ptr::eq(first, second), "two are still in flight");
         first.leave();
         first.leave();
         second.give_back();
-        let (third, fourth) = (Semaphore::take(5), Semaphore::take(7));
+        let (third, fourth) =
+            (Semaphore::take(5, Discipline::Fifo), Semaphore::take(7, Discipline::Fifo));
         assert_eq!(
             (third.max(), third.in_flight(), fourth.max(), fourth.in_flight()),
             (5, 0, 7, 0)
@@ -428,14 +535,14 @@ mod tests {
 
     #[test]
     fn threads_never_exceed_the_maximum_and_leave_nothing_behind() {
-        let semaphore = Semaphore::new(2);
+        let semaphore = Semaphore::new(2, Discipline::Fifo);
         let (inside, peak) = (AtomicU32::new(0), AtomicU32::new(0));
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for round in 0..20_000 {
                         if !semaphore.try_enter() {
-                            match semaphore.enter_or_queue(1_000) {
+                            match semaphore.enter_or_queue(1_000, Share::NOBODY) {
                                 Ok(None) => {}
                                 Ok(Some(key)) if round % 5 == 0 => {
                                     semaphore.give_up(key);

@@ -60,7 +60,7 @@ impl<S, X> Limit<S, X> {
         if self.hook.passes_by(request) {
             return Some(Permit::NONE);
         }
-        reserved.or_else(|| Permit::try_new(self.shared.semaphore))
+        reserved.or_else(|| self.hook.permit(&self.shared))
     }
 
     /// There is no room: joins the queue, or refuses.
@@ -69,8 +69,9 @@ impl<S, X> Limit<S, X> {
     where
         S: Service<Req> + Clone,
         S::Error: LayerError,
+        X: Hook<Req, S::Response>,
     {
-        match self.shared.join() {
+        match self.shared.join(self.hook.share(&request)) {
             Ok(waiter) => Slow::waiting(waiter, deferred::release(&mut self.inner), request),
             Err(rejected) => Slow::Refused(Refusal::new(&self.shared, rejected)),
         }
@@ -121,7 +122,7 @@ impl<S, X> Reserve for Limit<S, X> {
     type Waiter = Waiter;
 
     fn try_reserve(&self) -> Option<Permit> {
-        Permit::try_new(self.shared.semaphore)
+        self.shared.try_acquire()
     }
 
     fn wait(&self) -> Waiter {

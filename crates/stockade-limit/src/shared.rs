@@ -3,14 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use stockade_core::{
-    Reason, Rejected, deadline,
+    Reason, Rejected, Share, deadline,
     internal::{Refusals, Refuser},
 };
 use tokio::time::Instant;
 
 use crate::{
     Config,
-    permit::{Place, Waiter},
+    discipline::Discipline,
+    permit::{Permit, Place, Waiter},
     semaphore::Semaphore,
 };
 
@@ -18,6 +19,7 @@ use crate::{
 pub struct Shared {
     /// Not counted: a call that runs keeps its place in the semaphore, and nothing of the rest.
     pub(crate) semaphore: &'static Semaphore,
+    pub(crate) discipline: Discipline,
     pub(crate) queue: u32,
     pub(crate) max_wait: Option<Duration>,
     pub(crate) name: Option<&'static str>,
@@ -27,11 +29,12 @@ pub struct Shared {
 // === impl Shared ===
 
 impl Shared {
-    /// With the maximum `max`, and all else as in `config`, which was checked.
-    pub(crate) fn new(config: &Config, max: u32) -> Arc<Self> {
+    /// With the maximum `max` and this order, and all else as in `config`, which was checked.
+    pub(crate) fn new(config: &Config, max: u32, discipline: Discipline) -> Arc<Self> {
         let name = config.name.clone().and_then(|name| name.check("LimitLayer::name").ok());
         Arc::new(Self {
-            semaphore: Semaphore::take(max),
+            semaphore: Semaphore::take(max, discipline),
+            discipline,
             queue: config.queue as u32,
             max_wait: config.max_wait,
             name,
@@ -39,19 +42,32 @@ impl Shared {
         })
     }
 
+    /// A permit, if there is one at once for a call of the class that is set here.
+    pub(crate) fn try_acquire(&self) -> Option<Permit> {
+        match self.discipline {
+            Discipline::Capped => Permit::try_new_as(self.semaphore, self.share(None).flow()),
+            _ => Permit::try_new(self.semaphore),
+        }
+    }
+
+    /// The share of a call whose request says `asked`.
+    fn share(&self, asked: Option<Share>) -> Share {
+        self.discipline.share(asked)
+    }
+
     /// Joins the queue of a call that has found no place.
-    pub(crate) fn join(self: &Arc<Self>) -> Result<Waiter, Rejected> {
+    pub(crate) fn join(self: &Arc<Self>, asked: Option<Share>) -> Result<Waiter, Rejected> {
         if deadline::has_passed() {
             return Err(self.refuse(Reason::Expired));
         }
         match self.max_wait {
-            Some(Duration::ZERO) => self.enter(0, None).map_err(|reason| match reason {
+            Some(Duration::ZERO) => self.enter(0, None, asked).map_err(|reason| match reason {
                 Reason::QueueFull => Reason::WaitExceeded,
                 closed => closed,
             }),
             wait => {
                 let until = wait.map(|wait| deadline::saturating_add(Instant::now(), wait));
-                self.enter(self.queue, until)
+                self.enter(self.queue, until, asked)
             }
         }
         .map_err(|reason| self.refuse(reason))
@@ -62,8 +78,9 @@ impl Shared {
         self: &Arc<Self>,
         capacity: u32,
         until: Option<Instant>,
+        asked: Option<Share>,
     ) -> Result<Waiter, Reason> {
-        let key = self.semaphore.enter_or_queue(capacity)?;
+        let key = self.semaphore.enter_or_queue(capacity, self.share(asked))?;
         Ok(Waiter::new(self, key.map_or(Place::Entered, Place::Queued), until))
     }
 

@@ -107,6 +107,8 @@ impl<P, C> Sealed for Adaptive<P, C> {}
 impl<P: Policy, C: Clone> Maximum for Adaptive<P, C> {
     type Inner = MeasureLayer<P, C>;
 
+    const CAPS_CLASSES: bool = true;
+
     fn initial(&self, max: usize) -> usize {
         max.max(self.min).min(self.max)
     }

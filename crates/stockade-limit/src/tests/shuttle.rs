@@ -14,12 +14,16 @@ use shuttle::{
     rand::{Rng, thread_rng},
     thread,
 };
-use stockade_core::internal::{Key, Waiter as _};
+use stockade_core::{
+    Share,
+    internal::{Key, Waiter as _},
+    priority::Priority,
+};
 use stockade_testkit::schedules;
 
 use crate::{
-    Adaptive, Config, LimitHandle, Maximum, Policy, Sample, adaptive::End, semaphore::Semaphore,
-    shared::Shared,
+    Adaptive, Config, LimitHandle, Maximum, Policy, Sample, adaptive::End, discipline::Discipline,
+    semaphore::Semaphore, shared::Shared,
 };
 
 /// Four, so that one can come while one is inside, one waits, and one changes the maximum.
@@ -31,6 +35,7 @@ const MOST: u32 = 2;
 /// stands still between two of its steps.
 struct World {
     semaphore: Semaphore,
+    discipline: Discipline,
     capacity: u32,
     inside: AtomicU32,
     /// Uneven while somebody changes the maximum.
@@ -62,13 +67,30 @@ impl World {
         self.clock.fetch_add(1, SeqCst)
     }
 
+    /// That of a call of some class, or of somebody.
+    fn share(&self) -> Share {
+        let n = thread_rng().gen_range(0..Priority::ALL.len());
+        match self.discipline {
+            Discipline::Fifo => Share::NOBODY,
+            _ => Share::of_class(Priority::ALL[n]),
+        }
+    }
+
+    fn try_enter(&self, share: Share) -> bool {
+        match self.discipline {
+            Discipline::Capped => self.semaphore.try_enter_as(share.flow()),
+            _ => self.semaphore.try_enter(),
+        }
+    }
+
     /// Goes in and out, or gives up somewhere on the way.
     fn visit(&self) {
         let patience = thread_rng().gen_range(0..4);
         let changes = self.changes.load(SeqCst);
         let began = self.tick();
-        if !self.semaphore.try_enter() {
-            match self.semaphore.enter_or_queue(self.capacity) {
+        let share = self.share();
+        if !self.try_enter(share) {
+            match self.semaphore.enter_or_queue(self.capacity, share) {
                 Ok(None) => {}
                 Err(_) => return,
                 Ok(Some(key)) => {
@@ -83,7 +105,9 @@ impl World {
                 }
             }
         }
-        self.nobody_was_passed_over(began);
+        if self.discipline == Discipline::Fifo {
+            self.nobody_was_passed_over(began);
+        }
         let inside = self.inside.fetch_add(1, SeqCst) + 1;
         assert!(inside <= MOST, "{inside} are inside");
         let max = self.semaphore.max();
@@ -151,9 +175,10 @@ impl World {
     }
 }
 
-fn run(max: u32, capacity: u32) {
+fn run(discipline: Discipline, max: u32, capacity: u32) {
     let world = Arc::new(World {
-        semaphore: Semaphore::new(max),
+        semaphore: Semaphore::new(max, discipline),
+        discipline,
         capacity,
         inside: AtomicU32::new(0),
         changes: AtomicU64::new(0),
@@ -187,7 +212,7 @@ impl Policy for Jumpy {
 /// Calls whose results move the limit, while somebody else sets it.
 fn follow() {
     let adaptive = Adaptive::new(Jumpy, ()).between(1, MOST as usize);
-    let shared = Shared::new(&Config::new(1), 1);
+    let shared = Shared::new(&Config::new(1), 1, Discipline::Fifo);
     let measured = adaptive.inner(&shared);
     let inside = Arc::new(AtomicU32::new(0));
     let threads: Vec<_> = (0..THREADS)
@@ -200,7 +225,7 @@ fn follow() {
                         shared.semaphore.set_max(thread_rng().gen_range(1..=MOST));
                         continue;
                     }
-                    let Ok(waiter) = shared.enter(10, None) else { continue };
+                    let Ok(waiter) = shared.enter(10, None, None) else { continue };
                     let mut waiter = Box::pin(waiter);
                     let permit = block_on(poll_fn(|cx| waiter.as_mut().poll_admit(cx)));
                     let permit = permit.expect("nobody closes it");
@@ -229,7 +254,7 @@ fn follow() {
 
 /// Calls come, wait and go while the limit is closed, and two wait until it is drained.
 fn close() {
-    let handle = LimitHandle::new(Shared::new(&Config::new(1), 1));
+    let handle = LimitHandle::new(Shared::new(&Config::new(1), 1, Discipline::Fifo));
     let inside = Arc::new(AtomicU32::new(0));
     let calls = (0..2).map(|_| {
         let (handle, inside) = (handle.clone(), Arc::clone(&inside));
@@ -271,10 +296,25 @@ fn a_closed_limit_under_every_schedule_refuses_all_who_wait_and_is_drained() {
 
 #[test]
 fn a_semaphore_under_every_schedule_keeps_its_maximum_its_order_and_its_wakes() {
-    schedules(|| run(MOST, 10));
+    schedules(|| run(Discipline::Fifo, MOST, 10));
 }
 
 #[test]
 fn a_semaphore_for_one_with_one_place_to_wait_leaves_nothing_behind() {
-    schedules(|| run(1, 1));
+    schedules(|| run(Discipline::Fifo, 1, 1));
+}
+
+#[test]
+fn a_semaphore_by_class_under_every_schedule_keeps_its_maximum_and_its_wakes() {
+    schedules(|| run(Discipline::ByClass, MOST, 2));
+}
+
+#[test]
+fn a_semaphore_that_keeps_places_from_lower_classes_under_every_schedule_wakes_them_all() {
+    schedules(|| run(Discipline::Capped, MOST, 2));
+}
+
+#[test]
+fn a_fair_semaphore_under_every_schedule_keeps_its_maximum_and_its_wakes() {
+    schedules(|| run(Discipline::ByShare, MOST, 1));
 }
