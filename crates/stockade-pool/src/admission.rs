@@ -81,6 +81,16 @@ impl Admission {
         self.verdict_otherwise(queue, free)
     }
 
+    /// Whether there is a place for a job, whoever waits in line for it.
+    pub(crate) fn has_room<Req, T, E>(
+        &self,
+        queue: &Queue<Req, T, E>,
+        takers: usize,
+        tag: Tag,
+    ) -> bool {
+        self.room(queue, takers) > 0 && self.fits(queue, tag.weight)
+    }
+
     fn verdict_otherwise<Req, T, E>(&self, queue: &Queue<Req, T, E>, free: bool) -> Verdict {
         if self.is_standing(queue) {
             return Verdict::Refuse(Reason::Shed);

@@ -1,7 +1,7 @@
 use std::{borrow::Cow, error, fmt, hash::Hash, io, sync::Arc, time::Duration};
 
 use stockade_core::{
-    Name,
+    IntoShare, Name,
     config::{allow, checked},
 };
 use tokio::{runtime::Handle, time::sleep};
@@ -20,7 +20,8 @@ use crate::{
 /// Describes a pool, and starts it.
 ///
 /// The setters only store, so their order does not matter, except that of [`affinity`](Self::affinity),
-/// [`priority`](Self::priority) and [`order`](Self::order) the last one counts.
+/// [`by_priority`](Self::by_priority), [`fair_by`](Self::fair_by), [`priority`](Self::priority) and [`order`](Self::order)
+/// the last one counts.
 ///
 /// `R` says what the pool looks for in a request: [`Any`] nothing, until one of the setters that take a function of a
 /// request names its type. `B` says after which results a worker makes its service anew.
@@ -252,6 +253,7 @@ impl<R, B> PoolBuilder<R, B> {
     {
         let mut builder = self.typed();
         builder.rules.set_key(key);
+        builder.config.by_class = false;
         builder
     }
 
@@ -267,6 +269,95 @@ impl<R, B> PoolBuilder<R, B> {
         self
     }
 
+    /// Runs jobs by the [priority](stockade_core::priority) with which they were submitted (default: first in, first out).
+    ///
+    /// Each class gets ten times the share of the one below while both have jobs queued, in the order in which they came
+    /// within one: of 1,111 jobs that are started while all classes have some, 1,000 are Critical, 100 Default, 10 Sheddable
+    /// and 1 Background. So the higher class is nearly always next, and none is starved; what a class does not use goes to
+    /// the others. Jobs wait in line for a place in the same order.
+    ///
+    /// A job that would be refused because the queue is full takes the place of one of a lower class: the last one of the
+    /// class with the most jobs for its share, which is the lowest one unless a hundred times as many of a higher
+    /// one are queued. That one ends with [`Shed`](stockade_core::Reason::Shed). It is so with
+    /// [`WhenFull::Refuse`], for [`Pool::try_submit`], and in a line that is [bounded](Self::max_waiting). The share holds here,
+    /// too: a class that was refused for so long that it would have had a turn gets the place of another. With
+    /// [`WhenFull::DropOldest`] the oldest of the same class goes if none gives way.
+    ///
+    /// A handle of such a pool is always ready, because a place depends on whose it will be: a call waits for it
+    /// in its [`Job`](crate::Job).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use stockade_core::{Error, priority::{self, Priority, PriorityLayer}};
+    /// use stockade_pool::Pool;
+    /// use tower::{ServiceBuilder, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let pool = Pool::builder().workers(4).by_priority().build(service_fn(async |n: u32| {
+    ///     Ok::<_, Error<Infallible>>((n, priority::current()))
+    /// }));
+    /// let svc = ServiceBuilder::new()
+    ///     .layer(PriorityLayer::new(|n: &u32| match n {
+    ///         0 => Priority::Critical,
+    ///         _ => Priority::Default,
+    ///     }))
+    ///     .service(pool);
+    /// assert_eq!(svc.oneshot(0).await, Ok((0, Priority::Critical)));
+    /// # }
+    /// ```
+    pub fn by_priority(mut self) -> Self {
+        self.config.by_class = true;
+        self
+    }
+
+    /// Runs jobs in equal shares for those whose they are (default: first in, first out).
+    ///
+    /// `of` says whose a job is: a key, such as a tenant, or a [`Share`](stockade_core::Share) of it with a weight and with
+    /// what the job costs. Who has jobs queued gets as many started as the others, however many it has; what one does
+    /// not use goes to the others. Jobs wait in line for a place in the same order.
+    ///
+    /// A job that would be refused because the queue is full takes the place of the last one of who has the most jobs
+    /// queued for its weight, if its own has fewer. That one ends with [`Shed`](stockade_core::Reason::Shed). So the queue
+    /// should have room for a few jobs of each. When that happens, and when a handle is ready, is the same as for
+    /// [`by_priority`](Self::by_priority). Nothing is kept of those who have no job. Costs one allocation a job.
+    ///
+    /// The algorithm is self-clocked fair queueing (S. J. Golestani, "A Self-Clocked Fair Queueing Scheme for Broadband
+    /// Applications", INFOCOM 1994).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use stockade_core::{Error, Share};
+    /// use stockade_pool::Pool;
+    /// use tower::service_fn;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// // Tenant 1 gets three times as much as the others.
+    /// let pool = Pool::builder()
+    ///     .fair_by(|tenant: &u32| Share::of(tenant).weight(if *tenant == 1 { 3 } else { 1 }))
+    ///     .build(service_fn(async |tenant: u32| Ok::<_, Error<Infallible>>(tenant)));
+    /// assert_eq!(pool.submit(7).await, Ok(7));
+    /// # }
+    /// ```
+    pub fn fair_by<Req, S: IntoShare>(
+        self,
+        of: impl Fn(&Req) -> S + Send + Sync + 'static,
+    ) -> PoolBuilder<Of<Req>, B>
+    where
+        R: Rules<Req>,
+    {
+        let mut builder = self.typed();
+        builder.rules.order =
+            rules::Order::Share(Arc::new(move |request| of(request).into_share()));
+        builder.config.by_class = false;
+        builder
+    }
+
     /// Runs jobs of a higher priority first (default: first in, first out). Priorities age, so nothing starves: for
     /// each level of difference a job is overtaken by at most 32 jobs that were queued after it.
     pub fn priority<Req, P: Into<u8>>(
@@ -279,6 +370,7 @@ impl<R, B> PoolBuilder<R, B> {
         let mut builder = self.typed();
         builder.rules.order =
             rules::Order::Priority(Arc::new(move |request| i64::from(priority(request).into())));
+        builder.config.by_class = false;
         builder
     }
 
@@ -289,6 +381,7 @@ impl<R, B> PoolBuilder<R, B> {
     {
         let mut builder = self.typed();
         builder.rules.order = rules::Order::Rank(Arc::new(move |request| order.rank(request)));
+        builder.config.by_class = false;
         builder
     }
 }

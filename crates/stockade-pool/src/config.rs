@@ -56,6 +56,8 @@ pub struct Config {
 pub(crate) struct Checked {
     pub(crate) size: Size,
     pub(crate) admission: Admission,
+    /// Whether jobs wait by class, whatever the rules say.
+    pub(crate) by_class: bool,
     /// How many jobs of a key may be queued.
     pub(crate) per_key: Option<usize>,
     pub(crate) idle: Duration,
@@ -133,6 +135,7 @@ impl Default for Checked {
                 when_full: WhenFull::Wait,
                 max_wait: None,
             },
+            by_class: false,
             per_key: None,
             idle: Duration::from_secs(10),
             measure: false,

@@ -16,8 +16,8 @@
 //! runs futures, and [`Sizing`] says how large a pool has to be. [`PoolHandle`] watches, pauses, resizes and shuts down;
 //! [`Stats`] counts.
 //!
-//! The queue is first in, first out, unless it has [priorities](PoolBuilder::priority), [keys](PoolBuilder::affinity) or
-//! another [`Order`]. The number of workers may follow the load ([`Scale`]).
+//! The queue is first in, first out, unless it goes by [class](PoolBuilder::by_priority), by [shares](PoolBuilder::fair_by)
+//! or by [priorities](PoolBuilder::priority), has [keys](PoolBuilder::affinity) or another [`Order`]. The number of workers may follow the load ([`Scale`]).
 //!
 //! # Features
 //!

@@ -13,13 +13,15 @@ use stockade_core::{Reason, Rejected, internal::Queue as Runs};
 use tokio::time::Instant;
 
 use crate::{
-    Load, Stats, Status,
+    Load, Stats, Status, WhenFull,
     admission::{Next, Verdict},
     config::Checked,
     contain::discard,
     in_flight::InFlight,
     outcome::Ended,
-    queue::{Binding, Discipline, Extra, Key, Lanes, Left, Owner, Queue, Ranked, Tag, Taken},
+    queue::{
+        Binding, Discipline, Extra, Fair, Key, Lanes, Left, New, Owner, Queue, Ranked, Tag, Taken,
+    },
     roster::{Roster, Size},
     rules::{Of, Order},
     run::Mailbox,
@@ -52,6 +54,8 @@ pub(crate) struct Core<Req, T, E> {
 impl<Req, T, E> Core<Req, T, E> {
     pub(crate) fn new(config: Checked, rules: &Of<Req>, per_job: bool) -> Self {
         let discipline = match &rules.order {
+            _ if config.by_class => Discipline::Fair(Box::new(Fair::by_class())),
+            Order::Share(_) => Discipline::Fair(Box::new(Fair::by_share())),
             Order::Fifo => Discipline::Fifo,
             Order::Key(_) => Discipline::Lanes(Lanes::new(config.per_key())),
             Order::Priority(_) => Discipline::Aged(Ranked::default()),
@@ -246,6 +250,37 @@ impl<Req, T, E> Core<Req, T, E> {
     pub(crate) fn shed_oldest(&mut self, shed: Rejected) -> Option<Unstarted<Req>> {
         let (key, job) = self.queue.hand_back()?;
         Some(self.end_unstarted(key, job, shed))
+    }
+
+    /// Looks for jobs that give way to a new one for which there is no place, and ends them. Where it waits in line with
+    /// others, one of those gives way.
+    pub(crate) fn make_room(
+        &mut self,
+        new: &New<Req>,
+        (verdict, waits): (Verdict, bool),
+        shed: Rejected,
+        ended: &mut Vec<Unstarted<Req>>,
+    ) -> Verdict {
+        let in_line = waits && self.config.admission.when_full == WhenFull::Wait;
+        if in_line && self.queue.line() > 0 {
+            let Some(last) = self.queue.give_way(new, true) else { return verdict };
+            self.refuse(last, Reason::Shed);
+            return Verdict::Wait;
+        }
+        loop {
+            let last = match self.queue.give_way(new, false) {
+                None if verdict == Verdict::DropOldest => self.queue.oldest_like(new),
+                last => last,
+            };
+            let Some((key, job)) = last.and_then(|key| Some((key, self.queue.take_out(key)?)))
+            else {
+                return Verdict::Refuse(Reason::QueueFull);
+            };
+            ended.push(self.end_unstarted(key, job, shed));
+            if self.config.admission.has_room(&self.queue, self.takers(), new.details.tag) {
+                return Verdict::Admit;
+            }
+        }
     }
 
     /// Ends a job that was taken out of the queue and not given to a worker.

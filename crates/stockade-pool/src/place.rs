@@ -65,6 +65,8 @@ impl<Req, T, E> Shared<Req, T, E> {
         let mut dropped = None;
         match core.verdict(None, false, inside) {
             Verdict::Refuse(_) => return Poll::Ready(()),
+            // A place belongs to a job of some share, which is known when there is one.
+            _ if core.queue.is_fair() => return Poll::Ready(()),
             Verdict::Wait => {
                 let key = core.queue.wait_to_hold(waker, since);
                 *place = Place::Waiting(key);

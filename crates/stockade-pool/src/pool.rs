@@ -199,8 +199,8 @@ impl<Req, T, E: LayerError> Service<Req> for Pool<Req, T, E> {
         };
         let known = self.waker.as_ref().map(identity);
         let owner = Owner::Caller(self.waker.take());
-        // A job in a place that is held waits only if there are too many of its key.
-        let waits = if held { Waits::Allowed } else { Waits::No };
+        // A job in a place that is held waits only if there are too many of its key. Where jobs have shares, they wait here.
+        let waits = if held || shared.is_fair() { Waits::Allowed } else { Waits::No };
         match shared.submit(shared.new_job(request), owner, held, waits) {
             Ok(submitted) => Job::submitted(submitted, pool, known),
             Err((_, reason)) => refused(shared, reason),

@@ -7,6 +7,8 @@ use std::{
     sync::Arc,
 };
 
+use stockade_core::Share;
+
 use crate::queue::Tag;
 
 /// What a pool reads in its requests; made by the builder.
@@ -38,6 +40,7 @@ pub(crate) enum Order<Req> {
     Key(Arc<Read<Req, i64>>),
     Priority(Arc<Read<Req, i64>>),
     Rank(Arc<Read<Req, i64>>),
+    Share(Arc<Read<Req, Share>>),
 }
 
 type Read<Req, T> = dyn Fn(&Req) -> T + Send + Sync;
@@ -68,11 +71,20 @@ impl<Req> Of<Req> {
         self.order = Order::Key(Arc::new(move |request| hasher.hash_one(key(request)) as i64));
     }
 
+    /// Whose job it is, if that is asked. Called without a lock, too.
+    #[inline]
+    pub(crate) fn share(&self, request: &Req) -> Option<Share> {
+        match &self.order {
+            Order::Share(read) => Some(read(request)),
+            _ => None,
+        }
+    }
+
     /// Reads a request. Called without a lock, since these are the user's functions.
     #[inline]
     pub(crate) fn tag(&self, request: &Req) -> Tag {
         let sort = match &self.order {
-            Order::Fifo => 0,
+            Order::Fifo | Order::Share(_) => 0,
             Order::Key(read) | Order::Priority(read) | Order::Rank(read) => read(request),
         };
         Tag { weight: self.weigh.as_ref().map_or(0, |weigh| weigh(request) as u64), sort }
@@ -102,6 +114,7 @@ impl<Req> Clone for Order<Req> {
             Self::Key(read) => Self::Key(Arc::clone(read)),
             Self::Priority(read) => Self::Priority(Arc::clone(read)),
             Self::Rank(read) => Self::Rank(Arc::clone(read)),
+            Self::Share(read) => Self::Share(Arc::clone(read)),
         }
     }
 }

@@ -28,10 +28,10 @@ use crate::{
     carry::Carry,
     config::Checked,
     contain::{discard, wake},
-    locked::{Core, Unstarted},
+    locked::Core,
     nested,
     queue::{Details, Extra, Key, New, Owner},
-    rules::Of,
+    rules::{Of, Order},
     run::Mailbox,
     span::Span,
     staff::{Spawn, Tasks},
@@ -87,12 +87,15 @@ const FEW: usize = 64;
 impl<Req, T, E> Shared<Req, T, E> {
     pub(crate) fn new(
         config: Checked,
-        rules: Of<Req>,
+        mut rules: Of<Req>,
         carry: Option<Arc<dyn Carry>>,
         scale: Option<Arc<dyn Scale>>,
         spawn: Box<dyn Spawn<Req, T, E>>,
     ) -> Self {
         let config = config.resolved();
+        if config.by_class {
+            rules.order = Order::Fifo;
+        }
         let core = Core::new(config, &rules, scale.is_none());
         let closed = CancellationToken::new();
         Self {
@@ -169,6 +172,11 @@ impl<Req, T, E> Shared<Req, T, E> {
         self.config.clock.then(Instant::now)
     }
 
+    /// Whether jobs wait by class, or by whose they are.
+    pub(crate) fn is_fair(&self) -> bool {
+        self.config.by_class || matches!(self.rules.order, Order::Share(_))
+    }
+
     /// Whether the caller is inside a job of this pool.
     #[inline]
     pub(crate) fn is_inside(&self) -> bool {
@@ -182,9 +190,11 @@ impl<Req, T, E> Shared<Req, T, E> {
     pub(crate) fn new_job(&self, request: Req) -> New<Req> {
         let clock = self.config.clock || waits::is_counted();
         let Of { name, keep, .. } = &self.rules;
-        let has_extra = name.is_some() || keep.is_some() || self.carry.is_some();
+        let share = self.rules.share(&request);
+        let has_extra = name.is_some() || keep.is_some() || share.is_some() || self.carry.is_some();
         let extra = || {
             Box::new(Extra {
+                share,
                 name: name.as_ref().map(|name| name(&request)),
                 kept: keep.as_ref().map(|keep| keep(&request)),
                 carried: self.carry.as_ref().map(|carry| carry.capture()),
@@ -259,7 +269,14 @@ impl<Req, T, E> Shared<Req, T, E> {
         if held {
             core.queue.held -= 1;
         }
-        let (mut dropped, waits) = (None, verdict == Verdict::Wait);
+        let mut dropped = Vec::new();
+        let is_full = matches!(verdict, Verdict::Refuse(Reason::QueueFull) | Verdict::DropOldest);
+        if is_full && core.queue.is_fair() && !self.is_inside() {
+            let shed = self.rejected(Reason::Shed);
+            let waits = waits != Waits::No;
+            verdict = core.make_room(&new, (verdict, waits), shed, &mut dropped);
+        }
+        let waits = verdict == Verdict::Wait;
         let key = match verdict {
             Verdict::Wait => Ok(core.queue.wait(new, owner)),
             Verdict::Refuse(reason) => {
@@ -268,14 +285,14 @@ impl<Req, T, E> Shared<Req, T, E> {
             }
             Verdict::Admit | Verdict::DropOldest => {
                 if verdict == Verdict::DropOldest {
-                    dropped = core.shed_oldest(self.rejected(Reason::Shed));
+                    dropped.extend(core.shed_oldest(self.rejected(Reason::Shed)));
                 }
                 core.count_accepted();
                 Ok(core.queue.push(new, owner))
             }
         };
         self.see_to(core);
-        discard(dropped.map(Unstarted::tell));
+        dropped.into_iter().for_each(|dropped| discard(dropped.tell()));
         match key {
             Ok(key) => Ok(Submitted { key, waits, hungry: false, answered: u64::MAX }),
             Err((new, reason)) => Err((new.request, reason)),

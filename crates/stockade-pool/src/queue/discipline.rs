@@ -3,6 +3,7 @@
 use super::{
     Binding, Key,
     affinity::Lanes,
+    fair::Fair,
     order::{Ranked, aged},
 };
 
@@ -16,6 +17,8 @@ pub(crate) enum Discipline {
     Aged(Ranked),
     /// One of each key at a time.
     Lanes(Lanes),
+    /// In shares.
+    Fair(Box<Fair>),
 }
 
 // === impl Discipline ===
@@ -27,13 +30,14 @@ impl Discipline {
             Self::Fifo => None,
             Self::Ranked(jobs) | Self::Aged(jobs) => jobs.first(),
             Self::Lanes(lanes) => lanes.pop(binding),
+            Self::Fair(fair) => fair.pop(),
         }
     }
 
-    /// Adds a job that is queued as the `n`th. Returns what it is sorted by.
+    /// Adds a job that is queued as the `n`th, where shares do not matter. Returns what it is sorted by.
     pub(super) fn add(&mut self, key: Key, sort: i64, n: u64) -> i64 {
         match self {
-            Self::Fifo => {}
+            Self::Fifo | Self::Fair(_) => {}
             Self::Lanes(lanes) => lanes.push(sort, key),
             Self::Ranked(jobs) => jobs.push(sort, key),
             Self::Aged(jobs) => {
@@ -51,6 +55,7 @@ impl Discipline {
             Self::Fifo => {}
             Self::Ranked(jobs) | Self::Aged(jobs) => jobs.remove(sort, key),
             Self::Lanes(lanes) => lanes.remove(sort, key),
+            Self::Fair(fair) => fair.remove(key),
         }
     }
 }

@@ -7,6 +7,7 @@
 mod affinity;
 mod callers;
 mod discipline;
+mod fair;
 mod order;
 mod record;
 mod slab;
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 
 pub(crate) use affinity::{Binding, Lanes};
 pub(crate) use discipline::Discipline;
+pub(crate) use fair::Fair;
 pub use order::Order;
 pub(crate) use order::Ranked;
 pub(crate) use record::{Answer, Details, Extra, Left, New, Owner, Running, Seen, Tag, Taken};
@@ -101,6 +103,23 @@ impl<Req, T, E> Queue<Req, T, E> {
         matches!(self.discipline, Discipline::Fifo)
     }
 
+    /// Whether jobs have shares, by which they wait for a place and give way to others.
+    pub(crate) fn is_fair(&self) -> bool {
+        matches!(self.discipline, Discipline::Fair(_))
+    }
+
+    /// Which job gives way to a new one in a full queue, or in a full line for it.
+    pub(crate) fn give_way(&mut self, new: &New<Req>, in_line: bool) -> Option<Key> {
+        let Discipline::Fair(fair) = &mut self.discipline else { return None };
+        fair.give_way(in_line, new.priority, new.share())
+    }
+
+    /// The job that was queued first of those that have the share of a new one.
+    pub(crate) fn oldest_like(&self, new: &New<Req>) -> Option<Key> {
+        let Discipline::Fair(fair) = &self.discipline else { return None };
+        fair.oldest_like(new.priority, new.share())
+    }
+
     /// Whether there may be one more job of this key.
     #[inline]
     pub(crate) fn has_room_for(&self, tag: Tag) -> bool {
@@ -125,7 +144,10 @@ impl<Req, T, E> Queue<Req, T, E> {
 
     /// Who is first in line: since when it waits, and what its job weighs.
     pub(crate) fn first_in_line(&self) -> Option<(Key, Option<Instant>, u64)> {
-        let key = self.line.front(&self.records)?;
+        let key = match &self.discipline {
+            Discipline::Fair(fair) => fair.first_in_line()?,
+            _ => self.line.front(&self.records)?,
+        };
         let record = self.records.get(key)?;
         Some((key, record.details().and_then(|details| details.since), record.tag().weight))
     }
@@ -165,6 +187,11 @@ impl<Req, T, E> Queue<Req, T, E> {
                 self.in_lanes += 1;
             }
             Discipline::Lanes(lanes) => lanes.claim(tag.sort),
+            Discipline::Fair(fair) => {
+                if let Some(record) = self.records.get(key) {
+                    fair.wait(key, record.priority, record.share());
+                }
+            }
             _ => {}
         }
         if !in_lane {
@@ -184,6 +211,9 @@ impl<Req, T, E> Queue<Req, T, E> {
     /// job, and whom to tell.
     pub(crate) fn admit(&mut self, key: Key) -> Option<(bool, Owner)> {
         self.line.remove(&mut self.records, key);
+        if let Discipline::Fair(fair) = &mut self.discipline {
+            fair.leave_line(key, true);
+        }
         let record = self.records.get_mut(key)?;
         let State::Waiting { request, .. } = &mut record.state else { return None };
         let request = request.take();
@@ -295,7 +325,11 @@ impl<Req, T, E> Queue<Req, T, E> {
         self.queued.push_back(&mut self.records, key);
         self.weight += u128::from(tag.weight);
         self.count += 1;
-        if !self.is_fifo() {
+        if let Discipline::Fair(fair) = &mut self.discipline {
+            if let Some(record) = self.records.get(key) {
+                fair.push(key, record.priority, record.share());
+            }
+        } else if !self.is_fifo() {
             let sort = self.discipline.add(key, tag.sort, self.count);
             if let Some(record) = self.records.get_mut(key)
                 && sort != tag.sort
@@ -350,6 +384,9 @@ impl<Req, T, E> Queue<Req, T, E> {
         let (in_lane, is_job) = (*in_lane, request.is_some());
         if !in_lane {
             self.line.remove(&mut self.records, key);
+            if let Discipline::Fair(fair) = &mut self.discipline {
+                fair.leave_line(key, false);
+            }
             if is_job {
                 self.unclaim(tag);
             }

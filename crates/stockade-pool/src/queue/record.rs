@@ -2,7 +2,7 @@
 
 use std::{any::Any, borrow::Cow, num::NonZeroU64, task::Waker};
 
-use stockade_core::{Reason, Rejected, internal::Key as RunKey, priority::Priority};
+use stockade_core::{Reason, Rejected, Share, internal::Key as RunKey, priority::Priority};
 use tokio::time::Instant;
 
 use crate::span::Span;
@@ -48,6 +48,8 @@ pub(crate) struct Tag {
 
 /// What few pools need of a job.
 pub(crate) struct Extra<Req> {
+    /// Whose job it is.
+    pub(crate) share: Option<Share>,
     pub(crate) name: Option<Cow<'static, str>>,
     /// A copy of the request.
     pub(crate) kept: Option<Req>,
@@ -134,6 +136,15 @@ pub(crate) struct Running<'a> {
     pub(crate) since: Option<Instant>,
 }
 
+// === impl New ===
+
+impl<Req> New<Req> {
+    /// Whose job it is, if that was asked.
+    pub(super) fn share(&self) -> Option<Share> {
+        self.details.extra.as_ref()?.share
+    }
+}
+
 // === impl Details ===
 
 impl<Req> Details<Req> {
@@ -195,6 +206,11 @@ impl<Req, T, E> Record<Req, T, E> {
     #[inline]
     pub(super) fn tag(&self) -> Tag {
         if self.detailed { self.details.tag } else { Tag::default() }
+    }
+
+    /// Whose job it is, if that was asked.
+    pub(super) fn share(&self) -> Option<Share> {
+        self.details()?.extra.as_ref()?.share
     }
 
     /// Empties the details. Nothing of the user's is left in them.
