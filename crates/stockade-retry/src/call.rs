@@ -10,17 +10,27 @@ use stockade_core::{Class, Classify, Judged, LayerError, Rejected};
 use tokio::{task::coop, time::Instant};
 use tower_service::Service;
 
-use crate::{CloneRequest, Idempotent, Policy, Prepare, account::Origin, course::Course};
+use crate::{
+    CloneRequest, Config, Idempotent, Policy, Prepare,
+    account::Origin,
+    course::{Course, Rules},
+};
 
 /// What a call keeps until it ends.
 pub(crate) struct Call<Req, S, E, P> {
-    origin: Arc<Origin<S, P>>,
+    begun: Begun<S, P>,
     /// For the next attempt, if the request can be repeated.
     request: Option<Req>,
     /// No attempt starts then or later.
     until: Option<Instant>,
     /// Boxed, because most calls succeed at once.
     further: Option<Box<Further<S, E>>>,
+}
+
+/// Where a call comes from, and the configuration that it began with.
+pub(crate) struct Begun<S, P> {
+    origin: Arc<Origin<S, P>>,
+    changed: Option<Arc<Config>>,
 }
 
 /// What a call keeps once an attempt has failed.
@@ -39,11 +49,11 @@ pub(crate) const AFTER: &str = "a future is not polled again after it has been r
 impl<Req, S, E, P> Call<Req, S, E, P> {
     #[inline]
     pub(crate) const fn new(
-        origin: Arc<Origin<S, P>>,
+        begun: Begun<S, P>,
         request: Option<Req>,
         until: Option<Instant>,
     ) -> Self {
-        Self { origin, request, until, further: None }
+        Self { begun, request, until, further: None }
     }
 
     /// Whether this is the first attempt.
@@ -78,7 +88,7 @@ where
 {
     #[inline]
     pub(crate) fn judge(&self, result: Result<&S::Response, &E>) -> Judged {
-        Judged::of(&self.origin.policy().classify, result)
+        Judged::of(&self.begun.policy().classify, result)
     }
 
     /// What follows an attempt that has ended: another one, or the answer. `sent` says whether the service was called.
@@ -88,18 +98,18 @@ where
         result: Result<S::Response, E>,
         sent: bool,
     ) -> Option<Result<S::Response, E>> {
-        let Self { origin, request, until, further } = self;
+        let Self { begun, request, until, further } = self;
         if judged == Judged::Answered(Class::Success) {
-            origin.account.shared.count(|stats| stats.recovered += 1);
+            begun.origin.account.shared.count(|stats| stats.recovered += 1);
             return Some(result);
         }
         let Further { course, error, .. } = &mut **further.get_or_insert_with(Further::boxed);
-        let policy = origin.policy();
+        let policy = begun.policy();
         let may_repeat = |may_have_had_an_effect: bool| match &*request {
             Some(request) => !may_have_had_an_effect || policy.idempotent.may_repeat(request),
             None => false,
         };
-        let repeats = course.after(&origin.account, *until, judged, sent, &may_repeat);
+        let repeats = course.after(begun.rules(), *until, judged, sent, &may_repeat);
         if repeats && let Some(request) = request {
             policy.prepare.prepare(request, course.next(), Some(&result));
         }
@@ -123,17 +133,17 @@ where
         mut attempt: Pin<&mut Option<S::Future>>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<S::Response, E>>> {
-        let Self { origin, request, until, further } = self;
+        let Self { begun, request, until, further } = self;
         let Further { course, error, instance } = &mut **further.as_mut().expect(AFTER);
-        let account = &origin.account;
+        let shared = &begun.origin.account.shared;
         ready!(course.poll_nap(cx));
         if instance.is_none() {
             // The thread may have been blocked for longer than the wait.
-            if let Some(expired) = course.too_late(account, *until) {
+            if let Some(expired) = course.too_late(shared, *until) {
                 return Poll::Ready(Some(Err(answer_late(expired, error.take()))));
             }
             course.begin();
-            *instance = Some(origin.instance());
+            *instance = Some(begun.origin.instance());
         }
         // A service that is always ready and always fails must not keep the thread.
         let progress = ready!(coop::poll_proceed(cx));
@@ -143,11 +153,11 @@ where
         if let Err(error) = readiness {
             return Poll::Ready(self.after(self.judge(Err(&error)), Err(error), false));
         }
-        if let Some(expired) = course.too_late(account, *until) {
+        if let Some(expired) = course.too_late(shared, *until) {
             return Poll::Ready(Some(Err(answer_late(expired, error.take()))));
         }
         let next = request.take().expect(AFTER);
-        *request = origin.copy(course.attempts(), &next);
+        *request = begun.copy(course.attempts(), &next);
         attempt.set(Some(service.call(next)));
         Poll::Ready(None)
     }
@@ -161,16 +171,38 @@ fn answer_late<E: LayerError>(expired: Rejected, error: Option<E>) -> E {
     }
 }
 
-// === impl Origin ===
+// === impl Begun ===
 
-impl<S, C, I, K, P, B> Origin<S, Policy<C, I, K, P, B>> {
+impl<S, P> Begun<S, P> {
+    #[inline]
+    pub(crate) fn new(origin: Arc<Origin<S, P>>) -> Self {
+        let changed = origin.account.shared.changed();
+        Self { origin, changed }
+    }
+
+    #[inline]
+    pub(crate) fn config(&self) -> &Config {
+        self.origin.account.shared.config(self.changed.as_deref())
+    }
+
+    #[inline]
+    pub(crate) fn policy(&self) -> &P {
+        self.origin.policy()
+    }
+
+    fn rules(&self) -> Rules<'_> {
+        Rules { account: &self.origin.account, config: self.config() }
+    }
+}
+
+impl<S, C, I, K, P, B> Begun<S, Policy<C, I, K, P, B>> {
     /// The copy of `request` that the attempt with this number leaves for the one after it, if there may be one.
     #[inline]
     pub(crate) fn copy<Req>(&self, attempt: u32, request: &Req) -> Option<Req>
     where
         K: CloneRequest<Req>,
     {
-        let config = &self.account.shared.config;
+        let config = self.config();
         if attempt < config.max_attempts || config.retry_refusals.is_some() {
             self.policy().clone_request.clone_request(request)
         } else {

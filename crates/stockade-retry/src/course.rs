@@ -11,6 +11,7 @@ use stockade_core::{Class, Judged, Reason, Rejected, config::MAX_DURATION, deadl
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{
+    Config,
     account::Account,
     backoff::Waits,
     shared::{GaveUp, Shared},
@@ -32,6 +33,13 @@ pub(crate) struct Course {
     weight: Weight,
     /// While it waits.
     nap: Option<Nap>,
+}
+
+/// By what a call is repeated.
+#[derive(Clone, Copy)]
+pub(crate) struct Rules<'a> {
+    pub(crate) account: &'a Account,
+    pub(crate) config: &'a Config,
 }
 
 struct Nap {
@@ -97,7 +105,7 @@ impl Course {
     /// can be repeated, and if it may have had an effect (`true`), whether it may be.
     pub(crate) fn after(
         &mut self,
-        account: &Account,
+        rules: Rules<'_>,
         until: Option<Instant>,
         judged: Judged,
         sent: bool,
@@ -106,10 +114,10 @@ impl Course {
         let wait = match judged {
             Judged::Answered(class) => {
                 let may_repeat = || may_repeat(sent && !class.had_no_effect());
-                self.repeat(account, until, class, &may_repeat)
+                self.repeat(rules, until, class, &may_repeat)
             }
             Judged::Refused(rejected) => {
-                self.wait_out(account, until, &rejected, &|| may_repeat(false))
+                self.wait_out(rules, until, &rejected, &|| may_repeat(false))
             }
         };
         match wait {
@@ -119,7 +127,7 @@ impl Course {
                 let sleep = Box::pin(sleep_until(until));
                 self.nap = Some(Nap { sleep, _wait: Wait::start() });
             }
-            Err(why) => self.gave_up(&account.shared, why, judged),
+            Err(why) => self.gave_up(&rules.account.shared, why, judged),
         }
         wait.is_ok()
     }
@@ -149,7 +157,7 @@ impl Course {
     /// calls something.
     fn repeat(
         &mut self,
-        account: &Account,
+        Rules { account, config }: Rules<'_>,
         until: Option<Instant>,
         class: Class,
         may_repeat: &dyn Fn() -> bool,
@@ -158,13 +166,13 @@ impl Course {
         match class {
             Class::Permanent => return Err(GaveUp::Permanent),
             Class::Ignored => return Err(GaveUp::Ignored),
-            _ if self.attempts >= shared.config.max_attempts => return Err(GaveUp::Exhausted),
+            _ if self.attempts >= config.max_attempts => return Err(GaveUp::Exhausted),
             _ if !may_repeat() => return Err(GaveUp::NotRepeatable),
             _ => {}
         }
         let now = Instant::now();
         let waits = self.waits.get_or_insert_with(|| Waits::new(shared.rng()));
-        let (backoff, room) = (&shared.config.backoff, room(until, now));
+        let (backoff, room) = (&config.backoff, room(until, now));
         let wait = waits.after_failure(backoff, self.attempts, class.after(), room);
         let wait = wait.ok_or(GaveUp::TooLate)?;
         if !account.withdraw(now) {
@@ -188,19 +196,19 @@ impl Course {
     /// The wait after a refusal, if the call is to wait for one.
     fn wait_out(
         &mut self,
-        account: &Account,
+        Rules { account, config }: Rules<'_>,
         until: Option<Instant>,
         rejected: &Rejected,
         can_repeat: &dyn Fn() -> bool,
     ) -> Result<Duration, GaveUp> {
         let shared = &account.shared;
-        let total = shared.config.retry_refusals;
+        let total = config.retry_refusals;
         let total = total.filter(|_| rejected.may_pass_later() && can_repeat());
         let left = total.ok_or(GaveUp::Refused)?.saturating_sub(self.waited);
         let room = room(until, Instant::now());
         let waits = self.waits.get_or_insert_with(|| Waits::new(shared.rng()));
         let (refusals, told) = (self.refusals.saturating_add(1), rejected.retry_after());
-        let wait = waits.after_refusal(&shared.config.backoff, refusals, told, left, room);
+        let wait = waits.after_refusal(&config.backoff, refusals, told, left, room);
         let wait = wait.ok_or(GaveUp::Refused)?;
         self.waited += wait;
         (self.counts, self.refusals) = (false, refusals);
@@ -219,12 +227,11 @@ impl Course {
     }
 
     /// The refusal of a call for which it is too late by now, if it is. Then it is given up.
-    pub(crate) fn too_late(&self, account: &Account, until: Option<Instant>) -> Option<Rejected> {
+    pub(crate) fn too_late(&self, shared: &Shared, until: Option<Instant>) -> Option<Rejected> {
         let limited = until.is_some() || deadline::is_set();
         if !limited || !room(until, Instant::now()).is_zero() {
             return None;
         }
-        let shared = &account.shared;
         self.gave_up(shared, GaveUp::TooLate, Judged::Answered(Class::TRANSIENT));
         Some(Rejected::new(&"retry", Reason::Expired).with_name(shared.name))
     }

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use stockade_core::{Budget, Name};
+use stockade_core::{Budget, ConfigError, Name};
 
 use crate::{Config, shared::Shared};
 
@@ -76,8 +76,23 @@ impl RetryHandle {
 
     /// What is configured, with the budget that is in use now.
     pub fn config(&self) -> Config {
-        let config = self.shared.config.clone();
+        let changed = self.shared.changed();
+        let config = self.shared.config(changed.as_deref()).clone();
         Config { budget: Some(self.budget()), name: self.name().map(Name::from), ..config }
+    }
+
+    /// Replaces the configuration, except for name and seed. Calls that are under way keep the one that they began
+    /// with to their end; only a budget holds for all at once. With `None` for it the budget stays.
+    ///
+    /// A layer whose configuration has been replaced takes a short lock on every call.
+    ///
+    /// # Errors
+    ///
+    /// If a value is not allowed. Then nothing changes.
+    pub fn set(&self, config: Config) -> Result<(), ConfigError> {
+        config.check("Config")?;
+        self.shared.set(config);
+        Ok(())
     }
 
     /// The budget that is in use.

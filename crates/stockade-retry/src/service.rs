@@ -11,8 +11,10 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use crate::{
-    CloneRequest, Idempotent, Policy, Prepare, ResponseFuture, RetryHandle, account::Member,
-    call::Call, shared::Shared,
+    CloneRequest, Idempotent, Policy, Prepare, ResponseFuture, RetryHandle,
+    account::Member,
+    call::{Begun, Call},
+    shared::Shared,
 };
 
 /// Repeats the calls to `S` that fail. Made by [`RetryLayer`](crate::RetryLayer).
@@ -111,16 +113,16 @@ where
         let origin = self.member.origin();
         let passes =
             !origin.account.shared.is_enabled() || origin.policy().bypass.passes_by(&request);
-        let (mut origin, mut copy, mut until) = (None, None, None);
+        let (mut begun, mut copy, mut until) = (None, None, None);
         if !passes {
-            let charged = self.member.charge();
-            charged.policy().prepare.prepare(&mut request, 1, None);
-            copy = charged.copy(1, &request);
-            until = charged.account.shared.config.max_elapsed.map(after);
-            origin = Some(charged);
+            let begin = Begun::new(self.member.charge());
+            begin.policy().prepare.prepare(&mut request, 1, None);
+            copy = begin.copy(1, &request);
+            until = begin.config().max_elapsed.map(after);
+            begun = Some(begin);
         }
         let attempt = self.inner.call(request);
-        ResponseFuture::new(attempt, origin.map(|origin| Call::new(origin, copy, until)))
+        ResponseFuture::new(attempt, begun.map(|begun| Call::new(begun, copy, until)))
     }
 }
 
@@ -140,7 +142,7 @@ impl<S: fmt::Debug, P> fmt::Debug for Retry<S, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Retry")
             .field("inner", &self.inner)
-            .field("config", &self.member.origin().account.shared.config)
+            .field("config", &self.handle().config())
             .finish_non_exhaustive()
     }
 }

@@ -1,5 +1,7 @@
 //! What all who share a layer share: the configuration, the budget, the counts and the source of chance.
 
+use std::sync::Arc;
+
 use fastrand::Rng;
 use stockade_core::{
     Budget,
@@ -15,7 +17,11 @@ use stockade_core::{
 use crate::{Config, Stats};
 
 pub(crate) struct Shared {
-    pub(crate) config: Config,
+    /// As the layer was made. Most calls use it, and it takes no lock.
+    config: Config,
+    /// What it was replaced with, if it was.
+    changed: Mutex<Option<Arc<Config>>>,
+    is_changed: AtomicBool,
     pub(crate) name: Option<&'static str>,
     enabled: AtomicBool,
     budget: Mutex<Budget>,
@@ -46,9 +52,34 @@ impl Shared {
             enabled: AtomicBool::new(true),
             budget: Mutex::new(config.budget.clone().unwrap_or_default()),
             stats: Mutex::default(),
+            changed: Mutex::default(),
+            is_changed: AtomicBool::new(false),
             rng: config.seed.map(|seed| Mutex::new(Rng::with_seed(seed))),
             config,
         }
+    }
+
+    /// What has replaced the configuration, for a call that begins now and keeps it.
+    #[inline]
+    pub(crate) fn changed(&self) -> Option<Arc<Config>> {
+        if self.is_changed.load(Relaxed) { lock(&self.changed).clone() } else { None }
+    }
+
+    /// The configuration of a call that began when it was replaced by `changed`.
+    #[inline]
+    pub(crate) fn config<'a>(&'a self, changed: Option<&'a Config>) -> &'a Config {
+        changed.unwrap_or(&self.config)
+    }
+
+    /// `config` has been checked. Name and seed stay as they are.
+    pub(crate) fn set(&self, mut config: Config) {
+        (config.name, config.seed) = (self.config.name.clone(), self.config.seed);
+        if let Some(budget) = config.budget.clone() {
+            self.set_budget(budget);
+        }
+        let before = lock(&self.changed).replace(Arc::new(config));
+        self.is_changed.store(true, Relaxed);
+        drop(before);
     }
 
     #[inline]

@@ -712,6 +712,39 @@ async fn a_budget_that_is_set_while_the_layer_works_holds_from_the_next_attempt_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_keeps_the_configuration_that_it_began_with_and_the_next_has_the_new_one() {
+    let mock = Mock::new([Fail("a"), Fail("b"), Good(1), Fail("c"), Fail("d"), Good(2)]);
+    let service = retry().layer(mock.clone());
+    let handle = service.handle();
+    let mut call = task::spawn(service.clone().oneshot(7));
+    assert_pending!(call.poll());
+
+    let mut config = handle.config();
+    (config.max_attempts, config.backoff) = (2, Backoff::constant(MS * 10));
+    config.name = Some("other".into());
+    handle.set(config).unwrap();
+    assert_eq!((handle.config().max_attempts, handle.name()), (2, None), "names stay");
+    assert_eq!(call.await, Ok(1), "it had three attempts, 100 ms apart");
+    assert_eq!(mock.calls(), [(7, Duration::ZERO), (7, MS * 100), (7, MS * 200)]);
+
+    assert_eq!(service.oneshot(8).await, Err(Error::Service("d")));
+    assert_eq!(mock.calls()[3..], [(8, MS * 200), (8, MS * 210)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_configuration_that_is_wrong_changes_nothing() {
+    let (_layer, handle) = retry().with_handle();
+    let mut config = handle.config();
+    (config.max_attempts, config.max_elapsed) = (9, Some(Duration::ZERO));
+    let error = handle.set(config).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "Config::max_elapsed: 0ns is not allowed, it has to be from 1ns to 315360000s"
+    );
+    assert_eq!((handle.config().max_attempts, handle.config().max_elapsed), (3, None));
+}
+
+#[tokio::test(start_paused = true)]
 async fn any_floor_rate_pays_out_in_the_long_run() {
     let attempts = Arc::new(AtomicU32::new(0));
     let count = Arc::clone(&attempts);
