@@ -95,8 +95,14 @@ impl<P, B> TimeoutLayer<P, B> {
     where
         F: Fn(&Req) -> Option<Duration>,
     {
+        self.with_limit(limit)
+    }
+
+    /// The same for what is no closure.
+    #[doc(hidden)]
+    pub fn with_limit<F>(self, per_request: F) -> TimeoutLayer<F, B> {
         let Self { config, bypass, .. } = self;
-        TimeoutLayer { config, per_request: limit, bypass, lease: Arc::default() }
+        TimeoutLayer { config, per_request, bypass, lease: Arc::default() }
     }
 
     /// Sets no limit and no deadline for the calls for which `passes_by` says so. For long polls, streams and the

@@ -10,7 +10,7 @@ use tower_service::Service;
 use crate::{
     Fixed, PerRequest, ResponseFuture, TimeoutHandle,
     readiness::Readiness,
-    shared::{Lease, NO_LIMIT, nanos},
+    shared::{Lease, NO_LIMIT},
     stopwatch::Stopwatch,
 };
 
@@ -89,8 +89,8 @@ where
         if limit != NO_LIMIT {
             if self.bypass.passes_by(&request) {
                 limit = NO_LIMIT;
-            } else if let Some(own) = self.per_request.limit(&request) {
-                limit = limit.min(nanos(own));
+            } else {
+                limit = self.per_request.within(&request, limit);
             }
         }
         let mut deadline = Stopwatch::deadline(limit, spent);
