@@ -53,6 +53,7 @@
 //! | `coalesce` | | `CoalesceLayer`: calls with the same key share one answer |
 //! | `keyed` | | `KeyedLayer`: a stack for each host, tenant or partition |
 //! | `chaos` | | `ChaosLayer`: makes calls slow or fail, for tests and game days |
+//! | `config` | | a whole stack from a file, which is followed while it changes |
 //! | `metrics` | | the numbers of all handles for Prometheus, and `MeasureLayer`: counts and times calls |
 //! | `otel` | | the same numbers as OpenTelemetry instruments |
 //! | `serde` | | each layer's `Config` can be read from a file |
@@ -121,6 +122,9 @@ pub use stockade_chaos::{self as chaos, ChaosLayer};
 #[cfg(feature = "coalesce")]
 #[doc(inline)]
 pub use stockade_coalesce::{self as coalesce, CoalesceLayer};
+#[cfg(feature = "config")]
+#[doc(no_inline)]
+pub use stockade_config as config;
 #[cfg(feature = "fallback")]
 #[doc(inline)]
 pub use stockade_fallback::{self as fallback, FallbackLayer};

@@ -1,0 +1,80 @@
+//! A stack of stockade's layers that is read from a file, and follows the file while it runs.
+//!
+//! [`StackConfig`] is the recommended stack in which each layer may be absent. [`Watch`] reads a file, and reads it again
+//! and again: what is in it is checked as a whole, and then put into force as a whole or refused as a whole.
+//!
+//! It does not set what is no value: how results are judged, and which requests may be repeated, is code. And it does
+//! not make or remove layers at run time.
+//!
+//! # What can change at run time
+//!
+//! | setting | holds for |
+//! |---|---|
+//! | `timeout.limit`, all of `retry` except `name` and `seed`, `attempt_timeout.limit` | calls that begin after that |
+//! | all of `breaker` except `name`; `rate.calls`, `rate.per`; `limit.max`; `pool.workers` | all calls, at once |
+//!
+//! All else needs a restart, and a file in which something else has changed is refused, with an error that says so. A
+//! breaker of which something has changed keeps its state and forgets its window; a retry budget that has changed starts
+//! anew.
+//!
+//! # What a call finds
+//!
+//! Settings change while no call is being made: a call that comes in that instant waits for it to pass. So
+//!
+//! - when a call is made, all layers down to the client know it under the settings from before, or all of them under the
+//!   new ones;
+//! - it keeps what is its own until it ends: the total timeout, how it is repeated, and the limit of each attempt;
+//! - what belongs to all calls together (how many run at once, how many start each second, when the service counts as
+//!   down, the budget of retries, the workers) holds for all of them from then on: calls that wait, and later
+//!   attempts, are admitted by what holds at that time.
+//!
+//! No call is lost or refused because settings change. A call that is made by a blocked thread delays the change, and no
+//! other call.
+//!
+//! # How the file is watched
+//!
+//! It is read at an interval. That works on every file system, also over a network, and for a config map of Kubernetes,
+//! whose files are links that are swapped; a service of the operating system that tells of changes does not, and would
+//! be a dependency. The file is read by a thread that may block. One that is larger than [`Watch::max_size`] is not
+//! read, and neither is what is no file.
+//!
+//! A change counts once two readings in a row have found the same, because a file that is being written can be valid
+//! before all of it is there. So settings are in force after one to two intervals.
+//!
+//! A file that is refused is told once: by [`Watching::status`], and with the feature `tracing` by an event (`warn`; a
+//! change is `info`). The task ends when [`Watching`] is dropped.
+//!
+//! # Features
+//!
+//! - `toml` (on by default): [`toml`](toml()) reads TOML.
+//! - `tracing`: an event for each change of settings, and for each file that is refused.
+//!
+//! # Example
+//!
+//! See [`Watch`].
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod change;
+mod config;
+mod error;
+mod file;
+mod format;
+mod gate;
+mod handle;
+mod kept;
+mod layer;
+mod service;
+mod watch;
+
+pub use change::Change;
+pub use config::StackConfig;
+pub use error::Error;
+#[cfg(feature = "toml")]
+pub use format::toml;
+pub use format::{deserialize, json};
+pub use handle::{Reload, StackHandle};
+pub use kept::KeptLimit;
+pub use layer::{StackBuilder, StackLayer};
+pub use service::{ResponseFuture, Stack};
+pub use watch::{Status, Watch, Watching};
