@@ -122,6 +122,8 @@
 mod body;
 mod classify;
 mod host;
+#[cfg(feature = "rate")]
+mod quota;
 mod refusal;
 mod replay;
 mod request;
@@ -136,6 +138,8 @@ pub use body::{
 };
 pub use classify::{Answer, Http};
 pub use host::{ByHost, HostKey, HostRef};
+#[cfg(feature = "rate")]
+pub use quota::{Estimate, NoCost, Quota, QuotaFuture, QuotaHeaders, QuotaLayer, Settle, Settled};
 #[cfg(feature = "tonic")]
 pub(crate) use refusal::come_back_after;
 pub use refusal::{DEFAULT_RETRY_AFTER, refusal, refusal_status};

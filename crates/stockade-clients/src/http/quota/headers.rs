@@ -1,0 +1,199 @@
+//! What a server tells of a quota.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use http::{HeaderMap, HeaderName};
+
+/// The headers in which a server tells one quota.
+///
+/// # Example
+///
+/// ```
+/// use stockade_clients::http::QuotaHeaders;
+///
+/// let requests = QuotaHeaders::of("requests"); // x-ratelimit-limit-requests, …
+/// let tokens = QuotaHeaders::of("tokens");
+/// # drop((requests, tokens));
+/// ```
+#[derive(Clone, Debug)]
+pub struct QuotaHeaders {
+    limit: HeaderName,
+    remaining: HeaderName,
+    reset: HeaderName,
+    /// Whether nothing passes until the reset once nothing remains.
+    is_window: bool,
+}
+
+/// What a server has told of one quota, as far as it did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Told {
+    /// How much there is in each period.
+    pub(super) limit: Option<u32>,
+    /// The period, where it is told.
+    pub(super) per: Option<Duration>,
+    pub(super) remaining: Option<u32>,
+    /// Until all of it is there again.
+    pub(super) reset: Option<Duration>,
+    /// Not before this, because nothing remains.
+    pub(super) pause: Option<Duration>,
+}
+
+// === impl QuotaHeaders ===
+
+impl QuotaHeaders {
+    /// `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset`: `draft-ietf-httpapi-ratelimit-headers`, as of its
+    /// versions 3 to 7. A limit may name its window: `100;w=60`. Once nothing remains, nothing passes until the reset.
+    pub const fn standard() -> Self {
+        let limit = HeaderName::from_static("ratelimit-limit");
+        let remaining = HeaderName::from_static("ratelimit-remaining");
+        let reset = HeaderName::from_static("ratelimit-reset");
+        Self::new(limit, remaining, reset).window()
+    }
+
+    /// `x-ratelimit-limit-…`, `x-ratelimit-remaining-…` and `x-ratelimit-reset-…`, as OpenAI and others have them for
+    /// `requests` and `tokens`.
+    ///
+    /// # Panics
+    ///
+    /// If `what` cannot be a part of a header's name.
+    #[track_caller]
+    pub fn of(what: &str) -> Self {
+        let name = |kind: &str| match HeaderName::try_from(format!("x-ratelimit-{kind}-{what}")) {
+            Ok(name) => name,
+            Err(_) => panic!("QuotaHeaders::of: {what:?} is no part of a header's name"),
+        };
+        Self::new(name("limit"), name("remaining"), name("reset"))
+    }
+
+    /// Headers of other names. The reset may be a number of seconds, a duration such as `1m30s`, or the seconds since
+    /// 1970; any other is ignored.
+    pub const fn new(limit: HeaderName, remaining: HeaderName, reset: HeaderName) -> Self {
+        Self { limit, remaining, reset, is_window: false }
+    }
+
+    /// Once nothing remains, nothing passes until the reset. Without this what is used comes back bit by bit.
+    #[must_use]
+    pub const fn window(mut self) -> Self {
+        self.is_window = true;
+        self
+    }
+
+    pub(super) fn read(&self, headers: &HeaderMap) -> Told {
+        let text = |name: &HeaderName| Some(headers.get(name)?.to_str().ok()?.trim());
+        let limit = text(&self.limit);
+        let remaining = text(&self.remaining).and_then(leading);
+        let reset = text(&self.reset).and_then(until);
+        let pause = if self.is_window && remaining == Some(0) { reset } else { None };
+        Told {
+            limit: limit.and_then(leading),
+            per: limit.and_then(window),
+            remaining,
+            reset,
+            pause,
+        }
+    }
+}
+
+/// The number at the start, which may have more behind it.
+fn leading(text: &str) -> Option<u32> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let rest = text[end..].trim_start();
+    let is_whole = rest.is_empty() || rest.starts_with([',', ';']);
+    if end == 0 || !is_whole {
+        return None;
+    }
+    Some(text[..end].parse().unwrap_or(u32::MAX))
+}
+
+/// The window of the first policy: `100;w=60`, or `100, 100;w=60`.
+fn window(text: &str) -> Option<Duration> {
+    let seconds = text.split([',', ';']).find_map(|part| part.trim().strip_prefix("w="))?;
+    seconds.parse().ok().map(Duration::from_secs).filter(|window| !window.is_zero())
+}
+
+/// Seconds, a duration with units, or the seconds since 1970.
+fn until(text: &str) -> Option<Duration> {
+    /// No duration from now on is as long.
+    const YEARS: u64 = 1_000_000_000;
+    if let Ok(seconds) = text.parse::<u64>() {
+        if seconds < YEARS {
+            return Some(Duration::from_secs(seconds));
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        return Some(Duration::from_secs(seconds).saturating_sub(now));
+    }
+    let (mut sum, mut rest) = (Duration::ZERO, text);
+    while !rest.is_empty() {
+        let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let value: f64 = rest[..number].parse().ok()?;
+        rest = &rest[number..];
+        let end = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+        let unit = match &rest[..end] {
+            "ns" => 1e-9,
+            "us" | "µs" => 1e-6,
+            "ms" => 1e-3,
+            "s" | "" => 1.0,
+            "m" => 60.0,
+            "h" => 3_600.0,
+            "d" => 86_400.0,
+            _ => return None,
+        };
+        sum = sum.checked_add(Duration::try_from_secs_f64(value * unit).ok()?)?;
+        rest = &rest[end..];
+    }
+    (!text.is_empty()).then_some(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(headers: &QuotaHeaders, values: [&str; 3]) -> Told {
+        let names = [&headers.limit, &headers.remaining, &headers.reset];
+        let values = values.map(|value| value.parse().unwrap());
+        headers.read(&names.into_iter().cloned().zip(values).collect())
+    }
+
+    #[test]
+    fn a_quota_is_read_as_its_server_spells_it() {
+        let seconds = |n| Some(Duration::from_secs(n));
+        let all = Told { limit: Some(100), remaining: Some(7), ..Told::default() };
+        for (limit, reset, per, until) in [
+            ("100", "30", None, seconds(30)),
+            ("100, 100;w=60", "30", seconds(60), seconds(30)),
+            ("100;w=60", "6m0s", seconds(60), seconds(360)),
+            ("100", "1.5s", None, Some(Duration::from_millis(1_500))),
+            ("100", "20ms", None, Some(Duration::from_millis(20))),
+            ("100", "2024-01-27T02:31:00Z", None, None),
+            ("100;w=0", "", None, None),
+        ] {
+            let expected = Told { per, reset: until, ..all };
+            assert_eq!(told(&QuotaHeaders::of("requests"), [limit, "7", reset]), expected);
+        }
+    }
+
+    #[test]
+    fn the_seconds_since_1970_count_from_now() {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let reset = told(&QuotaHeaders::of("requests"), ["", "", &(now + 60).to_string()]).reset;
+        let reset = reset.unwrap().as_secs();
+        assert!((50..=60).contains(&reset), "{reset}");
+    }
+
+    #[test]
+    fn nonsense_tells_nothing() {
+        for nonsense in ["", "-1", "1e9", "soon", "7x", "µ", "..s"] {
+            let told = told(&QuotaHeaders::standard(), [nonsense; 3]);
+            assert_eq!(told, Told::default(), "{nonsense}");
+        }
+        assert_eq!(told(&QuotaHeaders::standard(), ["99999999999", "", ""]).limit, Some(u32::MAX));
+    }
+
+    #[test]
+    fn of_a_window_nothing_passes_until_the_reset_once_nothing_remains() {
+        let pause = |headers, remaining| told(&headers, ["9", remaining, "30"]).pause;
+        assert_eq!(pause(QuotaHeaders::standard(), "0"), Some(Duration::from_secs(30)));
+        assert_eq!(pause(QuotaHeaders::standard(), "1"), None);
+        assert_eq!(pause(QuotaHeaders::of("tokens"), "0"), None);
+    }
+}
