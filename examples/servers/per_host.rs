@@ -13,7 +13,9 @@ use std::{
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 use futures_util::future::join_all;
 use reqwest::{Client, Method, Request, Url, retry};
-use stockade::{BreakerLayer, Error, KeyedLayer, LayerError, LimitLayer, TimeoutLayer, breaker};
+use stockade::{
+    BreakerLayer, Error, KeyedLayer, LayerError, LimitLayer, TimeoutLayer, breaker, keyed::KeyOf,
+};
 use stockade_clients::{
     Failure,
     http::{HostKey, Http},
