@@ -4,13 +4,13 @@ use std::{
     fmt,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use pin_project_lite::pin_project;
 use stockade_core::{
     Classify, LayerError, Reason, Rejected,
-    internal::{CallWaiter, Refusal, Refuser, Slow, Waiter},
+    internal::{CallWaiter, Refuser, Slow, Waiter},
     waits::Counting,
 };
 use tower_service::Service;
@@ -89,12 +89,9 @@ impl<F, S, Req, C> ResponseFuture<F, S, Req, C> {
         Self { state: State::Running { future }, permit, classify }
     }
 
-    pub(crate) fn slow(slow: Slow<AtOnce, S, Req>, permit: Permit, classify: C) -> Self {
+    /// Without a permit for a call that is refused.
+    pub(crate) const fn slow(slow: Slow<AtOnce, S, Req>, permit: Permit, classify: C) -> Self {
         Self { state: State::Slow { slow }, permit, classify }
-    }
-
-    pub(crate) fn refused(refusal: Refusal<Lease>, classify: C) -> Self {
-        Self::slow(Slow::Refused(refusal), Permit::none(), classify)
     }
 
     /// It is dropped before the call has ended. Kept apart, so that dropping a finished one is a few branches.
@@ -123,37 +120,26 @@ where
         let mut this = self.project();
         let permit = this.permit;
         loop {
-            let slow = match this.state.as_mut().project() {
-                StateProj::Running { future } => {
-                    let part = permit.run();
-                    let polled = future.poll(cx);
-                    part.end();
-                    match &polled {
-                        Poll::Ready(result) => permit.judge(this.classify, result.as_ref()),
-                        Poll::Pending => permit.pending(),
-                    }
-                    return polled;
-                }
-                StateProj::Slow { slow } => slow,
-            };
             let part = permit.run();
-            let polled = slow.poll(cx);
+            let polled = match this.state.as_mut().project() {
+                StateProj::Running { future } => future.poll(cx),
+                StateProj::Slow { slow } => match slow.poll(cx) {
+                    Poll::Pending => Poll::Pending,
+                    Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                    Poll::Ready(Ok(())) => {
+                        let future = slow.call();
+                        part.end();
+                        this.state.set(State::Running { future });
+                        continue;
+                    }
+                },
+            };
             part.end();
-            if polled.is_pending() {
-                permit.pending();
+            match &polled {
+                Poll::Ready(result) => permit.judge(this.classify, result.as_ref()),
+                Poll::Pending => permit.pending(),
             }
-            match ready!(polled) {
-                Ok(()) => {
-                    let part = permit.run();
-                    let future = slow.call();
-                    part.end();
-                    this.state.set(State::Running { future });
-                }
-                Err(error) => {
-                    permit.judge(this.classify, Err(&error));
-                    return Poll::Ready(Err(error));
-                }
-            }
+            return polled;
         }
     }
 }

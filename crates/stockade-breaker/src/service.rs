@@ -20,7 +20,7 @@ use crate::{
     BreakerHandle, ResponseFuture,
     backpressure::Waiter,
     future::AtOnce,
-    permit::Start,
+    permit::{Permit, Start},
     shared::{Lease, Shared},
     state::Stamp,
 };
@@ -118,6 +118,10 @@ impl<S, C, B> Breaker<S, C, B> {
         let future = self.inner.call(request);
         ResponseFuture::running(future, start.end(), classify)
     }
+
+    fn refused<Req>(&self, rejected: Rejected) -> Slow<AtOnce, S, Req> {
+        Slow::Refused(Refusal::new(&self.lease, rejected))
+    }
 }
 
 stockade_core::accessors!(Breaker<S, C, B>);
@@ -148,23 +152,25 @@ where
     fn call(&mut self, request: Req) -> Self::Future {
         // Before the call is admitted, because it may panic.
         let classify = self.classify.clone();
-        match self.admit(&request, false) {
-            Ok(stamp) if mem::take(&mut self.readied) => self.start(stamp, request, classify),
+        let (slow, permit) = match self.admit(&request, false) {
+            Ok(stamp) if mem::take(&mut self.readied) => {
+                return self.start(stamp, request, classify);
+            }
             Ok(stamp) => {
                 let permit = Start::new(self.shared, stamp).end();
                 // The future takes the instance that was polled, which may be on its way to be ready.
                 let clone = self.inner.clone();
                 let polled = mem::replace(&mut self.inner, clone);
-                let at_once = AtOnce(Arc::clone(&self.lease));
-                ResponseFuture::slow(Slow::waiting(at_once, polled, request), permit, classify)
+                (Slow::waiting(AtOnce(Arc::clone(&self.lease)), polled, request), permit)
             }
             Err(rejected) => {
                 self.readied = false;
                 // What this instance holds inside, a permit or its turn, goes to those who are let in.
                 let_go(&mut self.inner);
-                ResponseFuture::refused(Refusal::new(&self.lease, rejected), classify)
+                (self.refused(rejected), Permit::none())
             }
-        }
+        };
+        ResponseFuture::slow(slow, permit, classify)
     }
 }
 
@@ -210,7 +216,7 @@ where
         let classify = self.classify.clone();
         match self.admit(&request, permit.is_some()) {
             Ok(stamp) => self.start(stamp, request, classify),
-            Err(rejected) => ResponseFuture::refused(Refusal::new(&self.lease, rejected), classify),
+            Err(rejected) => ResponseFuture::slow(self.refused(rejected), Permit::none(), classify),
         }
     }
 }

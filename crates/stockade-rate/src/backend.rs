@@ -48,12 +48,6 @@ pub struct Permit<L: Backend> {
     cost: NonZeroU32,
 }
 
-/// A permit, whatever it is for.
-pub trait Spend {
-    /// The call is sent: its tokens are gone.
-    fn spend(self);
-}
-
 // === impl Permit ===
 
 impl<L: Backend> Permit<L> {
@@ -61,10 +55,9 @@ impl<L: Backend> Permit<L> {
     pub const fn new(limiter: Arc<L>, cost: NonZeroU32) -> Self {
         Self { limiter: Some(limiter), cost }
     }
-}
 
-impl<L: Backend> Spend for Permit<L> {
-    fn spend(mut self) {
+    /// The call is sent: its tokens are gone.
+    pub fn spend(&mut self) {
         self.limiter = None;
     }
 }

@@ -13,7 +13,7 @@ use stockade_core::{
 };
 use tower_service::Service;
 
-use crate::{backend::Spend, waiter};
+use crate::waiter;
 
 pin_project! {
     /// The response future of [`Rate`](crate::Rate). `F` is the future of the service `S` inside.
@@ -67,7 +67,6 @@ where
     S: Service<Req, Future = F>,
     S::Error: LayerError,
     W: CallWaiter,
-    W::Permit: Spend,
 {
     type Output = Result<S::Response, S::Error>;
 
@@ -78,9 +77,8 @@ where
             match state.as_mut().project() {
                 StateProj::Running { future } => return future.poll(cx),
                 StateProj::Slow { slow } => {
-                    match ready!(slow.poll(cx)) {
-                        Ok(permit) => permit.spend(),
-                        Err(error) => return Poll::Ready(Err(error)),
+                    if let Err(error) = ready!(slow.poll(cx)) {
+                        return Poll::Ready(Err(error));
                     }
                     let future = slow.call();
                     state.set(State::Running { future });

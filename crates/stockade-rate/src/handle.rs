@@ -6,7 +6,7 @@ use stockade_core::{ConfigError, Reason, Rejected, internal};
 
 use crate::{
     Config,
-    backend::{Admission, Backend, Spend},
+    backend::{Admission, Backend},
     shared::Shared,
 };
 
@@ -143,7 +143,7 @@ impl RateHandle {
             Admission::Pass => Ok(()),
             Admission::Refuse(refusal) => Err(refusal.rejected()),
             Admission::Wait(waiter) => {
-                internal::Admission::new(waiter).admitted().await?.spend();
+                internal::Admission::new(waiter).admitted().await?;
                 Ok(())
             }
         }

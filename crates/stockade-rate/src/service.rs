@@ -18,7 +18,7 @@ use tower_service::Service;
 
 use crate::{
     Policy, PolicyFor, ResponseFuture, Single,
-    backend::{Admission, Backend, LocalWaiter, Permit, Shared, Spend},
+    backend::{Admission, Backend, LocalWaiter, Permit, Shared},
 };
 
 /// A service whose calls pass no faster than a rate.
@@ -150,7 +150,7 @@ where
 
     fn call_reserved(&mut self, permit: Option<Permit<Shared>>, request: Req) -> Self::Future {
         let taken = match permit {
-            Some(permit) => {
+            Some(mut permit) => {
                 permit.spend();
                 Ok(())
             }

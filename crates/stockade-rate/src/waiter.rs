@@ -67,6 +67,10 @@ impl internal::Waiter for Waiter {
 impl CallWaiter for Waiter {
     type Refuser = Common;
 
+    fn start(permit: &mut Self::Permit) {
+        permit.spend();
+    }
+
     fn expired(&self) -> Rejected {
         self.shared.common().refuse(Reason::Expired)
     }

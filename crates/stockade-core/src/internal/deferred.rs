@@ -6,7 +6,7 @@
 //! compiled once for a layer and not once for each stack.
 
 use std::{
-    fmt,
+    convert, fmt,
     future::poll_fn,
     mem,
     pin::Pin,
@@ -36,6 +36,9 @@ pub trait Waiter {
 pub trait CallWaiter: Waiter + Unpin {
     /// What refuses a call that does not wait.
     type Refuser: Refuser;
+
+    /// The call starts with this permit.
+    fn start(_: &mut Self::Permit) {}
 
     /// The refusal of a call that was admitted, and whose deadline passed before it could start. A layer that
     /// counts its refusals counts it here.
@@ -102,27 +105,31 @@ impl<W: CallWaiter> Admission<W> {
 
     /// Ready with a permit, or with a refusal.
     pub async fn admitted(mut self) -> Result<W::Permit, Rejected> {
-        poll_fn(|cx| self.poll(cx)).await?;
-        self.start()
+        poll_fn(|cx| self.poll(cx, convert::identity, &mut |_| Poll::Ready(Ok(())))).await
     }
 
-    /// Ready when the call is admitted, also if it is polled again; or with a refusal.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejected>> {
+    /// Ready with the permit of a call that starts now: it is admitted, and `poll_ready` says that the service is ready.
+    fn poll<E>(
+        &mut self,
+        cx: &mut Context<'_>,
+        into_error: fn(Rejected) -> E,
+        poll_ready: &mut dyn FnMut(&mut Context<'_>) -> Poll<Result<(), E>>,
+    ) -> Poll<Result<W::Permit, E>> {
         if self.permit.is_none() {
-            let admitted = ready!(Pin::new(&mut self.waiter).poll_admit(cx));
+            self.permit = match ready!(Pin::new(&mut self.waiter).poll_admit(cx)) {
+                Ok(permit) => Some(permit),
+                Err(rejected) => return Poll::Ready(Err(into_error(rejected))),
+            };
             self.wait = None;
-            self.permit = Some(admitted?);
         }
-        Poll::Ready(Ok(()))
-    }
-
-    /// The permit of an admitted call that starts now.
-    fn start(&mut self) -> Result<W::Permit, Rejected> {
+        ready!(poll_ready(cx))?;
         // Time may have passed since the last look, above all where the thread was blocked.
         if deadline::has_passed() {
-            return Err(self.waiter.expired());
+            return Poll::Ready(Err(into_error(self.waiter.expired())));
         }
-        Ok(self.permit.take().expect("it was admitted"))
+        let mut permit = self.permit.take().expect("it was admitted");
+        W::start(&mut permit);
+        Poll::Ready(Ok(permit))
     }
 }
 
@@ -165,28 +172,18 @@ where
     /// # Panics
     ///
     /// If it is polled again after an error.
-    // It is written out, because each stack has a copy of it, in which each adapter is a function of its own.
     #[cold]
     #[inline(never)]
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<W::Permit, S::Error>> {
-        let error = match self {
-            Self::Waiting(Some(deferred)) => match deferred.admission.poll(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(rejected)) => rejected.into_error(),
-                Poll::Ready(Ok(())) => match deferred.service.poll_ready(cx) {
-                    Poll::Pending => return Poll::Pending,
-                    Poll::Ready(Err(error)) => error,
-                    Poll::Ready(Ok(())) => match deferred.admission.start() {
-                        Ok(permit) => return Poll::Ready(Ok(permit)),
-                        Err(rejected) => rejected.into_error(),
-                    },
-                },
-            },
-            Self::Refused(refusal) => refusal.rejected().into_error(),
-            Self::Waiting(None) => panic!("it is not polled again once it is ready"),
+        let polled = match self {
+            Self::Waiting(Some(deferred)) => deferred.poll(cx),
+            Self::Waiting(None) => ended(),
+            Self::Refused(refusal) => Poll::Ready(Err(refusal.rejected().into_error())),
         };
-        *self = Self::ENDED;
-        Poll::Ready(Err(error))
+        if let Poll::Ready(Err(_)) = &polled {
+            *self = Self::ENDED;
+        }
+        polled
     }
 
     /// Calls the service.
@@ -197,13 +194,37 @@ where
     #[cold]
     #[inline(never)]
     pub fn call(&mut self) -> S::Future {
-        if let Self::Waiting(Some(deferred)) = self
-            && let Some(request) = deferred.request.take()
-        {
-            return deferred.service.call(request);
+        match self {
+            Self::Waiting(Some(deferred)) => deferred.call(),
+            _ => ended(),
         }
-        panic!("it is called once, when it is ready");
     }
+}
+
+// === impl Deferred ===
+
+impl<W, S, Req> Deferred<W, S, Req>
+where
+    W: CallWaiter,
+    S: Service<Req>,
+    S::Error: LayerError,
+{
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<W::Permit, S::Error>> {
+        let Self { admission, service, .. } = self;
+        admission.poll(cx, Rejected::into_error, &mut |cx| service.poll_ready(cx))
+    }
+
+    fn call(&mut self) -> S::Future {
+        match self.request.take() {
+            Some(request) => self.service.call(request),
+            None => ended(),
+        }
+    }
+}
+
+#[cold]
+fn ended() -> ! {
+    panic!("it is not polled again once it is ready")
 }
 
 impl<W: CallWaiter, S, Req> fmt::Debug for Slow<W, S, Req> {

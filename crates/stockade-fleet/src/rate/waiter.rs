@@ -75,6 +75,10 @@ impl internal::Waiter for Waiter {
 impl CallWaiter for Waiter {
     type Refuser = Limiter;
 
+    fn start(permit: &mut Self::Permit) {
+        permit.spend();
+    }
+
     fn expired(&self) -> Rejected {
         self.limiter.refuse(Reason::Expired)
     }
