@@ -70,10 +70,7 @@ where
                 StateProj::Running { future, permit } => {
                     let result = ready!(future.poll(cx));
                     let permit = mem::replace(permit, Permit::NONE);
-                    return Poll::Ready(match result {
-                        Ok(response) => Ok(this.hook.answered(response, permit)),
-                        Err(error) => Err(error),
-                    });
+                    return Poll::Ready(this.hook.answered(result, permit));
                 }
                 StateProj::Slow { slow } => {
                     let permit = match ready!(slow.poll(cx)) {
