@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use stockade_core::{Class, ConfigError, Rejected, deadline};
+use stockade_core::{Class, ConfigError, Judged, Rejected, deadline};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
@@ -231,7 +231,7 @@ impl Admission {
 
     /// The call ended with a result of this class.
     pub fn report(mut self, class: Class) {
-        self.permit.settle(End::of(class, None));
+        self.permit.settle(End::of(Judged::Answered(class), None));
     }
 }
 

@@ -127,14 +127,11 @@ impl Permit {
             return;
         }
         self.pending = None;
-        let end = match (Judged::of(classify, result), result) {
-            (Judged::Refused(_), _) => End::Nothing,
-            (Judged::Answered(class), Ok(_)) => End::of(class, None),
-            (Judged::Answered(class), Err(error)) => {
-                End::of(class, error.rejected().map(Rejected::reason))
-            }
-        };
-        self.settle(end);
+        let judged = Judged::of(classify, result);
+        self.settle(match result {
+            Ok(_) => End::of(judged, None),
+            Err(error) => End::of(judged, error.rejected().map(Rejected::reason)),
+        });
     }
 
     /// The call is dropped before it has ended, and with it what is inside, while `counting`. `sent` says whether that
@@ -173,14 +170,16 @@ impl Drop for Permit {
 // === impl End ===
 
 impl End {
-    /// What a result of this class is. `reason` is that of the refusal which it carries, if it carries one: then
+    /// What a result is that was judged so. `reason` is that of the refusal which it carries, if it carries one: then
     /// a layer inside has ended the call, and the service has not answered.
-    pub(crate) const fn of(class: Class, reason: Option<Reason>) -> Self {
-        match (class, reason) {
-            (_, Some(Reason::Cancelled)) => Self::Nothing,
-            (Class::Success | Class::Permanent, _) => Self::Success,
-            (Class::Ignored, _) => Self::Ignored,
-            _ => Self::Failure { answered: reason.is_none(), after: class.after() },
+    pub(crate) const fn of(judged: Judged, reason: Option<Reason>) -> Self {
+        match (judged, reason) {
+            (Judged::Refused(_), _) | (_, Some(Reason::Cancelled)) => Self::Nothing,
+            (Judged::Answered(Class::Success | Class::Permanent), _) => Self::Success,
+            (Judged::Answered(Class::Ignored), _) => Self::Ignored,
+            (Judged::Answered(class), _) => {
+                Self::Failure { answered: reason.is_none(), after: class.after() }
+            }
         }
     }
 }

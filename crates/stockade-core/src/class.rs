@@ -90,13 +90,22 @@ impl Judged {
         E: LayerError,
         C: Classify<T, E>,
     {
-        match result.err().and_then(LayerError::rejected) {
-            Some(rejected) if rejected.is_refusal() => Self::Refused(*rejected),
-            Some(rejected) if rejected.reason() == Reason::Cancelled => {
-                Self::Answered(Class::TRANSIENT)
-            }
-            _ => Self::Answered(classify.classify(result)),
+        if let Err(error) = result
+            && let Some(rejected) = error.rejected()
+            && let Some(judged) = Self::unasked(rejected)
+        {
+            return judged;
         }
+        Self::Answered(classify.classify(result))
+    }
+
+    /// What no classifier is asked about.
+    #[cold]
+    fn unasked(rejected: &Rejected) -> Option<Self> {
+        if rejected.is_refusal() {
+            return Some(Self::Refused(*rejected));
+        }
+        (rejected.reason() == Reason::Cancelled).then_some(Self::Answered(Class::TRANSIENT))
     }
 }
 
