@@ -132,8 +132,8 @@ impl<Req, T, X: Hook<Req, T>> Hook<Req, T> for ByPriority<X> {
         self.0.share(request)
     }
 
-    fn answered(&self, response: T, permit: Permit) -> X::Response {
-        self.0.answered(response, permit)
+    fn answered<E>(&self, result: Result<T, E>, permit: Permit) -> Result<X::Response, E> {
+        self.0.answered(result, permit)
     }
 }
 
