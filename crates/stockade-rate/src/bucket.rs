@@ -76,11 +76,22 @@ impl Bucket {
     /// Takes so many tokens, all or none, or says when there will be as many. It never holds more than its burst.
     #[inline]
     pub(crate) fn take(&self, now: Nanos, cost: NonZeroU32) -> Result<(), Nanos> {
-        let limiter = Governor::new(self.quota, &self.full_at, Standing::default());
+        self.take_of(self.quota, now, cost)
+    }
+
+    /// The same for one who may take so many tokens more than the bucket holds. They are owed: they come before the next
+    /// one.
+    pub(crate) fn take_deep(&self, now: Nanos, cost: NonZeroU32, deep: u32) -> Result<(), Nanos> {
+        self.take_of(self.deeper(deep), now, cost)
+    }
+
+    #[inline]
+    fn take_of(&self, quota: Quota, now: Nanos, cost: NonZeroU32) -> Result<(), Nanos> {
+        let limiter = Governor::new(quota, &self.full_at, Standing::default());
         limiter.clock().0.set(now);
         let decided = if cost == NonZeroU32::MIN {
             limiter.check()
-        } else if cost > self.burst() {
+        } else if cost > quota.burst_size() {
             // Asked first, because governor multiplies before it compares.
             return Err(u64::MAX.into());
         } else {
@@ -96,12 +107,12 @@ impl Bucket {
     ///
     /// A call that waits is woken late, by the resolution of the timer at least. So the decision is dated back to the
     /// instant at which the tokens were there, by one period at most: over a time `w` at most `burst + w / period + 1`
-    /// tokens are taken. The 1 is for that lateness.
-    pub(crate) fn take_due(&self, now: Nanos, cost: NonZeroU32) -> Result<(), Nanos> {
+    /// tokens are taken. The 1 is for that lateness. One who may goes as [deep](Self::take_deep).
+    pub(crate) fn take_due(&self, now: Nanos, cost: NonZeroU32, deep: u32) -> Result<(), Nanos> {
         loop {
-            let due = self.due(now, cost.get().into());
+            let due = self.due(now, cost.get().into(), deep);
             let at = due.max(now.saturating_sub(self.period())).min(now);
-            match self.take(at, cost) {
+            match self.take_deep(at, cost, deep) {
                 // A call that passed without the lock was faster, and there is one more token.
                 Err(earliest) if earliest <= now => {}
                 decided => return decided,
@@ -110,13 +121,14 @@ impl Bucket {
     }
 
     /// When the last of so many tokens will be there, if each is taken as soon as it can be. It may be in the past. (More
-    /// tokens than the bucket holds are only asked for when it has been empty.)
-    pub(crate) fn due(&self, now: Nanos, tokens: u64) -> Nanos {
+    /// tokens than the bucket holds are only asked for when it has been empty.) For one who may go so `deep`.
+    pub(crate) fn due(&self, now: Nanos, tokens: u64, deep: u32) -> Nanos {
         // Counted from an empty bucket, which is one filling later, so that nothing is below zero. Tokens that have been
         // due for longer than the bucket takes to fill up are gone.
         let first = (self.full_at.load() + self.period()).max(now);
         let further = self.time_of(tokens.saturating_sub(1));
-        Nanos::from(first.as_u64().saturating_add(further)).saturating_sub(self.fill())
+        let fill = self.fill() + Nanos::from(self.time_of(deep.into()));
+        Nanos::from(first.as_u64().saturating_add(further)).saturating_sub(fill)
     }
 
     /// The number of tokens.
@@ -171,6 +183,11 @@ impl Bucket {
     /// The number of tokens that fit.
     pub(crate) fn burst(&self) -> NonZeroU32 {
         self.quota.burst_size()
+    }
+
+    /// The quota of one who may take so many tokens more.
+    fn deeper(&self, deep: u32) -> Quota {
+        self.quota.allow_burst(self.burst().saturating_add(deep))
     }
 
     /// The tokens, parts of them too, in the time they took to come.
@@ -301,9 +318,9 @@ mod tests {
                 assert_eq!(bucket.take(now, ONE), Ok(()));
             }
             assert_eq!(bucket.available(now), burst - burst.min(2));
-            assert!(bucket.due(now, u64::MAX) > now);
-            let due = bucket.due(now, 1).max(now);
-            assert_eq!(bucket.take_due(due, ONE), Ok(()));
+            assert!(bucket.due(now, u64::MAX, 0) > now);
+            let due = bucket.due(now, 1, 0).max(now);
+            assert_eq!(bucket.take_due(due, ONE, 0), Ok(()));
         }
     }
 
@@ -311,12 +328,12 @@ mod tests {
     fn a_late_decision_is_dated_back_by_one_period_at_most() {
         let bucket = bucket(100, 1);
         assert_eq!(bucket.take(nanos(1_000), ONE), Ok(()));
-        assert_eq!(bucket.take_due(nanos(1_099), ONE), Err(nanos(1_100)));
-        assert_eq!(bucket.take_due(nanos(1_130), ONE), Ok(()));
-        assert_eq!(bucket.due(nanos(1_130), 1), nanos(1_200), "as if it had been taken in time");
-        assert_eq!(bucket.take_due(nanos(1_900), ONE), Ok(()));
-        assert_eq!(bucket.take_due(nanos(1_900), ONE), Ok(()), "the one more");
-        assert_eq!(bucket.take_due(nanos(1_900), ONE), Err(nanos(2_000)));
+        assert_eq!(bucket.take_due(nanos(1_099), ONE, 0), Err(nanos(1_100)));
+        assert_eq!(bucket.take_due(nanos(1_130), ONE, 0), Ok(()));
+        assert_eq!(bucket.due(nanos(1_130), 1, 0), nanos(1_200), "as if it had been taken in time");
+        assert_eq!(bucket.take_due(nanos(1_900), ONE, 0), Ok(()));
+        assert_eq!(bucket.take_due(nanos(1_900), ONE, 0), Ok(()), "the one more");
+        assert_eq!(bucket.take_due(nanos(1_900), ONE, 0), Err(nanos(2_000)));
     }
 
     #[test]
@@ -401,7 +418,7 @@ mod tests {
                 now += gap;
                 match step {
                     Step::Take(n) => {
-                        let due = bucket.due(nanos(now), n.into());
+                        let due = bucket.due(nanos(now), n.into(), 0);
                         let decided = bucket.take(nanos(now), cost(n));
                         prop_assert_eq!(decided, model.take(now, n));
                         match decided {
@@ -433,7 +450,7 @@ mod tests {
                 match step {
                     Step::Take(n) if n <= burst => {
                         let decided = if late {
-                            bucket.take_due(nanos(now), cost(n))
+                            bucket.take_due(nanos(now), cost(n), 0)
                         } else {
                             bucket.take(nanos(now), cost(n))
                         };
@@ -471,7 +488,7 @@ mod tests {
                 match step {
                     Step::Take(n) if n <= bucket.burst().get() => {
                         let decided = if late {
-                            bucket.take_due(nanos(now), cost(n))
+                            bucket.take_due(nanos(now), cost(n), 0)
                         } else {
                             bucket.take(nanos(now), cost(n))
                         };
@@ -517,11 +534,11 @@ mod tests {
             let now = nanos(idle);
             let costs: Vec<u32> = costs.into_iter().map(|n| n.min(burst)).collect();
             let sum: u32 = costs.iter().sum();
-            let predicted = bucket.due(now, sum.into()).max(now);
+            let predicted = bucket.due(now, sum.into(), 0).max(now);
             let mut at = now;
             for n in costs {
                 // Each takes its tokens as soon as they are there.
-                while let Err(due) = bucket.take_due(at, cost(n)) {
+                while let Err(due) = bucket.take_due(at, cost(n), 0) {
                     at = due;
                 }
             }

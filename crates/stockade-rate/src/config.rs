@@ -47,6 +47,9 @@ pub struct Config {
     /// [`calls`](Self::calls). As many periods may take at most twenty years.
     #[cfg_attr(feature = "serde", serde(default, with = "fields::burst"))]
     pub burst: Option<u32>,
+    /// How many tokens of the burst are kept for critical calls; 0 by default. One token is always there for all.
+    #[cfg_attr(feature = "serde", serde(default, with = "fields::reserve"))]
+    pub reserve: u32,
     /// How many calls may wait, at most 4,294,967,294; 1,024 by default.
     #[cfg_attr(feature = "serde", serde(default = "queue", with = "fields::queue"))]
     pub queue: usize,
@@ -70,6 +73,7 @@ stockade_core::fields! {
     calls: u32 = 1..=u32::MAX;
     per: Duration = PERS;
     burst: Option<u32> = 1..=u32::MAX;
+    reserve: u32 = 0..=u32::MAX;
     queue: usize = 0..=MAX_QUEUE;
     max_wait: Option<Duration> = WAITS;
 }
@@ -84,7 +88,7 @@ fn queue() -> usize {
 impl Config {
     /// Up to `calls` calls in the time `per`, and the defaults. Nothing is checked yet.
     pub const fn new(calls: u32, per: Duration) -> Self {
-        Self { calls, per, burst: None, queue: 1024, max_wait: None, name: None }
+        Self { calls, per, burst: None, reserve: 0, queue: 1024, max_wait: None, name: None }
     }
 
     /// The layer.
@@ -122,9 +126,15 @@ impl Config {
         bucket::period(self.calls, self.per)
     }
 
-    /// What governor decides by.
+    /// What governor decides by: without the reserve.
     pub(crate) fn quota(&self) -> Quota {
-        bucket::quota(self.period(), non_zero(self.burst.unwrap_or(self.calls)))
+        let burst = self.burst.unwrap_or(self.calls) - self.reserved(self.calls);
+        bucket::quota(self.period(), non_zero(burst))
+    }
+
+    /// How many tokens are kept for critical calls, where `calls` pass in the time `per`.
+    pub(crate) fn reserved(&self, calls: u32) -> u32 {
+        self.reserve.min(self.burst.unwrap_or(calls).saturating_sub(1))
     }
 
     pub(crate) fn static_name(&self) -> Option<&'static str> {

@@ -181,6 +181,36 @@ impl<P: Policy<Limiter = Shared>> RateLayer<P> {
         self.set(|config| config.burst = Some(burst))
     }
 
+    /// Keeps the last `n` tokens of the [burst](Self::burst) for calls whose [priority](stockade_core::priority) is Critical
+    /// (default 0). One token is always there for all, whatever `n` is.
+    ///
+    /// Other calls pass while there are more than `n` tokens, and wait or are refused below that. A critical call takes
+    /// from the reserve what it does not find elsewhere, even while others wait, and waits before them. What it took
+    /// comes back before the others go on. So the rate and the burst of all together stay what they are. During a
+    /// [penalty](crate::RateHandle::penalize) there is no reserve.
+    ///
+    /// ```
+    /// use stockade_core::{Error, priority::{self, Priority}};
+    /// use stockade_rate::RateLayer;
+    /// use tower::{ServiceBuilder, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let service = ServiceBuilder::new()
+    ///     .layer(RateLayer::per_second(3).queue(0).reserve(1))
+    ///     .service(service_fn(|n: u32| async move { Ok::<_, Error<()>>(n) }));
+    /// assert!(service.clone().oneshot(1).await.is_ok());
+    /// assert!(service.clone().oneshot(2).await.is_ok());
+    /// assert!(service.clone().oneshot(3).await.is_err());
+    /// let critical = priority::scope(Priority::Critical, service.oneshot(4));
+    /// assert!(critical.await.is_ok());
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn reserve(self, n: u32) -> Self {
+        self.set(|config| config.reserve = n)
+    }
+
     /// How many calls may wait, 1,024 by default. With 0 none does: a call that finds no token is refused at once.
     ///
     /// # Panics

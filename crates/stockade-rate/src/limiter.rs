@@ -1,6 +1,7 @@
 //! Which calls get tokens, which wait and which are refused: the queue of one bucket, with the time passed in.
 //!
-//! Calls get their tokens in FIFO order: the tokens of the call at the head gather while all others wait behind it.
+//! Calls get their tokens in FIFO order: the tokens of the call at the head gather while all others wait behind it. Where
+//! there is a reserve, critical calls overtake the others, and may take more tokens than the bucket holds for these.
 //! [`serve`](Limiter::serve) gives tokens to every call that is due, so it makes no difference what triggers it. Each wait
 //! is known beforehand: it is what the call and those ahead of it cost, times the period.
 
@@ -13,6 +14,7 @@ use stockade_core::{
         Key, Queue, Refusals, Refuser,
         sync::atomic::{AtomicBool, Ordering},
     },
+    priority::{self, Priority},
 };
 use tokio::time::Instant;
 
@@ -37,6 +39,9 @@ pub(crate) struct Limiter {
     queue: Queue<Entry>,
     /// The sum of what those in the queue cost.
     owed: u64,
+    /// Those in the queue that may take the reserve, and the sum of what they cost.
+    critical: BTreeSet<Key>,
+    critical_owed: u64,
     /// The bucket in place of the first one, once the rate has been changed.
     changed: Option<Bucket>,
     /// The rate that was set last.
@@ -50,6 +55,7 @@ pub(crate) struct Limiter {
 /// A call in the queue.
 pub(crate) struct Entry {
     pub(crate) cost: NonZeroU32,
+    is_critical: bool,
     /// The runtime on which it was last polled, unless that has ended since.
     pub(crate) runtime: Cell<Option<RuntimeId>>,
     /// Taken when it is woken.
@@ -94,6 +100,11 @@ impl Common {
         deadline::saturating_add(self.start, at.into())
     }
 
+    /// Whether the call that is made here may take the reserve, if there is one.
+    pub(crate) fn is_critical(&self) -> bool {
+        self.config.reserve > 0 && priority::current() == Priority::Critical
+    }
+
     pub(crate) fn is_enabled(&self) -> bool {
         self.enabled.load(Ordering::Relaxed)
     }
@@ -123,11 +134,11 @@ impl Common {
         if !self.is_enabled() {
             return Ok(Verdict::Pass);
         }
-        if cost > limiter.bucket(first).burst() {
+        if cost > limiter.most(first, &self.config, self.is_critical()) {
             return Err(self.refuse(Reason::TooCostly));
         }
         let refuse = |(reason, after)| self.refuse(reason).with_retry_after(after);
-        let wait = limiter.judge(first, &self.config, now, cost).map_err(refuse)?;
+        let wait = limiter.judge(first, self, now, cost).map_err(refuse)?;
         let Some(wait) = wait else { return Ok(Verdict::Pass) };
         let Some(deadline) = deadline::current() else { return Ok(Verdict::Wait) };
         let left = deadline.saturating_duration_since(Instant::now());
@@ -165,18 +176,20 @@ impl Limiter {
     fn judge(
         &self,
         first: &Bucket,
-        config: &Config,
+        common: &Common,
         now: Nanos,
         cost: NonZeroU32,
     ) -> Result<Option<Duration>, (Reason, Duration)> {
+        let (config, is_critical) = (&common.config, common.is_critical());
         let bucket = self.bucket(first);
         let head = self.queue.front();
-        if head.is_none() && bucket.take(now, cost).is_ok() {
+        if self.pass(first, config, now, cost, is_critical) {
             return Ok(None);
         }
-        let after = |tokens: u64| Duration::from(bucket.due(now, tokens).saturating_sub(now));
+        let deep = self.deep(config, now, is_critical);
+        let after = |tokens: u64| Duration::from(bucket.due(now, tokens, deep).saturating_sub(now));
         let cost = u64::from(cost.get());
-        let wait = after(self.owed.saturating_add(cost));
+        let wait = after(self.ahead(is_critical).saturating_add(cost));
         let too_long = config.max_wait.map_or(Duration::ZERO, |max| wait.saturating_sub(max));
         if self.queue.len() >= config.queue {
             let full = if config.queue == 0 { Reason::RateLimited } else { Reason::QueueFull };
@@ -190,10 +203,46 @@ impl Limiter {
         Ok(Some(wait))
     }
 
+    /// Takes the tokens for a call that comes now, if they are there and nobody is ahead of it.
+    pub(crate) fn pass(
+        &self,
+        first: &Bucket,
+        config: &Config,
+        now: Nanos,
+        cost: NonZeroU32,
+        is_critical: bool,
+    ) -> bool {
+        let deep = self.deep(config, now, is_critical);
+        self.ahead(is_critical) == 0 && self.bucket(first).take_deep(now, cost, deep).is_ok()
+    }
+
+    /// What those cost who are ahead of a call that comes now. One that may take the reserve overtakes those that may not.
+    fn ahead(&self, is_critical: bool) -> u64 {
+        if is_critical { self.critical_owed } else { self.owed }
+    }
+
+    /// How many tokens more than others a call may take. During a penalty there is no reserve.
+    fn deep(&self, config: &Config, now: Nanos, is_critical: bool) -> u32 {
+        if is_critical && self.not_before <= now { config.reserved(self.rate(config).0) } else { 0 }
+    }
+
+    /// The most that a call may cost.
+    pub(crate) fn most(&self, first: &Bucket, config: &Config, is_critical: bool) -> NonZeroU32 {
+        let reserved = if is_critical { config.reserved(self.rate(config).0) } else { 0 };
+        self.bucket(first).burst().saturating_add(reserved)
+    }
+
     /// After what time a call that comes now would get its tokens.
-    pub(crate) fn wait(&self, first: &Bucket, now: Nanos, cost: NonZeroU32) -> Duration {
-        let tokens = self.owed.saturating_add(cost.get().into());
-        let due = self.bucket(first).due(now, tokens);
+    pub(crate) fn wait(
+        &self,
+        first: &Bucket,
+        config: &Config,
+        now: Nanos,
+        cost: NonZeroU32,
+        is_critical: bool,
+    ) -> Duration {
+        let tokens = self.ahead(is_critical).saturating_add(cost.get().into());
+        let due = self.bucket(first).due(now, tokens, self.deep(config, now, is_critical));
         due.saturating_sub(now).into()
     }
 
@@ -202,13 +251,25 @@ impl Limiter {
         if self.queue.is_empty() { self.bucket(first).available(now) } else { 0 }
     }
 
-    pub(crate) fn enter(&mut self, cost: NonZeroU32, runtime: RuntimeId, waker: Waker) -> Key {
+    pub(crate) fn enter(
+        &mut self,
+        cost: NonZeroU32,
+        is_critical: bool,
+        runtime: RuntimeId,
+        waker: Waker,
+    ) -> Key {
         self.owed += u64::from(cost.get());
-        self.queue.push_back(Entry {
+        let key = self.queue.push_back(Entry {
             cost,
+            is_critical,
             runtime: Cell::new(Some(runtime)),
             waker: Cell::new(Some(waker)),
-        })
+        });
+        if is_critical {
+            self.critical_owed += u64::from(cost.get());
+            self.critical.insert(key);
+        }
+        key
     }
 
     pub(crate) fn entry(&mut self, key: Key) -> Option<&mut Entry> {
@@ -220,17 +281,21 @@ impl Limiter {
     pub(crate) fn serve(
         &mut self,
         first: &Bucket,
+        config: &Config,
         now: Nanos,
         enabled: bool,
         served: &mut Vec<Entry>,
     ) -> Option<Nanos> {
         loop {
-            let (head, key) = (self.queue.front()?, self.queue.front_key()?);
-            let bucket = self.bucket(first);
-            if enabled && head.cost > bucket.burst() {
+            let key = self.critical.first().copied().or_else(|| self.queue.front_key())?;
+            let Entry { cost, is_critical, .. } = *self.queue.get(key)?;
+            let deep = self.deep(config, now, is_critical);
+            if enabled && cost > self.most(first, config, is_critical) {
                 self.too_costly.insert(key);
-            } else if enabled && let Err(due) = bucket.take_due(now, head.cost) {
-                return Some(due);
+            } else if enabled && let Err(due) = self.bucket(first).take_due(now, cost, deep) {
+                // With the end of a penalty the reserve is there again.
+                let ends = is_critical && self.not_before > now;
+                return Some(if ends { due.min(self.not_before) } else { due });
             }
             served.extend(self.remove(key));
         }
@@ -251,6 +316,10 @@ impl Limiter {
     pub(crate) fn remove(&mut self, key: Key) -> Option<Entry> {
         let entry = self.queue.remove(key)?;
         self.owed -= u64::from(entry.cost.get());
+        if entry.is_critical {
+            self.critical_owed -= u64::from(entry.cost.get());
+            self.critical.remove(&key);
+        }
         Some(entry)
     }
 
@@ -306,6 +375,6 @@ impl Limiter {
     /// Whether nothing is counted for anybody.
     #[cfg(all(test, shuttle))]
     pub(crate) fn is_unowed(&self) -> bool {
-        self.owed == 0 && self.too_costly.is_empty()
+        self.owed == 0 && self.critical.is_empty() && self.too_costly.is_empty()
     }
 }

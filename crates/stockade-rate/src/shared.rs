@@ -113,15 +113,15 @@ impl Shared {
         if self.pass(now, cost) || !self.common.is_enabled() {
             return Ok(());
         }
-        let state = lock(&self.state);
-        let bucket = state.limiter.bucket(&self.first);
-        if cost > bucket.burst() {
+        let (config, is_critical) = (&self.common.config, self.common.is_critical());
+        let limiter = &lock(&self.state).limiter;
+        if cost > limiter.most(&self.first, config, is_critical) {
             return Err(self.common.refuse(Reason::TooCostly));
         }
-        if state.limiter.len() == 0 && bucket.take(now, cost).is_ok() {
+        if limiter.pass(&self.first, config, now, cost, is_critical) {
             return Ok(());
         }
-        let after = state.limiter.wait(&self.first, now, cost);
+        let after = limiter.wait(&self.first, config, now, cost, is_critical);
         Err(self.common.refuse(Reason::RateLimited).with_retry_after(after))
     }
 
@@ -138,10 +138,11 @@ impl Shared {
         let mut state = lock(&self.state);
         let first = &self.first;
         *place = Place::Done;
+        let (config, is_critical) = (&self.common.config, self.common.is_critical());
         let verdict = if bounded {
             self.common.judge(&state.limiter, first, now, cost)?
         } else if !self.common.is_enabled()
-            || state.limiter.len() == 0 && state.limiter.bucket(first).take(now, cost).is_ok()
+            || state.limiter.pass(first, config, now, cost, is_critical)
         {
             Verdict::Pass
         } else {
@@ -156,7 +157,7 @@ impl Shared {
                 "stockade: a call that waits for a token needs a tokio runtime with time, and there is none here"
             );
         };
-        *place = Place::Queued(state.limiter.enter(cost, runtime.id(), waker));
+        *place = Place::Queued(state.limiter.enter(cost, is_critical, runtime.id(), waker));
         state.alarms.enter(&runtime, self);
         self.settle(state, now, Changes::default(), |_| ());
         Poll::Pending
@@ -232,7 +233,8 @@ impl Shared {
     ) -> R {
         let mut served = Vec::new();
         let State { limiter, alarms } = &mut *state;
-        let due = limiter.serve(&self.first, now, self.common.is_enabled(), &mut served);
+        let (config, enabled) = (&self.common.config, self.common.is_enabled());
+        let due = limiter.serve(&self.first, config, now, enabled, &mut served);
         for entry in &served {
             alarms.leave(entry.runtime.get(), &mut changes);
         }
