@@ -13,6 +13,7 @@
 //! | [`testing`] | How do I test all that in milliseconds? |
 //! | [`watching`] | What is there to see, and what should wake somebody? |
 //! | [`stack_per_key`] | How do I keep one host or tenant from harming the others? |
+//! | [`settings_from_files`] | How do I read the settings from a file, and change them while calls run? |
 //! | [`fleet`] | What changes when there is more than one process? |
 //! | [`by_hand`] | What about streams, loops, and connections that are checked out? |
 //! | [`own_layer`] | How do I write a layer of my own? |
@@ -47,6 +48,9 @@ pub mod watching {}
 
 #[doc = include_str!("guide/stack_per_key.md")]
 pub mod stack_per_key {}
+
+#[doc = include_str!("guide/settings_from_files.md")]
+pub mod settings_from_files {}
 
 #[cfg_attr(not(doctest), doc = include_str!("guide/fleet.md"))]
 pub mod fleet {}
