@@ -7,6 +7,9 @@ mod guide {
     #[doc = include_str!("../../crates/stockade/src/guide/real_clients.md")]
     mod real_clients {}
 
+    #[doc = include_str!("../../crates/stockade/src/guide/across_processes.md")]
+    mod across_processes {}
+
     #[doc = include_str!("../../crates/stockade/src/guide/fleet.md")]
     mod fleet {}
 }

@@ -1,4 +1,4 @@
-//! Judges the results of real clients, for retries and circuit breakers alike.
+//! Judges the results of real clients, for retries and circuit breakers alike, and speaks for the layers of servers.
 //!
 //! Nothing here is a client or a pool of connections: wrap the client that you have in `ServiceBuilder`, and give
 //! its classifier to `RetryLayer::classify` and `BreakerLayer::classify`. Each is behind a feature, and none is on
@@ -24,8 +24,12 @@
 //! inside is judged as by [`DefaultClassify`](stockade_core::DefaultClassify).
 //!
 //! [`Failure`] is for people: it has an error name the host and say what to do, without any password. The features
-//! for databases bring `connect`, which makes a connection in time or says what is wrong. And `http::refusal` is the
-//! way back, for servers: a layer's refusal as an answer.
+//! for databases bring `connect`, which makes a connection in time or says what is wrong.
+//!
+//! For servers, `http::RespondLayer` and `grpc::RespondLayer` make a layer's refusal an answer. `http::InjectLayer` and
+//! `http::ExtractLayer` take the deadline and the priority of a call from one process to the next, and `http::hold_body`
+//! keeps a permit until an answer has streamed. With the feature `rate`, `http::QuotaLayer` has rate limits learn from what
+//! servers tell of their quotas.
 //!
 //! # Example
 //!

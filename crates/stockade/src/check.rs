@@ -13,7 +13,7 @@
 //! | the compiler says | write |
 //! |---|---|
 //! | a layer cannot put its refusal into the error type … | `.map_err(Error::Service)` right above the client; `.map_err(stockade::boxed)` for errors of many types, or of `anyhow`; or implement [`LayerError`](crate::LayerError) |
-//! | … the error type `Infallible` (axum) | the same, and `HandleErrorLayer` above the layers |
+//! | … the error type `Infallible` (axum) | the same, and `RespondLayer` of `stockade-clients` above the layers |
 //! | a layer calls clones of the service inside it, and … is not `Clone` | `.buffer(n)` right above the client |
 //! | `RetryLayer` cannot repeat the request … | `#[derive(Clone)]` on the request, or `RetryLayer::clone_request`; the functions for it are in `stockade-clients` |
 //! | … cannot judge results of this stack; type annotations needed; implementation of `Fn` is not general enough | the type of the classifier's parameter: `\|result: Result<&Response, &Error>\| …`, or a function |

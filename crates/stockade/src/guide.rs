@@ -14,6 +14,7 @@
 //! | [`watching`] | What is there to see, and what should wake somebody? |
 //! | [`stack_per_key`] | How do I keep one host or tenant from harming the others? |
 //! | [`settings_from_files`] | How do I read the settings from a file, and change them while calls run? |
+//! | [`across_processes`] | How do deadlines, priorities and refusals get from one process to the next? |
 //! | [`fleet`] | What changes when there is more than one process? |
 //! | [`by_hand`] | What about streams, loops, and connections that are checked out? |
 //! | [`own_layer`] | How do I write a layer of my own? |
@@ -51,6 +52,9 @@ pub mod stack_per_key {}
 
 #[doc = include_str!("guide/settings_from_files.md")]
 pub mod settings_from_files {}
+
+#[cfg_attr(not(doctest), doc = include_str!("guide/across_processes.md"))]
+pub mod across_processes {}
 
 #[cfg_attr(not(doctest), doc = include_str!("guide/fleet.md"))]
 pub mod fleet {}
