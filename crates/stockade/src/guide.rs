@@ -12,6 +12,7 @@
 //! | [`real_clients`] | What is there to know about reqwest, tonic, SQL and Redis? |
 //! | [`testing`] | How do I test all that in milliseconds? |
 //! | [`watching`] | What is there to see, and what should wake somebody? |
+//! | [`priority`] | Who is served when not all can be? |
 //! | [`stack_per_key`] | How do I keep one host or tenant from harming the others? |
 //! | [`settings_from_files`] | How do I read the settings from a file, and change them while calls run? |
 //! | [`across_processes`] | How do deadlines, priorities and refusals get from one process to the next? |
@@ -46,6 +47,9 @@ pub mod testing {}
 
 #[doc = include_str!("guide/watching.md")]
 pub mod watching {}
+
+#[doc = include_str!("guide/priority.md")]
+pub mod priority {}
 
 #[doc = include_str!("guide/stack_per_key.md")]
 pub mod stack_per_key {}
