@@ -58,9 +58,21 @@ impl QuotaHeaders {
     /// If `what` cannot be a part of a header's name.
     #[track_caller]
     pub fn of(what: &str) -> Self {
-        let name = |kind: &str| match HeaderName::try_from(format!("x-ratelimit-{kind}-{what}")) {
-            Ok(name) => name,
-            Err(_) => panic!("QuotaHeaders::of: {what:?} is no part of a header's name"),
+        let name = |kind| part("QuotaHeaders::of", what, format!("x-ratelimit-{kind}-{what}"));
+        Self::new(name("limit"), name("remaining"), name("reset"))
+    }
+
+    /// `anthropic-ratelimit-…-limit` and `anthropic-ratelimit-…-remaining`, as Anthropic has them for `requests`,
+    /// `tokens`, `input-tokens` and `output-tokens`. Its reset is a date, and is ignored: its 429 has a `Retry-After`.
+    ///
+    /// # Panics
+    ///
+    /// If `what` cannot be a part of a header's name.
+    #[track_caller]
+    pub fn anthropic(what: &str) -> Self {
+        let name = |kind| {
+            let name = format!("anthropic-ratelimit-{what}-{kind}");
+            part("QuotaHeaders::anthropic", what, name)
         };
         Self::new(name("limit"), name("remaining"), name("reset"))
     }
@@ -91,6 +103,14 @@ impl QuotaHeaders {
             reset,
             pause,
         }
+    }
+}
+
+#[track_caller]
+fn part(setter: &str, what: &str, name: String) -> HeaderName {
+    match HeaderName::try_from(name) {
+        Ok(name) => name,
+        Err(_) => panic!("{setter}: {what:?} is no part of a header's name"),
     }
 }
 
@@ -178,6 +198,21 @@ mod tests {
         let reset = told(&QuotaHeaders::of("requests"), ["", "", &(now + 60).to_string()]).reset;
         let reset = reset.unwrap().as_secs();
         assert!((50..=60).contains(&reset), "{reset}");
+    }
+
+    #[test]
+    fn each_quota_has_names_of_its_own() {
+        let tokens = QuotaHeaders::anthropic("input-tokens");
+        assert_eq!(tokens.remaining, "anthropic-ratelimit-input-tokens-remaining");
+        let told = told(&tokens, ["40000", "7", "2026-01-27T02:31:00Z"]);
+        assert_eq!((told.limit, told.remaining, told.reset), (Some(40_000), Some(7), None));
+        assert_eq!(QuotaHeaders::of("tokens").limit, "x-ratelimit-limit-tokens");
+    }
+
+    #[test]
+    #[should_panic(expected = "QuotaHeaders::of: \"a b\" is no part of a header's name")]
+    fn a_quota_whose_name_is_no_header_panics() {
+        let _ = QuotaHeaders::of("a b");
     }
 
     #[test]
