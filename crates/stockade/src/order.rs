@@ -24,7 +24,9 @@
 //! | coalesce | outside retry: callers share the whole call, and not one attempt |
 //! | keyed | outside the layers that each key has of its own, so above the breaker; inside a retry and a total timeout that all keys share |
 //! | hedge | inside retry, outside the breaker: a second attempt is judged, counted and limited like the first |
+//! | inject (`stockade-clients`) | inside retry and all timeouts, right above `.map_err`: each attempt tells the server what is left |
 //! | chaos | right above the client, so that all others see what it does |
+//! | respond, extract (`stockade-clients`) | around the handlers of a server: respond outermost, extract right under it, so that what has expired takes no token and no permit |
 //!
 //! # Behind an open breaker nothing sleeps
 //!
