@@ -82,4 +82,13 @@ impl Readable for BreakerHandle {
     fn read(&self) -> Option<Snapshot> {
         Some(self.snapshot())
     }
+
+    #[cfg(feature = "dashboard")]
+    fn order(&self, order: crate::family::Order) -> Option<crate::family::Action> {
+        if order != crate::family::Order::ForceOpen {
+            return None;
+        }
+        let handle = self.clone();
+        Some(Box::new(move || Ok(Some(Box::new(handle.force_open())))))
+    }
 }

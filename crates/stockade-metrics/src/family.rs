@@ -17,6 +17,50 @@ pub(crate) trait Readable {
 
     /// Reads all values at once; `None` if what it is a handle of is gone.
     fn read(&self) -> Option<Self::Snapshot>;
+
+    /// What the dashboard shows beside the metrics.
+    #[cfg(feature = "dashboard")]
+    fn detail(&self, _now: Now) -> Vec<(&'static str, serde_json::Value)> {
+        Vec::new()
+    }
+
+    /// What has to be done to follow an order; `None` if this kind does not know it.
+    #[cfg(feature = "dashboard")]
+    fn order(&self, _order: Order) -> Option<Action> {
+        None
+    }
+}
+
+/// What somebody asks for on the dashboard.
+#[cfg(feature = "dashboard")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    ForceOpen,
+    Pause,
+    Resume,
+    /// Sets a limit to this many calls.
+    Change(u64),
+}
+
+/// Follows an order, under no lock, because it may wake tasks. Returns what has to be kept for as long as the order
+/// holds.
+#[cfg(feature = "dashboard")]
+pub(crate) type Action =
+    Box<dyn FnOnce() -> Result<Option<Box<dyn std::any::Any + Send>>, String> + Send>;
+
+/// The time since the dashboard began. A job that began at one instant has one number, however old it is when it is
+/// looked at, so that nothing is sent anew only because a job gets older.
+#[cfg(feature = "dashboard")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Now(pub(crate) std::time::Duration);
+
+/// A handle with its values.
+#[cfg(feature = "dashboard")]
+pub(crate) struct Row<'a> {
+    pub(crate) kind: &'static str,
+    pub(crate) name: &'a str,
+    pub(crate) metrics: Vec<(About, Vec<Sample<'a>>)>,
+    pub(crate) detail: Vec<(&'static str, serde_json::Value)>,
 }
 
 /// A metric, and how its value is taken from a snapshot.
@@ -108,6 +152,14 @@ pub(crate) trait AnyGroup: Send {
     /// The metrics of this kind.
     fn about(&self) -> Vec<About>;
 
+    /// Shows each handle with its values, and drops those whose layer or pool is gone.
+    #[cfg(feature = "dashboard")]
+    fn rows(&mut self, now: Now, show: &mut dyn FnMut(&Row<'_>));
+
+    /// How to follow an order, if this is the kind and there is a handle of this name.
+    #[cfg(feature = "dashboard")]
+    fn order(&self, kind: &str, name: &str, order: Order) -> Option<Option<Action>>;
+
     /// The kind and the name of each handle.
     fn names(&self) -> Vec<(&'static str, &str)>;
 }
@@ -143,6 +195,16 @@ impl<S> Family<S> {
                 vec![Sample { name, label: None, value: Value::Spread(of(snapshot)) }]
             }
         }
+    }
+}
+
+// === impl Now ===
+
+#[cfg(feature = "dashboard")]
+impl Now {
+    /// When something of this age began, in tenths of a second; negative if that was before the dashboard began.
+    pub(crate) fn since(self, age: std::time::Duration) -> i64 {
+        ((self.0.as_secs_f64() - age.as_secs_f64()) * 10.0).round() as i64
     }
 }
 
@@ -193,6 +255,24 @@ impl<H: Readable + Send> AnyGroup for Group<H> {
 
     fn about(&self) -> Vec<About> {
         H::FAMILIES.iter().map(Family::about).collect()
+    }
+
+    #[cfg(feature = "dashboard")]
+    fn rows(&mut self, now: Now, show: &mut dyn FnMut(&Row<'_>)) {
+        self.0.retain(|name, handle| {
+            let Some(snapshot) = handle.read() else { return false };
+            let metrics = H::FAMILIES.iter();
+            let metrics = metrics.map(|family| (family.about(), family.samples(name, &snapshot)));
+            let detail = handle.detail(now);
+            show(&Row { kind: H::KIND, name, metrics: metrics.collect(), detail });
+            true
+        });
+    }
+
+    #[cfg(feature = "dashboard")]
+    fn order(&self, kind: &str, name: &str, order: Order) -> Option<Option<Action>> {
+        let handle = self.0.get(name).filter(|_| kind == H::KIND)?;
+        Some(handle.order(order))
     }
 
     fn names(&self) -> Vec<(&'static str, &str)> {

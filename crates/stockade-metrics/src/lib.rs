@@ -8,7 +8,10 @@
 //! A [`MeasureLayer`] goes where calls themselves are to be counted: by what their results mean, with their attempts
 //! and their durations.
 //!
-//! It does not serve HTTP, and it does not push.
+//! With the feature `otel` the same metrics are OpenTelemetry instruments, and with `dashboard` there is a page that shows
+//! them live.
+//!
+//! It starts no server, and it does not push.
 //!
 //! # Example
 //!
@@ -106,6 +109,8 @@
 mod breaker;
 #[cfg(feature = "measure")]
 mod calls;
+#[cfg(feature = "dashboard")]
+mod dashboard;
 #[allow(dead_code, reason = "each kind uses a part of it")]
 mod family;
 #[cfg(feature = "limit")]
@@ -124,6 +129,8 @@ mod rate;
 #[cfg(feature = "retry")]
 mod retry;
 
+#[cfg(feature = "dashboard")]
+pub use dashboard::{Dashboard, MAX_STREAMS, dashboard};
 #[cfg(feature = "measure")]
 pub use measure::{Calls, Measure, MeasureHandle, MeasureLayer, Percentiles, ResponseFuture};
 pub use metrics::{Metrics, NameTaken};

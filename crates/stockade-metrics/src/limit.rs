@@ -58,4 +58,15 @@ impl Readable for LimitHandle {
             refused: refused(REASONS, |reason| self.refused(reason)),
         })
     }
+
+    #[cfg(feature = "dashboard")]
+    fn order(&self, order: crate::family::Order) -> Option<crate::family::Action> {
+        let crate::family::Order::Change(max) = order else { return None };
+        let handle = self.clone();
+        Some(Box::new(move || {
+            let max = usize::try_from(max).unwrap_or(usize::MAX);
+            handle.set_max(max).map_err(|error| error.to_string())?;
+            Ok(None)
+        }))
+    }
 }

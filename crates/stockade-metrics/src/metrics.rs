@@ -191,6 +191,26 @@ impl Metrics {
         groups.all().into_iter().try_for_each(|group| group.export(to))
     }
 
+    #[cfg(feature = "dashboard")]
+    pub(crate) fn rows(
+        &self,
+        now: crate::family::Now,
+        show: &mut dyn FnMut(&crate::family::Row<'_>),
+    ) {
+        lock(&self.groups).all().into_iter().for_each(|group| group.rows(now, show));
+    }
+
+    /// How to follow an order: `None` if there is no such handle, and none inside if its kind does not know the order.
+    #[cfg(feature = "dashboard")]
+    pub(crate) fn order(
+        &self,
+        kind: &str,
+        name: &str,
+        order: crate::family::Order,
+    ) -> Option<Option<crate::family::Action>> {
+        lock(&self.groups).all().iter().find_map(|group| group.order(kind, name, order))
+    }
+
     #[allow(dead_code, reason = "without a kind there is nothing to add")]
     fn add<H: Readable>(
         &self,

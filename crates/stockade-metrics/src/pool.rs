@@ -1,6 +1,8 @@
 use stockade_core::Reason;
 use stockade_pool::{Percentiles, Stats, WeakPoolHandle};
 
+#[cfg(feature = "dashboard")]
+use crate::family::{Action, Now, Order};
 use crate::family::{
     Family, Readable,
     Sort::{Counter, Gauge, Seconds},
@@ -8,7 +10,25 @@ use crate::family::{
 };
 
 /// A pool with jobs of any type, which this does not keep alive.
-pub(crate) struct AnyPool(Box<dyn Fn() -> Option<Stats> + Send>);
+pub(crate) struct AnyPool(Box<dyn Erased>);
+
+/// A handle without the types of its jobs.
+trait Erased: Send {
+    fn stats(&self) -> Option<Stats>;
+
+    #[cfg(feature = "dashboard")]
+    fn running(&self) -> Option<Running>;
+
+    #[cfg(feature = "dashboard")]
+    fn set_paused(&self, paused: bool) -> Action;
+}
+
+/// What a pool does now.
+#[cfg(feature = "dashboard")]
+struct Running {
+    paused: bool,
+    jobs: Vec<stockade_pool::RunningJob>,
+}
 
 // === impl AnyPool ===
 
@@ -19,7 +39,36 @@ impl AnyPool {
         T: Send + 'static,
         E: Send + 'static,
     {
-        Self(Box::new(move || pool.upgrade().map(|pool| pool.stats())))
+        Self(Box::new(pool))
+    }
+}
+
+impl<Req, T, E> Erased for WeakPoolHandle<Req, T, E>
+where
+    Req: Send + 'static,
+    T: Send + 'static,
+    E: Send + 'static,
+{
+    fn stats(&self) -> Option<Stats> {
+        self.upgrade().map(|pool| pool.stats())
+    }
+
+    #[cfg(feature = "dashboard")]
+    fn running(&self) -> Option<Running> {
+        let pool = self.upgrade()?;
+        Some(Running { paused: pool.is_paused(), jobs: pool.running() })
+    }
+
+    #[cfg(feature = "dashboard")]
+    fn set_paused(&self, paused: bool) -> Action {
+        let pool = self.upgrade();
+        Box::new(move || {
+            match (pool.ok_or("the pool is gone")?, paused) {
+                (pool, true) => pool.pause(),
+                (pool, false) => pool.resume(),
+            }
+            Ok(None)
+        })
     }
 }
 
@@ -159,6 +208,27 @@ impl Readable for AnyPool {
     ];
 
     fn read(&self) -> Option<Stats> {
-        (self.0)()
+        self.0.stats()
+    }
+
+    #[cfg(feature = "dashboard")]
+    fn detail(&self, now: Now) -> Vec<(&'static str, serde_json::Value)> {
+        /// The oldest; a page has no room for more.
+        const SHOWN: usize = 12;
+        let Some(running) = self.0.running() else { return Vec::new() };
+        let jobs = running.jobs.into_iter().take(SHOWN).map(|job| {
+            let since = job.running_for.map(|age| now.since(age));
+            serde_json::json!([job.worker, job.name, since])
+        });
+        vec![("paused", running.paused.into()), ("jobs", jobs.collect())]
+    }
+
+    #[cfg(feature = "dashboard")]
+    fn order(&self, order: Order) -> Option<Action> {
+        match order {
+            Order::Pause => Some(self.0.set_paused(true)),
+            Order::Resume => Some(self.0.set_paused(false)),
+            Order::ForceOpen | Order::Change(_) => None,
+        }
     }
 }

@@ -57,6 +57,23 @@ impl Readable for RateHandle {
             refused: refused(REASONS, |reason| self.refused(reason)),
         })
     }
+
+    #[cfg(feature = "dashboard")]
+    fn detail(&self, _: crate::family::Now) -> Vec<(&'static str, serde_json::Value)> {
+        let config = self.config();
+        vec![("calls", config.calls.into()), ("per", config.per.as_secs_f64().into())]
+    }
+
+    #[cfg(feature = "dashboard")]
+    fn order(&self, order: crate::family::Order) -> Option<crate::family::Action> {
+        let crate::family::Order::Change(calls) = order else { return None };
+        let handle = self.clone();
+        Some(Box::new(move || {
+            let calls = u32::try_from(calls).unwrap_or(u32::MAX);
+            handle.set_rate(calls, handle.config().per).map_err(|error| error.to_string())?;
+            Ok(None)
+        }))
+    }
 }
 
 /// A rate limit with keys of any type.

@@ -139,6 +139,11 @@ impl<Req, T, E> PoolHandle<Req, T, E> {
         self.shared.resume();
     }
 
+    /// Whether it is [paused](Self::pause).
+    pub fn is_paused(&self) -> bool {
+        self.shared.is_paused()
+    }
+
     /// Sets how many workers there are: a number, or a range, as
     /// [`PoolBuilder::workers`](crate::PoolBuilder::workers) takes it. Workers that are missing start at once; those that
     /// are too many leave, each after the job it runs. What is queued stays.

@@ -381,6 +381,10 @@ impl<Req, T, E> Shared<Req, T, E> {
         core.paused = !core.closed;
     }
 
+    pub(crate) fn is_paused(&self) -> bool {
+        self.lock().paused
+    }
+
     pub(crate) fn resume(self: &Arc<Self>) {
         let mut core = self.lock();
         core.paused = false;

@@ -61,7 +61,7 @@
 //! | `tracing` | | events for what goes wrong, see [below](#seeing-what-happens) |
 //!
 //! What the results of real clients mean to retry and breaker is in `stockade-clients`, because this crate depends on no
-//! client.
+//! client. A page that shows all handles live is the feature `dashboard` of `stockade-metrics`, because it needs axum.
 //!
 //! # The order of layers
 //!
