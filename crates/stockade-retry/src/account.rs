@@ -9,12 +9,9 @@
 
 use std::sync::Arc;
 
-use stockade_core::internal::{
-    lock,
-    sync::{
-        Mutex,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+use stockade_core::internal::sync::{
+    Mutex,
+    atomic::{AtomicU64, Ordering::Relaxed},
 };
 use tokio::time::Instant;
 
@@ -112,7 +109,11 @@ impl<S, P> Origin<S, P> {
     where
         S: Clone,
     {
-        lock(&self.template.instance).clone()
+        // Not by `lock`, of which each stack would have a copy.
+        match self.template.instance.lock() {
+            Ok(instance) => instance.clone(),
+            Err(poisoned) => poisoned.into_inner().clone(),
+        }
     }
 }
 

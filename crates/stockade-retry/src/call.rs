@@ -1,4 +1,7 @@
 //! What a call keeps beside the attempt that is under way.
+//!
+//! Each stack has a copy of this code, in which each adapter and each closure is a function of its own. So it is written
+//! out, and what the types of a stack have no part in is decided by the [`Course`].
 
 use std::{
     pin::Pin,
@@ -6,35 +9,28 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use stockade_core::{Class, Classify, Judged, LayerError, Rejected};
-use tokio::{task::coop, time::Instant};
+use stockade_core::{Class, Classify, Judged, LayerError};
 use tower_service::Service;
 
 use crate::{
-    CloneRequest, Config, Idempotent, Policy, Prepare,
+    CloneRequest, Idempotent, Policy, Prepare,
     account::Origin,
-    course::{Course, Rules},
+    course::{Course, Rules, Terms},
 };
 
 /// What a call keeps until it ends.
 pub(crate) struct Call<Req, S, E, P> {
-    begun: Begun<S, P>,
+    /// Nothing for a call that passes the layer by.
+    pub(crate) origin: Option<Arc<Origin<S, P>>>,
+    pub(crate) terms: Terms,
     /// For the next attempt, if the request can be repeated.
-    request: Option<Req>,
-    /// No attempt starts then or later.
-    until: Option<Instant>,
+    pub(crate) request: Option<Req>,
     /// Boxed, because most calls succeed at once.
-    further: Option<Box<Further<S, E>>>,
-}
-
-/// Where a call comes from, and the configuration that it began with.
-pub(crate) struct Begun<S, P> {
-    origin: Arc<Origin<S, P>>,
-    changed: Option<Arc<Config>>,
+    pub(crate) further: Option<Box<Further<S, E>>>,
 }
 
 /// What a call keeps once an attempt has failed.
-struct Further<S, E> {
+pub(crate) struct Further<S, E> {
     course: Course,
     /// The error to give up with, so far.
     error: Option<E>,
@@ -42,31 +38,20 @@ struct Further<S, E> {
     instance: Option<S>,
 }
 
-pub(crate) const AFTER: &str = "a future is not polled again after it has been ready";
-
 // === impl Call ===
 
 impl<Req, S, E, P> Call<Req, S, E, P> {
-    #[inline]
-    pub(crate) const fn new(
-        begun: Begun<S, P>,
-        request: Option<Req>,
-        until: Option<Instant>,
-    ) -> Self {
-        Self { begun, request, until, further: None }
-    }
-
-    /// Whether this is the first attempt.
-    #[inline]
-    pub(crate) const fn is_first(&self) -> bool {
-        self.further.is_none()
-    }
-
     /// The first attempt was the only one. All else is dropped with the future: what is done between the answer and its
     /// return has it copied.
     #[inline]
     pub(crate) fn drop_request(&mut self) {
         self.request = None;
+    }
+
+    /// No attempt follows.
+    pub(crate) fn end(&mut self) {
+        self.request = None;
+        self.further = None;
     }
 
     /// How many attempts there were, with the one that is under way, and what the call does.
@@ -86,129 +71,117 @@ where
     K: CloneRequest<Req>,
     P: Prepare<Req, S::Response, E>,
 {
+    /// What the `result` of an attempt is; nothing if the call passes the layer by, or has succeeded at once.
     #[inline]
-    pub(crate) fn judge(&self, result: Result<&S::Response, &E>) -> Judged {
-        Judged::of(&self.begun.policy().classify, result)
+    pub(crate) fn judge(&self, result: &Result<S::Response, E>) -> Option<Judged> {
+        let Some(origin) = &self.origin else { return None };
+        let judged = Judged::of(&origin.policy().classify, result.as_ref());
+        if self.further.is_none() && judged == Judged::Answered(Class::Success) {
+            return None;
+        }
+        Some(judged)
     }
 
-    /// What follows an attempt that has ended: another one, or the answer. `sent` says whether the service was called.
-    pub(crate) fn after(
+    /// Whether the `result` of an attempt is the answer. Otherwise it is [kept](Self::keep), and the call
+    /// [goes on](Self::poll_between). `sent` says whether the service was called.
+    pub(crate) fn ends(
         &mut self,
         judged: Judged,
-        result: Result<S::Response, E>,
+        result: &Result<S::Response, E>,
         sent: bool,
-    ) -> Option<Result<S::Response, E>> {
-        let Self { begun, request, until, further } = self;
-        if judged == Judged::Answered(Class::Success) {
-            begun.origin.account.shared.count(|stats| stats.recovered += 1);
-            return Some(result);
-        }
-        let Further { course, error, .. } = &mut **further.get_or_insert_with(Further::boxed);
-        let policy = begun.policy();
-        let may_repeat = |may_have_had_an_effect: bool| match &*request {
-            Some(request) => !may_have_had_an_effect || policy.idempotent.may_repeat(request),
-            None => false,
+    ) -> bool {
+        let Self { origin: Some(origin), terms, request, further } = self else {
+            return true;
         };
-        let repeats = course.after(begun.rules(), *until, judged, sent, &may_repeat);
-        if repeats && let Some(request) = request {
-            policy.prepare.prepare(request, course.next(), Some(&result));
-        }
-        match result {
-            Err(new) => {
-                if course.is_heaviest(judged, sent) {
-                    *error = Some(new);
-                }
-                if repeats { None } else { error.take().map(Err) }
+        let further = match further {
+            Some(further) => &mut **further,
+            None => further.insert(Further::boxed()),
+        };
+        let (policy, course) = (origin.policy(), &mut further.course);
+        let rules = &terms.rules(&origin.account);
+        let may_repeat = match request {
+            None => false,
+            Some(request) => {
+                !course.has_to_ask(rules, judged, sent) || policy.idempotent.may_repeat(request)
             }
-            // A response is dropped before the wait, because its connection may be what the next attempt needs.
-            Ok(_) if repeats => None,
-            response => Some(response),
+        };
+        let repeats = course.after(rules, judged, sent, may_repeat);
+        if repeats && let Some(request) = request {
+            policy.prepare.prepare(request, course.next(), Some(result));
+        }
+        !repeats && (result.is_ok() || course.is_heaviest())
+    }
+
+    /// Keeps the error of an attempt that is not the answer, if it is the one to give up with.
+    pub(crate) fn keep(&mut self, error: E) {
+        if let Some(further) = &mut self.further
+            && further.course.keeps()
+        {
+            further.error = Some(error);
         }
     }
 
-    /// Goes on between two attempts. Ready when the next `attempt` is under way, or one has failed to get ready; with
-    /// the answer if that is the end of the call.
+    /// Goes on between two attempts. Ready when the next `attempt` is under way; with the error if that is the end of
+    /// the call.
+    #[cold]
     pub(crate) fn poll_between(
         &mut self,
         mut attempt: Pin<&mut Option<S::Future>>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<S::Response, E>>> {
-        let Self { begun, request, until, further } = self;
-        let Further { course, error, instance } = &mut **further.as_mut().expect(AFTER);
-        let shared = &begun.origin.account.shared;
-        ready!(course.poll_nap(cx));
-        if instance.is_none() {
-            // The thread may have been blocked for longer than the wait.
-            if let Some(expired) = course.too_late(shared, *until) {
-                return Poll::Ready(Some(Err(answer_late(expired, error.take()))));
+    ) -> Poll<Option<E>> {
+        loop {
+            let Self { origin: Some(origin), terms, request, further: Some(further) } = self else {
+                ended()
+            };
+            let Further { course, error, instance } = &mut **further;
+            let rules = &terms.rules(&origin.account);
+            if !ready!(course.poll_begin(rules, cx)) {
+                return Poll::Ready(Some(last(error, rules)));
             }
-            course.begin();
-            *instance = Some(begun.origin.instance());
+            let service = match instance {
+                Some(service) => service,
+                None => instance.insert(origin.instance()),
+            };
+            let unready = match service.poll_ready(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(unready)) => unready,
+                Poll::Ready(Ok(())) => {
+                    if course.is_too_late(rules) {
+                        return Poll::Ready(Some(last(error, rules)));
+                    }
+                    let Some(next) = request.take() else { ended() };
+                    if rules.may_follow(course.attempts()) {
+                        *request = origin.policy().clone_request.clone_request(&next);
+                    }
+                    attempt.set(Some(service.call(next)));
+                    *instance = None;
+                    return Poll::Ready(None);
+                }
+            };
+            *instance = None;
+            let judged = Judged::of(&origin.policy().classify, Err(&unready));
+            let result = Err(unready);
+            let ends = self.ends(judged, &result, false);
+            let Err(error) = result else { continue };
+            if ends {
+                return Poll::Ready(Some(error));
+            }
+            self.keep(error);
         }
-        // A service that is always ready and always fails must not keep the thread.
-        let progress = ready!(coop::poll_proceed(cx));
-        let readiness = ready!(instance.as_mut().expect(AFTER).poll_ready(cx));
-        progress.made_progress();
-        let mut service = instance.take().expect(AFTER);
-        if let Err(error) = readiness {
-            return Poll::Ready(self.after(self.judge(Err(&error)), Err(error), false));
-        }
-        if let Some(expired) = course.too_late(shared, *until) {
-            return Poll::Ready(Some(Err(answer_late(expired, error.take()))));
-        }
-        let next = request.take().expect(AFTER);
-        *request = begun.copy(course.attempts(), &next);
-        attempt.set(Some(service.call(next)));
-        Poll::Ready(None)
     }
 }
 
-/// What a call is answered for which it is too late: its error, if there was one.
-fn answer_late<E: LayerError>(expired: Rejected, error: Option<E>) -> E {
-    match error {
+/// What a call ends with that has no further attempt: its error, if there was one.
+fn last<E: LayerError>(error: &mut Option<E>, rules: &Rules<'_>) -> E {
+    match error.take() {
         Some(error) => error,
-        None => expired.into_error(),
+        None => rules.expired().into_error(),
     }
 }
 
-// === impl Begun ===
-
-impl<S, P> Begun<S, P> {
-    #[inline]
-    pub(crate) fn new(origin: Arc<Origin<S, P>>) -> Self {
-        let changed = origin.account.shared.changed();
-        Self { origin, changed }
-    }
-
-    #[inline]
-    pub(crate) fn config(&self) -> &Config {
-        self.origin.account.shared.config(self.changed.as_deref())
-    }
-
-    #[inline]
-    pub(crate) fn policy(&self) -> &P {
-        self.origin.policy()
-    }
-
-    fn rules(&self) -> Rules<'_> {
-        Rules { account: &self.origin.account, config: self.config() }
-    }
-}
-
-impl<S, C, I, K, P, B> Begun<S, Policy<C, I, K, P, B>> {
-    /// The copy of `request` that the attempt with this number leaves for the one after it, if there may be one.
-    #[inline]
-    pub(crate) fn copy<Req>(&self, attempt: u32, request: &Req) -> Option<Req>
-    where
-        K: CloneRequest<Req>,
-    {
-        let config = self.config();
-        if attempt < config.max_attempts || config.retry_refusals.is_some() {
-            self.policy().clone_request.clone_request(request)
-        } else {
-            None
-        }
-    }
+#[cold]
+fn ended() -> ! {
+    panic!("a future is not polled again after it has been ready")
 }
 
 // === impl Further ===

@@ -3,12 +3,16 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use stockade_core::{Class, Judged, Reason, Rejected, config::MAX_DURATION, deadline, waits::Wait};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::{
+    task::coop,
+    time::{Instant, Sleep, sleep_until},
+};
 
 use crate::{
     Config,
@@ -29,17 +33,37 @@ pub(crate) struct Course {
     waited: Duration,
     /// There once the call has been about to wait.
     waits: Option<Waits>,
-    /// That of the error to give up with, if there is one.
-    weight: Weight,
+    /// That of the error to give up with, if there is one, and of the last one.
+    heaviest: Weight,
+    last: Weight,
+    phase: Phase,
     /// While it waits.
     nap: Option<Nap>,
 }
 
+/// What a call began with.
+pub(crate) struct Terms {
+    /// What had replaced the configuration by then.
+    pub(crate) changed: Option<Arc<Config>>,
+    /// No attempt starts then or later.
+    pub(crate) until: Option<Instant>,
+}
+
 /// By what a call is repeated.
-#[derive(Clone, Copy)]
 pub(crate) struct Rules<'a> {
-    pub(crate) account: &'a Account,
-    pub(crate) config: &'a Config,
+    account: &'a Account,
+    config: &'a Config,
+    until: Option<Instant>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// The last attempt has not ended yet, or the wait after it has not.
+    Before,
+    /// The next attempt has begun: an instance gets ready for it.
+    Begun,
+    /// There is no further attempt.
+    Over,
 }
 
 struct Nap {
@@ -62,6 +86,56 @@ enum Weight {
 /// So far away that no wait reaches it.
 const NO_LIMIT: Duration = MAX_DURATION.saturating_mul(2);
 
+// === impl Terms ===
+
+impl Terms {
+    pub(crate) fn rules<'a>(&'a self, account: &'a Account) -> Rules<'a> {
+        Rules::new(account, self.changed.as_deref(), self.until)
+    }
+}
+
+// === impl Rules ===
+
+impl<'a> Rules<'a> {
+    #[inline]
+    pub(crate) fn new(
+        account: &'a Account,
+        changed: Option<&'a Config>,
+        until: Option<Instant>,
+    ) -> Self {
+        Self { account, config: account.shared.config(changed), until }
+    }
+
+    /// When it is too late for an attempt of a call that begins now.
+    #[inline]
+    pub(crate) fn latest(&self) -> Option<Instant> {
+        self.config.max_elapsed.map(after)
+    }
+
+    /// Whether another attempt may follow the one with this number.
+    #[inline]
+    pub(crate) fn may_follow(&self, attempt: u32) -> bool {
+        attempt < self.config.max_attempts || self.config.retry_refusals.is_some()
+    }
+
+    /// The refusal of a call for which it is too late.
+    pub(crate) fn expired(&self) -> Rejected {
+        Rejected::new(&"retry", Reason::Expired).with_name(self.account.shared.name)
+    }
+
+    /// How much time there is for a wait that starts `now`.
+    fn room(&self, now: Instant) -> Duration {
+        let latest = [self.until, deadline::current()].into_iter().flatten().min();
+        latest.map_or(NO_LIMIT, |latest| latest.saturating_duration_since(now))
+    }
+}
+
+/// Apart, because most layers have no use for it.
+#[cold]
+fn after(max_elapsed: Duration) -> Instant {
+    deadline::saturating_add(Instant::now(), max_elapsed)
+}
+
 // === impl Course ===
 
 impl Course {
@@ -73,7 +147,9 @@ impl Course {
             refusals: 0,
             waited: Duration::ZERO,
             waits: None,
-            weight: Weight::Refused,
+            heaviest: Weight::Refused,
+            last: Weight::Refused,
+            phase: Phase::Before,
             nap: None,
         }
     }
@@ -92,33 +168,40 @@ impl Course {
         if self.nap.is_some() { "sleeping" } else { "calling" }
     }
 
-    /// The next attempt begins.
-    pub(crate) fn begin(&mut self) {
-        self.attempts = self.next();
-        if self.counts {
-            stockade_core::attempts::record();
+    /// Whether the request has to be asked if it may be repeated: the attempt may have had an effect.
+    pub(crate) fn has_to_ask(&self, rules: &Rules<'_>, judged: Judged, sent: bool) -> bool {
+        match judged {
+            Judged::Refused(_)
+            | Judged::Answered(Class::Success | Class::Permanent | Class::Ignored) => false,
+            Judged::Answered(class) => {
+                sent && !class.had_no_effect() && self.attempts < rules.config.max_attempts
+            }
         }
     }
 
-    /// Whether there is another attempt after one that did not succeed, which then [waits](Self::poll_nap). `sent` says
-    /// whether the service was called, and `until` when it is too late. `may_repeat` is asked whether the request
-    /// can be repeated, and if it may have had an effect (`true`), whether it may be.
+    /// Whether there is another attempt after one that has ended, which then [begins](Self::poll_begin). `sent` says
+    /// whether the service was called, and `may_repeat` whether the request can be repeated, and may be.
     pub(crate) fn after(
         &mut self,
-        rules: Rules<'_>,
-        until: Option<Instant>,
+        rules: &Rules<'_>,
         judged: Judged,
         sent: bool,
-        may_repeat: &dyn Fn(bool) -> bool,
+        may_repeat: bool,
     ) -> bool {
+        self.phase = Phase::Before;
+        self.last = match judged {
+            Judged::Refused(_) => Weight::Refused,
+            Judged::Answered(class) if !sent && class != Class::Success => Weight::Unready,
+            Judged::Answered(_) => Weight::Failed,
+        };
+        let shared = &rules.account.shared;
         let wait = match judged {
-            Judged::Answered(class) => {
-                let may_repeat = || may_repeat(sent && !class.had_no_effect());
-                self.repeat(rules, until, class, &may_repeat)
+            Judged::Answered(Class::Success) => {
+                shared.count(|stats| stats.recovered += 1);
+                return false;
             }
-            Judged::Refused(rejected) => {
-                self.wait_out(rules, until, &rejected, &|| may_repeat(false))
-            }
+            Judged::Answered(class) => self.repeat(rules, class, may_repeat),
+            Judged::Refused(rejected) => self.wait_out(rules, &rejected, may_repeat),
         };
         match wait {
             Ok(wait) if wait.is_zero() => {}
@@ -127,52 +210,69 @@ impl Course {
                 let sleep = Box::pin(sleep_until(until));
                 self.nap = Some(Nap { sleep, _wait: Wait::start() });
             }
-            Err(why) => self.gave_up(&rules.account.shared, why, judged),
+            Err(why) => {
+                self.phase = Phase::Over;
+                self.gave_up(shared, why, judged);
+            }
         }
         wait.is_ok()
     }
 
-    /// Whether the error of an attempt is the one to give up with. If so, it becomes that.
-    pub(crate) fn is_heaviest(&mut self, judged: Judged, sent: bool) -> bool {
-        let weight = match judged {
-            Judged::Refused(_) => Weight::Refused,
-            Judged::Answered(_) if !sent => Weight::Unready,
-            Judged::Answered(_) => Weight::Failed,
-        };
-        let heaviest = weight >= self.weight;
-        self.weight = self.weight.max(weight);
-        heaviest
+    /// Whether the error of the last attempt is the one to give up with.
+    pub(crate) fn is_heaviest(&self) -> bool {
+        self.last >= self.heaviest
     }
 
-    /// Waits before the next attempt.
-    pub(crate) fn poll_nap(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(nap) = &mut self.nap {
-            ready!(nap.sleep.as_mut().poll(cx));
-            self.nap = None;
+    /// Whether to keep the error of the last attempt, because it is the one to give up with.
+    pub(crate) fn keeps(&mut self) -> bool {
+        let keeps = self.is_heaviest();
+        self.heaviest = self.heaviest.max(self.last);
+        keeps
+    }
+
+    /// Waits before the next attempt, which then begins. False if there is none: the call was given up, or it is too
+    /// late.
+    pub(crate) fn poll_begin(&mut self, rules: &Rules<'_>, cx: &mut Context<'_>) -> Poll<bool> {
+        if self.phase == Phase::Before {
+            if let Some(nap) = &mut self.nap {
+                ready!(nap.sleep.as_mut().poll(cx));
+                self.nap = None;
+            }
+            // The thread may have been blocked for longer than the wait.
+            if self.is_too_late(rules) {
+                return Poll::Ready(false);
+            }
+            // A service that is always ready and always fails must not keep the thread.
+            ready!(coop::poll_proceed(cx)).made_progress();
+            self.phase = Phase::Begun;
+            self.attempts = self.next();
+            if self.counts {
+                stockade_core::attempts::record();
+            }
         }
-        Poll::Ready(())
+        Poll::Ready(self.phase == Phase::Begun)
     }
 
     /// The wait after an answer of the service that is to be repeated. The token comes last, because it costs other
     /// calls something.
     fn repeat(
         &mut self,
-        Rules { account, config }: Rules<'_>,
-        until: Option<Instant>,
+        rules: &Rules<'_>,
         class: Class,
-        may_repeat: &dyn Fn() -> bool,
+        may_repeat: bool,
     ) -> Result<Duration, GaveUp> {
+        let Rules { account, config, .. } = *rules;
         let shared = &account.shared;
         match class {
             Class::Permanent => return Err(GaveUp::Permanent),
             Class::Ignored => return Err(GaveUp::Ignored),
             _ if self.attempts >= config.max_attempts => return Err(GaveUp::Exhausted),
-            _ if !may_repeat() => return Err(GaveUp::NotRepeatable),
+            _ if !may_repeat => return Err(GaveUp::NotRepeatable),
             _ => {}
         }
         let now = Instant::now();
         let waits = self.waits.get_or_insert_with(|| Waits::new(shared.rng()));
-        let (backoff, room) = (&config.backoff, room(until, now));
+        let (backoff, room) = (&config.backoff, rules.room(now));
         let wait = waits.after_failure(backoff, self.attempts, class.after(), room);
         let wait = wait.ok_or(GaveUp::TooLate)?;
         if !account.withdraw(now) {
@@ -196,16 +296,16 @@ impl Course {
     /// The wait after a refusal, if the call is to wait for one.
     fn wait_out(
         &mut self,
-        Rules { account, config }: Rules<'_>,
-        until: Option<Instant>,
+        rules: &Rules<'_>,
         rejected: &Rejected,
-        can_repeat: &dyn Fn() -> bool,
+        can_repeat: bool,
     ) -> Result<Duration, GaveUp> {
+        let Rules { account, config, .. } = *rules;
         let shared = &account.shared;
         let total = config.retry_refusals;
-        let total = total.filter(|_| rejected.may_pass_later() && can_repeat());
+        let total = total.filter(|_| rejected.may_pass_later() && can_repeat);
         let left = total.ok_or(GaveUp::Refused)?.saturating_sub(self.waited);
-        let room = room(until, Instant::now());
+        let room = rules.room(Instant::now());
         let waits = self.waits.get_or_insert_with(|| Waits::new(shared.rng()));
         let (refusals, told) = (self.refusals.saturating_add(1), rejected.retry_after());
         let wait = waits.after_refusal(&config.backoff, refusals, told, left, room);
@@ -226,14 +326,16 @@ impl Course {
         Ok(wait)
     }
 
-    /// The refusal of a call for which it is too late by now, if it is. Then it is given up.
-    pub(crate) fn too_late(&self, shared: &Shared, until: Option<Instant>) -> Option<Rejected> {
-        let limited = until.is_some() || deadline::is_set();
-        if !limited || !room(until, Instant::now()).is_zero() {
-            return None;
+    /// Whether it is too late by now for another attempt. Then the call is given up.
+    pub(crate) fn is_too_late(&mut self, rules: &Rules<'_>) -> bool {
+        let limited = rules.until.is_some() || deadline::is_set();
+        if !limited || !rules.room(Instant::now()).is_zero() {
+            return false;
         }
-        self.gave_up(shared, GaveUp::TooLate, Judged::Answered(Class::TRANSIENT));
-        Some(Rejected::new(&"retry", Reason::Expired).with_name(shared.name))
+        self.phase = Phase::Over;
+        let last = Judged::Answered(Class::TRANSIENT);
+        self.gave_up(&rules.account.shared, GaveUp::TooLate, last);
+        true
     }
 
     /// A call that is given up is a warning. A result that no attempt would change is none, and a refusal that is
@@ -264,10 +366,4 @@ impl Course {
             }
         }
     }
-}
-
-/// How much time there is for a wait that starts `now`.
-fn room(until: Option<Instant>, now: Instant) -> Duration {
-    let latest = [until, deadline::current()].into_iter().flatten().min();
-    latest.map_or(NO_LIMIT, |latest| latest.saturating_duration_since(now))
 }

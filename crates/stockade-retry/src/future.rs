@@ -16,13 +16,10 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use stockade_core::{Class, Classify, Judged, LayerError};
+use stockade_core::{Classify, LayerError};
 use tower_service::Service;
 
-use crate::{
-    CloneRequest, Idempotent, Policy, Prepare,
-    call::{AFTER, Call},
-};
+use crate::{CloneRequest, Idempotent, Policy, Prepare, call::Call};
 
 pin_project! {
     /// The answer of a call through [`Retry`](crate::Retry). `F` is the future of the service `S` inside, `E` its error.
@@ -36,21 +33,12 @@ pin_project! {
     pub struct ResponseFuture<F, E, Req, S, P> {
         // Under way; or it was the only one, and has ended.
         #[pin]
-        attempt: Option<F>,
-        // Nothing for a call that passes the layer by, and after a call that had further attempts.
-        call: Option<Call<Req, S, E, P>>,
+        pub(crate) attempt: Option<F>,
+        pub(crate) call: Call<Req, S, E, P>,
     }
 }
 
 // === impl ResponseFuture ===
-
-impl<F, E, Req, S, P> ResponseFuture<F, E, Req, S, P> {
-    /// Without a `call` it is not repeated.
-    #[cfg_attr(not(debug_assertions), inline(always))]
-    pub(crate) const fn new(attempt: F, call: Option<Call<Req, S, E, P>>) -> Self {
-        Self { attempt: Some(attempt), call }
-    }
-}
 
 impl<F, E, Req, S, C, I, K, P, B> Future for ResponseFuture<F, E, Req, S, Policy<C, I, K, P, B>>
 where
@@ -67,40 +55,38 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let answer = loop {
+        loop {
             if let Some(attempt) = this.attempt.as_mut().as_pin_mut() {
                 // Not taken apart on the pass path, where it would be copied.
                 let polled = attempt.poll(cx);
                 let Poll::Ready(result) = &polled else { return Poll::Pending };
-                let Some(call) = this.call.as_mut() else { return polled };
-                let judged = call.judge(result.as_ref());
-                if call.is_first() && judged == Judged::Answered(Class::Success) {
-                    call.drop_request();
+                let Some(judged) = this.call.judge(result) else {
+                    this.call.drop_request();
+                    return polled;
+                };
+                let ends = this.call.ends(judged, result, true);
+                // What the attempt held is free before the call goes on.
+                this.attempt.set(None);
+                if ends {
+                    this.call.end();
                     return polled;
                 }
-                let result = ready!(polled);
-                // What the attempt held is free before anything else is done.
-                this.attempt.set(None);
-                if let Some(answer) = call.after(judged, result, true) {
-                    break answer;
+                // A response is dropped before the wait, because its connection may be what the next attempt needs.
+                if let Poll::Ready(Err(error)) = polled {
+                    this.call.keep(error);
                 }
             }
-            let call = this.call.as_mut().expect(AFTER);
-            if let Some(answer) = ready!(call.poll_between(this.attempt.as_mut(), cx)) {
-                break answer;
+            if let Some(error) = ready!(this.call.poll_between(this.attempt.as_mut(), cx)) {
+                this.call.end();
+                return Poll::Ready(Err(error));
             }
-        };
-        drop(this.call.take());
-        Poll::Ready(answer)
+        }
     }
 }
 
 impl<F, E, Req, S, P> fmt::Debug for ResponseFuture<F, E, Req, S, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (attempts, state) = match &self.call {
-            None => (1, "done, or passing by"),
-            Some(call) => call.shown(),
-        };
+        let (attempts, state) = self.call.shown();
         f.debug_struct("ResponseFuture")
             .field("state", &state)
             .field("attempts", &attempts)

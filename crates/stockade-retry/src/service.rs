@@ -6,14 +6,14 @@ use std::{
     task::{Context, Poll},
 };
 
-use stockade_core::{Bypass, Classify, LayerError, Reusable, deadline};
-use tokio::time::Instant;
+use stockade_core::{Bypass, Classify, LayerError, Reusable};
 use tower_service::Service;
 
 use crate::{
     CloneRequest, Idempotent, Policy, Prepare, ResponseFuture, RetryHandle,
     account::Member,
-    call::{Begun, Call},
+    call::Call,
+    course::{Rules, Terms},
     shared::Shared,
 };
 
@@ -111,25 +111,25 @@ where
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn call(&mut self, mut request: Req) -> Self::Future {
         let origin = self.member.origin();
-        let passes =
-            !origin.account.shared.is_enabled() || origin.policy().bypass.passes_by(&request);
-        let (mut begun, mut copy, mut until) = (None, None, None);
-        if !passes {
-            let begin = Begun::new(self.member.charge());
-            begin.policy().prepare.prepare(&mut request, 1, None);
-            copy = begin.copy(1, &request);
-            until = begin.config().max_elapsed.map(after);
-            begun = Some(begin);
+        // One by one, because what stands in memory as a whole would be copied as a whole.
+        let (mut charged, mut changed, mut until, mut copy) = (None, None, None, None);
+        if origin.account.shared.is_enabled() && !origin.policy().bypass.passes_by(&request) {
+            let origin = self.member.charge();
+            let Policy { prepare, clone_request, .. } = origin.policy();
+            prepare.prepare(&mut request, 1, None);
+            changed = origin.account.shared.changed();
+            let rules = Rules::new(&origin.account, changed.as_deref(), None);
+            if rules.may_follow(1) {
+                copy = clone_request.clone_request(&request);
+            }
+            until = rules.latest();
+            charged = Some(origin);
         }
-        let attempt = self.inner.call(request);
-        ResponseFuture::new(attempt, begun.map(|begun| Call::new(begun, copy, until)))
+        let attempt = Some(self.inner.call(request));
+        let terms = Terms { changed, until };
+        let call = Call { origin: charged, terms, request: copy, further: None };
+        ResponseFuture { attempt, call }
     }
-}
-
-/// Apart, because most layers have no use for it.
-#[cold]
-fn after(max_elapsed: std::time::Duration) -> Instant {
-    deadline::saturating_add(Instant::now(), max_elapsed)
 }
 
 impl<S: Clone, P> Clone for Retry<S, P> {
