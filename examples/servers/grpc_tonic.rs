@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::{error::Error as StdError, time::Duration};
 
 use stockade::retry::Budget;
-use stockade::{BreakerLayer, Error, LimitLayer, RateLayer, Reason, RetryLayer, TimeoutLayer};
+use stockade::{BreakerLayer, Error, LimitLayer, RateLayer, Reason, TimeoutLayer};
 use stockade_clients::grpc::{self, Grpc};
 use stockade_clients::http::{ExtractLayer, InjectLayer};
 use tokio::{net::TcpListener, time::Instant};
@@ -41,11 +41,9 @@ async fn main() -> Result<(), Box<dyn StdError>> {
         .service(endpoint.connect_lazy());
     // Around the calls: layers that look at a status, or repeat a message.
     let client = HealthClient::new(channel);
-    let retry = RetryLayer::max_attempts(5)
+    let retry = grpc::retry(5)
         .budget(Budget::unlimited())
-        .classify(Grpc::new())
-        .idempotent(|_: &Request<HealthCheckRequest>| true)
-        .clone_request(grpc::clone_request::<HealthCheckRequest>);
+        .idempotent(|_: &Request<HealthCheckRequest>| true);
     let (retry, retries) = retry.with_handle();
     let mut stack = ServiceBuilder::new()
         .layer(TimeoutLayer::new(Duration::from_secs(5)))

@@ -10,8 +10,8 @@ use axum::{Router, extract::Path, routing::post};
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use stockade::{BoxError, LimitLayer, RetryLayer, TimeoutLayer, retry::Backoff};
-use stockade_clients::http::{Http, idempotent};
+use stockade::{BoxError, LimitLayer, TimeoutLayer, retry::Backoff};
+use stockade_clients::http::retry;
 use tokio::net::{TcpListener, TcpSocket};
 use tower::{ServiceBuilder, ServiceExt};
 
@@ -24,10 +24,7 @@ async fn main() -> Result<(), BoxError> {
     place.bind(([127, 0, 0, 1], 0).into())?;
     let addr = place.local_addr()?;
 
-    let retry = RetryLayer::max_attempts(50)
-        .backoff(Backoff::constant(Duration::from_millis(100)))
-        .classify(Http::new())
-        .idempotent(idempotent::<Full<bytes::Bytes>>);
+    let retry = retry(50).backoff(Backoff::constant(Duration::from_millis(100)));
     let (retry, retries) = retry.with_handle();
     let stack = ServiceBuilder::new()
         .layer(TimeoutLayer::new(Duration::from_secs(10)))

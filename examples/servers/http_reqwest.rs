@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::{error::Error as StdError, time::Duration};
 
 use axum::{Router, extract::Path, http::StatusCode, http::header::RETRY_AFTER, routing::any};
-use reqwest::{Client, Method, Request, Url, retry};
-use stockade::{BreakerLayer, Error, LimitLayer, RetryLayer, TimeoutLayer};
+use reqwest::{Client, Method, Request, Url, redirect, retry};
+use stockade::{BreakerLayer, Error, LimitLayer, TimeoutLayer};
 use stockade_clients::{Failure, http::Http, reqwest as requests};
 use tokio::net::TcpListener;
 use tower::{Service, ServiceBuilder, ServiceExt};
@@ -16,14 +16,11 @@ async fn main() -> Result<(), Box<dyn StdError>> {
 
     let client = Client::builder()
         .retry(retry::never()) // the retry layer does that
+        .redirect(redirect::Policy::none()) // a redirected POST could be sent twice
         .connect_timeout(Duration::from_secs(2))
         .no_proxy() // the server is on this machine
         .build()?;
-    let retry = RetryLayer::max_attempts(4)
-        .classify(Http::new())
-        .idempotent(requests::idempotent)
-        .clone_request(requests::clone_request);
-    let (retry, retries) = retry.with_handle();
+    let (retry, retries) = requests::retry(4).with_handle();
     let mut stack = ServiceBuilder::new()
         .layer(TimeoutLayer::new(Duration::from_secs(10))) // all attempts together
         .layer(retry)

@@ -1,6 +1,11 @@
-//! Nothing to use: the code of those pages of `stockade::guide` that need real clients, compiled where these are at hand.
+//! Nothing to use: the code of the README, and of those pages of `stockade::guide` that need real clients, compiled where
+//! these are at hand.
 //!
 //! The pages are the same files that the documentation of `stockade` shows.
+
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
 
 #[cfg(doctest)]
 mod guide {

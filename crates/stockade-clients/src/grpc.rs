@@ -29,9 +29,8 @@
 //! Around the calls, where a request is a message that can be copied and a status is an error:
 //!
 //! ```
-//! use stockade_clients::grpc::{self, Grpc};
+//! use stockade_clients::grpc;
 //! use stockade_core::Error;
-//! use stockade_retry::RetryLayer;
 //! use tonic::{Request, Response, Status};
 //! use tower::ServiceBuilder;
 //!
@@ -40,10 +39,8 @@
 //!     Ok(Response::new(format!("hello {}", name.into_inner())))
 //! }
 //!
-//! let retry = RetryLayer::max_attempts(3)
-//!     .classify(Grpc::new())
-//!     .idempotent(|_: &Request<String>| true)
-//!     .clone_request(grpc::clone_request::<String>);
+//! // Without `idempotent`, only what had no effect is repeated.
+//! let retry = grpc::retry(3).idempotent(|_: &Request<String>| true);
 //! let client =
 //!     ServiceBuilder::new().layer(retry).map_err(Error::Service).service_fn(say_hello);
 //! # fn check(_: &impl tower::Service<Request<String>>) {}
@@ -84,6 +81,6 @@ mod hint;
 mod refusal;
 mod respond;
 
-pub use classify::{Grpc, Reply, clone_request};
+pub use classify::{Grpc, Reply, RetryPolicy, clone_request, retry};
 pub use refusal::{into_status, refusal};
 pub use respond::RespondLayer;

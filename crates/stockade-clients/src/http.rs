@@ -38,7 +38,8 @@
 //! # Which requests may be repeated
 //!
 //! Those with an idempotent method (RFC 9110, section 9.2.2: GET, HEAD, OPTIONS, TRACE, PUT and DELETE), and
-//! those with an `Idempotency-Key` header.
+//! those with an `Idempotency-Key` header. [`retry`] is a `RetryLayer` that goes by this; without it, or
+//! `.idempotent(idempotent)`, a `RetryLayer` sends a POST again like any other request.
 //!
 //! A body that is a stream can be sent again while it is small: see [`Replay`].
 //!
@@ -146,7 +147,9 @@ pub use refusal::{DEFAULT_RETRY_AFTER, refusal, refusal_status};
 pub use replay::{REPLAY_LIMIT, Replay, ReplayError};
 #[cfg(feature = "reqwest")]
 pub(crate) use request::may_repeat;
-pub use request::{clone_request, clone_request_with, idempotent, without_credentials};
+pub use request::{
+    RetryPolicy, clone_request, clone_request_with, idempotent, retry, without_credentials,
+};
 pub use respond::{Answer as AnswerRefusal, Respond, RespondFuture, RespondLayer};
 pub use retry_after::retry_after;
 pub use status::class;

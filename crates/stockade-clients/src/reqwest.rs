@@ -7,23 +7,20 @@
 //!
 //! ```
 //! use std::time::Duration;
+//! use stockade_breaker::BreakerLayer;
 //! use stockade_clients::{Failure, http::Http, reqwest as requests};
 //! use stockade_core::Error;
-//! use stockade_retry::RetryLayer;
 //! use tower::ServiceBuilder;
 //!
 //! # fn main() -> Result<(), reqwest::Error> {
 //! let client = reqwest::Client::builder()
-//!     .retry(reqwest::retry::never())
-//!     .redirect(reqwest::redirect::Policy::none())
-//!     .connect_timeout(Duration::from_secs(2))
+//!     .retry(reqwest::retry::never())                // the retry layer does that
+//!     .redirect(reqwest::redirect::Policy::none())   // a redirected POST could be sent twice: see below
+//!     .connect_timeout(Duration::from_secs(2))       // no connection: repeated even for a POST
 //!     .build()?;
-//! let retry = RetryLayer::max_attempts(3)
-//!     .classify(Http::new())
-//!     .idempotent(requests::idempotent)
-//!     .clone_request(requests::clone_request);
 //! let stack = ServiceBuilder::new()
-//!     .layer(retry)
+//!     .layer(requests::retry(3))
+//!     .layer(BreakerLayer::new().classify(Http::new()))
 //!     .map_err(|error| Error::Service(Failure::of(error)))
 //!     .and_then(requests::read_to_end)
 //!     .map_request(requests::without_credentials)
@@ -33,6 +30,15 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! [`retry`] is a `RetryLayer` that knows what a status means and sends no POST twice. Without its setters, a
+//! `RetryLayer` takes every answer for a success, and repeats every request.
+//!
+//! # Redirects
+//!
+//! Switch them off where a POST must not be sent twice. When the connection to the second server fails, the error looks as if
+//! no connection had been made at all, so the POST is sent again, although the first server has had it. A GET can follow
+//! redirects, since it may be repeated in any case.
 //!
 //! # Passwords in URLs
 //!
@@ -45,8 +51,9 @@ use std::mem;
 use bytes::Bytes;
 use reqwest::{Error, Request, Response, Url};
 use stockade_core::{Class, KeyOf};
+use stockade_retry::{Policy, RetryLayer};
 
-use crate::http::{self, HostKey, HostRef};
+use crate::http::{self, HostKey, HostRef, Http};
 
 /// Reads the host that a `reqwest::Request` goes to, for the key of a `KeyedLayer`: a breaker and a limit for each host.
 /// Looking a host up allocates nothing.
@@ -72,6 +79,38 @@ impl KeyOf<Request> for ByHost {
         HostRef::new(url.scheme(), url.host_str().unwrap_or(""), url.port())
     }
 }
+
+/// A retry layer for requests of reqwest: at most `max_attempts` attempts of one call, the first one included.
+///
+/// It judges results by [`Http`], repeats what may have had an effect only if it is [`idempotent`], and copies requests
+/// by [`clone_request`]. The other setters are still there, and so are these three: a later one replaces what is set
+/// here.
+///
+/// # Panics
+///
+/// If `max_attempts` is zero.
+///
+/// # Example
+///
+/// ```
+/// use std::time::Duration;
+/// use stockade_clients::{http::Http, reqwest::retry};
+///
+/// let layer = retry(3).max_elapsed(Duration::from_secs(10));
+/// let patient = retry(3).classify(Http::new().max_retry_after(Duration::from_secs(3_600)));
+/// # let _ = (layer, patient);
+/// ```
+#[track_caller]
+pub fn retry(max_attempts: u32) -> RetryLayer<RetryPolicy> {
+    let (idempotent, clone_request): (fn(&_) -> _, fn(&_) -> _) = (idempotent, clone_request);
+    RetryLayer::max_attempts(max_attempts)
+        .classify(Http::new())
+        .idempotent(idempotent)
+        .clone_request(clone_request)
+}
+
+/// What [`retry`] sets.
+pub type RetryPolicy = Policy<Http, fn(&Request) -> bool, fn(&Request) -> Option<Request>>;
 
 /// Whether a request may be repeated although it may have had an effect, for `RetryLayer::idempotent`: by its
 /// method or its `Idempotency-Key`.

@@ -5,7 +5,7 @@
     message = "`HedgeLayer` cannot send the request `{Req}` twice",
     label = "this stack hedges, and `{Req}` cannot be cloned",
     note = "if `{Req}` is your own type, derive `Clone` for it",
-    note = "or say how it is copied: `.clone_request(|req: &{Req}| ...)`, with `None` for what may not be sent twice"
+    note = "or say how it is copied: `.clone_request(|req: &{Req}| ...)`, with `None` for what may not be sent twice; a POST is sent twice, too, unless it says `None`"
 )]
 pub trait HedgeRequest<Req> {
     /// A copy of `request`, if it may be sent twice.

@@ -15,7 +15,7 @@
 //! | a layer cannot put its refusal into the error type … | `.map_err(Error::Service)` right above the client; `.map_err(stockade::boxed)` for errors of many types, or of `anyhow`; or implement [`LayerError`](crate::LayerError) |
 //! | … the error type `Infallible` (axum) | the same, and `RespondLayer` of `stockade-clients` above the layers |
 //! | a layer calls clones of the service inside it, and … is not `Clone` | `.buffer(n)` right above the client |
-//! | `RetryLayer` cannot repeat the request … | `#[derive(Clone)]` on the request, or `RetryLayer::clone_request`; the functions for it are in `stockade-clients` |
+//! | `RetryLayer` cannot repeat the request … | `#[derive(Clone)]` on the request; for requests of reqwest, http and tonic `reqwest::retry(n)`, `http::retry(n)` or `grpc::retry(n)` of `stockade-clients`; or `.clone_request(..)`, and `.idempotent(..)` with it: without that a POST is sent again, too |
 //! | … cannot judge results of this stack; type annotations needed; implementation of `Fn` is not general enough | the type of the classifier's parameter: `\|result: Result<&Response, &Error>\| …`, or a function |
 //! | a classifier cannot look for the client's error in … | `.map_err(Error::Service)` above a client with an error type of its own, `.map_err(stockade::boxed)` above one whose errors are boxed |
 //! | tasks cannot share … | `BoxCloneSyncService` in place of `BoxCloneService` |

@@ -153,7 +153,3 @@ pub use stockade_retry::{self as retry, RetryLayer};
 #[cfg(feature = "timeout")]
 #[doc(inline)]
 pub use stockade_timeout::{self as timeout, TimeoutLayer};
-
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct Readme;

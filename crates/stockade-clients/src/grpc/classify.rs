@@ -7,6 +7,7 @@ use std::{
 
 use http::{HeaderMap, StatusCode};
 use stockade_core::{Class, Classify};
+use stockade_retry::{Policy, RetryLayer};
 use tonic::{Code, ConnectError, Request, Response, Status};
 
 use super::hint::Hint;
@@ -160,6 +161,28 @@ impl<B> Reply for http::Response<B> {
         Some(self.status())
     }
 }
+
+/// A retry layer for calls of a generated client: at most `max_attempts` attempts of one call, the first one included.
+///
+/// It judges results by [`Grpc`], and copies requests by [`clone_request`]. What may have had an effect is not repeated,
+/// since a request does not say whether it may be: add `.idempotent(|_: &Request<M>| true)` for a method that may be
+/// called twice. The other setters are still there.
+///
+/// # Panics
+///
+/// If `max_attempts` is zero.
+#[track_caller]
+pub fn retry<M: Clone>(max_attempts: u32) -> RetryLayer<RetryPolicy<M>> {
+    let (never, clone_request): (fn(&_) -> _, fn(&_) -> _) = (|_| false, clone_request);
+    RetryLayer::max_attempts(max_attempts)
+        .classify(Grpc::new())
+        .idempotent(never)
+        .clone_request(clone_request)
+}
+
+/// What [`retry`] sets.
+pub type RetryPolicy<M> =
+    Policy<Grpc, fn(&Request<M>) -> bool, fn(&Request<M>) -> Option<Request<M>>>;
 
 /// A copy of a request with its metadata and extensions, for `RetryLayer::clone_request`. A stream of messages
 /// is not `Clone`, so it is not taken.

@@ -2,6 +2,38 @@
 
 use http::{HeaderMap, Method, Request, Uri, uri::Authority};
 use http_body::Body;
+use stockade_retry::{Policy, RetryLayer};
+
+use super::Http;
+
+/// A retry layer for HTTP requests: at most `max_attempts` attempts of one call, the first one included.
+///
+/// It judges results by [`Http`], and repeats what may have had an effect only if it is [`idempotent`]. A request is
+/// copied by its `Clone`; where its body has none, add [`clone_request`] or the like, as below. The other setters are
+/// still there, and so is each of these: a later one replaces what is set here.
+///
+/// # Panics
+///
+/// If `max_attempts` is zero.
+///
+/// # Example
+///
+/// ```
+/// use axum::body::Body;
+/// use stockade_clients::http;
+///
+/// let in_memory = http::retry::<String>(3);
+/// let streamed = http::retry::<Body>(3).clone_request(http::clone_request::<Body>);
+/// # let _ = (in_memory, streamed);
+/// ```
+#[track_caller]
+pub fn retry<B>(max_attempts: u32) -> RetryLayer<RetryPolicy<B>> {
+    let idempotent: fn(&_) -> _ = idempotent;
+    RetryLayer::max_attempts(max_attempts).classify(Http::new()).idempotent(idempotent)
+}
+
+/// What [`retry`] sets.
+pub type RetryPolicy<B> = Policy<Http, fn(&Request<B>) -> bool>;
 
 /// Whether a request may be repeated although it may have had an effect, for `RetryLayer::idempotent`.
 ///
