@@ -179,10 +179,12 @@ impl<Req, T, E> Core<Req, T, E> {
         }
     }
 
-    /// Refuses a place to one who waits for it.
+    /// Refuses a place to one who waits for it. A handle that waits is counted when it is called, and refused then.
     pub(crate) fn refuse(&mut self, key: Key, reason: Reason) {
-        self.counts.refused.count(reason);
-        if let Some(owner) = self.queue.refuse(key, reason) {
+        if let Some((is_job, owner)) = self.queue.refuse(key, reason) {
+            if is_job {
+                self.counts.refused.count(reason);
+            }
             self.tell(owner);
         }
     }

@@ -39,7 +39,7 @@ pub struct Stats {
     pub waiting: usize,
     /// For how long the first of the queued jobs has waited, if the pool [measures](crate::PoolBuilder::measure).
     pub oldest: Option<Duration>,
-    /// Calls that got no place in the queue, by reason. They are not among `accepted`.
+    /// Calls that got no place in the queue, by reason, each counted once. They are not among `accepted`.
     pub refused: Refusals,
     /// Workers that are alive.
     pub workers: usize,
@@ -53,7 +53,8 @@ pub struct Stats {
     pub capacity: usize,
     /// How often a worker began to make its service anew. An attempt that fails counts, too.
     pub rebuilt: u64,
-    /// The most jobs that were ever queued at once.
+    /// The most jobs that were ever queued at once. It may be above `capacity`, by one for each worker that could take one
+    /// at once, because jobs for them are queued, too, until they are taken.
     pub peak_queued: usize,
     /// The most jobs that ever ran at once.
     pub peak_running: usize,

@@ -176,6 +176,54 @@ async fn refusals_are_counted_by_reason() {
     assert_eq!(refused.total(), 4);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_call_that_gets_no_place_is_counted_once_whichever_way_it_came() {
+    // One runs, one is queued, and all others wait.
+    let pool = build(slow(1, 1));
+    let _jobs = [pool.submit(0), pool.submit(1)];
+    let (mut service, mut by_hand) = (pool.clone(), pool.run(stockade_pool::ByHand::new()));
+    let mut called = task::spawn(async { service.ready().await.unwrap().call(2).await });
+    let mut submitted = task::spawn(pool.submit(3));
+    let mut run = task::spawn(pool.run(4..10).all());
+    let mut pushed = task::spawn(by_hand.push(10));
+    assert_pending!(called.poll());
+    assert_pending!(submitted.poll());
+    assert_pending!(run.poll());
+    assert_pending!(pushed.poll());
+    assert_eq!(pool.stats().waiting, 4);
+
+    pool.close();
+    assert_eq!(reason(assert_ready!(called.poll())), Reason::PoolClosed);
+    assert_eq!(reason(assert_ready!(submitted.poll())), Reason::PoolClosed);
+    assert_eq!(assert_ready!(run.poll()).len(), 0);
+    assert_eq!(assert_ready!(pushed.poll()).unwrap_err().reason(), Reason::PoolClosed);
+    let refused = pool.stats().refused;
+    assert_eq!((refused.pool_closed, refused.total()), (4, 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handle_that_waited_in_vain_counts_when_it_is_called_and_refused() {
+    let hangs = service_fn(async |_: u64| std::future::pending::<Result<u64, Refusal>>().await);
+    let pool = slow(1, 1).max_wait(100 * MS).build(hangs);
+    let (running, _queued) = (pool.submit(0), pool.submit(1));
+    let [mut called, mut idle] = [pool.clone(), pool.clone()];
+    let mut call = task::spawn(async { called.ready().await.unwrap().call(2).await });
+    assert_pending!(call.poll());
+    let mut only_ready = task::spawn(idle.ready());
+    assert_pending!(only_ready.poll());
+
+    sleep(101 * MS).await;
+    drop(running);
+    settle().await;
+    let _ = assert_ready!(only_ready.poll());
+    let refused = pool.stats().refused;
+    assert_eq!(refused.total(), 0, "nothing was called: {refused:?}");
+    let ended = call.poll();
+    let refused = pool.stats().refused;
+    let told = u64::from(matches!(ended, std::task::Poll::Ready(Err(_))));
+    assert_eq!(refused.total(), told, "{refused:?}");
+}
+
 #[test]
 #[should_panic(expected = "PoolBuilder::max_wait: 1000000000s is not allowed")]
 fn a_limit_above_ten_years_is_refused() {

@@ -233,14 +233,15 @@ impl<Req, T, E> Queue<Req, T, E> {
         }
     }
 
-    /// Refuses a place to one who waits for it. Returns whom to tell.
-    pub(crate) fn refuse(&mut self, key: Key, reason: Reason) -> Option<Owner> {
+    /// Refuses a place to one who waits for it. Returns whether it is a job, and whom to tell.
+    pub(crate) fn refuse(&mut self, key: Key, reason: Reason) -> Option<(bool, Owner)> {
         self.unwait(key);
         let record = self.records.get_mut(key)?;
         let State::Waiting { request, .. } = &mut record.state else { return None };
         let request = request.take();
+        let is_job = request.is_some();
         record.state = State::Refused(request, reason);
-        Some(record.owner.told())
+        Some((is_job, record.owner.told()))
     }
 
     /// Gives the next job to a worker: the one that was queued first, if it is `overdue` and jobs have no keys.
