@@ -68,7 +68,7 @@ enum Cli {
     ///
     /// The layer in it works and keeps the contract; CONTRIBUTING.md says how to go on from there.
     NewLayer {
-        /// The name, such as `load-shed` for crates/stockade-load-shed
+        /// The name, such as `load-shed` for crates/stockade-load-shed; `stockade-load-shed` makes the same crate
         name: String,
 
         /// What the layer does, as the end of the sentence "a layer that …"

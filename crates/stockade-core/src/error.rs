@@ -19,7 +19,7 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
     label = "`{Self}` does not implement `LayerError`",
     note = "put `.map_err(stockade::Error::Service)` into the `ServiceBuilder`, right above the client, to wrap its error",
     note = "for errors of many types, or of `anyhow`, put `.map_err(stockade::boxed)` there",
-    note = "in axum, whose error is `Infallible`, also put `RespondLayer` of `stockade-clients` above the layers, to make a refusal an answer",
+    note = "on a router of axum, whose error is `Infallible`, that line goes last into the `ServiceBuilder`, and first goes `RespondLayer` of `stockade-clients`, to make a refusal an answer",
     note = "or implement `From<Rejected>` and `LayerError` for an error enum of your own"
 )]
 pub trait LayerError: From<Rejected> {

@@ -571,7 +571,7 @@ impl<R, B> PoolBuilder<R, B> {
         let spawn = Box::new(spawn::Workers::new(make, rebuild, runtime.clone(), threads));
         let shared = Arc::new(Shared::new(config, rules.into_rules(), carry, scale, spawn));
         // Closes the pool again if a worker cannot be started.
-        let pool = Pool::new(Arc::clone(&shared));
+        let pool = Pool::of(Arc::clone(&shared));
         if threads {
             runtime.spawn(watch_runtime(&shared));
         }

@@ -63,7 +63,7 @@ impl Pool<(), (), ()> {
 // === impl Pool ===
 
 impl<Req, T, E> Pool<Req, T, E> {
-    pub(crate) fn new(shared: Arc<Shared<Req, T, E>>) -> Self {
+    pub(crate) fn of(shared: Arc<Shared<Req, T, E>>) -> Self {
         Self {
             handles: Counted::new(Arc::new(Handles { shared })),
             place: Place::None,
@@ -122,6 +122,12 @@ impl<Req, T, E> Pool<Req, T, E> {
     /// Shortly before that, the requests that were not started are handed back, and calls that run are dropped at their
     /// next await, for which a tenth of `limit` is left, at most 50 ms. A job that does not yield is not waited for. See
     /// [`Drained`].
+    ///
+    /// It needs a free thread of the runtime to return in time. If jobs block all of them, no timer fires until one of
+    /// them ends: run such jobs on [threads of their own](PoolBuilder::threads).
+    ///
+    /// A job that still waits for a place is not accepted: it ends with [`Reason::PoolClosed`], and its request is not
+    /// handed back, but returned by [`Job::accepted`]. One that was [detached](Job::detach) is accepted all the same.
     ///
     /// Callers whose request is handed back get [`Reason::PoolClosed`], callers whose call is dropped get
     /// [`Reason::Cancelled`].

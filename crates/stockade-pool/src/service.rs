@@ -11,6 +11,12 @@ use stockade_core::LayerError;
 use tower_service::Service;
 
 /// A service that the workers of a pool can own and call. Every service that fits is one.
+#[diagnostic::on_unimplemented(
+    message = "a pool cannot run `{Self}`",
+    label = "it has to be a `tower::Service` that is `Send` and `'static`",
+    note = "put an async function or a closure into `tower::service_fn(..)`, or end a `ServiceBuilder` with `.service_fn(..)`",
+    note = "a pool for futures, without a service, is `Pool::tasks()`"
+)]
 pub trait PoolService<Req>:
     Service<Req, Response: Send + 'static, Error: LayerError + Send + 'static, Future: Send>
     + Send

@@ -86,6 +86,8 @@ impl RateLayer {
 
     /// Gives each key a bucket and a queue of its own: a user, a tenant, an address. `key` is called once per call.
     ///
+    /// Write it before [`cost`](Self::cost) and [`bypass`](Self::bypass); after them there is no `keyed`.
+    ///
     /// There are at most `max_keys` buckets. When half of the places are taken, new keys evict idle ones, whose bucket
     /// is full again, which changes nothing for those. Where no place is free, a new key shares one further bucket, of
     /// the same rate, with all others that found none. So memory is bounded whatever keys come, and a client that

@@ -27,6 +27,12 @@ const LIMIT: Duration = Duration::from_secs(3600);
 ///
 /// It is any `Clone + Send` service for [`Request`] that answers with the probe's [`Response`], and in whose error
 /// the suite can [find the fault](ContractError).
+#[diagnostic::on_unimplemented(
+    message = "the contract cannot be run on `{Self}`",
+    label = "it has to be a `Service<stockade_testkit::Request, Response = stockade_testkit::Response>` that is `Clone`, `Send` and `'static`",
+    note = "the probe takes `stockade_testkit::Request`: for a layer with another type of request, convert it by `.map_request(..)` above and below the layer",
+    note = "the probe answers with `stockade_testkit::Response`: convert another type back by `.map_response(..)`"
+)]
 pub trait Subject:
     Service<Request, Response = Response, Error: ContractError, Future: Send + 'static>
     + Clone

@@ -13,12 +13,19 @@
 //! | the compiler says | write |
 //! |---|---|
 //! | a layer cannot put its refusal into the error type … | `.map_err(Error::Service)` right above the client; `.map_err(stockade::boxed)` for errors of many types, or of `anyhow`; or implement [`LayerError`](crate::LayerError) |
-//! | … the error type `Infallible` (axum) | the same, and `RespondLayer` of `stockade-clients` above the layers |
+//! | … into the error type `Infallible` (a layer on a router of axum) | `.map_err(Error::Service)` last in the `ServiceBuilder`, and first `.layer(RespondLayer::new())` of `stockade_clients::http`; under axum's `HandleErrorLayer`, `.layer(stockade::check::layers::<Request>())` shows the advice |
+//! | `Infallible: From<stockade::Error<Infallible>>` is not satisfied (axum) | `.layer(RespondLayer::new())` of `stockade_clients::http` first in the `ServiceBuilder`: it makes refusals answers |
 //! | a layer calls clones of the service inside it, and … is not `Clone` | `.buffer(n)` right above the client |
 //! | `RetryLayer` cannot repeat the request … | `#[derive(Clone)]` on the request; for requests of reqwest, http and tonic `reqwest::retry(n)`, `http::retry(n)` or `grpc::retry(n)` of `stockade-clients`; or `.clone_request(..)`, and `.idempotent(..)` with it: without that a POST is sent again, too |
-//! | … cannot judge results of this stack; type annotations needed; implementation of `Fn` is not general enough | the type of the classifier's parameter: `\|result: Result<&Response, &Error>\| …`, or a function |
-//! | a classifier cannot look for the client's error in … | `.map_err(Error::Service)` above a client with an error type of its own, `.map_err(stockade::boxed)` above one whose errors are boxed |
-//! | tasks cannot share … | `BoxCloneSyncService` in place of `BoxCloneService` |
+//! | implementation of `Fn` or `FnOnce` is not general enough; type annotations needed | the type of the classifier's parameter, `\|result: Result<&Response, &Error>\| …`, or a function in its place |
+//! | `Http`, or another classifier of `stockade-clients`, cannot judge results of this stack | `.map_err(Error::Service)` above a client with an error type of its own, `.map_err(stockade::boxed)` above one whose errors are boxed |
+//! | no method named `name`, or another setter, found for struct `Configured<L>` | the setters before `.with_handle()`, which ends them |
+//! | no method named `keyed` found for struct `RateLayer<Costly<…>>` | `.keyed(..)` before `.cost(..)` and `.bypass(..)` |
+//! | a pool cannot run … | `tower::service_fn(..)` around an async function |
+//! | no function or associated item named `new` found for struct `Pool<Req, T, E>` | `Pool::builder()` |
+//! | another version of a client's crate: `expected fn(reqwest::Request), found fn(reqwest::async_impl::request::Request)` | the version that the table on the first page of `stockade-clients` names |
+//! | `?` couldn't convert the error: `dyn Error + Send + Sync: Sized` is not satisfied | `stockade::BoxError` as the error of your function, in place of `Box<dyn Error>` |
+//! | tasks cannot share … (axum's `State`; `stockade::check::state` shows it) | `BoxCloneSyncService` in place of `BoxCloneService` |
 //!
 //! Where a program uses `anyhow`, its errors go in at the bottom and come out at the top, and `?` works:
 //!

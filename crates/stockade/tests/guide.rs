@@ -20,6 +20,30 @@ fn pages(folder: &Path) -> Vec<PathBuf> {
     entries.flat_map(|path| if path.is_dir() { pages(&path) } else { vec![path] }).collect()
 }
 
+/// What the compiler says, and what to write: the rows of the table in this text, without links.
+fn advice(text: &str) -> Vec<String> {
+    let lines = text.lines().map(|line| line.trim_start_matches("//! "));
+    let rows = lines.skip_while(|line| !line.starts_with("| the compiler says")).skip(2);
+    rows.take_while(|line| line.starts_with('|')).map(without_links).collect()
+}
+
+/// With `text` in place of `[text](address)`.
+fn without_links(line: &str) -> String {
+    let mut parts = line.split("](");
+    let mut plain = parts.next().unwrap_or_default().replace('[', "");
+    for part in parts {
+        plain += &part.split_once(')').unwrap().1.replace('[', "");
+    }
+    plain
+}
+
+#[test]
+fn the_readme_and_the_documentation_say_the_same_about_what_the_compiler_says() {
+    let [readme, check] = ["../../README.md", "src/check.rs"].map(|path| advice(&read(path)));
+    assert!(readme.len() > 9, "{readme:#?}");
+    assert_eq!(readme, check);
+}
+
 #[test]
 fn each_page_of_the_guide_is_shown_and_its_code_is_compiled_in_one_place() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");

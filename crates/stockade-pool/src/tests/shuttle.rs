@@ -139,7 +139,7 @@ fn once(rules: Of<u32>, workers: Size, queue: usize, set: fn(&mut Checked)) {
     set(&mut config);
     let shared = Arc::new(Shared::new(config, rules, None, None, Box::new(threads)));
     shared.start().expect("the model spawns");
-    let pool = Pool::new(shared);
+    let pool = Pool::of(shared);
     let handle = pool.handle();
     let callers: Vec<_> = (0..2)
         .map(|_| {
