@@ -39,7 +39,7 @@ const NO_DURATION: u64 = u64::MAX >> REASON_BITS;
 #[non_exhaustive]
 #[repr(u8)]
 pub enum Reason {
-    /// The queue in front of the layer is full.
+    /// There is no place, and none in the queue: it is full, or there is no queue, as with `.queue(0)`.
     QueueFull,
     /// The call waited as long as it was allowed to, or would have had to wait longer.
     WaitExceeded,
@@ -253,13 +253,20 @@ impl fmt::Display for Rejected {
         }
         write!(f, ": {}", self.reason())?;
         if let Some(after) = self.retry_after() {
-            write!(f, ", retry after {after:?}")?;
+            write!(f, ", retry after {:?}", rounded(after))?;
         }
         if let Some(limit) = self.limit() {
             write!(f, " after {limit:?}")?;
         }
         Ok(())
     }
+}
+
+/// To three significant figures, and never less.
+fn rounded(duration: Duration) -> Duration {
+    let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    let unit = 10_u64.pow(nanos.checked_ilog10().unwrap_or(0).saturating_sub(2));
+    Duration::from_nanos(nanos.div_ceil(unit).saturating_mul(unit))
 }
 
 impl fmt::Debug for Rejected {
@@ -319,5 +326,25 @@ mod tests {
         assert_eq!(elapsed.retry_after(), None);
         let full = Rejected::new(&"limit", Reason::QueueFull).with_name(Some("db"));
         assert_eq!(full.to_string(), "limit `db`: queue full");
+    }
+
+    #[test]
+    fn says_when_to_come_back_in_three_figures_and_never_too_early() {
+        let open = Rejected::new(&"breaker", Reason::BreakerOpen);
+        for (nanos, said) in [
+            (0, "0ns"),
+            (999, "999ns"),
+            (4_447_123_456, "4.45s"),
+            (4_440_000_001, "4.45s"),
+            (20_000_000, "20ms"),
+            (999_500_000, "1s"),
+            (61_040_000_000, "61.1s"),
+        ] {
+            let rejected = open.with_retry_after(Duration::from_nanos(nanos));
+            assert_eq!(rejected.to_string(), format!("breaker: circuit open, retry after {said}"));
+            assert_eq!(rejected.retry_after(), Some(Duration::from_nanos(nanos)), "as it was told");
+        }
+        let longest = open.with_retry_after(Duration::MAX).to_string();
+        assert!(longest.starts_with("breaker: circuit open, retry after 721"), "{longest}");
     }
 }
