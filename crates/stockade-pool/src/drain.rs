@@ -16,6 +16,9 @@ pub struct Drained<Req> {
     /// How many jobs were running when the time was up, and were stopped.
     pub cancelled: u64,
     /// How many workers have not stopped, because their job does not yield.
+    ///
+    /// Where workers are tasks, a runtime that is dropped waits for such a job, and so does a `main` that returns. To end the
+    /// program all the same, save what was handed back and call [`std::process::exit`].
     pub stuck: usize,
     /// The requests of jobs that were never started, in the order in which they were queued.
     pub unfinished: Vec<Req>,

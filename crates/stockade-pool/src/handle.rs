@@ -59,7 +59,7 @@ impl<Req, T, E> PoolHandle<Req, T, E> {
         self.shared.running()
     }
 
-    /// See [`Pool::drain`](crate::Pool::drain).
+    /// See [`Pool::drain`](crate::Pool::drain), also for what it needs to return in time.
     pub async fn drain(&self, limit: Duration) -> Drained<Req> {
         let until = sleep(drain::until_stopped(limit));
         drain::drain(Arc::clone(&self.shared), until).await
@@ -111,6 +111,9 @@ impl<Req, T, E> PoolHandle<Req, T, E> {
     /// println!("{} requests were not started", drained.unfinished.len());
     /// # }
     /// ```
+    ///
+    /// If jobs block all threads of the runtime, no signal is seen: run such jobs on
+    /// [threads of their own](crate::PoolBuilder::threads).
     ///
     /// Until this future is polled first, and between two signals, a signal does what it does without it.
     ///

@@ -78,7 +78,8 @@ impl<P> RetryLayer<P> {
         Self { config, policy, shared: Arc::default() }
     }
 
-    /// How long to wait before a further attempt. If a server says when to come back, the longer wait is used.
+    /// How long to wait before a further attempt: [`Backoff::exponential`], [`constant`](Backoff::constant),
+    /// [`none`](Backoff::none) or [`custom`](Backoff::custom). If a server says when to come back, the longer wait is used.
     #[must_use]
     pub fn backoff(self, backoff: Backoff) -> Self {
         self.set(|config| config.backoff = backoff)

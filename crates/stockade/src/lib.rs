@@ -28,6 +28,14 @@
 //! # }
 //! ```
 //!
+//! This needs, beside `stockade`, the crate `tower` with its feature `util`, for `ready`, and `tokio` with `macros` and
+//! `rt`. Two defaults to know before there is a real client in it:
+//!
+//! - **Every request is repeated** by retry when it fails. [`RetryLayer::idempotent`] says which ones may be.
+//! - **Every `Ok` is a success**, an HTTP answer with status 500 too. A classifier says what an answer means.
+//!
+//! `stockade-clients` knows both for the usual clients: see [`guide::real_clients`].
+//!
 //! # Where to go next
 //!
 //! The [guide] takes it from there: [a first stack](guide::first_stack), [which layers, and in which

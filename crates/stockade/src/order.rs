@@ -97,6 +97,12 @@
 //! **Limits that refuse.** A call that the concurrency limit refuses has taken a token from the rate limit outside it. That
 //! does not matter where calls wait. Where both limits shed, with `.queue(0)`, put the concurrency limit outside.
 //!
+//! **A retry outside of limits that refuse.** Each further attempt needs a place and a token of its own. Where the limits
+//! shed, it may be refused, and the call then ends with the service's last error, although there were attempts left. Let
+//! the limits wait for a moment ([`max_wait`](crate::LimitLayer::max_wait)), or let the retry wait for them
+//! (`retry_refusals`), or put the retry inside the limits: then a call keeps its place while it waits to be repeated, and
+//! further attempts take no tokens, so that the service may get up to `max_attempts` times the rate.
+//!
 //! **A last attempt with no time left.** With `retry_refusals`, a call may wait for an open breaker until shortly before
 //! its total timeout, be let through as a probe, and run into its own deadline. The breaker takes that for a failure of
 //! the service and opens again, for twice as long. Set `RetryLayer::max_elapsed` to the total timeout less one attempt
