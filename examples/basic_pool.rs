@@ -24,7 +24,7 @@ async fn main() {
     }
 
     let (took, stats) = (start.elapsed(), pool.stats());
-    assert_eq!(sum, (1..=20).map(|n| n * n).sum());
+    assert_eq!(sum, (1..=20).map(|n| n * n).sum::<u64>());
     assert_eq!((stats.accepted, stats.succeeded, stats.peak_running), (20, 20, 5));
     assert!(took >= 4 * JOB, "five at a time take four rounds");
     println!("20 jobs of 100 ms by 5 workers in {} ms; the sum is {sum}", took.as_millis());

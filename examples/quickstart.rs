@@ -32,7 +32,7 @@ async fn main() {
         assert_eq!(outcome.status, Status::Success);
         sum += outcome.result.unwrap_or_default();
     }
-    assert_eq!(sum, (1..=100).map(|n| n * n).sum());
+    assert_eq!(sum, (1..=100).map(|n| n * n).sum::<u64>());
     println!(
         "100 of 100 requests succeeded, with {} retries; the sum is {sum}",
         retries.stats().retried
