@@ -22,6 +22,8 @@ pub struct QuotaHeaders {
     reset: HeaderName,
     /// Whether nothing passes until the reset once nothing remains.
     is_window: bool,
+    /// Whether it may also be told as items with parameters, in `RateLimit` and `RateLimit-Policy`.
+    has_items: bool,
 }
 
 /// What a server has told of one quota, as far as it did.
@@ -41,13 +43,18 @@ pub(super) struct Told {
 // === impl QuotaHeaders ===
 
 impl QuotaHeaders {
-    /// `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset`: `draft-ietf-httpapi-ratelimit-headers`, as of its
-    /// versions 3 to 7. A limit may name its window: `100;w=60`. Once nothing remains, nothing passes until the reset.
+    /// Those of `draft-ietf-httpapi-ratelimit-headers`. Once nothing remains, nothing passes until the reset.
+    ///
+    /// `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset`, with a window in the limit or in
+    /// `RateLimit-Policy`, as of its versions 3 to 7: `100;w=60`. Or the first item of `RateLimit` and of
+    /// `RateLimit-Policy`, as of those after that: `"default";r=50;t=30` and `"default";q=100;w=60`.
     pub const fn standard() -> Self {
         let limit = HeaderName::from_static("ratelimit-limit");
         let remaining = HeaderName::from_static("ratelimit-remaining");
         let reset = HeaderName::from_static("ratelimit-reset");
-        Self::new(limit, remaining, reset).window()
+        let mut standard = Self::new(limit, remaining, reset).window();
+        standard.has_items = true;
+        standard
     }
 
     /// `x-ratelimit-limit-…`, `x-ratelimit-remaining-…` and `x-ratelimit-reset-…`, as OpenAI and others have them for
@@ -80,7 +87,7 @@ impl QuotaHeaders {
     /// Headers of other names. The reset may be a number of seconds, a duration such as `1m30s`, or the seconds since
     /// 1970; any other is ignored.
     pub const fn new(limit: HeaderName, remaining: HeaderName, reset: HeaderName) -> Self {
-        Self { limit, remaining, reset, is_window: false }
+        Self { limit, remaining, reset, is_window: false, has_items: false }
     }
 
     /// Once nothing remains, nothing passes until the reset. Without this what is used comes back bit by bit.
@@ -91,14 +98,22 @@ impl QuotaHeaders {
     }
 
     pub(super) fn read(&self, headers: &HeaderMap) -> Told {
-        let text = |name: &HeaderName| Some(headers.get(name)?.to_str().ok()?.trim());
-        let limit = text(&self.limit);
-        let remaining = text(&self.remaining).and_then(leading);
-        let reset = text(&self.reset).and_then(until);
+        let text = |name: &str| headers.get(name)?.to_str().ok();
+        let item = |name| if self.has_items { text(name) } else { None };
+        let (limit, policy) = (text(self.limit.as_str()), item("ratelimit-policy"));
+        let of_policy = |key| policy.and_then(|policy| parameter(policy, key));
+        let of_state = |key| item("ratelimit").and_then(|state| parameter(state, key));
+        let read = |name: &HeaderName| text(name.as_str()).map(str::trim);
+
+        let window = limit.and_then(|limit| parameter(limit, "w")).or_else(|| of_policy("w"));
+        let remaining = read(&self.remaining).and_then(leading).or_else(|| of_state("r"));
+        let in_seconds = |seconds: u32| Duration::from_secs(seconds.into());
+        let reset = read(&self.reset).and_then(until);
+        let reset = reset.or_else(|| of_state("t").map(in_seconds));
         let pause = if self.is_window && remaining == Some(0) { reset } else { None };
         Told {
-            limit: limit.and_then(leading),
-            per: limit.and_then(window),
+            limit: limit.map(str::trim).and_then(leading).or_else(|| of_policy("q")),
+            per: window.filter(|window| *window > 0).map(in_seconds),
             remaining,
             reset,
             pause,
@@ -125,10 +140,10 @@ fn leading(text: &str) -> Option<u32> {
     Some(text[..end].parse().unwrap_or(u32::MAX))
 }
 
-/// The window of the first policy: `100;w=60`, or `100, 100;w=60`.
-fn window(text: &str) -> Option<Duration> {
-    let seconds = text.split([',', ';']).find_map(|part| part.trim().strip_prefix("w="))?;
-    seconds.parse().ok().map(Duration::from_secs).filter(|window| !window.is_zero())
+/// The first parameter of this name: the 60 of `100;w=60`, of `100, 100;w=60` and of `"default";q=100;w=60`.
+fn parameter(text: &str, name: &str) -> Option<u32> {
+    let value = |part: &str| leading(part.trim().strip_prefix(name)?.strip_prefix('=')?);
+    text.split([',', ';']).find_map(value)
 }
 
 /// Seconds, a duration with units, or the seconds since 1970.
@@ -190,6 +205,34 @@ mod tests {
             let expected = Told { per, reset: until, ..all };
             assert_eq!(told(&QuotaHeaders::of("requests"), [limit, "7", reset]), expected);
         }
+    }
+
+    #[test]
+    fn the_standard_is_read_in_its_older_and_in_its_newer_form() {
+        let read = |headers: &[(&'static str, &'static str)]| {
+            let header = |&(name, value): &(&'static str, &'static str)| {
+                (HeaderName::from_static(name), value.parse().unwrap())
+            };
+            QuotaHeaders::standard().read(&headers.iter().map(header).collect())
+        };
+        let older = [
+            ("ratelimit-limit", "100"),
+            ("ratelimit-policy", "100;w=60"),
+            ("ratelimit-remaining", "50"),
+            ("ratelimit-reset", "30"),
+        ];
+        let newer = [
+            ("ratelimit-policy", r#""default";q=100;w=60, "day";q=9000;w=86400"#),
+            ("ratelimit", r#""default";r=50;t=30"#),
+        ];
+        let expected = Told {
+            limit: Some(100),
+            per: Some(Duration::from_secs(60)),
+            remaining: Some(50),
+            reset: Some(Duration::from_secs(30)),
+            pause: None,
+        };
+        assert_eq!((read(&older), read(&newer)), (expected, expected));
     }
 
     #[test]
