@@ -15,7 +15,7 @@ use stockade_core::internal::sync::{
 };
 use tokio::time::Instant;
 
-use crate::shared::Shared;
+use crate::{Config, shared::Shared};
 
 /// The account that a service uses.
 pub(crate) struct Member<S, P> {
@@ -40,6 +40,9 @@ struct Template<S, P> {
 
 pub(crate) struct Account {
     pub(crate) shared: Arc<Shared>,
+    /// What held when it was opened: calls keep it to their end.
+    pub(crate) config: Arc<Config>,
+    version: u32,
     /// The calls of the clone that opened it, which is the only one to write here.
     own: AtomicU64,
     /// The calls of its guests.
@@ -65,7 +68,7 @@ impl<S, P> Member<S, P> {
     /// Charges its account for one call, which keeps it alive.
     #[inline]
     pub(crate) fn charge(&mut self) -> Arc<Origin<S, P>> {
-        if self.calls < SETTLED {
+        if self.calls < SETTLED || self.origin.account.is_outdated() {
             self.settle();
         } else {
             self.origin.account.charge_own();
@@ -80,8 +83,8 @@ impl<S, P> Member<S, P> {
     /// Charges the account of another one, or opens one if it is time for that.
     #[cold]
     fn settle(&mut self) {
-        self.calls += 1;
-        if self.calls < SETTLED {
+        self.calls = SETTLED.min(self.calls + 1);
+        if self.calls < SETTLED && !self.origin.account.is_outdated() {
             return self.origin.account.charge_guest();
         }
         let account = Account::new(Arc::clone(&self.origin.account.shared));
@@ -122,7 +125,14 @@ impl<S, P> Origin<S, P> {
 impl Account {
     fn new(shared: Arc<Shared>) -> Self {
         let [own, guests, paid] = [const { AtomicU64::new(0) }; 3];
-        Self { shared, own, guests, paid }
+        let (config, version) = shared.config();
+        Self { shared, config, version, own, guests, paid }
+    }
+
+    /// Whether the configuration has been replaced since it was opened.
+    #[inline]
+    fn is_outdated(&self) -> bool {
+        self.version != self.shared.version()
     }
 
     /// Takes a token for a further attempt. False if the budget has none.

@@ -10,19 +10,21 @@ use std::{
 };
 
 use stockade_core::{Class, Classify, Judged, LayerError};
+use tokio::time::Instant;
 use tower_service::Service;
 
 use crate::{
     CloneRequest, Idempotent, Policy, Prepare,
     account::Origin,
-    course::{Course, Rules, Terms},
+    course::{Course, Rules},
 };
 
 /// What a call keeps until it ends.
 pub(crate) struct Call<Req, S, E, P> {
     /// Nothing for a call that passes the layer by.
     pub(crate) origin: Option<Arc<Origin<S, P>>>,
-    pub(crate) terms: Terms,
+    /// No attempt starts then or later.
+    pub(crate) until: Option<Instant>,
     /// For the next attempt, if the request can be repeated.
     pub(crate) request: Option<Req>,
     /// Boxed, because most calls succeed at once.
@@ -90,7 +92,7 @@ where
         result: &Result<S::Response, E>,
         sent: bool,
     ) -> bool {
-        let Self { origin: Some(origin), terms, request, further } = self else {
+        let Self { origin: Some(origin), until, request, further } = self else {
             return true;
         };
         let further = match further {
@@ -98,7 +100,7 @@ where
             None => further.insert(Further::boxed()),
         };
         let (policy, course) = (origin.policy(), &mut further.course);
-        let rules = &terms.rules(&origin.account);
+        let rules = &Rules::new(&origin.account, *until);
         let may_repeat = match request {
             None => false,
             Some(request) => {
@@ -130,11 +132,11 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<E>> {
         loop {
-            let Self { origin: Some(origin), terms, request, further: Some(further) } = self else {
+            let Self { origin: Some(origin), until, request, further: Some(further) } = self else {
                 ended()
             };
             let Further { course, error, instance } = &mut **further;
-            let rules = &terms.rules(&origin.account);
+            let rules = &Rules::new(&origin.account, *until);
             if !ready!(course.poll_begin(rules, cx)) {
                 return Poll::Ready(Some(last(error, rules)));
             }

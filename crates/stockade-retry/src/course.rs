@@ -3,7 +3,6 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -39,14 +38,6 @@ pub(crate) struct Course {
     phase: Phase,
     /// While it waits.
     nap: Option<Nap>,
-}
-
-/// What a call began with.
-pub(crate) struct Terms {
-    /// What had replaced the configuration by then.
-    pub(crate) changed: Option<Arc<Config>>,
-    /// No attempt starts then or later.
-    pub(crate) until: Option<Instant>,
 }
 
 /// By what a call is repeated.
@@ -86,24 +77,12 @@ enum Weight {
 /// So far away that no wait reaches it.
 const NO_LIMIT: Duration = MAX_DURATION.saturating_mul(2);
 
-// === impl Terms ===
-
-impl Terms {
-    pub(crate) fn rules<'a>(&'a self, account: &'a Account) -> Rules<'a> {
-        Rules::new(account, self.changed.as_deref(), self.until)
-    }
-}
-
 // === impl Rules ===
 
 impl<'a> Rules<'a> {
     #[inline]
-    pub(crate) fn new(
-        account: &'a Account,
-        changed: Option<&'a Config>,
-        until: Option<Instant>,
-    ) -> Self {
-        Self { account, config: account.shared.config(changed), until }
+    pub(crate) fn new(account: &'a Account, until: Option<Instant>) -> Self {
+        Self { account, config: &account.config, until }
     }
 
     /// When it is too late for an attempt of a call that begins now.

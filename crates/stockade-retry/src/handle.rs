@@ -76,15 +76,15 @@ impl RetryHandle {
 
     /// What is configured, with the budget that is in use now.
     pub fn config(&self) -> Config {
-        let changed = self.shared.changed();
-        let config = self.shared.config(changed.as_deref()).clone();
+        let config = Config::clone(&self.shared.config().0);
         Config { budget: Some(self.budget()), name: self.name().map(Name::from), ..config }
     }
 
     /// Replaces the configuration, except for name and seed. Calls that are under way keep the one that they began
     /// with to their end; only a budget holds for all at once. With `None` for it the budget stays.
     ///
-    /// A layer whose configuration has been replaced takes a short lock on every call.
+    /// Each clone of a service looks at the new one with its next call, which allocates a little. One that is only
+    /// cloned, and never called itself, hands that on to each of its clones.
     ///
     /// # Errors
     ///

@@ -10,11 +10,8 @@ use stockade_core::{Bypass, Classify, LayerError, Reusable};
 use tower_service::Service;
 
 use crate::{
-    CloneRequest, Idempotent, Policy, Prepare, ResponseFuture, RetryHandle,
-    account::Member,
-    call::Call,
-    course::{Rules, Terms},
-    shared::Shared,
+    CloneRequest, Idempotent, Policy, Prepare, ResponseFuture, RetryHandle, account::Member,
+    call::Call, course::Rules, shared::Shared,
 };
 
 /// Repeats the calls to `S` that fail. Made by [`RetryLayer`](crate::RetryLayer).
@@ -112,13 +109,12 @@ where
     fn call(&mut self, mut request: Req) -> Self::Future {
         let origin = self.member.origin();
         // One by one, because what stands in memory as a whole would be copied as a whole.
-        let (mut charged, mut changed, mut until, mut copy) = (None, None, None, None);
+        let (mut charged, mut until, mut copy) = (None, None, None);
         if origin.account.shared.is_enabled() && !origin.policy().bypass.passes_by(&request) {
             let origin = self.member.charge();
             let Policy { prepare, clone_request, .. } = origin.policy();
             prepare.prepare(&mut request, 1, None);
-            changed = origin.account.shared.changed();
-            let rules = Rules::new(&origin.account, changed.as_deref(), None);
+            let rules = Rules::new(&origin.account, None);
             if rules.may_follow(1) {
                 copy = clone_request.clone_request(&request);
             }
@@ -126,8 +122,7 @@ where
             charged = Some(origin);
         }
         let attempt = Some(self.inner.call(request));
-        let terms = Terms { changed, until };
-        let call = Call { origin: charged, terms, request: copy, further: None };
+        let call = Call { origin: charged, until, request: copy, further: None };
         ResponseFuture { attempt, call }
     }
 }

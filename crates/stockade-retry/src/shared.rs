@@ -9,7 +9,7 @@ use stockade_core::{
         lock,
         sync::{
             Mutex,
-            atomic::{AtomicBool, Ordering::Relaxed},
+            atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
         },
     },
 };
@@ -17,11 +17,10 @@ use stockade_core::{
 use crate::{Config, Stats};
 
 pub(crate) struct Shared {
-    /// As the layer was made. Most calls use it, and it takes no lock.
-    config: Config,
-    /// What it was replaced with, if it was.
-    changed: Mutex<Option<Arc<Config>>>,
-    is_changed: AtomicBool,
+    /// What new accounts begin with.
+    config: Mutex<Arc<Config>>,
+    /// How often it has been replaced. Written under the lock of the configuration.
+    version: AtomicU32,
     pub(crate) name: Option<&'static str>,
     enabled: AtomicBool,
     budget: Mutex<Budget>,
@@ -52,33 +51,34 @@ impl Shared {
             enabled: AtomicBool::new(true),
             budget: Mutex::new(config.budget.clone().unwrap_or_default()),
             stats: Mutex::default(),
-            changed: Mutex::default(),
-            is_changed: AtomicBool::new(false),
             rng: config.seed.map(|seed| Mutex::new(Rng::with_seed(seed))),
-            config,
+            config: Mutex::new(Arc::new(config)),
+            version: AtomicU32::new(0),
         }
     }
 
-    /// What has replaced the configuration, for a call that begins now and keeps it.
-    #[inline]
-    pub(crate) fn changed(&self) -> Option<Arc<Config>> {
-        if self.is_changed.load(Relaxed) { lock(&self.changed).clone() } else { None }
+    /// The configuration, and its version.
+    pub(crate) fn config(&self) -> (Arc<Config>, u32) {
+        let config = lock(&self.config);
+        (Arc::clone(&config), self.version())
     }
 
-    /// The configuration of a call that began when it was replaced by `changed`.
+    /// How often the configuration has been replaced.
     #[inline]
-    pub(crate) fn config<'a>(&'a self, changed: Option<&'a Config>) -> &'a Config {
-        changed.unwrap_or(&self.config)
+    pub(crate) fn version(&self) -> u32 {
+        self.version.load(Relaxed)
     }
 
     /// `config` has been checked. Name and seed stay as they are.
     pub(crate) fn set(&self, mut config: Config) {
-        (config.name, config.seed) = (self.config.name.clone(), self.config.seed);
         if let Some(budget) = config.budget.clone() {
             self.set_budget(budget);
         }
-        let before = lock(&self.changed).replace(Arc::new(config));
-        self.is_changed.store(true, Relaxed);
+        let mut current = lock(&self.config);
+        (config.name, config.seed) = (current.name.clone(), current.seed);
+        let before = std::mem::replace(&mut *current, Arc::new(config));
+        self.version.fetch_add(1, Relaxed);
+        drop(current);
         drop(before);
     }
 

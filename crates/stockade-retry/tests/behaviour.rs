@@ -732,6 +732,26 @@ async fn a_call_keeps_the_configuration_that_it_began_with_and_the_next_has_the_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_new_configuration_reaches_clones_that_were_called_often_and_those_that_never_were() {
+    let mock = Mock::new([Fail("a"); 60]);
+    let mut often = retry().layer(mock.clone());
+    let never = often.clone();
+    for _ in 0..9 {
+        often.ready().await.unwrap().call(1).await.unwrap_err();
+    }
+    let handle = never.handle();
+    for (attempts, calls) in [(1, 27), (5, 29)] {
+        let mut config = handle.config();
+        config.max_attempts = attempts;
+        handle.set(config).unwrap();
+        assert_eq!(mock.calls().len(), calls);
+        often.ready().await.unwrap().call(1).await.unwrap_err();
+        never.clone().oneshot(1).await.unwrap_err();
+        assert_eq!(mock.calls().len(), calls + 2 * attempts as usize);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_configuration_that_is_wrong_changes_nothing() {
     let (_layer, handle) = retry().with_handle();
     let mut config = handle.config();
