@@ -5,28 +5,109 @@ use std::{ops::RangeInclusive, time::Duration};
 use fastrand::Rng;
 use stockade_core::config::{ConfigError, MAX_DURATION, check};
 
+use crate::ChaosLayer;
+
 /// How long an answer is held back.
 ///
 /// From a `Duration`, always that long; from a range, any length in it equally often.
+///
+/// In a file (feature `serde`) it is `{ between = ["10ms", "50ms"] }` or `{ exponential = "20ms" }`.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(transparent))]
 pub struct Latency(Kind);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 enum Kind {
-    Between(Duration, Duration),
-    Exponential(Duration),
+    Between(
+        #[cfg_attr(feature = "serde", serde(with = "fields::length"))] Duration,
+        #[cfg_attr(feature = "serde", serde(with = "fields::length"))] Duration,
+    ),
+    Exponential(#[cfg_attr(feature = "serde", serde(with = "fields::length"))] Duration),
 }
 
-/// How often each fault comes, from 0 to 1.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Config {
-    pub(crate) latency: f64,
-    pub(crate) length: Option<Latency>,
+/// The configuration of chaos, without the closures: how often each fault comes, from 0 to 1, which is never by
+/// default.
+///
+/// A layer is usually made with [`ChaosLayer::new`] and its setters, which panic if a value is not allowed. This is
+/// the same configuration as a value, for one that is read from a file: [`try_build`](Self::try_build) returns an
+/// error. Errors are made by a function: see [`ChaosLayer::error`].
+///
+/// # Example
+///
+/// ```
+/// use stockade_chaos::Config;
+///
+/// let mut config = Config::default();
+/// config.hang = 0.01;
+/// assert!(config.try_build(42).is_ok());
+///
+/// config.hang = 2.0;
+/// let error = config.try_build(42).unwrap_err();
+/// assert_eq!(error.to_string(), "ChaosLayer::hang: 2.0 is not allowed, it has to be from 0.0 to 1.0");
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+#[non_exhaustive]
+pub struct Config {
+    /// How often an answer is held back.
+    #[cfg_attr(feature = "serde", serde(with = "fields::probability"))]
+    pub latency: f64,
+    /// For how long; it has to be set where `latency` is.
+    pub length: Option<Latency>,
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub(crate) error: f64,
-    pub(crate) reject: f64,
-    pub(crate) hang: f64,
-    pub(crate) panic: f64,
-    pub(crate) name: Option<&'static str>,
+    /// How often a call is refused.
+    #[cfg_attr(feature = "serde", serde(with = "fields::probability"))]
+    pub reject: f64,
+    /// How often a call hangs for ever.
+    #[cfg_attr(feature = "serde", serde(with = "fields::probability"))]
+    pub hang: f64,
+    /// How often the future of a call panics.
+    #[cfg_attr(feature = "serde", serde(with = "fields::probability"))]
+    pub panic: f64,
+    /// See [`ChaosLayer::name`].
+    #[cfg_attr(feature = "serde", serde(with = "stockade_core::internal::written::name"))]
+    pub name: Option<StaticName>,
+}
+
+/// A name of its own, because serde would borrow a reference that it sees.
+type StaticName = &'static str;
+
+pub(crate) const PROBABILITIES: RangeInclusive<f64> = 0.0..=1.0;
+
+#[cfg(feature = "serde")]
+stockade_core::fields! {
+    probability: f64 = PROBABILITIES;
+    length: Duration = Duration::ZERO..=MAX_DURATION;
+}
+
+// === impl Config ===
+
+impl Config {
+    /// The layer, which is off until its handle turns it on. `seed` makes the faults repeatable.
+    ///
+    /// # Errors
+    ///
+    /// The first value that is not allowed, with what is.
+    pub fn try_build(self, seed: u64) -> Result<ChaosLayer, ConfigError> {
+        check("ChaosLayer::latency", self.latency, PROBABILITIES)?;
+        match self.length {
+            Some(length) => drop(length.check("ChaosLayer::latency")?),
+            None if self.latency == 0.0 => {}
+            None => {
+                let allowed = "set, because latency is";
+                return Err(ConfigError::new("ChaosLayer::length", &self.length, allowed));
+            }
+        }
+        check("ChaosLayer::reject", self.reject, PROBABILITIES)?;
+        check("ChaosLayer::hang", self.hang, PROBABILITIES)?;
+        check("ChaosLayer::panic", self.panic, PROBABILITIES)?;
+        Ok(ChaosLayer::from_config(self, seed))
+    }
 }
 
 // === impl Latency ===

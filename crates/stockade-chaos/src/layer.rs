@@ -11,7 +11,7 @@ use stockade_core::{
 };
 use tower_layer::Layer;
 
-use crate::{Chaos, ChaosHandle, Latency, NoError, config::Config, handle::Shared};
+use crate::{Chaos, ChaosHandle, Config, Latency, NoError, config::PROBABILITIES, handle::Shared};
 
 /// Makes some calls slow, fail, hang or panic. It is off until its [handle](Self::with_handle) turns it on.
 ///
@@ -48,8 +48,11 @@ pub struct Everything;
 impl ChaosLayer {
     /// No faults yet. `seed` makes them repeatable.
     pub fn new(seed: u64) -> Self {
-        let shared = Arc::default();
-        Self { seed, config: Config::default(), error: NoError, only: Everything, shared }
+        Self::from_config(Config::default(), seed)
+    }
+
+    pub(crate) fn from_config(config: Config, seed: u64) -> Self {
+        Self { seed, config, error: NoError, only: Everything, shared: Arc::default() }
     }
 }
 
@@ -62,7 +65,7 @@ impl<F, O> ChaosLayer<F, O> {
     #[must_use]
     #[track_caller]
     pub fn latency(self, probability: f64, length: impl Into<Latency>) -> Self {
-        let latency = allow("ChaosLayer::latency", probability, 0.0..=1.0);
+        let latency = allow("ChaosLayer::latency", probability, PROBABILITIES);
         let length = Some(checked(length.into().check("ChaosLayer::latency")));
         self.set(|config| *config = Config { latency, length, ..*config })
     }
@@ -78,7 +81,7 @@ impl<F, O> ChaosLayer<F, O> {
     where
         G: Fn() -> E,
     {
-        let probability = allow("ChaosLayer::error", probability, 0.0..=1.0);
+        let probability = allow("ChaosLayer::error", probability, PROBABILITIES);
         let Self { seed, config, only, .. } = self.set(|config| config.error = probability);
         ChaosLayer { seed, config, error, only, shared: Arc::default() }
     }
@@ -92,7 +95,7 @@ impl<F, O> ChaosLayer<F, O> {
     #[must_use]
     #[track_caller]
     pub fn reject(self, probability: f64) -> Self {
-        let probability = allow("ChaosLayer::reject", probability, 0.0..=1.0);
+        let probability = allow("ChaosLayer::reject", probability, PROBABILITIES);
         self.set(|config| config.reject = probability)
     }
 
@@ -104,7 +107,7 @@ impl<F, O> ChaosLayer<F, O> {
     #[must_use]
     #[track_caller]
     pub fn hang(self, probability: f64) -> Self {
-        let probability = allow("ChaosLayer::hang", probability, 0.0..=1.0);
+        let probability = allow("ChaosLayer::hang", probability, PROBABILITIES);
         self.set(|config| config.hang = probability)
     }
 
@@ -116,7 +119,7 @@ impl<F, O> ChaosLayer<F, O> {
     #[must_use]
     #[track_caller]
     pub fn panic(self, probability: f64) -> Self {
-        let probability = allow("ChaosLayer::panic", probability, 0.0..=1.0);
+        let probability = allow("ChaosLayer::panic", probability, PROBABILITIES);
         self.set(|config| config.panic = probability)
     }
 

@@ -8,6 +8,7 @@
 //!
 //! # Features
 //!
+//! - `serde`: [`Config`] can be read from a file, and written.
 //! - `tracing`: an event for each fault that it makes up.
 //!
 //! # Example
@@ -48,7 +49,7 @@ mod handle;
 mod layer;
 mod service;
 
-pub use config::Latency;
+pub use config::{Config, Latency};
 pub use fault::{MakeError, NoError};
 pub use future::ResponseFuture;
 pub use handle::{ChaosHandle, Counts};

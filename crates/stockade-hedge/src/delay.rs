@@ -17,12 +17,7 @@ use stockade_core::internal::{
 };
 use tokio::time::Instant;
 
-/// When another attempt is made.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Rule {
-    After(Duration),
-    Percentile(f64),
-}
+use crate::Rule;
 
 /// The delay, as it is now.
 #[derive(Debug)]

@@ -8,12 +8,14 @@ use std::{
 
 use stockade_core::{
     Budget, Configured, DefaultClassify, Fresh, Name, NoBypass, PerService,
-    config::{MAX_DURATION, allow, checked},
+    config::{allow, checked},
 };
 use tower_layer::Layer;
 
 use crate::{
-    ByClone, Hedge, HedgeHandle, Idempotent, With, config::Config, delay::Rule, shared::Shared,
+    ByClone, Config, Hedge, HedgeHandle, Idempotent, Rule, With,
+    config::{DELAYS, MAXIMA, PERCENTILES},
+    shared::Shared,
 };
 
 /// Makes another attempt when a call takes long, and takes the first good answer.
@@ -49,8 +51,8 @@ impl HedgeLayer {
     /// If `delay` is longer than ten years.
     #[track_caller]
     pub fn after(delay: Duration) -> Self {
-        let delay = allow("HedgeLayer::after", delay, Duration::ZERO..=MAX_DURATION);
-        Self::new(Rule::After(delay))
+        let delay = allow("HedgeLayer::after", delay, DELAYS);
+        Self::from_config(Config::new(Rule::After(delay)))
     }
 
     /// Another attempt is made once a call has taken longer than this share of the calls of the last minute:
@@ -63,11 +65,11 @@ impl HedgeLayer {
     /// If `percentile` is not from 0.5 to 0.9999.
     #[track_caller]
     pub fn percentile(percentile: f64) -> Self {
-        Self::new(Rule::Percentile(allow("HedgeLayer::percentile", percentile, 0.5..=0.9999)))
+        let percentile = allow("HedgeLayer::percentile", percentile, PERCENTILES);
+        Self::from_config(Config::new(Rule::Percentile(percentile)))
     }
 
-    fn new(rule: Rule) -> Self {
-        let config = Config { rule, max: 1, budget: Budget::new(0.05, 1.0), name: None };
+    pub(crate) fn from_config(config: Config) -> Self {
         Self {
             config,
             classify: DefaultClassify,
@@ -87,7 +89,7 @@ impl<C, K, B> HedgeLayer<C, K, B> {
     #[must_use]
     #[track_caller]
     pub fn max(self, n: u32) -> Self {
-        let max = allow("HedgeLayer::max", n, 1..=10);
+        let max = allow("HedgeLayer::max", n, MAXIMA);
         self.set(|config| config.max = max)
     }
 
@@ -95,7 +97,7 @@ impl<C, K, B> HedgeLayer<C, K, B> {
     /// bound both together.
     #[must_use]
     pub fn budget(self, budget: Budget) -> Self {
-        self.set(|config| config.budget = budget)
+        self.set(|config| config.budget = Some(budget))
     }
 
     /// Judges results: a failure does not win while another attempt is on its way, and a server that has too
@@ -144,7 +146,7 @@ impl<C, K, B> HedgeLayer<C, K, B> {
     #[track_caller]
     pub fn name(self, name: impl Into<Name>) -> Self {
         let name = checked(name.into().check("HedgeLayer::name"));
-        self.set(|config| config.name = Some(name))
+        self.set(|config| config.name = Some(name.into()))
     }
 
     /// Gives each service that the layer makes a budget, a window and counts of its own. Ends the setters.
@@ -177,7 +179,7 @@ impl<C, K, B> HedgeLayer<C, K, B> {
 
 impl<C: Clone, K: Clone, B: Clone> Fresh for HedgeLayer<C, K, B> {
     fn fresh(&self) -> Self {
-        let budget = self.config.budget.fresh();
+        let budget = self.config.budget.as_ref().map(Budget::fresh);
         self.clone().set(|config| config.budget = budget)
     }
 }

@@ -11,6 +11,7 @@
 //!
 //! # Features
 //!
+//! - `serde`: [`Config`] can be read from a file, and written.
 //! - `tracing`: an event for each hedge.
 //!
 //! # Example
@@ -44,6 +45,7 @@ mod request;
 mod service;
 mod shared;
 
+pub use config::{Config, Rule};
 pub use future::ResponseFuture;
 pub use handle::{HedgeHandle, Stats};
 pub use layer::HedgeLayer;

@@ -52,9 +52,9 @@ impl Shared {
         let start = Instant::now();
         Self {
             delay: Delay::new(config.rule, start),
-            budget: config.budget.clone(),
+            budget: config.budget(),
             max: config.max,
-            name: config.name,
+            name: config.name.clone().and_then(|name| name.check("Config::name").ok()),
             enabled: AtomicBool::new(true),
             start,
             quiet_until: AtomicU64::new(0),
