@@ -31,6 +31,10 @@ pub(crate) struct Report<'a> {
 /// A line below the header, and no other.
 const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::new('─', '─', '─', '─'));
 
+/// Why the breaker has refused more than there are outcomes that say so.
+const ATTEMPTS: &str = "An attempt that the breaker refuses ends its request. The outcome is `circuit open` if it was the \
+    first one; otherwise it is the failure of the attempt before it.";
+
 // === impl Report ===
 
 impl Report<'_> {
@@ -46,6 +50,7 @@ impl Report<'_> {
         for table in tables {
             println!("{}\n", table.trim_fmt());
         }
+        println!("{ATTEMPTS}\n");
     }
 
     fn phases(&self) -> Table {
@@ -115,7 +120,7 @@ impl Report<'_> {
                 at(last),
             ]);
         }
-        table.add_row(["calls refused".to_owned(), self.breaker.refused.to_string()]);
+        table.add_row(["attempts refused".to_owned(), self.breaker.refused.to_string()]);
         table
     }
 

@@ -45,12 +45,14 @@ fn the_readme_and_the_documentation_say_the_same_about_what_the_compiler_says() 
 }
 
 #[test]
-fn each_page_of_the_guide_is_shown_and_its_code_is_compiled_in_one_place() {
+fn each_page_of_the_guide_has_a_heading_and_is_shown_and_its_code_is_compiled_in_one_place() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let (guide, elsewhere) = (read("src/guide.rs"), ELSEWHERE.map(read));
     let pages = pages(&source.join("guide"));
     assert!(!pages.is_empty());
     for page in pages {
+        let text = fs::read_to_string(&page).unwrap();
+        assert!(text.starts_with("# "), "{} has no heading", page.display());
         let page = page.strip_prefix(&source).unwrap().to_str().unwrap();
         let file = format!("/{page}\")]");
         let compiled = elsewhere.iter().filter(|library| library.contains(&file)).count();
