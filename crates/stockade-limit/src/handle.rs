@@ -10,6 +10,7 @@ use stockade_core::{
     ConfigError, Reason, Rejected,
     config::check,
     internal::{Admission, Key},
+    priority::Priority,
 };
 
 use crate::{Permit, config::MAXIMA, shared::Shared};
@@ -92,6 +93,11 @@ impl LimitHandle {
     /// [`Shed`](Reason::Shed) for one that gave way in a full queue that is not first come, first served.
     pub fn refused(&self, reason: Reason) -> u64 {
         self.shared.refusals.get(reason)
+    }
+
+    /// How many calls of this class were refused, for whatever reason.
+    pub fn refused_of(&self, priority: Priority) -> u64 {
+        self.shared.refusals.of(priority)
     }
 
     /// Changes how many calls may be in flight at once. If it is raised, calls that wait start at once. If it is

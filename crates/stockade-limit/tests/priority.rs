@@ -154,6 +154,7 @@ async fn a_full_queue_drops_its_lowest_waiter_for_a_higher_one() {
     drop(middle);
     assert_eq!(reason(assert_ready!(call(Priority::Critical).poll())), Reason::QueueFull);
     assert_eq!((handle.refused(Reason::Shed), handle.refused(Reason::QueueFull)), (1, 2));
+    assert_eq!(Priority::ALL.map(|priority| handle.refused_of(priority)), [2, 0, 0, 1]);
     drop(permit);
     drop((high, higher));
     assert_eq!((handle.in_flight(), handle.waiting()), (0, 0));

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
-use stockade_core::Reason;
+use stockade_core::{Reason, priority::Priority};
 
 /// A handle to read.
 pub(crate) trait Readable {
@@ -171,6 +171,12 @@ pub(crate) fn refused<const N: usize>(
     of: impl Fn(Reason) -> u64,
 ) -> Vec<(&'static str, f64)> {
     reasons.map(|reason| (reason.label(), of(reason) as f64)).to_vec()
+}
+
+/// The number of refusals for each class.
+#[allow(dead_code, reason = "not every kind has classes")]
+pub(crate) fn refused_of(of: impl Fn(Priority) -> u64) -> Vec<(&'static str, f64)> {
+    Priority::ALL.map(|priority| (priority.as_str(), of(priority) as f64)).to_vec()
 }
 
 // === impl Family ===

@@ -52,9 +52,11 @@
 //! | `stockade_limit_waiting` | gauge | | calls waiting in the queue |
 //! | `stockade_limit_max` | gauge | | calls allowed in flight at once |
 //! | `stockade_limit_refused_total` | counter | `reason` | calls refused |
+//! | `stockade_limit_refused_by_priority_total` | counter | `priority` | calls refused |
 //! | `stockade_rate_available` | gauge | | calls that would pass at once |
 //! | `stockade_rate_waiting` | gauge | | calls waiting in the queue |
 //! | `stockade_rate_refused_total` | counter | `reason` | calls refused |
+//! | `stockade_rate_refused_by_priority_total` | counter | `priority` | calls refused |
 //! | `stockade_rate_keyed_refused_total` | counter | `reason` | calls refused, of all keys together |
 //! | `stockade_rate_keys` | gauge | | keys with a bucket of their own |
 //! | `stockade_rate_overflow_available` | gauge | | calls that would pass at once and whose keys share the overflow bucket |
@@ -75,6 +77,7 @@
 //! | `stockade_pool_accepted_total` | counter | | jobs accepted |
 //! | `stockade_pool_jobs_total` | counter | `status` | jobs that have ended |
 //! | `stockade_pool_refused_total` | counter | `reason` | jobs refused |
+//! | `stockade_pool_refused_by_priority_total` | counter | `priority` | jobs refused a place, or dropped from the queue to make room |
 //! | `stockade_pool_callers_waiting` | gauge | | callers waiting for a place in the queue |
 //! | `stockade_pool_oldest_seconds` | gauge | | how long the oldest job in the queue has waited |
 //! | `stockade_pool_capacity` | gauge | | jobs that may wait for a worker |

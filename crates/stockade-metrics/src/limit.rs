@@ -5,17 +5,18 @@ use crate::family::{
     Family, Readable,
     Sort::{Counter, Gauge},
     Values::{Each, One},
-    refused,
+    refused, refused_of,
 };
 
-const REASONS: [Reason; 4] =
-    [Reason::QueueFull, Reason::WaitExceeded, Reason::Expired, Reason::PoolClosed];
+const REASONS: [Reason; 5] =
+    [Reason::QueueFull, Reason::WaitExceeded, Reason::Expired, Reason::PoolClosed, Reason::Shed];
 
 pub(crate) struct Limit {
     in_flight: usize,
     waiting: usize,
     max: usize,
     refused: Vec<(&'static str, f64)>,
+    refused_of: Vec<(&'static str, f64)>,
 }
 
 impl Readable for LimitHandle {
@@ -48,6 +49,12 @@ impl Readable for LimitHandle {
             sort: Counter,
             values: Each("reason", |limit| limit.refused.clone()),
         },
+        Family {
+            name: "stockade_limit_refused_by_priority",
+            help: "Calls refused, by priority.",
+            sort: Counter,
+            values: Each("priority", |limit| limit.refused_of.clone()),
+        },
     ];
 
     fn read(&self) -> Option<Limit> {
@@ -56,6 +63,7 @@ impl Readable for LimitHandle {
             waiting: self.waiting(),
             max: self.max(),
             refused: refused(REASONS, |reason| self.refused(reason)),
+            refused_of: refused_of(|priority| self.refused_of(priority)),
         })
     }
 

@@ -7,6 +7,7 @@ use crate::family::{
     Family, Readable,
     Sort::{Counter, Gauge, Seconds},
     Values::{Each, Known, One},
+    refused_of,
 };
 
 /// A pool with jobs of any type, which this does not keep alive.
@@ -123,6 +124,12 @@ impl Readable for AnyPool {
                     (Reason::Expired.label(), refused.expired as f64),
                 ]
             }),
+        },
+        Family {
+            name: "stockade_pool_refused_by_priority",
+            help: "Jobs refused a place, or dropped from the queue to make room, by priority.",
+            sort: Counter,
+            values: Each("priority", |pool| refused_of(|priority| pool.refused.of(priority))),
         },
         Family {
             name: "stockade_pool_callers_waiting",

@@ -7,7 +7,7 @@ use crate::family::{
     Family, Readable,
     Sort::{Counter, Gauge},
     Values::{Each, One},
-    refused,
+    refused, refused_of,
 };
 
 const REASONS: [Reason; 5] = [
@@ -22,6 +22,7 @@ pub(crate) struct Rate {
     available: u32,
     waiting: usize,
     refused: Vec<(&'static str, f64)>,
+    refused_of: Vec<(&'static str, f64)>,
 }
 
 impl Readable for RateHandle {
@@ -48,6 +49,12 @@ impl Readable for RateHandle {
             sort: Counter,
             values: Each("reason", |rate| rate.refused.clone()),
         },
+        Family {
+            name: "stockade_rate_refused_by_priority",
+            help: "Calls refused, by priority.",
+            sort: Counter,
+            values: Each("priority", |rate| rate.refused_of.clone()),
+        },
     ];
 
     fn read(&self) -> Option<Rate> {
@@ -55,6 +62,7 @@ impl Readable for RateHandle {
             available: self.available(),
             waiting: self.waiting(),
             refused: refused(REASONS, |reason| self.refused(reason)),
+            refused_of: refused_of(|priority| self.refused_of(priority)),
         })
     }
 

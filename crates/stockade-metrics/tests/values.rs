@@ -78,6 +78,8 @@ async fn a_limit_shows_the_calls_in_flight_and_waiting() {
         &[
             ("stockade_limit_refused_total{name=db,reason=pool_closed}", 1.0),
             ("stockade_limit_refused_total{name=db,reason=queue_full}", 0.0),
+            ("stockade_limit_refused_by_priority_total{name=db,priority=default}", 1.0),
+            ("stockade_limit_refused_by_priority_total{name=db,priority=critical}", 0.0),
         ],
     );
 }
@@ -106,6 +108,7 @@ async fn a_rate_limit_shows_its_tokens_the_calls_that_wait_and_the_calls_refused
             ("stockade_rate_waiting{name=geo}", 0.0),
             ("stockade_rate_refused_total{name=geo,reason=rate_limited}", 1.0),
             ("stockade_rate_refused_total{name=geo,reason=queue_full}", 0.0),
+            ("stockade_rate_refused_by_priority_total{name=geo,priority=default}", 1.0),
         ],
     );
 }
@@ -315,7 +318,8 @@ async fn a_name_is_used_once_for_each_kind_until_it_is_removed() {
         left.iter().all(|series| series.contains("{name=other")),
         "only the other limit is left"
     );
-    assert_eq!(left.iter().filter(|series| !series.contains("reason=")).count(), 3);
+    let gauges = left.iter().filter(|series| !series.contains("_refused_"));
+    assert_eq!(gauges.count(), 3);
     metrics.limit("it", other.clone()).unwrap();
 }
 

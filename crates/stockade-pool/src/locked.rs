@@ -181,9 +181,10 @@ impl<Req, T, E> Core<Req, T, E> {
 
     /// Refuses a place to one who waits for it. A handle that waits is counted when it is called, and refused then.
     pub(crate) fn refuse(&mut self, key: Key, reason: Reason) {
+        let priority = self.queue.priority(key);
         if let Some((is_job, owner)) = self.queue.refuse(key, reason) {
             if is_job {
-                self.counts.refused.count(reason);
+                self.counts.refused.count(reason, priority);
             }
             self.tell(owner);
         }
@@ -293,6 +294,9 @@ impl<Req, T, E> Core<Req, T, E> {
         rejected: Rejected,
     ) -> Unstarted<Req> {
         let status = Status::of_refusal(rejected.reason());
+        if rejected.reason() == Reason::Shed {
+            self.counts.refused.count_lost(job.priority);
+        }
         self.answered += 1;
         self.counts.count(status);
         let (owner, mut extra) = self.queue.end(key, &mut None, &mut Some(rejected), None);

@@ -280,7 +280,7 @@ impl<Req, T, E> Shared<Req, T, E> {
         let key = match verdict {
             Verdict::Wait => Ok(core.queue.wait(new, owner)),
             Verdict::Refuse(reason) => {
-                core.counts.refused.count(reason);
+                core.counts.refused.count(reason, new.priority);
                 Err((new, reason))
             }
             Verdict::Admit | Verdict::DropOldest => {
@@ -301,7 +301,7 @@ impl<Req, T, E> Shared<Req, T, E> {
 
     /// Counts a call that is refused before it asks for a place.
     pub(crate) fn count_refused(&self, reason: Reason) {
-        self.lock().counts.refused.count(reason);
+        self.lock().counts.refused.count(reason, priority::current());
     }
 
     /// Keeps the request of a job that is refused, until its caller asks for it.

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use stockade_core::Reason;
+use stockade_core::{Reason, priority::Priority};
 use tokio::time::Instant;
 
 use crate::{Status, in_flight::Times};
@@ -80,6 +80,7 @@ pub struct Refusals {
     pub wait_exceeded: u64,
     /// The deadline of the call had passed.
     pub expired: u64,
+    by_class: [u64; Priority::ALL.len()],
 }
 
 /// A distribution of durations, exact to three digits between a microsecond and an hour.
@@ -161,7 +162,18 @@ impl Refusals {
         self.queue_full + self.pool_closed + self.shed + self.wait_exceeded + self.expired
     }
 
-    pub(crate) fn count(&mut self, reason: Reason) {
+    /// How many jobs of this class were refused a place, or were dropped from the queue to make room for another.
+    pub fn of(&self, priority: Priority) -> u64 {
+        self.by_class[priority as usize]
+    }
+
+    /// Counts one that lost its place in the queue. It ends as a job does.
+    pub(crate) fn count_lost(&mut self, priority: Priority) {
+        self.by_class[priority as usize] += 1;
+    }
+
+    pub(crate) fn count(&mut self, reason: Reason, priority: Priority) {
+        self.by_class[priority as usize] += 1;
         *match reason {
             Reason::PoolClosed => &mut self.pool_closed,
             Reason::Shed => &mut self.shed,

@@ -110,6 +110,7 @@ async fn a_full_queue_drops_its_lowest_job_for_a_higher_one() {
     assert_eq!(*log.lock().unwrap(), "dcc");
     let stats = pool.stats();
     assert_eq!((stats.refused.queue_full, stats.accepted), (2, 5));
+    assert_eq!(Priority::ALL.map(|priority| stats.refused.of(priority)), [2, 0, 1, 1]);
     balanced(&stats);
 }
 

@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
-use stockade_core::{ConfigError, Reason, Rejected, internal};
+use stockade_core::{ConfigError, Reason, Rejected, internal, priority::Priority};
 
 use crate::{
     Config,
@@ -56,6 +56,11 @@ impl RateHandle {
     /// How many calls were refused for this reason.
     pub fn refused(&self, reason: Reason) -> u64 {
         self.shared.common().refused(reason)
+    }
+
+    /// How many calls of this class were refused, for whatever reason.
+    pub fn refused_of(&self, priority: Priority) -> u64 {
+        self.shared.common().refused_of(priority)
     }
 
     /// The configuration, with the rate and the burst that hold now.

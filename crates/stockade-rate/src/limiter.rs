@@ -123,6 +123,10 @@ impl Common {
         self.refusals.get(reason)
     }
 
+    pub(crate) fn refused_of(&self, priority: Priority) -> u64 {
+        self.refusals.of(priority)
+    }
+
     /// What becomes of a call that found no token at once.
     pub(crate) fn judge(
         &self,

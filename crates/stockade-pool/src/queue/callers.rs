@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use stockade_core::{internal::Key as RunKey, waits};
+use stockade_core::{internal::Key as RunKey, priority::Priority, waits};
 
 use super::{
     Key, Left, Owner, Queue, Seen,
@@ -125,6 +125,11 @@ impl<Req, T, E> Queue<Req, T, E> {
     pub(crate) fn is_waiting(&self, key: Key) -> bool {
         let waits = |record: &Record<_, _, _>| matches!(record.state, State::Waiting { .. });
         self.records.get(key).is_some_and(waits)
+    }
+
+    /// The class of a job.
+    pub(crate) fn priority(&self, key: Key) -> Priority {
+        self.records.get(key).map_or(Priority::Default, |record| record.priority)
     }
 
     /// The copy of the request of a job that runs.
