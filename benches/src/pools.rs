@@ -2,7 +2,7 @@
 
 use std::{hint::black_box, sync::Arc, time::Duration};
 
-use stockade::Pool;
+use stockade::{Pool, pool::PoolBuilder};
 use tokio::{runtime::Runtime, sync::Semaphore, task::JoinSet, time::Instant};
 use tower::service_fn;
 
@@ -34,6 +34,7 @@ pub fn groups(threads: usize) -> Vec<Planned> {
         groups.push(runs(threads));
     }
     groups.push(cpu(threads));
+    groups.push(in_order());
     groups
 }
 
@@ -120,8 +121,35 @@ fn cpu(threads: usize) -> Planned {
     }
 }
 
+fn builder() -> PoolBuilder {
+    Pool::builder().workers(WORKERS).queue(QUEUE)
+}
+
+/// Most jobs are queued while others run.
+#[inline]
+fn in_order() -> Planned {
+    const OUTSTANDING: u64 = 64;
+    let entry = |name: &str, pool: fn() -> Pool<u64, u64, Failure>| {
+        Entry::new(name, move |rt| window(rt, OUTSTANDING, BySubmit(pool()))).by(OUTSTANDING)
+    };
+    Planned {
+        name: format!("order, {OUTSTANDING} outstanding, one thread"),
+        about: format!(
+            "jobs that do nothing through {WORKERS} workers, {OUTSTANDING} outstanding, by the order in which they are taken"
+        ),
+        per: "job",
+        threads: 1,
+        entries: vec![
+            entry("first come", || builder().build(AtOnce::<232>)),
+            entry("by class", || builder().by_priority().build(AtOnce::<233>)),
+            entry("in shares", || builder().fair_by(|n: &u64| n % 8).build(AtOnce::<234>)),
+        ],
+        promises: Vec::new(),
+    }
+}
+
 fn pool() -> Pool<u64, u64, Failure> {
-    Pool::builder().workers(WORKERS).queue(QUEUE).build(AtOnce::<240>)
+    builder().build(AtOnce::<240>)
 }
 
 /// Takes a permit, spawns a task and waits for it.

@@ -1,8 +1,8 @@
 //! Many tasks that share one stack, over a service that is pending once: what one and two timeouts add, and the
-//! README's stack.
+//! README's stack; and what it costs to wait for a limit in another order than first come, first served.
 
-use stockade::TimeoutLayer;
-use tower::ServiceBuilder;
+use stockade::{LimitLayer, Priority, PriorityLayer, TimeoutLayer};
+use tower::{Layer, ServiceBuilder};
 
 use crate::{
     drive::{ByReady, window},
@@ -27,7 +27,33 @@ pub fn groups(threads: usize) -> Vec<Planned> {
     counts.dedup();
     let places =
         counts.into_iter().flat_map(|threads| [1, 64, 1_024].map(|tasks| (tasks, threads)));
-    places.map(|(tasks, threads)| group(tasks, threads)).collect()
+    places.map(|(tasks, threads)| group(tasks, threads)).chain([waiting()]).collect()
+}
+
+/// Three of four tasks wait, and each place that becomes free is handed over.
+#[inline]
+fn waiting() -> Planned {
+    const TASKS: u64 = 64;
+    const PLACES: usize = 16;
+    let limit = || LimitLayer::new(PLACES);
+    let by_class = PriorityLayer::new(|n: &u64| Priority::ALL[(n % 4) as usize]);
+    let by_tenant = move || limit().fair_by(|n: &u64| n % 8);
+    Planned {
+        name: format!("{TASKS} tasks at {PLACES} places, one thread"),
+        about: format!(
+            "{TASKS} tasks share a limit of {PLACES}, so most calls wait in its queue; the service inside is pending once"
+        ),
+        per: "call",
+        threads: 1,
+        entries: vec![
+            entry(TASKS, "first come", move || limit().layer(AtSecond::<228>)),
+            entry(TASKS, "by class", move || {
+                by_class.layer(limit().by_priority().layer(AtSecond::<229>))
+            }),
+            entry(TASKS, "in shares", move || by_tenant().layer(AtSecond::<231>)),
+        ],
+        promises: Vec::new(),
+    }
 }
 
 #[inline]
