@@ -83,4 +83,4 @@ mod respond;
 
 pub use classify::{Grpc, Reply, RetryPolicy, clone_request, retry};
 pub use refusal::{into_status, refusal};
-pub use respond::RespondLayer;
+pub use respond::{RespondLayer, Statuses};

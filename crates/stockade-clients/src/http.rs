@@ -143,14 +143,14 @@ pub use host::{ByHost, HostKey, HostRef};
 pub use quota::{Estimate, NoCost, Quota, QuotaFuture, QuotaHeaders, QuotaLayer, Settle, Settled};
 #[cfg(feature = "tonic")]
 pub(crate) use refusal::come_back_after;
-pub use refusal::{DEFAULT_RETRY_AFTER, refusal, refusal_status};
+pub use refusal::{Answers, DEFAULT_RETRY_AFTER, refusal, refusal_status};
 pub use replay::{REPLAY_LIMIT, Replay, ReplayError};
 #[cfg(feature = "reqwest")]
 pub(crate) use request::may_repeat;
 pub use request::{
     RetryPolicy, clone_request, clone_request_with, idempotent, retry, without_credentials,
 };
-pub use respond::{Answer as AnswerRefusal, Respond, RespondFuture, RespondLayer};
+pub use respond::{AnswerRefusal, Respond, RespondFuture, RespondLayer};
 pub use retry_after::retry_after;
 pub use status::class;
 pub use wire::{

@@ -38,7 +38,7 @@ pub struct RespondLayer {
     answers: Statuses,
 }
 
-/// How refusals are answered as gRPC.
+/// How refusals are answered as gRPC; set by [`RespondLayer`]. It is there to be named in types.
 #[derive(Clone, Copy, Debug)]
 pub struct Statuses {
     retry_after: Duration,
@@ -93,7 +93,7 @@ mod tests {
     use tower::{Service, ServiceBuilder, ServiceExt};
 
     use super::*;
-    use crate::grpc::Grpc;
+    use crate::{grpc::Grpc, http::hold_body};
 
     #[tokio::test(start_paused = true)]
     async fn a_refusal_is_an_answer_that_a_client_judges_as_an_overload_with_a_hint() {
@@ -113,5 +113,23 @@ mod tests {
         let class = Grpc::new().classify(Ok::<_, &Error<Infallible>>(&answer));
         let after = Some(Duration::from_millis(30));
         assert_eq!(class, stockade_core::Class::Overload { after, processed: true });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_bodies_of_tonic_keep_permits_and_refusals_none() {
+        let (limit, handle) = LimitLayer::new(1).queue(0).hold(hold_body).with_handle();
+        let mut svc = ServiceBuilder::new()
+            .layer(RespondLayer::new())
+            .layer(limit)
+            .map_err(Error::Service)
+            .service_fn(async |body| Ok::<_, Infallible>(Response::new(body)));
+        let stream = || tonic::body::Body::new(http_body_util::Full::<bytes::Bytes>::from("a"));
+        let streams = svc.ready().await.unwrap().call(stream()).await.unwrap();
+        let refused = svc.ready().await.unwrap().call(stream()).await.unwrap();
+        assert_eq!(refused.headers()["grpc-status"], "8");
+        drop(refused);
+        assert_eq!(handle.in_flight(), 1);
+        drop(streams);
+        assert_eq!(handle.in_flight(), 0);
     }
 }

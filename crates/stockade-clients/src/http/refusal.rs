@@ -63,7 +63,7 @@ pub(crate) fn come_back_after(rejected: &Rejected, otherwise: Duration) -> Optio
     }
 }
 
-/// How refusals are answered as HTTP.
+/// How refusals are answered as HTTP; set by [`RespondLayer`](super::RespondLayer). It is there to be named in types.
 #[derive(Clone, Copy, Debug)]
 pub struct Answers {
     pub(super) retry_after: Duration,

@@ -58,7 +58,7 @@ pub struct Respond<S, A = Answers> {
 stockade_core::accessors!(Respond<S, A>);
 
 /// How refusals are answered: as HTTP says it, or as gRPC does. It is there to be named in bounds.
-pub trait Answer<T>: Clone {
+pub trait AnswerRefusal<T>: Clone {
     /// The answer to a refusal; to any other error if there is none.
     #[doc(hidden)]
     fn answer(&self, refusal: Option<&Rejected>) -> T;
@@ -110,7 +110,7 @@ impl<S> Layer<S> for RespondLayer {
     }
 }
 
-impl<B: From<&'static str>> Answer<Response<B>> for Answers {
+impl<B: From<&'static str>> AnswerRefusal<Response<B>> for Answers {
     fn answer(&self, refusal: Option<&Rejected>) -> Response<B> {
         self.respond(refusal)
     }
@@ -128,7 +128,7 @@ impl<S, A, Req> Service<Req> for Respond<S, A>
 where
     S: Service<Req>,
     S::Error: LayerError,
-    A: Answer<S::Response>,
+    A: AnswerRefusal<S::Response>,
 {
     type Response = S::Response;
     type Error = Infallible;
@@ -164,7 +164,7 @@ impl<F, A, T, E> Future for RespondFuture<F, A>
 where
     F: Future<Output = Result<T, E>>,
     E: LayerError,
-    A: Answer<T>,
+    A: AnswerRefusal<T>,
 {
     type Output = Result<T, Infallible>;
 
