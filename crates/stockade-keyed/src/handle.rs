@@ -1,6 +1,6 @@
 //! What can be seen.
 
-use std::{fmt, hash::Hash, sync::Arc};
+use std::{cmp::Reverse, fmt, hash::Hash, sync::Arc};
 
 use stockade_core::{Reason, internal::sync::atomic::Ordering::Relaxed};
 
@@ -111,13 +111,15 @@ impl<K: Clone, H: Clone> KeyedHandle<K, H> {
     /// It looks at each key.
     pub fn top(&self, n: usize, by: impl Fn(&KeyStats) -> u64) -> Vec<(K, KeyStats)> {
         self.shared.clean();
-        let mut all: Vec<_> =
-            self.shared.all().into_iter().map(|entry| (stats(&entry), entry)).collect();
-        all.sort_by_key(|(stats, _)| std::cmp::Reverse(by(stats)));
-        all.truncate(n);
-        let key =
-            |(stats, entry): (KeyStats, Arc<AnyEntry<K, H>>)| Some((entry.key.clone()?, stats));
-        all.into_iter().filter_map(key).collect()
+        let all = self.shared.all();
+        let mut all: Vec<_> = all.into_iter().map(|entry| (stats(&entry), entry)).collect();
+        let greatest = |(stats, _): &(KeyStats, _)| Reverse(by(stats));
+        if all.len() > n {
+            all.select_nth_unstable_by_key(n, greatest);
+            all.truncate(n);
+        }
+        all.sort_by_key(greatest);
+        all.into_iter().filter_map(|(stats, entry)| Some((entry.key.clone()?, stats))).collect()
     }
 
     /// The handles of the stacks that keys without a place share, as far as they were needed.

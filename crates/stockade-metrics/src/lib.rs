@@ -61,6 +61,12 @@
 //! | `stockade_rate_keys` | gauge | | keys with a bucket of their own |
 //! | `stockade_rate_overflow_available` | gauge | | calls that would pass at once and whose keys share the overflow bucket |
 //! | `stockade_rate_overflow_waiting` | gauge | | calls waiting for a token of that bucket |
+//! | `stockade_keyed_keys` | gauge | | keys with a stack of their own |
+//! | `stockade_keyed_max_keys` | gauge | | keys that may have a stack of their own |
+//! | `stockade_keyed_overflowed_total` | counter | | calls that shared a stack, because there was no place for their key |
+//! | `stockade_keyed_refused_total` | counter | `reason` | calls refused before they reached a stack |
+//! | `stockade_keyed_top_calls` | gauge | `rank` | calls of the ten keys with the most calls; `KeyedHandle::top` says which they are |
+//! | `stockade_keyed_top_refused` | gauge | `rank` | refusals by the stacks of the ten keys with the most refusals |
 //! | `stockade_retry_retries_total` | counter | | attempts after the first one of a call |
 //! | `stockade_retry_recovered_total` | counter | | calls that succeeded after a retry |
 //! | `stockade_retry_refusal_waits_total` | counter | | waits after a refusal by a layer inside |
@@ -116,6 +122,8 @@ mod calls;
 mod dashboard;
 #[allow(dead_code, reason = "each kind uses a part of it")]
 mod family;
+#[cfg(feature = "keyed")]
+mod keyed;
 #[cfg(feature = "limit")]
 mod limit;
 #[cfg(feature = "measure")]

@@ -49,6 +49,8 @@ struct Groups {
     rates: Group<stockade_rate::RateHandle>,
     #[cfg(feature = "rate")]
     keyed: Group<crate::rate::AnyKeyed>,
+    #[cfg(feature = "keyed")]
+    stacks: Group<crate::keyed::AnyKeyed>,
     #[cfg(feature = "retry")]
     retries: Group<stockade_retry::RetryHandle>,
     #[cfg(feature = "breaker")]
@@ -109,6 +111,25 @@ impl Metrics {
         K: std::hash::Hash + Eq + Clone + Send + 'static,
     {
         self.add(name, crate::rate::AnyKeyed::new(handle), |groups| &mut groups.keyed)
+    }
+
+    /// Adds stacks per key: the number of keys, and how busy the ten busiest are. No key has a series of its own, because
+    /// there may be any number of keys: the busiest are told apart by their rank.
+    ///
+    /// # Errors
+    ///
+    /// [`NameTaken`] if there is a handle of this kind and name already, which stays.
+    #[cfg(feature = "keyed")]
+    pub fn keyed<K, H>(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+        handle: stockade_keyed::KeyedHandle<K, H>,
+    ) -> Result<(), NameTaken>
+    where
+        K: Clone + 'static,
+        H: Clone + 'static,
+    {
+        self.add(name, crate::keyed::AnyKeyed::new(handle), |groups| &mut groups.stacks)
     }
 
     /// Adds a retry.
@@ -251,6 +272,8 @@ impl Groups {
             any(&mut self.rates),
             #[cfg(feature = "rate")]
             any(&mut self.keyed),
+            #[cfg(feature = "keyed")]
+            any(&mut self.stacks),
             #[cfg(feature = "retry")]
             any(&mut self.retries),
             #[cfg(feature = "breaker")]

@@ -219,7 +219,15 @@ fn every_panel_has_a_description_and_uses_the_chosen_data_source() {
     let titles: Vec<_> = rows.iter().map(|row| row["title"].as_str().unwrap()).collect();
     assert_eq!(
         titles,
-        ["Calls", "Pools", "Concurrency limits", "Rate limits", "Retries", "Circuit breakers"]
+        [
+            "Calls",
+            "Pools",
+            "Concurrency limits",
+            "Rate limits",
+            "Retries",
+            "Circuit breakers",
+            "Stacks per key"
+        ]
     );
     for panel in graphs {
         let title = panel["title"].as_str().unwrap();

@@ -15,6 +15,7 @@ use std::{
 use common::{Refusal, one_of_each, scrape};
 use stockade_breaker::BreakerLayer;
 use stockade_core::{Error, Reason, Rejected};
+use stockade_keyed::KeyedLayer;
 use stockade_limit::LimitLayer;
 use stockade_metrics::Metrics;
 use stockade_pool::Pool;
@@ -131,6 +132,35 @@ async fn a_keyed_rate_limit_shows_its_keys_and_the_bucket_of_all_others() {
             ("stockade_rate_overflow_waiting{name=users}", 0.0),
             ("stockade_rate_keyed_refused_total{name=users,reason=rate_limited}", 1.0),
         ],
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn stacks_per_key_show_how_busy_the_busiest_are_and_no_key() {
+    let layer = KeyedLayer::new(|user: &u32| *user, 12, |_| RateLayer::per_second(1).queue(0));
+    let ((layer, handle), metrics) = (layer.name("users").with_handle(), Metrics::new());
+    metrics.keyed("users", handle).unwrap();
+    let service = layer.layer(service_fn(async |_: u32| Ok::<_, Refusal>(())));
+    for user in (0..12).chain([700, 3, 3, 3, 7]) {
+        let _ = service.clone().oneshot(user).await;
+    }
+    shows(
+        &metrics,
+        &[
+            ("stockade_keyed_keys{name=users}", 12.0),
+            ("stockade_keyed_max_keys{name=users}", 12.0),
+            ("stockade_keyed_overflowed_total{name=users}", 1.0),
+            ("stockade_keyed_refused_total{name=users,reason=shed}", 0.0),
+            ("stockade_keyed_top_calls{name=users,rank=1}", 4.0),
+            ("stockade_keyed_top_calls{name=users,rank=2}", 2.0),
+            ("stockade_keyed_top_calls{name=users,rank=10}", 1.0),
+            ("stockade_keyed_top_refused{name=users,rank=1}", 3.0),
+            ("stockade_keyed_top_refused{name=users,rank=3}", 0.0),
+        ],
+    );
+    let text = metrics.render();
+    assert!(
+        text.contains(r#"rank="10""#) && !text.contains(r#"rank="11""#) && !text.contains("700")
     );
 }
 

@@ -5,12 +5,13 @@ use std::{collections::BTreeMap, convert::Infallible, time::Duration};
 use prometheus_parse::{Scrape, Value};
 use stockade_breaker::BreakerLayer;
 use stockade_core::Error;
+use stockade_keyed::KeyedLayer;
 use stockade_limit::LimitLayer;
 use stockade_metrics::{MeasureLayer, Metrics, NameTaken};
 use stockade_pool::Pool;
 use stockade_rate::RateLayer;
 use stockade_retry::RetryLayer;
-use tower::service_fn;
+use tower::{Layer, Service, service_fn};
 
 pub(crate) type Refusal = Error<Infallible>;
 
@@ -60,6 +61,10 @@ pub(crate) fn one_of_each(
     metrics.rate(name, RateLayer::new(10, Duration::from_secs(1)).with_handle().1)?;
     let keyed = RateLayer::new(10, Duration::from_secs(1)).keyed::<u32, _>(|n: &u32| *n, 100);
     metrics.keyed_rate(name, keyed.with_handle().1)?;
+    let stacks = KeyedLayer::new(|n: &u32| *n, 100, |_| LimitLayer::new(64));
+    let (stacks, handle) = stacks.with_handle();
+    drop(stacks.layer(service_fn(async |n: u32| Ok::<_, Refusal>(n))).call(1));
+    metrics.keyed(name, handle)?;
     metrics.retry(name, RetryLayer::max_attempts(3).with_handle().1)?;
     metrics.breaker(name, BreakerLayer::new().with_handle().1)?;
     metrics.pool(name, &pool.handle())?;
