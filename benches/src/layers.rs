@@ -6,6 +6,7 @@ use tower::Layer;
 use crate::{
     combo::Combo,
     drive::{clone_each, each_thread, one_handle},
+    keyed,
     kit::{self, Kit, Visit},
     overhead, peers,
     record::inner,
@@ -30,6 +31,7 @@ pub fn groups(threads: usize) -> Vec<Planned> {
     if threads > 1 {
         groups.push(shared(threads));
     }
+    groups.extend(keyed::groups(threads));
     groups.retain(|group| group.entries.len() > 1);
     groups
 }

@@ -32,6 +32,7 @@ pub mod turns;
 pub mod kit;
 pub mod peers;
 
+pub mod keyed;
 pub mod layers;
 pub mod load;
 pub mod memory;

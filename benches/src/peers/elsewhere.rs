@@ -1,10 +1,16 @@
 //! Peers from crates other than tower, each set up as its documentation shows.
 
-use std::{hint::black_box, io, sync::Arc, time::Duration};
+use std::{hint::black_box, io, num::NonZeroU32, sync::Arc, time::Duration};
 
+use governor::{Quota, RateLimiter};
 use seatbelt::{
-    RecoveryInfo, ResilienceContext, breaker::Breaker, chaos::injection::Injection,
-    fallback::Fallback, hedging::Hedging, retry::Retry, timeout::Timeout,
+    RecoveryInfo, ResilienceContext,
+    breaker::{Breaker, BreakerId},
+    chaos::injection::Injection,
+    fallback::Fallback,
+    hedging::Hedging,
+    retry::Retry,
+    timeout::Timeout,
 };
 use stockade::Error;
 use tick::Clock;
@@ -20,6 +26,7 @@ use tower_resilience_timelimiter::TimeLimiterLayer;
 use super::{LIMIT, MAX, QUEUE};
 use crate::{
     drive::{ByReady, Caller, Runner, spawned, window},
+    keyed,
     service::{AtOnce, Client, Failure, Stack},
     turns::Entry,
 };
@@ -76,6 +83,29 @@ pub fn seatbelt_breaker(inner: impl Stack) -> impl Client + Clone {
         .recovery_with(|result, _| recovery(result))
         .rejected_input_error(|_, _| refused());
     ServiceBuilder::new().layer(breaker).service(inner)
+}
+
+/// The breaker of seatbelt with one state for each key. Called inside a runtime.
+pub fn seatbelt_keyed_breaker(inner: impl Stack, keys: u64) -> impl Client + Clone {
+    let context = ResilienceContext::<u64, Result>::new(Clock::new_tokio());
+    let breaker = Breaker::layer("breaker", &context)
+        .recovery_with(|result, _| recovery(result))
+        .rejected_input_error(|_, _| refused())
+        .breaker_id(move |n| BreakerId::from(keyed::key(*n, keys)));
+    ServiceBuilder::new().layer(breaker).service(inner)
+}
+
+/// The rate limit of governor with one bucket for each key. It is no service: only its decision is made.
+pub fn governor_keyed(runtime: &Arc<Runtime>, keys: u64) -> Runner {
+    let limiter = Arc::new(RateLimiter::dashmap(Quota::per_second(NonZeroU32::MAX)));
+    spawned(runtime, move |calls| {
+        let limiter = Arc::clone(&limiter);
+        async move {
+            for n in 0..calls {
+                let _ = black_box(limiter.check_key(&keyed::key(black_box(n), keys)));
+            }
+        }
+    })
 }
 
 /// The hedging of seatbelt. Called inside a runtime.
