@@ -91,7 +91,10 @@ async fn the_first_events_tell_the_time_and_all_handles_of_every_kind() {
     let mut rows: Vec<_> = all["rows"].as_array().unwrap().iter().collect();
     rows.sort_by_key(|row| row[0].as_str().unwrap());
     let kinds: Vec<_> = rows.iter().map(|row| row[0].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["breaker", "keyed rate", "limit", "measure", "pool", "rate", "retry"]);
+    assert_eq!(
+        kinds,
+        ["breaker", "keyed rate", "limit", "measure", "pool", "rate", "retry", "stack per key"]
+    );
     assert!(rows.iter().all(|row| row[1] == "it"));
     assert_eq!(rows[0][2]["breaker_state"], json!({ "closed": 1 }));
     assert_eq!(rows[2][2]["limit_max"], 64);
