@@ -152,6 +152,8 @@ pub use request::{
 };
 pub use respond::{AnswerRefusal, Respond, RespondFuture, RespondLayer};
 pub use retry_after::retry_after;
+#[cfg(feature = "rate")]
+use retry_after::sent_at;
 pub use status::class;
 pub use wire::{
     Carrier, Extract, ExtractFuture, ExtractLayer, Inject, InjectFuture, InjectLayer, TimeHeader,

@@ -55,9 +55,12 @@ fn seconds(hint: &str) -> Option<Duration> {
 
 fn until(hint: &str, headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let date = httpdate::parse_http_date(hint).ok()?;
-    let told =
-        headers.get(DATE).and_then(text).and_then(|date| httpdate::parse_http_date(date).ok());
-    Some(date.duration_since(told.unwrap_or(now)).unwrap_or(Duration::ZERO))
+    Some(date.duration_since(sent_at(headers).unwrap_or(now)).unwrap_or(Duration::ZERO))
+}
+
+/// When an answer was sent, by the clock of the server: its `Date`.
+pub(super) fn sent_at(headers: &HeaderMap) -> Option<SystemTime> {
+    httpdate::parse_http_date(headers.get(DATE).and_then(text)?).ok()
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, HeaderName};
 
+use crate::http::sent_at;
+
 /// The headers in which a server tells one quota.
 ///
 /// # Example
@@ -85,7 +87,7 @@ impl QuotaHeaders {
     }
 
     /// Headers of other names. The reset may be a number of seconds, a duration such as `1m30s`, or the seconds since
-    /// 1970; any other is ignored.
+    /// 1970, which count from the answer's own `Date`; any other is ignored.
     pub const fn new(limit: HeaderName, remaining: HeaderName, reset: HeaderName) -> Self {
         Self { limit, remaining, reset, is_window: false, has_items: false }
     }
@@ -108,7 +110,8 @@ impl QuotaHeaders {
         let window = limit.and_then(|limit| parameter(limit, "w")).or_else(|| of_policy("w"));
         let remaining = read(&self.remaining).and_then(leading).or_else(|| of_state("r"));
         let in_seconds = |seconds: u32| Duration::from_secs(seconds.into());
-        let reset = read(&self.reset).and_then(until);
+        let now = || sent_at(headers).unwrap_or_else(SystemTime::now);
+        let reset = read(&self.reset).and_then(|reset| until(reset, now));
         let reset = reset.or_else(|| of_state("t").map(in_seconds));
         let pause = if self.is_window && remaining == Some(0) { reset } else { None };
         Told {
@@ -147,14 +150,14 @@ fn parameter(text: &str, name: &str) -> Option<u32> {
 }
 
 /// Seconds, a duration with units, or the seconds since 1970.
-fn until(text: &str) -> Option<Duration> {
+fn until(text: &str, now: impl FnOnce() -> SystemTime) -> Option<Duration> {
     /// No duration from now on is as long.
-    const YEARS: u64 = 1_000_000_000;
+    const YEARS: u64 = 500_000_000;
     if let Ok(seconds) = text.parse::<u64>() {
         if seconds < YEARS {
             return Some(Duration::from_secs(seconds));
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = now().duration_since(UNIX_EPOCH).unwrap_or_default();
         return Some(Duration::from_secs(seconds).saturating_sub(now));
     }
     let (mut sum, mut rest) = (Duration::ZERO, text);
@@ -181,6 +184,8 @@ fn until(text: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     fn told(headers: &QuotaHeaders, values: [&str; 3]) -> Told {
@@ -236,11 +241,21 @@ mod tests {
     }
 
     #[test]
-    fn the_seconds_since_1970_count_from_now() {
+    fn the_seconds_since_1970_count_from_the_date_of_the_answer() {
+        let github = QuotaHeaders::of("requests");
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-        let reset = told(&QuotaHeaders::of("requests"), ["", "", &(now + 60).to_string()]).reset;
-        let reset = reset.unwrap().as_secs();
-        assert!((50..=60).contains(&reset), "{reset}");
+        let in_a_minute = told(&github, ["", "", &(now + 60).to_string()]).reset.unwrap();
+        assert!((50..=60).contains(&in_a_minute.as_secs()), "{in_a_minute:?}");
+        // A server whose clock is far behind.
+        let sent = ("date", "Sun, 06 Nov 1994 08:49:37 GMT".to_owned());
+        let reset = ("x-ratelimit-reset-requests", "784111837".to_owned());
+        let headers = [sent, reset].map(|(name, value)| {
+            (HeaderName::from_static(name), value.parse::<HeaderValue>().unwrap())
+        });
+        assert_eq!(
+            github.read(&headers.into_iter().collect()).reset,
+            Some(Duration::from_secs(60))
+        );
     }
 
     #[test]

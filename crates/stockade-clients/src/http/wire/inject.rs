@@ -26,6 +26,8 @@ use super::{priority as wire_priority, time::TimeHeader};
 ///   clock and allocates nothing. A priority that was there goes, so a server's handler passes on no more than its own.
 /// - What is told is what is left less a [margin](Self::margin) for the way, rounded down. If nothing is left then, the
 ///   call is refused with [`Expired`](Reason::Expired), and nothing is sent.
+/// - It is what is left when the call is made. What the client inside then takes to connect, or waits in a queue of its own,
+///   the server does not know: it may work for so much longer, unless it learns that the caller has gone.
 /// - Where the request has the header already, as by `tonic::Request::set_timeout`, the shorter time counts.
 ///
 /// # Example
