@@ -75,7 +75,8 @@
 //! ```
 //!
 //! async-openai with its feature `middleware`, whose requests are made anew for each attempt, with
-//! `Client::with_config(config).with_http_service(stack)`:
+//! `Client::with_config(config).with_http_service(stack)`. Nearly all of them are POSTs, and all are repeated here, since
+//! nothing says otherwise:
 //!
 //! ```ignore
 //! let (retry, retries) = RetryLayer::max_attempts(4).classify(Http::new()).with_handle();

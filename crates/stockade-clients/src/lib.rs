@@ -1,7 +1,9 @@
 //! Judges the results of real clients, for retries and circuit breakers alike, and speaks for the layers of servers.
 //!
 //! Nothing here is a client or a pool of connections: wrap the client that you have in `ServiceBuilder`, and give
-//! its classifier to `RetryLayer::classify` and `BreakerLayer::classify`. Each is behind a feature, and none is on
+//! its classifier to `RetryLayer::classify` and `BreakerLayer::classify`. For HTTP and gRPC `reqwest::retry(n)`,
+//! `http::retry(n)` and `grpc::retry(n)` are retry layers that have the classifier already, and know which requests may be
+//! sent twice. Each is behind a feature, and none is on
 //! by default.
 //!
 //! | client | version | feature | classifier |
@@ -38,16 +40,15 @@
 //! use stockade_breaker::BreakerLayer;
 //! use stockade_clients::Failure;
 //! use stockade_core::Error;
-//! use stockade_retry::RetryLayer;
 //! use tower::ServiceBuilder;
 //!
 //! # #[cfg(feature = "http")]
 //! # fn main() {
-//! use stockade_clients::http::{Http, idempotent};
+//! use stockade_clients::http::{Http, retry};
 //!
 //! type Request = http::Request<String>;
 //! let client = ServiceBuilder::new()
-//!     .layer(RetryLayer::max_attempts(3).classify(Http::new()).idempotent(idempotent::<String>))
+//!     .layer(retry(3)) // knows what a status means, and sends no POST twice
 //!     .layer(BreakerLayer::new().classify(Http::new()))
 //!     .map_err(|error| Error::Service(Failure::at("https://api.example.org", error)))
 //!     .service_fn(async |_: Request| Ok::<_, io::Error>(http::Response::new("hello")));

@@ -19,7 +19,7 @@ pub struct Policy<C = DefaultClassify, I = Always, K = ByClone, P = Unchanged, B
     message = "`RetryLayer` cannot repeat the request `{Req}`",
     label = "this stack retries, and `{Req}` cannot be cloned",
     note = "if `{Req}` is your own type, derive `Clone` for it",
-    note = "if it is a request of reqwest, http or tonic, `stockade_clients` has a retry layer for it: `reqwest::retry(n)`, `http::retry(n)` or `grpc::retry(n)`",
+    note = "if it is a request of reqwest, http or tonic, there is a retry layer for it: `stockade_clients::reqwest::retry(n)`, and the same in `http` and `grpc`",
     note = "with setters of your own, write `.clone_request(reqwest::clone_request).idempotent(reqwest::idempotent)`, or those of `http`: without `idempotent` a POST is sent again, too",
     note = "or say how it is copied: `RetryLayer::max_attempts(n).clone_request(|req: &{Req}| ...)`, with `None` for what cannot be repeated"
 )]
