@@ -60,7 +60,10 @@ impl<S, X> Limit<S, X> {
         if self.hook.passes_by(request) {
             return Some(Permit::NONE);
         }
-        reserved.or_else(|| self.hook.permit(&self.shared))
+        match reserved {
+            None => self.hook.permit(&self.shared),
+            reserved => reserved,
+        }
     }
 
     /// There is no room: joins the queue, or refuses.

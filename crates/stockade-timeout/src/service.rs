@@ -68,7 +68,9 @@ where
     /// [`Elapsed`](stockade_core::Reason::Elapsed). The service can be polled again after that.
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        let Some(readiness) = &mut self.readiness else { return self.inner.poll_ready(cx) };
+        let Some(readiness) = self.readiness.as_deref_mut() else {
+            return self.inner.poll_ready(cx);
+        };
         let scope = readiness.stopwatch(&self.lease).scope();
         let polled = self.inner.poll_ready(cx);
         drop(scope);
