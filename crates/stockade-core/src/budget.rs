@@ -14,7 +14,13 @@ use tokio::time::Instant;
 
 use crate::{
     config::{ConfigError, check, checked},
-    internal::{lock, sync::Mutex},
+    internal::{
+        lock,
+        sync::{
+            Mutex,
+            atomic::{AtomicU64, Ordering::Relaxed},
+        },
+    },
 };
 
 /// How many extra attempts there may be, as a share of the calls. It keeps retries and hedges from making an
@@ -64,6 +70,8 @@ pub struct Budget(Option<Arc<Shared>>);
 
 struct Shared {
     income: Income,
+    /// The calls since a token was asked for. Beside the lock, because every call pays in, and few ask.
+    calls: AtomicU64,
     pool: Mutex<Pool>,
 }
 
@@ -130,7 +138,7 @@ impl Budget {
 
     fn of(income: Income) -> Self {
         let pool = Mutex::new(Pool::new(&income, Instant::now()));
-        Self(Some(Arc::new(Shared { income, pool })))
+        Self(Some(Arc::new(Shared { income, calls: AtomicU64::new(0), pool })))
     }
 
     /// A budget with the same rates that shares nothing with this one.
@@ -145,14 +153,16 @@ impl Budget {
     /// evenly since the last [`withdraw`](Self::withdraw).
     pub fn deposit(&self, calls: u64) {
         if let Some(shared) = &self.0 {
-            lock(&shared.pool).deposit(calls);
+            shared.calls.fetch_add(calls, Relaxed);
         }
     }
 
     /// Takes a token for an extra attempt. False if there is none.
     pub fn withdraw(&self, now: Instant) -> bool {
         let Some(shared) = &self.0 else { return true };
-        lock(&shared.pool).withdraw(&shared.income, now)
+        let mut pool = lock(&shared.pool);
+        pool.deposit(shared.calls.swap(0, Relaxed));
+        pool.withdraw(&shared.income, now)
     }
 
     /// Gives a token back whose extra attempt was not made after all.

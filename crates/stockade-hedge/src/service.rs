@@ -15,10 +15,7 @@ use stockade_core::{
 };
 use tower_service::Service;
 
-use crate::{
-    ByClone, HedgeHandle, HedgeRequest, ResponseFuture,
-    shared::{Deposits, Shared},
-};
+use crate::{ByClone, HedgeHandle, HedgeRequest, ResponseFuture, shared::Shared};
 
 /// Makes another attempt when a call to `S` takes long; made by [`HedgeLayer`](crate::HedgeLayer).
 ///
@@ -45,7 +42,6 @@ use crate::{
 pub struct Hedge<S, C = DefaultClassify, K = ByClone, B = NoBypass> {
     inner: S,
     bypass: B,
-    deposits: Deposits,
     application: Arc<Application<S, C, K>>,
 }
 
@@ -69,10 +65,9 @@ impl<S: Clone, C, K, B> Hedge<S, C, K, B> {
         (classify, copies, bypass): (C, K, B),
         shared: Arc<Shared>,
     ) -> Self {
-        let deposits = Deposits::new(shared.budget.clone());
         let template = Mutex::new(inner.clone());
         let application = Arc::new(Application { template, classify, copies, shared });
-        Self { inner, bypass, deposits, application }
+        Self { inner, bypass, application }
     }
 }
 
@@ -105,7 +100,7 @@ where
         }
         let application = &self.application;
         let copy = if application.shared.enabled.load(Relaxed) {
-            self.deposits.count();
+            application.shared.budget.deposit(1);
             application.copies.copy(&request)
         } else {
             None
@@ -120,7 +115,6 @@ impl<S: Clone, C, K, B: Clone> Clone for Hedge<S, C, K, B> {
         Self {
             inner: self.inner.clone(),
             bypass: self.bypass.clone(),
-            deposits: self.deposits.clone(),
             application: Arc::clone(&self.application),
         }
     }

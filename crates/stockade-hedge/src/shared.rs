@@ -32,16 +32,6 @@ pub(crate) struct Counts {
     pub(crate) held_back: AtomicU64,
 }
 
-/// Pays calls into a budget, a few at a time.
-#[derive(Debug)]
-pub(crate) struct Deposits {
-    budget: Budget,
-    calls: u64,
-}
-
-/// How many calls are paid in at once.
-const BATCH: u64 = 8;
-
 /// How long a server is left alone that has too much to do, and does not say for how long.
 const QUIET: Duration = Duration::from_secs(1);
 
@@ -94,38 +84,5 @@ impl Shared {
     pub(crate) fn refused(&self) {
         self.budget.give_back();
         self.counts.refused.fetch_add(1, Relaxed);
-    }
-}
-
-// === impl Deposits ===
-
-impl Deposits {
-    pub(crate) const fn new(budget: Budget) -> Self {
-        Self { budget, calls: 0 }
-    }
-
-    pub(crate) fn count(&mut self) {
-        self.calls += 1;
-        if self.calls >= BATCH {
-            self.pay();
-        }
-    }
-
-    fn pay(&mut self) {
-        self.budget.deposit(std::mem::take(&mut self.calls));
-    }
-}
-
-impl Clone for Deposits {
-    fn clone(&self) -> Self {
-        Self::new(self.budget.clone())
-    }
-}
-
-impl Drop for Deposits {
-    fn drop(&mut self) {
-        if self.calls > 0 {
-            self.pay();
-        }
     }
 }
