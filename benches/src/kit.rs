@@ -12,7 +12,7 @@ use std::{
 use stockade::{
     BreakerLayer, ChaosLayer, CoalesceLayer, Error, FallbackLayer, HedgeLayer, LayerError,
     LimitLayer, Pool, RateLayer, RetryLayer, TimeoutLayer,
-    coalesce::{Only, SharedError},
+    coalesce::{Bypass, SharedError},
     fallback::OnError,
     pool::PoolBuilder,
     retry::Backoff,
@@ -203,7 +203,7 @@ where
     R: Payload,
     S: Stack<R>,
     F: Fn(&R) -> u64 + Clone + Send + Sync + 'static,
-    O: Only<R> + Clone + Send + Sync + 'static,
+    O: Bypass<R> + Clone + Send + Sync + 'static,
 {
     ServiceBuilder::new()
         .map_err(|error: SharedError| match error.rejected() {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use stockade_core::{
-    Configured, Name,
+    Configured, Name, NoBypass, Only,
     config::{allow, checked},
 };
 use tower_layer::Layer;
@@ -25,23 +25,13 @@ use crate::{Chaos, ChaosHandle, Config, Latency, NoError, config::PROBABILITIES,
 /// | [`only`](Self::only) | every request |
 ///
 /// All clones of the layer, and the services they make, share one source of chance and one switch.
-pub struct ChaosLayer<F = NoError, O = Everything> {
+pub struct ChaosLayer<F = NoError, O = NoBypass> {
     seed: u64,
     config: Config,
     error: F,
     only: O,
     shared: Arc<OnceLock<Arc<Shared>>>,
 }
-
-/// Says which requests a fault may befall. Closures `Fn(&Req) -> bool` do.
-pub trait Only<Req> {
-    /// Whether a fault may befall this request.
-    fn befalls(&self, request: &Req) -> bool;
-}
-
-/// The default: every request.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Everything;
 
 // === impl ChaosLayer ===
 
@@ -52,7 +42,7 @@ impl ChaosLayer {
     }
 
     pub(crate) fn from_config(config: Config, seed: u64) -> Self {
-        Self { seed, config, error: NoError, only: Everything, shared: Arc::default() }
+        Self { seed, config, error: NoError, only: NoBypass, shared: Arc::default() }
     }
 }
 
@@ -125,12 +115,12 @@ impl<F, O> ChaosLayer<F, O> {
 
     /// Only requests for which `only` says so. It is asked once a call, while chaos is on.
     #[must_use]
-    pub fn only<Req, P>(self, only: P) -> ChaosLayer<F, P>
+    pub fn only<Req, P>(self, only: P) -> ChaosLayer<F, Only<P>>
     where
         P: Fn(&Req) -> bool,
     {
         let Self { seed, config, error, .. } = self;
-        ChaosLayer { seed, config, error, only, shared: Arc::default() }
+        ChaosLayer { seed, config, error, only: Only(only), shared: Arc::default() }
     }
 
     /// A name for refusals and events.
@@ -187,19 +177,5 @@ impl<F, O> fmt::Debug for ChaosLayer<F, O> {
             .field("seed", &self.seed)
             .field("config", &self.config)
             .finish_non_exhaustive()
-    }
-}
-
-// === impl Only ===
-
-impl<Req> Only<Req> for Everything {
-    fn befalls(&self, _: &Req) -> bool {
-        true
-    }
-}
-
-impl<Req, F: Fn(&Req) -> bool> Only<Req> for F {
-    fn befalls(&self, request: &Req) -> bool {
-        self(request)
     }
 }

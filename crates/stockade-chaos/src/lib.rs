@@ -53,5 +53,7 @@ pub use config::{Config, Latency};
 pub use fault::{MakeError, NoError};
 pub use future::ResponseFuture;
 pub use handle::{ChaosHandle, Counts};
-pub use layer::{ChaosLayer, Everything, Only};
+pub use layer::ChaosLayer;
 pub use service::Chaos;
+#[doc(no_inline)]
+pub use stockade_core::{Bypass, Only};

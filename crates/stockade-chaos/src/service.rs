@@ -6,12 +6,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use stockade_core::{LayerError, Reason, Rejected, internal::deferred};
+use stockade_core::{Bypass, LayerError, NoBypass, Reason, Rejected, internal::deferred};
 use tower_service::Service;
 
-use crate::{
-    ChaosHandle, Everything, MakeError, NoError, Only, ResponseFuture, fault::Fault, handle::Shared,
-};
+use crate::{ChaosHandle, MakeError, NoError, ResponseFuture, fault::Fault, handle::Shared};
 
 /// Makes some calls to `S` slow, fail, hang or panic; made by [`ChaosLayer`](crate::ChaosLayer).
 ///
@@ -30,7 +28,7 @@ use crate::{
 ///
 /// Dropping a response future drops the call.
 #[derive(Clone)]
-pub struct Chaos<S, F = NoError, O = Everything> {
+pub struct Chaos<S, F = NoError, O = NoBypass> {
     inner: S,
     error: F,
     only: O,
@@ -57,7 +55,7 @@ where
     S: Service<Req> + Clone,
     S::Error: LayerError,
     F: MakeError<S::Error>,
-    O: Only<Req>,
+    O: Bypass<Req>,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -68,7 +66,7 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let may = self.shared.is_enabled() && self.only.befalls(&request);
+        let may = self.shared.is_enabled() && !self.only.passes_by(&request);
         let future = match may.then(|| self.shared.draw()).flatten() {
             None => return ResponseFuture::calling(self.inner.call(request), None),
             Some(Fault::Slow(delay)) => {

@@ -2,7 +2,7 @@
 
 use std::{fmt, marker::PhantomData, sync::Arc};
 
-use stockade_core::Configured;
+use stockade_core::{Configured, NoBypass, Only};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -17,22 +17,12 @@ use crate::{Coalesce, CoalesceHandle, handle::Counts};
 /// | setter | default |
 /// |---|---|
 /// | [`only`](Self::only) | every call |
-pub struct CoalesceLayer<Req, K, F, O = Everything> {
+pub struct CoalesceLayer<Req, K, F, O = NoBypass> {
     key: F,
     only: O,
     counts: Arc<Counts>,
     keys: PhantomData<fn(&Req) -> K>,
 }
-
-/// Says which requests may share an answer. Closures `Fn(&Req) -> bool` do.
-pub trait Only<Req> {
-    /// Whether `request` may share an answer.
-    fn shares(&self, request: &Req) -> bool;
-}
-
-/// The default: every request.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Everything;
 
 // === impl CoalesceLayer ===
 
@@ -42,7 +32,7 @@ where
 {
     /// Calls with an equal `key` share one answer.
     pub fn new(key: F) -> Self {
-        Self { key, only: Everything, counts: Arc::default(), keys: PhantomData }
+        Self { key, only: NoBypass, counts: Arc::default(), keys: PhantomData }
     }
 }
 
@@ -50,8 +40,8 @@ impl<Req, K, F, O> CoalesceLayer<Req, K, F, O> {
     /// Only requests for which `only` says so, for instance those with the method GET. All others pass by, and
     /// cost nothing.
     #[must_use]
-    pub fn only<P: Fn(&Req) -> bool>(self, only: P) -> CoalesceLayer<Req, K, F, P> {
-        CoalesceLayer { key: self.key, only, counts: self.counts, keys: PhantomData }
+    pub fn only<P: Fn(&Req) -> bool>(self, only: P) -> CoalesceLayer<Req, K, F, Only<P>> {
+        CoalesceLayer { key: self.key, only: Only(only), counts: self.counts, keys: PhantomData }
     }
 
     /// Ends the setters, and gives a handle to what all services of this layer share.
@@ -85,19 +75,5 @@ where
 impl<Req, K, F, O> fmt::Debug for CoalesceLayer<Req, K, F, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CoalesceLayer").field("counts", &self.counts).finish_non_exhaustive()
-    }
-}
-
-// === impl Only ===
-
-impl<Req> Only<Req> for Everything {
-    fn shares(&self, _: &Req) -> bool {
-        true
-    }
-}
-
-impl<Req, F: Fn(&Req) -> bool> Only<Req> for F {
-    fn shares(&self, request: &Req) -> bool {
-        self(request)
     }
 }

@@ -50,5 +50,7 @@ mod work;
 pub use error::SharedError;
 pub use future::ResponseFuture;
 pub use handle::CoalesceHandle;
-pub use layer::{CoalesceLayer, Everything, Only};
+pub use layer::CoalesceLayer;
 pub use service::Coalesce;
+#[doc(no_inline)]
+pub use stockade_core::{Bypass, Only};

@@ -8,11 +8,11 @@ use std::{
     task::{Context, Poll},
 };
 
-use stockade_core::{deadline, internal::deferred};
+use stockade_core::{Bypass, NoBypass, deadline, internal::deferred};
 use tower_service::Service;
 
 use crate::{
-    CoalesceHandle, Everything, Only, ResponseFuture,
+    CoalesceHandle, ResponseFuture,
     handle::Counts,
     shared::{Caller, Shared},
 };
@@ -39,7 +39,7 @@ use crate::{
 /// # Cancel safety
 ///
 /// Dropping a response future leaves the call to the other callers; dropping the last one drops the call.
-pub struct Coalesce<S: Service<Req>, Req, K, F, O = Everything> {
+pub struct Coalesce<S: Service<Req>, Req, K, F, O = NoBypass> {
     inner: S,
     key: F,
     only: O,
@@ -118,7 +118,7 @@ where
     S::Error: Clone,
     K: Hash + Eq + Clone,
     F: Fn(&Req) -> K,
-    O: Only<Req>,
+    O: Bypass<Req>,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -129,7 +129,7 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        if !self.only.shares(&request) {
+        if self.only.passes_by(&request) {
             return ResponseFuture::passing(self.inner.call(request));
         }
         let (caller, leads) = self.shared.join((self.key)(&request));

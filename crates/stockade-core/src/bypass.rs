@@ -13,6 +13,10 @@ pub trait Bypass<Req> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoBypass;
 
+/// All calls pass the layer by, except those for which a closure `Fn(&Req) -> bool` says so.
+#[derive(Clone, Copy, Debug)]
+pub struct Only<F>(pub F);
+
 impl<Req> Bypass<Req> for NoBypass {
     #[inline]
     fn passes_by(&self, _: &Req) -> bool {
@@ -27,5 +31,14 @@ where
     #[inline]
     fn passes_by(&self, request: &Req) -> bool {
         self(request)
+    }
+}
+
+impl<F, Req> Bypass<Req> for Only<F>
+where
+    F: Fn(&Req) -> bool,
+{
+    fn passes_by(&self, request: &Req) -> bool {
+        !(self.0)(request)
     }
 }

@@ -79,7 +79,7 @@ mod tests {
 pub mod waits;
 
 pub use budget::Budget;
-pub use bypass::{Bypass, NoBypass};
+pub use bypass::{Bypass, NoBypass, Only};
 pub use carry::{Carried, carry};
 pub use class::{Class, Classify, DefaultClassify, Judged};
 pub use config::ConfigError;
