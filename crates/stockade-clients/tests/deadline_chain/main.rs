@@ -12,6 +12,7 @@ mod place;
 use std::{fmt, time::Duration};
 
 use chain::Chain;
+use stockade_core::priority::Priority;
 
 /// Says which place a process is, and where the next one listens.
 const ROLE: &str = "STOCKADE_CHAIN_ROLE";
@@ -127,6 +128,13 @@ async fn nobody_starts_work_that_has_expired() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_priority_goes_through_all_three_also_through_a_task() {
+    let chain = Chain::start().await;
+    assert_eq!(chain.ask([0; 4], &[("x-request-priority", "sheddable")]).await, 200);
+    assert_eq!(chain.counts().await.map(|counts| counts.highest), [Priority::Sheddable as u64; 3]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hostile_client_gets_no_more_than_the_first_server_allows() {
     let mut chain = Chain::start().await;
     let number = format!("1{}", "0".repeat(30));
@@ -135,7 +143,7 @@ async fn a_hostile_client_gets_no_more_than_the_first_server_allows() {
         assert_eq!(chain.ask([0; 4], &claims).await, 200, "{time}");
     }
     chain.rests([0; 4]).await;
-    let default = stockade_core::priority::Priority::Default as u64;
+    let default = Priority::Default as u64;
     for (place, counts) in (0..).zip(chain.counts().await) {
         let most = MAX.as_millis() as u64 - 5 * place;
         assert!(counts.most_left <= most, "{counts:?} at place {place}");

@@ -121,6 +121,9 @@ impl ExtractLayer {
 
     /// The same with `grpc-timeout`: for gRPC.
     ///
+    /// A server of tonic reads that header by itself, too, and ends the call. But it allows any time, and neither the
+    /// handler nor its own calls know of it.
+    ///
     /// # Panics
     ///
     /// As [`new`](Self::new).
