@@ -61,7 +61,7 @@ pub enum Reason {
     Cancelled,
     /// The deadline of the call has passed, or the call could not have met it.
     Expired,
-    /// The call was shed because the system is overloaded.
+    /// The call was shed because the system is overloaded, or it gave way to one that matters more.
     Shed,
     /// A store that the layer needs, such as a Redis, cannot be reached.
     Unavailable,

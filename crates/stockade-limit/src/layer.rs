@@ -227,7 +227,8 @@ impl<M: Maximum, X> LimitLayer<M, X> {
     /// Admits calls that wait in equal shares to those whose calls they are, and not as they came.
     ///
     /// `of` says whose call it is: a key, such as a tenant, or a [`Share`](stockade_core::Share) of it with a weight and
-    /// with what the call costs. It is asked of calls that have to wait, before the lock is taken. Who has calls that
+    /// with what the call costs. A key that borrows from the request is given as `Share::of(&request.tenant)`, which needs no
+    /// copy. It is asked of calls that have to wait, before the lock is taken. Who has calls that
     /// wait gets as many places as the others, however many it has; what one does not use goes to the others.
     ///
     /// In a full queue the one with the most calls that wait for its weight loses the last of them to one with fewer. It is

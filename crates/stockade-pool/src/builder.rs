@@ -316,7 +316,8 @@ impl<R, B> PoolBuilder<R, B> {
     /// Runs jobs in equal shares for those whose they are (default: first in, first out).
     ///
     /// `of` says whose a job is: a key, such as a tenant, or a [`Share`](stockade_core::Share) of it with a weight and with
-    /// what the job costs. Who has jobs queued gets as many started as the others, however many it has; what one does
+    /// what the job costs. A key that borrows from the request is given as `Share::of(&request.tenant)`, which needs no copy. Who
+    /// has jobs queued gets as many started as the others, however many it has; what one does
     /// not use goes to the others. Jobs wait in line for a place in the same order.
     ///
     /// A job that would be refused because the queue is full takes the place of the last one of who has the most jobs

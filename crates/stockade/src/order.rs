@@ -20,6 +20,7 @@
 //!
 //! | layer | place |
 //! |---|---|
+//! | priority | outside the layers that look at the class: they know it in `call`, and not in `poll_ready` |
 //! | fallback | outside all others, so that it answers for every way in which a call can fail |
 //! | coalesce | outside retry: callers share the whole call, and not one attempt |
 //! | keyed | outside the layers that each key has of its own, so above the breaker; inside a retry and a total timeout that all keys share |

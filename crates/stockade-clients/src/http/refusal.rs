@@ -147,7 +147,7 @@ mod tests {
         };
         row(&"rate", &[RateLimited, QueueFull, WaitExceeded], 429, Some("1"));
         row(&"rate", &[TooCostly], 429, None);
-        row(&"limit", &[QueueFull, WaitExceeded], 503, Some("1"));
+        row(&"limit", &[QueueFull, WaitExceeded, Shed], 503, Some("1"));
         row(&"pool", &[QueueFull, PoolClosed, Cancelled, Shed], 503, Some("1"));
         row(&"breaker", &[BreakerOpen, ForcedOpen], 503, Some("1"));
         row(&"rate", &[Unavailable], 503, Some("1"));
