@@ -35,7 +35,7 @@ use crate::Fault;
 #[diagnostic::on_unimplemented(
     message = "the contract cannot find the error of the probe in `{Self}`",
     label = "`{Self}` does not implement `ContractError`",
-    note = "keep the probe's error, as `stockade_core::Error<E>` does, or box it, as `.map_err(stockade_core::boxed)` does",
+    note = "keep the probe's error, as `stockade::Error<E>` does, or box it, as `.map_err(stockade::boxed)` does",
     note = "or implement `ContractError` for an error type of your own"
 )]
 pub trait ContractError: fmt::Display + Send + 'static {

@@ -19,7 +19,7 @@
 //! | `RetryLayer` cannot repeat the request … | `#[derive(Clone)]` on the request; for requests of reqwest, http and tonic `reqwest::retry(n)`, `http::retry(n)` or `grpc::retry(n)` of `stockade-clients`; or `.clone_request(..)`, and `.idempotent(..)` with it: without that a POST is sent again, too |
 //! | implementation of `Fn` or `FnOnce` is not general enough; type annotations needed | the type of the classifier's parameter, `\|result: Result<&Response, &Error>\| …`, or a function in its place |
 //! | `Http`, or another classifier of `stockade-clients`, cannot judge results of this stack | `.map_err(Error::Service)` above a client with an error type of its own, `.map_err(stockade::boxed)` above one whose errors are boxed |
-//! | no method named `name`, or another setter, found for struct `Configured<L>` | the setters before `.with_handle()`, which ends them |
+//! | no method named `name`, or another setter, found for struct `Configured<L>`, or `PerService<L>` | the setters before `.with_handle()` and `.per_service()`, which end them |
 //! | no method named `keyed` found for struct `RateLayer<Costly<…>>` | `.keyed(..)` before `.cost(..)` and `.bypass(..)` |
 //! | a pool cannot run … | `tower::service_fn(..)` around an async function |
 //! | no function or associated item named `new` found for struct `Pool<Req, T, E>` | `Pool::builder()` |
