@@ -13,7 +13,11 @@ use stockade_core::{
     priority::Priority,
 };
 
-use crate::{Permit, config::MAXIMA, shared::Shared};
+use crate::{
+    Permit,
+    config::{MAXIMA, QUEUES, WAITS},
+    shared::Shared,
+};
 
 /// Shows a limit, changes it while it runs, and takes permits by hand.
 ///
@@ -75,12 +79,12 @@ impl LimitHandle {
 
     /// How many calls may wait.
     pub fn queue(&self) -> usize {
-        self.shared.queue as usize
+        self.shared.queue() as usize
     }
 
     /// How long a call may wait, if that is bounded.
     pub fn max_wait(&self) -> Option<Duration> {
-        self.shared.max_wait
+        self.shared.max_wait()
     }
 
     /// The name in refusals and events.
@@ -111,6 +115,27 @@ impl LimitHandle {
     pub fn set_max(&self, max: usize) -> Result<(), ConfigError> {
         let max = check("LimitHandle::set_max", max, MAXIMA)?;
         self.shared.semaphore.set_max(max as u32);
+        Ok(())
+    }
+
+    /// Changes how many calls may wait. Those that wait already go on.
+    ///
+    /// # Errors
+    ///
+    /// If `n` is above `i32::MAX`. Nothing changes then.
+    pub fn set_queue(&self, n: usize) -> Result<(), ConfigError> {
+        self.shared.set_queue(check("LimitHandle::set_queue", n, QUEUES)? as u32);
+        Ok(())
+    }
+
+    /// Changes how long a call may wait, for calls that begin to wait after that. `None` is as long as its caller does.
+    ///
+    /// # Errors
+    ///
+    /// If `wait` is above ten years. Nothing changes then.
+    pub fn set_max_wait(&self, wait: Option<Duration>) -> Result<(), ConfigError> {
+        let wait = wait.map(|wait| check("LimitHandle::set_max_wait", wait, WAITS)).transpose()?;
+        self.shared.set_max_wait(wait);
         Ok(())
     }
 

@@ -322,3 +322,27 @@ async fn a_waker_that_owns_a_call_of_the_same_limit_may_be_dropped_anywhere() {
     drop(calls);
     assert_eq!((handle.in_flight(), handle.waiting()), (0, 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_bounds_of_the_queue_change_while_calls_wait() {
+    let (_layer, handle) = LimitLayer::new(1).queue(1).with_handle();
+    let _permit = handle.try_acquire().unwrap();
+    let mut first = task::spawn(handle.acquire());
+    assert_pending!(first.poll());
+    assert_eq!(handle.acquire().await.unwrap_err().reason(), Reason::QueueFull);
+
+    handle.set_queue(2).unwrap();
+    handle.set_max_wait(Some(Duration::from_secs(1))).unwrap();
+    assert_eq!((handle.queue(), handle.max_wait()), (2, Some(Duration::from_secs(1))));
+    assert_eq!(handle.acquire().await.unwrap_err().reason(), Reason::WaitExceeded);
+    handle.set_queue(0).unwrap();
+    handle.set_max_wait(None).unwrap();
+    assert_eq!(handle.acquire().await.unwrap_err().reason(), Reason::QueueFull);
+    assert_pending!(first.poll(), "it waits since before");
+    assert_eq!((handle.waiting(), handle.max_wait()), (1, None));
+
+    let wrong = handle.set_max_wait(Some(Duration::MAX)).unwrap_err();
+    assert_eq!(wrong.setting(), "LimitHandle::set_max_wait");
+    assert!(handle.set_queue(usize::MAX).is_err());
+    assert_eq!((handle.queue(), handle.max_wait()), (0, None));
+}
