@@ -88,7 +88,7 @@ async fn main() -> Result<(), BoxError> {
     let broken = [
         (settings("0"), "limit.max"),
         (settings("9").replace("2s", "5 parsecs"), "attempt_timeout.limit"),
-        (settings("3").replace("1000", "10"), "limit.queue"),
+        (settings("3") + "readiness = true", "attempt_timeout.readiness"),
         (settings("3") + "[breaker]", "breaker"),
     ];
     for (text, setting) in &broken {

@@ -19,13 +19,15 @@ pub struct Change {
 }
 
 /// What can change at run time, with all that is in it.
-const AT_RUN_TIME: [&str; 8] = [
+const AT_RUN_TIME: [&str; 10] = [
     "timeout.limit",
     "retry",
     "breaker",
     "rate.calls",
     "rate.per",
     "limit.max",
+    "limit.queue",
+    "limit.max_wait",
     "attempt_timeout.limit",
     "pool.workers",
 ];

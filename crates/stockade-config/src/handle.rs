@@ -172,7 +172,11 @@ impl StackHandle {
         })?;
         when(has("breaker"), breaker, &to.breaker, |handle, to| handle.set(*to))?;
         when(has("rate"), rate, &to.rate, |handle, to| handle.set_rate(to.calls, to.per))?;
-        when(has("limit"), limit, &to.limit, |handle, to| handle.set_max(to.max))?;
+        when(has("limit"), limit, &to.limit, |handle, to| {
+            handle.set_queue(to.queue)?;
+            handle.set_max_wait(to.max_wait)?;
+            handle.set_max(to.max)
+        })?;
         when(has("attempt_timeout"), attempt_timeout, &to.attempt_timeout, |handle, to| {
             handle.set(to.limit)
         })?;

@@ -83,7 +83,7 @@ fn other() -> String {
         ("probes = 3", "probes = 4"),
         ("window = { calls = 100 }", "window = { time = \"10s\" }"),
         ("calls = 1000", "calls = 10"),
-        ("max = 4", "max = 2"),
+        ("max = 4\nqueue = 8", "max = 2\nqueue = 9\nmax_wait = \"1s\""),
         ("limit = \"200ms\"", "limit = \"100ms\""),
     ]
     .iter()
@@ -106,6 +106,8 @@ async fn what_can_change_at_run_time_changes_together() {
             r#"breaker.window.calls from 100 to null"#,
             r#"breaker.window.time from null to "10s""#,
             r#"limit.max from 4 to 2"#,
+            r#"limit.max_wait from null to "1s""#,
+            r#"limit.queue from 8 to 9"#,
             r#"rate.calls from 1000 to 10"#,
             r#"retry.backoff.exponential.base from "10ms" to "20ms""#,
             r#"retry.max_attempts from 3 to 2"#,
@@ -118,7 +120,8 @@ async fn what_can_change_at_run_time_changes_together() {
     assert_eq!(handle.retry.unwrap().config().max_attempts, 2);
     assert_eq!(handle.breaker.unwrap().config().probes, 4);
     assert_eq!(handle.rate.unwrap().config().calls, 10);
-    assert_eq!(handle.limit.unwrap().max(), 2);
+    let limit = handle.limit.unwrap();
+    assert_eq!((limit.max(), limit.queue(), limit.max_wait()), (2, 9, Some(MS * 1_000)));
     assert_eq!(handle.attempt_timeout.unwrap().limit(), MS * 100);
 }
 
@@ -153,9 +156,9 @@ async fn a_change_that_needs_a_restart_is_refused_with_all_that_came_with_it() {
     let (_service, handle) = stack(FULL, async |n| Ok(n));
     for (from, to, error) in [
         (
-            "queue = 8",
-            "queue = 9",
-            "limit.queue: it cannot change from 8 to 9 at run time; it needs a restart",
+            "per = \"1s\"",
+            "per = \"1s\"\nburst = 7",
+            "rate.burst: it cannot change from null to 7 at run time; it needs a restart",
         ),
         (
             "[limit]\nmax = 4\nqueue = 8",
@@ -366,10 +369,10 @@ async fn of_several_stacks_none_changes_if_one_cannot() {
         })
         .into();
     let both = |a: &str, b: &str| [("a".to_owned(), config(a)), ("b".to_owned(), config(b))].into();
-    let refused = handles.reload(both("[limit]\nmax = 2", "[limit]\nmax = 2\nqueue = 3")).await;
+    let refused = handles.reload(both("[limit]\nmax = 2", "[limit]\nmax = 2\nname = \"b\"")).await;
     assert_eq!(
         refused.unwrap_err().to_string(),
-        "b.limit.queue: it cannot change from 1024 to 3 at run time; it needs a restart"
+        "b.limit.name: it cannot change from null to \"b\" at run time; it needs a restart"
     );
     assert_eq!(handles["a"].limit.as_ref().unwrap().max(), 1);
     let only = [("a".to_owned(), config("[limit]\nmax = 2"))].into();

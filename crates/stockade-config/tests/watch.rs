@@ -161,9 +161,9 @@ async fn each_file_that_is_wrong_is_refused_with_what_is_wrong_and_the_settings_
             "rate.calls: 1000 is not allowed, it has to be from 1 to 100".to_owned(),
         ),
         (
-            "queue = 8",
-            "queue = 9",
-            "limit.queue: it cannot change from 8 to 9 at run time; it needs a restart".to_owned(),
+            "seed = 7",
+            "seed = 8",
+            "retry.seed: it cannot change from 7 to 8 at run time; it needs a restart".to_owned(),
         ),
     ] {
         assert!(FULL.contains(from), "{from}");
