@@ -68,31 +68,13 @@ pub enum Trip {
 
 impl State {
     pub(crate) const ALL: [Self; 4] = [Self::Closed, Self::Open, Self::HalfOpen, Self::ForcedOpen];
-
-    /// One or two words in lower case, for messages: `half-open`.
-    pub const fn as_str(self) -> &'static str {
-        self.spelt().0
-    }
-
-    /// The same for metrics and the fields of events: `half_open`.
-    pub const fn label(self) -> &'static str {
-        self.spelt().1
-    }
-
-    const fn spelt(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Closed => ("closed", "closed"),
-            Self::Open => ("open", "open"),
-            Self::HalfOpen => ("half-open", "half_open"),
-            Self::ForcedOpen => ("forced open", "forced_open"),
-        }
-    }
 }
 
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
+stockade_core::spellings! { State:
+    Closed "closed" "closed",
+    Open "open" "open",
+    HalfOpen "half-open" "half_open",
+    ForcedOpen "forced open" "forced_open",
 }
 
 // === impl Status ===
@@ -131,30 +113,10 @@ impl fmt::Display for Cause {
 
 // === impl Trip ===
 
-impl Trip {
-    /// A few words in lower case, for messages: `failure rate`.
-    pub const fn as_str(self) -> &'static str {
-        self.spelt().0
-    }
-
-    /// The same for metrics and the fields of events: `failure_rate`.
-    pub const fn label(self) -> &'static str {
-        self.spelt().1
-    }
-
-    const fn spelt(self) -> (&'static str, &'static str) {
-        match self {
-            Self::FailureRate => ("failure rate", "failure_rate"),
-            Self::SlowRate => ("slow rate", "slow_rate"),
-            Self::Consecutive => ("consecutive failures", "consecutive_failures"),
-            Self::Probe => ("probe failed", "probe_failed"),
-            Self::Forced => ("forced", "forced"),
-        }
-    }
-}
-
-impl fmt::Display for Trip {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
+stockade_core::spellings! { Trip:
+    FailureRate "failure rate" "failure_rate",
+    SlowRate "slow rate" "slow_rate",
+    Consecutive "consecutive failures" "consecutive_failures",
+    Probe "probe failed" "probe_failed",
+    Forced "forced" "forced",
 }

@@ -1,4 +1,4 @@
-//! The accessors that every service has.
+//! What is written the same for many types: the accessors of services, and the spellings of plain enums.
 
 /// `get_ref`, `get_mut` and `into_inner` for a service with a field `inner`.
 ///
@@ -28,6 +28,35 @@ macro_rules! accessors {
             /// The service inside, without the layer.
             pub fn into_inner(self) -> $s {
                 self.inner
+            }
+        }
+    };
+}
+
+/// How the variants of a plain enum are spelt: in messages, and as labels of metrics and events.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! spellings {
+    ($name:ident: $($variant:ident $words:literal $label:literal,)+) => {
+        impl $name {
+            /// A few words in lower case, for messages: the same as its `Display`.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $words,)+
+                }
+            }
+
+            /// The same as a label of metrics, and of the fields of events.
+            pub const fn label(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $label,)+
+                }
+            }
+        }
+
+        impl ::std::fmt::Display for $name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                f.pad(self.as_str())
             }
         }
     };

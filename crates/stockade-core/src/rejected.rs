@@ -85,40 +85,22 @@ impl Reason {
         Self::Shed,
         Self::Unavailable,
     ];
-
-    /// What happened, in a few lower-case words: `queue full`. Messages spell it like this.
-    pub const fn as_str(self) -> &'static str {
-        self.spelt().0
-    }
-
-    /// The same as a label: `queue_full`. Metrics, and the fields of events, spell it like this.
-    pub const fn label(self) -> &'static str {
-        self.spelt().1
-    }
-
-    const fn spelt(self) -> (&'static str, &'static str) {
-        match self {
-            Self::QueueFull => ("queue full", "queue_full"),
-            Self::WaitExceeded => ("wait exceeded", "wait_exceeded"),
-            Self::RateLimited => ("rate limited", "rate_limited"),
-            Self::TooCostly => ("too costly", "too_costly"),
-            Self::Elapsed => ("timed out", "timed_out"),
-            Self::BreakerOpen => ("circuit open", "circuit_open"),
-            Self::ForcedOpen => ("circuit forced open", "circuit_forced_open"),
-            Self::PoolClosed => ("pool closed", "pool_closed"),
-            Self::Panicked => ("panicked", "panicked"),
-            Self::Cancelled => ("cancelled", "cancelled"),
-            Self::Expired => ("deadline expired", "deadline_expired"),
-            Self::Shed => ("shed", "shed"),
-            Self::Unavailable => ("unavailable", "unavailable"),
-        }
-    }
 }
 
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
+crate::spellings! { Reason:
+    QueueFull "queue full" "queue_full",
+    WaitExceeded "wait exceeded" "wait_exceeded",
+    RateLimited "rate limited" "rate_limited",
+    TooCostly "too costly" "too_costly",
+    Elapsed "timed out" "timed_out",
+    BreakerOpen "circuit open" "circuit_open",
+    ForcedOpen "circuit forced open" "circuit_forced_open",
+    PoolClosed "pool closed" "pool_closed",
+    Panicked "panicked" "panicked",
+    Cancelled "cancelled" "cancelled",
+    Expired "deadline expired" "deadline_expired",
+    Shed "shed" "shed",
+    Unavailable "unavailable" "unavailable",
 }
 
 // === impl Rejected ===
