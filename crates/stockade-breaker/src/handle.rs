@@ -7,7 +7,7 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     Cause, Config, State, Status,
-    permit::{Permit, Start},
+    permit::Permit,
     shared::Lease,
     state::{End, Machine},
 };
@@ -144,7 +144,7 @@ impl BreakerHandle {
     /// ```
     pub fn admit(&self) -> Result<Admission, Rejected> {
         let stamp = self.lease.admit(false)?;
-        let mut permit = Start::new(self.lease.shared(), Some(stamp)).end();
+        let mut permit = Permit::new(self.lease.shared(), Some(stamp));
         permit.pending();
         Ok(Admission { permit })
     }

@@ -24,14 +24,6 @@ pub(crate) struct Permit {
     pending: Option<Option<Instant>>,
 }
 
-/// A call that is made. Dropped without an [`end`](Self::end) it has panicked. It has no permit yet: what is settled by
-/// a drop has to stand in memory, and would be copied into the future as a whole.
-pub(crate) struct Start {
-    shared: Option<&'static Shared>,
-    stamp: Stamp,
-    counting: Counting,
-}
-
 /// A part of a call that runs. Dropped without an [`end`](Self::end) it has panicked.
 pub(crate) struct Part<'a> {
     permit: &'a mut Permit,
@@ -39,35 +31,6 @@ pub(crate) struct Part<'a> {
 }
 
 const FAILURE: End = End::Failure { answered: false, after: None };
-
-// === impl Start ===
-
-impl Start {
-    /// A call that is admitted with this stamp; without one it counts for nothing.
-    #[inline]
-    pub(crate) fn new(shared: &'static Shared, stamp: Option<Stamp>) -> Self {
-        let (shared, stamp) = match stamp {
-            Some(stamp) => (Some(shared), stamp),
-            None => (None, Stamp::NONE),
-        };
-        Self { shared, stamp, counting: Counting::begin(stamp.admitted.is_some()) }
-    }
-
-    #[inline]
-    pub(crate) fn end(mut self) -> Permit {
-        let (shared, waited) = (self.shared.take(), self.counting.end());
-        Permit { shared, stamp: self.stamp, waited: waited.unwrap_or_default(), pending: None }
-    }
-}
-
-impl Drop for Start {
-    #[inline]
-    fn drop(&mut self) {
-        if let Some(shared) = self.shared {
-            shared.settle(self.stamp, FAILURE, Duration::ZERO);
-        }
-    }
-}
 
 // === impl Part ===
 
@@ -91,6 +54,17 @@ impl Drop for Part<'_> {
 // === impl Permit ===
 
 impl Permit {
+    /// That of a call that is admitted with this stamp; without one it counts for nothing.
+    #[inline]
+    pub(crate) fn new(shared: &'static Shared, stamp: Option<Stamp>) -> Self {
+        match stamp {
+            None => Self::none(),
+            Some(stamp) => {
+                Self { shared: Some(shared), stamp, waited: Duration::ZERO, pending: None }
+            }
+        }
+    }
+
     /// That of a call that counts for nothing.
     pub(crate) const fn none() -> Self {
         Self { shared: None, stamp: Stamp::NONE, waited: Duration::ZERO, pending: None }

@@ -20,7 +20,7 @@ use crate::{
     BreakerHandle, ResponseFuture,
     backpressure::Waiter,
     future::AtOnce,
-    permit::{Permit, Start},
+    permit::Permit,
     shared::{Lease, Shared},
     state::Stamp,
 };
@@ -114,9 +114,11 @@ impl<S, C, B> Breaker<S, C, B> {
     where
         S: Service<Req>,
     {
-        let start = Start::new(self.shared, stamp);
+        let mut permit = Permit::new(self.shared, stamp);
+        let part = permit.run();
         let future = self.inner.call(request);
-        ResponseFuture::running(future, start.end(), classify)
+        part.end();
+        ResponseFuture::running(future, permit, classify)
     }
 
     fn refused<Req>(&self, rejected: Rejected) -> Slow<AtOnce, S, Req> {
@@ -157,7 +159,7 @@ where
                 return self.start(stamp, request, classify);
             }
             Ok(stamp) => {
-                let permit = Start::new(self.shared, stamp).end();
+                let permit = Permit::new(self.shared, stamp);
                 // The future takes the instance that was polled, which may be on its way to be ready.
                 let clone = self.inner.clone();
                 let polled = mem::replace(&mut self.inner, clone);
