@@ -1,4 +1,4 @@
-//! The memory of a process after a peak of a million waiters, timers or jobs.
+//! The memory of a process after a peak of a million waiters, timers or jobs, or ten million hostile keys.
 //!
 //! What the peak leaves behind is what was allocated and not freed again: the futures of this benchmark leave gaps in
 //! the heap, which the allocator keeps, and which are not what a layer keeps.
@@ -13,18 +13,23 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
+    thread,
     time::Duration,
 };
 
-use stockade::{LimitLayer, Pool, TimeoutLayer};
+use stockade::{KeyedLayer, LimitLayer, Pool, RateLayer, TimeoutLayer};
 use tower::{Layer, Service, service_fn};
 
 use crate::{record::Memory, service::Failure, turns};
 
 /// The peaks.
-pub const PEAKS: [&str; 3] = ["waiters", "timers", "jobs"];
+pub const PEAKS: [&str; 4] = ["keys", "waiters", "timers", "jobs"];
 
 const PEAK: usize = 1_000_000;
+/// How many keys come for each of the peak. Without optimization they take long, and fewer show the same.
+const KEYS: usize = if cfg!(debug_assertions) { 1 } else { 10 };
+const MAX_KEYS: usize = 100_000;
+const IDLE: Duration = Duration::from_millis(100);
 /// Enough that all that is built once is there.
 const WARM: usize = 1_000;
 
@@ -62,6 +67,24 @@ pub fn peak(name: &str) -> Memory {
                 assert!(jobs.len() + 1 >= n, "{} of {n} jobs were queued", jobs.len());
                 drop(jobs);
                 runtime.block_on(tokio::task::yield_now());
+                peak
+            })
+        }
+        "keys" => {
+            // The state of a rate limit goes with it; that of a limit is kept, to be used again.
+            let keyed = KeyedLayer::new(|n: &usize| *n, MAX_KEYS, |_| RateLayer::per_second(4));
+            let (keyed, handle) = keyed.idle(IDLE).with_handle();
+            let mut stack = keyed.layer(hang);
+            let mut key = 0;
+            Box::new(move |n| {
+                for _ in 0..n * KEYS {
+                    key += 1;
+                    drop(stack.call(key));
+                }
+                let peak = resident();
+                while !handle.is_empty() {
+                    thread::sleep(IDLE / 10);
+                }
                 peak
             })
         }

@@ -10,7 +10,7 @@ use pin_project_lite::pin_project;
 use stockade_core::{LayerError, Rejected, deadline};
 use tower_service::Service;
 
-use crate::shared::{InUse, Used};
+use crate::in_use::{InUse, Used};
 
 pin_project! {
     /// The answer of a [`Keyed`](crate::Keyed).

@@ -4,7 +4,10 @@ use std::{cmp::Reverse, fmt, hash::Hash, sync::Arc};
 
 use stockade_core::{Reason, internal::sync::atomic::Ordering::Relaxed};
 
-use crate::shared::{AnyEntry, Common, Shared};
+use crate::{
+    in_use::Common,
+    shared::{AnyEntry, Shared},
+};
 
 /// Shows the keys of a [`KeyedLayer`](crate::KeyedLayer), and hands out the handles of each. Cheap to clone.
 ///

@@ -66,6 +66,7 @@
 mod config;
 mod future;
 mod handle;
+mod in_use;
 mod layer;
 mod service;
 mod shared;

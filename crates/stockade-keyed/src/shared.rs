@@ -26,18 +26,15 @@ use hashbrown::HashTable;
 use stockade_core::{
     Reason, Rejected,
     internal::{
-        Refusals, lock,
-        sync::{
-            Mutex,
-            atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-        },
+        lock,
+        sync::{Mutex, atomic::Ordering::Relaxed},
     },
 };
-use tokio::time::Instant;
 
 use crate::{
     WhenFull,
     config::Config,
+    in_use::{Common, InUse, Used, nanos},
     usage::{Idle, Usage},
 };
 
@@ -67,19 +64,6 @@ pub(crate) struct Entry<K, H, L: ?Sized> {
 /// An entry, whatever its layers are.
 pub(crate) type AnyEntry<K, H> = Entry<K, H, dyn Any + Send + Sync>;
 
-/// What an entry knows of the layer it belongs to.
-#[derive(Debug)]
-pub(crate) struct Common {
-    name: Option<&'static str>,
-    start: Instant,
-    /// When a key may be idle for too long.
-    due: AtomicU64,
-    /// A call has seen that this time has passed.
-    overdue: AtomicBool,
-    pub(crate) overflowed: AtomicU64,
-    pub(crate) refusals: Refusals,
-}
-
 struct Known<K, H, L> {
     entries: HashTable<Arc<Entry<K, H, L>>>,
     order: BinaryHeap<Reverse<Place<K, H, L>>>,
@@ -98,15 +82,6 @@ pub(crate) trait Forget<K, H, L>: Send + Sync {
     /// The entry was dropped.
     fn forget(&self, entry: &Arc<Entry<K, H, L>>);
 }
-
-/// What is in use by a call.
-pub(crate) trait Used: Send + Sync {
-    fn usage(&self) -> &Usage;
-    fn common(&self) -> &Common;
-}
-
-/// Keeps an entry in use. Dropping it notes the time.
-pub(crate) struct InUse<T: Used + ?Sized>(Option<Arc<T>>);
 
 type Entries<K, H, L> = Vec<Arc<Entry<K, H, L>>>;
 type Evicted<K, H, L> = Entries<K, H, L>;
@@ -137,14 +112,7 @@ pub(crate) fn shrink<T>(table: &mut HashTable<T>, hash: impl Fn(&T) -> u64) {
 
 impl<K, H, L> Shared<K, H, L> {
     pub(crate) fn new(config: Config, layers: Make<K, H, L>) -> Self {
-        let common = Arc::new(Common {
-            name: config.name,
-            start: Instant::now(),
-            due: AtomicU64::new(u64::MAX),
-            overdue: AtomicBool::new(false),
-            overflowed: AtomicU64::new(0),
-            refusals: Refusals::default(),
-        });
+        let common = Arc::new(Common::new(config.name));
         let known = Mutex::new(Known {
             entries: HashTable::new(),
             order: BinaryHeap::new(),
@@ -363,10 +331,6 @@ impl<K, H, L> Known<K, H, L> {
     }
 }
 
-fn nanos(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
 // === impl Place ===
 
 impl<K, H, L> PartialEq for Place<K, H, L> {
@@ -389,25 +353,6 @@ impl<K, H, L> Ord for Place<K, H, L> {
     }
 }
 
-// === impl Common ===
-
-impl Common {
-    pub(crate) fn now(&self) -> u64 {
-        nanos(Instant::now().saturating_duration_since(self.start))
-    }
-
-    /// Whether a call has seen that a key may be idle for too long.
-    pub(crate) fn is_overdue(&self) -> bool {
-        self.overdue.load(Relaxed)
-    }
-
-    /// A refusal, which is counted.
-    pub(crate) fn refusal(&self, reason: Reason) -> Rejected {
-        self.refusals.count(reason);
-        Rejected::new(&"keyed", reason).with_name(self.name)
-    }
-}
-
 // === impl Entry ===
 
 impl<K, H, L> Used for Entry<K, H, L>
@@ -422,56 +367,5 @@ where
 
     fn common(&self) -> &Common {
         &self.common
-    }
-}
-
-// === impl InUse ===
-
-impl<T: Used> InUse<T> {
-    /// A call comes, unless the entry was dropped.
-    pub(crate) fn enter(used: &Arc<T>) -> Option<Self> {
-        used.usage().enter().then(|| Self(Some(Arc::clone(used))))
-    }
-
-    fn hold(used: &Arc<T>) -> Self {
-        used.usage().hold();
-        Self(Some(Arc::clone(used)))
-    }
-
-    pub(crate) fn get(&self) -> &Arc<T> {
-        self.0.as_ref().expect("it is there until it is erased")
-    }
-
-    /// The same, without its type.
-    pub(crate) fn erase(mut self) -> InUse<dyn Used>
-    where
-        T: 'static,
-    {
-        InUse(self.0.take().map(|used| used as Arc<dyn Used>))
-    }
-}
-
-impl InUse<dyn Used> {
-    /// A layer of the stack has refused the call.
-    pub(crate) fn refused(&self) {
-        self.0.iter().for_each(|used| used.usage().refuse());
-    }
-
-    /// The refusal of a call whose deadline passed before it could start.
-    pub(crate) fn expired(&self) -> Rejected {
-        let used = self.0.as_ref().expect("it is there until it is dropped");
-        used.common().refusal(Reason::Expired)
-    }
-}
-
-impl<T: Used + ?Sized> Drop for InUse<T> {
-    fn drop(&mut self) {
-        let Some(used) = &self.0 else { return };
-        let common = used.common();
-        let now = common.now();
-        used.usage().exit(now);
-        if common.due.load(Relaxed) <= now && !common.is_overdue() {
-            common.overdue.store(true, Relaxed);
-        }
     }
 }

@@ -14,7 +14,8 @@ use stockade_core::{
 use tower_layer::Layer;
 
 use crate::{
-    shared::{Common, Entry, Forget, InUse, Shared, Used, discard, shrink},
+    in_use::{Common, InUse, Used},
+    shared::{Entry, Forget, Shared, discard, shrink},
     usage::Usage,
 };
 

@@ -21,7 +21,8 @@ use tower_layer::Layer;
 use crate::{
     WhenFull,
     config::Config,
-    shared::{InUse, Shared},
+    in_use::InUse,
+    shared::Shared,
     stacks::{Stack, Stacks},
     usage::{Idle, Usage},
 };
