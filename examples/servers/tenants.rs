@@ -1,4 +1,5 @@
-//! A server with tenants: the plan of an API key says how many requests a minute it has, and how many at once.
+//! A server with tenants: the plan of an API key says how many requests a minute it has, and how many at once. What the
+//! server does at once is shared out among the tenants that wait, by turns.
 
 use std::{collections::BTreeMap, error::Error as StdError, time::Duration};
 
@@ -47,7 +48,8 @@ fn app() -> (Router, KeyedHandle<Tenant, RateHandle>) {
     let (tenants, handle) = tenants.name("tenants").with_handle();
     let layers = ServiceBuilder::new()
         .layer(RespondLayer::new()) // every refusal is an answer
-        .layer(tenants)
+        .layer(tenants) // what each may do
+        .layer(LimitLayer::new(4).fair_by(|request: &Request| Tenant::of(request).key)) // what all may do at once
         .map_err(Error::Service);
     // Both routes together: the layers of a tenant are shared by all services of the keyed layer.
     let app = Router::new()
