@@ -11,8 +11,9 @@ use ::shuttle::{
     thread::{self, JoinHandle},
 };
 use stockade_core::{
-    Error,
+    Error, Share,
     internal::{lock, sync::Mutex},
+    priority::Priority,
 };
 use stockade_testkit::schedules;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +23,7 @@ use crate::{
     config::Checked,
     in_flight::InFlight,
     roster::{Size, Stop},
-    rules::Of,
+    rules::{Of, Order},
     shared::Shared,
     staff::{Hired, Spawn},
     worker::{Step, Worker},
@@ -194,6 +195,18 @@ fn a_pool_with_weights_loses_no_job_and_no_wake() {
 fn a_pool_that_drops_the_oldest_job_loses_no_other_and_no_wake() {
     schedules(|| {
         once(Any.into_rules(), Size { min: 1, max: 2 }, 1, |config| {
+            config.admission.when_full = WhenFull::DropOldest;
+        });
+    });
+}
+
+#[test]
+fn a_pool_whose_jobs_give_way_to_others_loses_none_and_no_wake() {
+    schedules(|| {
+        let mut rules: Of<u32> = Any.into_rules();
+        let class = |n: &u32| Share::of_class(Priority::ALL[*n as usize % Priority::ALL.len()]);
+        rules.order = Order::Share(Arc::new(class));
+        once(rules, Size { min: 1, max: 2 }, 1, |config| {
             config.admission.when_full = WhenFull::DropOldest;
         });
     });
