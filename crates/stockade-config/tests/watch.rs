@@ -271,7 +271,16 @@ fn json_says_the_same() {
         let error: Error = json::<StackConfig>(text).unwrap_err();
         assert_eq!(error.to_string(), told);
     }
-    let config = config(FULL);
-    let written = serde_json::to_string(&config).unwrap();
-    assert_eq!(format!("{:?}", json::<StackConfig>(&written).unwrap()), format!("{config:?}"));
+}
+
+#[test]
+fn the_settings_in_force_can_be_written_and_read_again() {
+    let (_, handle) = config(FULL).try_build().unwrap().with_handle();
+    let written = handle.config();
+    let in_json = json::<StackConfig>(&serde_json::to_string(&written).unwrap()).unwrap();
+    let in_toml = toml::<StackConfig>(&::toml::to_string(&written).unwrap()).unwrap();
+    for read in [in_json, in_toml] {
+        assert_eq!(format!("{read:?}"), format!("{written:?}"));
+        assert_eq!(handle.check(&read), Ok(vec![]), "nothing has changed");
+    }
 }

@@ -22,7 +22,7 @@ use crate::{
 /// - `poll_ready` is that of the service inside.
 /// - `call` makes the first attempt on the instance that is ready, at once. It copies the request, and nothing else.
 /// - The future judges the result. To repeat the call it drops the failed response, waits, clones the service, gets the
-///   clone ready and calls it. After each wait it looks at the [deadline] and at
+///   clone ready and calls it. After each wait it looks at the [deadline](stockade_core::deadline) and at
 ///   [`max_elapsed`](crate::RetryLayer::max_elapsed) again: no attempt starts at the deadline or later.
 /// - A refusal by a layer inside ends the call at once, also in a further attempt, unless
 ///   [`retry_refusals`](crate::RetryLayer::retry_refusals) says to wait. It takes no attempt and nothing from the budget.
