@@ -6,10 +6,7 @@ use stockade_core::{Class, ConfigError, Judged, Rejected, deadline};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    Cause, Config, State, Status,
-    permit::Permit,
-    shared::Lease,
-    state::{End, Machine},
+    Cause, Config, State, Status, call::End, permit::Permit, shared::Lease, state::Machine,
 };
 
 /// Shows what a breaker does, and changes it. Clones are handles of the same breaker, and it works as long as

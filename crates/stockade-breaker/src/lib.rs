@@ -36,6 +36,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod backpressure;
+mod call;
 mod cause;
 mod config;
 mod future;

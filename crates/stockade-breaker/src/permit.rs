@@ -2,14 +2,12 @@
 
 use std::{mem, time::Duration};
 
-use stockade_core::{
-    Class, Classify, Judged, LayerError, Reason, Rejected, deadline, waits::Counting,
-};
+use stockade_core::{Classify, Judged, LayerError, Rejected, deadline, waits::Counting};
 use tokio::time::Instant;
 
 use crate::{
+    call::{End, Stamp},
     shared::Shared,
-    state::{End, Stamp},
 };
 
 /// The place of an admitted call. A permit that is dropped is a call that was dropped.
@@ -137,23 +135,6 @@ impl Drop for Permit {
     fn drop(&mut self) {
         if !self.is_settled() {
             self.dropped(true, Counting::begin(true));
-        }
-    }
-}
-
-// === impl End ===
-
-impl End {
-    /// What a result is that was judged so. `reason` is that of the refusal which it carries, if it carries one: then
-    /// a layer inside has ended the call, and the service has not answered.
-    pub(crate) const fn of(judged: Judged, reason: Option<Reason>) -> Self {
-        match (judged, reason) {
-            (Judged::Refused(_), _) | (_, Some(Reason::Cancelled)) => Self::Nothing,
-            (Judged::Answered(Class::Success | Class::Permanent), _) => Self::Success,
-            (Judged::Answered(Class::Ignored), _) => Self::Ignored,
-            (Judged::Answered(class), _) => {
-                Self::Failure { answered: reason.is_none(), after: class.after() }
-            }
         }
     }
 }

@@ -19,10 +19,10 @@ use tower_service::Service;
 use crate::{
     BreakerHandle, ResponseFuture,
     backpressure::Waiter,
+    call::Stamp,
     future::AtOnce,
     permit::Permit,
     shared::{Lease, Shared},
-    state::Stamp,
 };
 
 /// Stops calling the service inside while it fails; made by a [`BreakerLayer`](crate::BreakerLayer), whose

@@ -33,7 +33,8 @@ use tokio::{
 
 use crate::{
     Config, Snapshot, State, Status,
-    state::{End, Machine, Stamp},
+    call::{End, Stamp},
+    state::Machine,
 };
 
 /// The state of one breaker.

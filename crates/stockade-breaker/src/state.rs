@@ -29,34 +29,11 @@ use tokio::time::Instant;
 
 use crate::{
     Cause, Config, Snapshot, State, Status, Trip,
+    call::{End, Stamp},
     record::{ANSWERS, Record},
     recovery::{Probes, Progress, Ramp},
     window::{Outcome, Tally},
 };
-
-/// What an admitted call carries until it ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stamp {
-    /// The epoch, and below it the answers before it was admitted: together, as each call keeps and compares them.
-    pub(crate) mark: u64,
-    /// When it was admitted. Known for a probe, and where slow calls count.
-    pub(crate) admitted: Option<Instant>,
-}
-
-/// How a call has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
-    /// The service answered, and is well.
-    Success,
-    /// The call failed, whether the service `answered` or not. `after` is the server's hint.
-    Failure { answered: bool, after: Option<Duration> },
-    /// The service answered, but this says nothing about it.
-    Ignored,
-    /// The caller gave up, while the call was with the service or `queued` in a layer inside.
-    Dropped { queued: bool },
-    /// It says nothing at all.
-    Nothing,
-}
 
 /// The state machine of one breaker.
 #[derive(Debug)]
@@ -92,21 +69,6 @@ pub(crate) const EPOCHS: u32 = 1 << 30;
 
 /// The longest hint of a server that is heeded: a day.
 const MAX_HINT: Duration = Duration::from_secs(86_400);
-
-// === impl Stamp ===
-
-impl Stamp {
-    /// Of a call that counts for nothing.
-    pub(crate) const NONE: Self = Self { mark: 0, admitted: None };
-
-    pub(crate) const fn epoch(self) -> u32 {
-        (self.mark / ANSWERS as u64) as u32
-    }
-
-    pub(crate) const fn answers(self) -> u32 {
-        (self.mark % ANSWERS as u64) as u32
-    }
-}
 
 // === impl Machine: what there is to see ===
 

@@ -6,8 +6,9 @@ use tokio::time::Instant;
 
 use crate::{
     Config, Slow, State,
+    call::{End, Stamp},
     shared::Shared,
-    state::{End, Machine, Stamp},
+    state::Machine,
 };
 
 /// Opens at the first failure, for a moment only.

@@ -17,8 +17,9 @@ use tokio::time::{Instant, advance};
 
 use crate::{
     Config, State, Window,
+    call::{End, Stamp},
     shared::Shared,
-    state::{End, Machine, Stamp},
+    state::Machine,
 };
 
 const THREADS: usize = 4;

@@ -7,7 +7,8 @@ use tokio::time::Instant;
 
 use crate::{
     Config, Slow, State, Trip, Window,
-    state::{End, Machine, Stamp},
+    call::{End, Stamp},
+    state::Machine,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
