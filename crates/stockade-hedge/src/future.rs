@@ -37,10 +37,9 @@ pin_project! {
         first: Option<S::Future>,
         begun: Option<Instant>,
         copy: Option<Req>,
-        // None for a call that passes by.
+        // None for a call that passes by, or that has ended.
         application: Option<Arc<Application<S, C, K>>>,
         slow: Cold<Slow<S, Req>>,
-        done: bool,
     }
 }
 
@@ -77,13 +76,13 @@ impl<S: Service<Req>, Req, C, K> ResponseFuture<S, Req, C, K> {
         let rolling = application.shared.delay.rolling();
         let begun = rolling.map(|_| Instant::now());
         let application = Some(application);
-        Self { first: Some(first), begun, copy, application, slow: Cold::none(), done: false }
+        Self { first: Some(first), begun, copy, application, slow: Cold::none() }
     }
 
     /// The future of a call that is not hedged, whatever happens.
     pub(crate) fn passing(first: S::Future) -> Self {
         let (first, slow) = (Some(first), Cold::none());
-        Self { first, begun: None, copy: None, application: None, slow, done: false }
+        Self { first, begun: None, copy: None, application: None, slow }
     }
 }
 
@@ -98,12 +97,12 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        assert!(!*this.done, "`ResponseFuture` polled after it was ready");
+        let is_over = this.first.is_none() && this.application.is_none();
+        assert!(!is_over, "`ResponseFuture` polled after it was ready");
         let first = this.first.as_mut().as_pin_mut().map_or(Poll::Pending, |first| first.poll(cx));
         let Some(application) = this.application else {
             if first.is_ready() {
                 this.first.set(None);
-                *this.done = true;
             }
             return first;
         };
@@ -135,7 +134,7 @@ where
         this.first.set(None);
         record(application, this.begun.take());
         drop(this.slow.take());
-        *this.done = true;
+        *this.application = None;
         Poll::Ready(answer)
     }
 }
@@ -146,7 +145,6 @@ impl<S: Service<Req>, Req, C, K> fmt::Debug for ResponseFuture<S, Req, C, K> {
         f.debug_struct("ResponseFuture")
             .field("first", &self.first.is_some())
             .field("further", &further)
-            .field("done", &self.done)
             .finish_non_exhaustive()
     }
 }
