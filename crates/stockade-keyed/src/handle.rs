@@ -48,7 +48,7 @@ pub struct KeyedHandle<K, H = ()> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KeyStats {
-    /// How many calls came.
+    /// How many calls came; it begins anew at 137 billion.
     pub calls: u64,
     /// How many of them are in flight.
     pub in_flight: u64,

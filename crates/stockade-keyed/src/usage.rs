@@ -27,11 +27,12 @@ pub(crate) enum Idle {
     Since(u64),
 }
 
-const DROPPED: u64 = 1 << 63;
-/// One call that came. Below it is the number of calls in flight, up to 16 million.
-const CAME: u64 = 1 << IN_FLIGHT_BITS;
-const IN_FLIGHT_BITS: u32 = 24;
-const IN_FLIGHT: u64 = CAME - 1;
+/// The calls in flight, up to 67 million.
+const IN_FLIGHT: u64 = DROPPED - 1;
+const DROPPED: u64 = 1 << 26;
+/// One call that came. The highest bits count them, so that what does not fit is lost, and changes nothing else.
+const CAME: u64 = 1 << CAME_SHIFT;
+const CAME_SHIFT: u32 = 27;
 
 // === impl Usage ===
 
@@ -80,7 +81,7 @@ impl Usage {
     }
 
     pub(crate) fn calls(&self) -> u64 {
-        (self.word.load(Relaxed) & !DROPPED) >> IN_FLIGHT_BITS
+        self.word.load(Relaxed) >> CAME_SHIFT
     }
 
     pub(crate) fn in_flight(&self) -> u64 {
@@ -105,6 +106,16 @@ mod tests {
         assert_eq!(usage.drop_idle(5, 90), Idle::Since(20));
         assert_eq!(usage.drop_idle(20, 90), Idle::Dropped);
         assert!(!usage.enter());
+    }
+
+    #[test]
+    fn a_key_with_more_calls_than_can_be_counted_stays_in_use() {
+        let usage = Usage::new(0);
+        usage.word.store(u64::MAX << CAME_SHIFT, Relaxed);
+        assert!(usage.enter());
+        assert!(usage.enter());
+        assert_eq!((usage.calls(), usage.in_flight()), (1, 2));
+        assert_eq!(usage.drop_idle(0, 1), Idle::Since(1));
     }
 
     #[test]

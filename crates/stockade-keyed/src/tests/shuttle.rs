@@ -120,6 +120,8 @@ impl World {
         let own = self.own(&in_use, key);
         thread::yield_now();
         if own {
+            let kept = self.shared.find(&key).expect("a key in use is kept");
+            assert_eq!(kept.layers.0.id, in_use.get().stack.0.id);
             self.books.end(key);
         }
         drop(in_use);
@@ -196,8 +198,13 @@ fn a_key_is_dropped_or_used_but_never_both() {
         });
         let calls: Vec<_> = calls.collect();
         let dropped = (0..2).any(|_| usage.drop_idle(0, 100) == Idle::Dropped);
-        let entered = calls.into_iter().map(|call| call.join().expect("no panic"));
-        assert!(entered.filter(|entered| !entered).count() == 0 || dropped);
+        // A call that came before would have been seen, in flight or by the time of its end.
+        let entered = calls
+            .into_iter()
+            .map(|call| call.join().expect("no panic"))
+            .filter(|entered| *entered)
+            .count();
+        assert_eq!(entered, if dropped { 0 } else { 2 });
         if !dropped {
             let Idle::Since(since) = usage.drop_idle(0, 100) else { panic!("it was used") };
             assert_eq!((since, usage.drop_idle(since, 100)), (11, Idle::Dropped));
