@@ -6,6 +6,7 @@
 //!   its data when it is dropped. No other server is touched. Where a program is missing, [`ServerError`] names the
 //!   package that has it; nothing is installed.
 //! - [`proxy`] is a TCP proxy that delays, stalls, cuts, garbles, throttles or refuses connections.
+//! - With the feature `browser`, `Browser` is a Chromium without a window, for tests of pages.
 //!
 //! Everything here runs on the real clock.
 //!
@@ -23,6 +24,8 @@
 //! # }
 //! ```
 
+#[cfg(feature = "browser")]
+mod browser;
 #[cfg(unix)]
 mod engine;
 #[cfg(unix)]
@@ -39,5 +42,7 @@ mod server;
 #[cfg(unix)]
 mod url;
 
+#[cfg(feature = "browser")]
+pub use browser::Browser;
 #[cfg(unix)]
 pub use {error::ServerError, postgres::Postgres, redis::Redis, server::Server};
