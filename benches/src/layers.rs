@@ -8,7 +8,7 @@ use crate::{
     drive::{clone_each, each_thread, one_handle},
     keyed,
     kit::{self, Kit, Visit},
-    overhead, peers,
+    measured, overhead, peers,
     record::inner,
     service::{AtOnce, AtSecond, Source, Stack},
     turns::{Entry, Planned, Promise, on},
@@ -32,6 +32,7 @@ pub fn groups(threads: usize) -> Vec<Planned> {
         groups.push(shared(threads));
     }
     groups.extend(keyed::groups(threads));
+    groups.extend(measured::groups(threads));
     groups.retain(|group| group.entries.len() > 1);
     groups
 }

@@ -33,6 +33,8 @@ pub mod kit;
 pub mod peers;
 
 pub mod keyed;
+pub mod measured;
+
 pub mod layers;
 pub mod load;
 pub mod memory;

@@ -49,6 +49,8 @@ pub enum Promise {
     Time(&'static str, &'static str, f64),
     /// It adds at most this part of what another one adds to the first entry of the group.
     Adds(&'static str, &'static str, f64),
+    /// The first adds to what is named after it at most this part of what the third adds to the fourth.
+    AddsTo((&'static str, &'static str), (&'static str, &'static str), f64),
     /// It allocates nothing.
     NoAllocation(&'static str),
 }
@@ -272,6 +274,19 @@ impl Promise {
                 let text = format!("what {ours} adds against what {theirs} adds");
                 (text, Interval::of(&parts, 0)?.mid, most)
             }
+            Self::AddsTo(ours, theirs, most) => {
+                let adds = |(with, without)| {
+                    let (with, without): (&Taken, &Taken) = (of(with)?, of(without)?);
+                    let rounds = with.rounds.iter().zip(&without.rounds);
+                    Interval::of(
+                        &rounds.map(|(with, without)| with - without).collect::<Vec<_>>(),
+                        0,
+                    )
+                };
+                // Each is small beside what it is added to, so the quotient is taken of the medians.
+                let found = adds(ours)?.mid / adds(theirs)?.mid;
+                (format!("what {} adds against what {} adds", ours.0, theirs.0), found, most)
+            }
             Self::NoAllocation(ours) => {
                 // A runtime allocates now and then, whatever is called.
                 let found = (of(ours)?.allocations? * 100.0).round() / 100.0;
@@ -320,12 +335,17 @@ mod tests {
         let of = |name: &str| match name {
             "ours" => Some(&ours),
             "theirs" => Some(&theirs),
+            "first" => Some(&first),
             _ => None,
         };
         let goal = |promise: Promise| promise.judge(of, &first);
 
         assert_eq!(goal(Promise::Time("ours", "theirs", 0.4)).unwrap().found, 0.4);
         assert_eq!(goal(Promise::Adds("ours", "theirs", 0.2)).unwrap().found, 0.25);
+        assert_eq!(
+            goal(Promise::AddsTo(("ours", "first"), ("theirs", "first"), 0.2)).unwrap().found,
+            0.25
+        );
         assert!(goal(Promise::Time("ours", "nobody", 0.4)).is_none());
         assert!(goal(Promise::NoAllocation("ours")).is_none());
     }

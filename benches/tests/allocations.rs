@@ -11,8 +11,8 @@ use std::{
 };
 
 use stockade::{
-    BreakerLayer, Error, HedgeLayer, LayerError, LimitLayer, Pool, RateLayer, Reason, TimeoutLayer,
-    deadline::Deadline,
+    BreakerLayer, Error, HedgeLayer, LayerError, LimitLayer, MeasureLayer, Pool, RateLayer, Reason,
+    TimeoutLayer, deadline::Deadline,
 };
 use stockade_benches::{
     drive::call_often,
@@ -123,6 +123,12 @@ fn nothing_is_allocated_where_nothing_is_hedged_made_up_or_shared() {
     assert_eq!(of_pending_calls(fallback.layer(PENDING)), 0, "fallback, pending");
     assert_eq!(of_pending_calls(chaos.layer(PENDING)), 0, "chaos, pending");
     assert_eq!(of_pending_calls(kit::unshared(PENDING)), 0, "coalesce, pending");
+}
+
+#[test]
+fn a_measured_call_allocates_nothing() {
+    assert_eq!(of_calls(MeasureLayer::new().layer(READY)), 0, "ready");
+    assert_eq!(of_pending_calls(MeasureLayer::new().layer(AtSecond::<255>)), 0, "pending");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::{hint::black_box, io, num::NonZeroU32, sync::Arc, time::Duration};
 
 use governor::{Quota, RateLimiter};
+use opentelemetry_sdk::metrics::{InMemoryMetricExporter, SdkMeterProvider};
 use seatbelt::{
     RecoveryInfo, ResilienceContext,
     breaker::{Breaker, BreakerId},
@@ -106,6 +107,22 @@ pub fn governor_keyed(runtime: &Arc<Runtime>, keys: u64) -> Runner {
             }
         }
     })
+}
+
+/// The retry of seatbelt, to which no answer is good enough, with or without its metrics. Called inside a runtime.
+pub fn seatbelt_attempts(inner: impl Stack, attempts: u32, counts: bool) -> impl Client + Clone {
+    let context = ResilienceContext::<u64, Result>::new(Clock::new_tokio());
+    // The instruments keep what they need of the provider.
+    let exporter = InMemoryMetricExporter::default();
+    let provider = SdkMeterProvider::builder().with_periodic_exporter(exporter).build();
+    let context = if counts { context.use_metrics(&provider) } else { context };
+    let retry = Retry::layer("retry", &context)
+        .clone_input()
+        .max_retry_attempts(attempts - 1)
+        .base_delay(Duration::ZERO)
+        .use_jitter(false)
+        .recovery_with(|_, _| RecoveryInfo::retry());
+    ServiceBuilder::new().layer(retry).service(inner)
 }
 
 /// The hedging of seatbelt. Called inside a runtime.

@@ -29,9 +29,11 @@ impl Call {
     /// Runs `poll`, and counts the attempts that are recorded in it; a counter outside hears of them too.
     #[inline]
     pub(crate) fn enter<R>(&mut self, poll: impl FnOnce() -> R) -> R {
-        let before = self.attempts.attempts();
+        let before = self.attempts;
         let polled = self.attempts.enter(poll);
-        (before..self.attempts.attempts()).for_each(|_| attempts::record());
+        if self.attempts != before {
+            (before.attempts()..self.attempts.attempts()).for_each(|_| attempts::record());
+        }
         polled
     }
 

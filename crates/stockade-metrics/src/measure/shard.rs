@@ -4,6 +4,7 @@ use std::sync::{
     Arc,
     atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
 };
+use std::time::Duration;
 
 use stockade_core::{
     Reason,
@@ -134,6 +135,14 @@ fn this_thread() -> usize {
     NUMBER.try_with(|number| *number).unwrap_or_default()
 }
 
+/// More than 584 years become that.
+#[inline]
+fn nanos(duration: Duration) -> u64 {
+    // Not `as_nanos`, which makes 128 bits.
+    let seconds = duration.as_secs().saturating_mul(1_000_000_000);
+    seconds.saturating_add(duration.subsec_nanos().into())
+}
+
 // === impl Shard ===
 
 impl Shard {
@@ -141,8 +150,7 @@ impl Shard {
     #[inline]
     pub(crate) fn answered(&self, ending: Ending, attempts: u32, since: Instant) {
         let now = Instant::now();
-        let nanos = u64::try_from(now.saturating_duration_since(since).as_nanos());
-        let nanos = nanos.unwrap_or(u64::MAX);
+        let nanos = nanos(now.saturating_duration_since(since));
         let mut tally = lock(&self.tally);
         tally.ended(ending, attempts);
         tally.durations[BOUNDS.partition_point(|bound| *bound < nanos)] += 1;

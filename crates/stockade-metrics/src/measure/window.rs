@@ -18,8 +18,8 @@ const BOUNDS: (u64, u64) = (1_000, 3_600_000_000_000);
 #[derive(Clone, Debug)]
 pub(crate) struct Window {
     halves: [Half; 2],
-    /// When the half that is filled began.
-    since: Option<Instant>,
+    /// When the half that is filled ends.
+    until: Option<Instant>,
 }
 
 #[derive(Clone, Debug)]
@@ -36,7 +36,7 @@ pub(crate) struct Sum(Half);
 
 impl Window {
     pub(crate) fn new() -> Self {
-        Self { halves: [Half::new(), Half::new()], since: None }
+        Self { halves: [Half::new(), Half::new()], until: None }
     }
 
     #[inline]
@@ -55,21 +55,18 @@ impl Window {
 
     #[inline]
     fn roll(&mut self, now: Instant) {
-        let passed = match self.since {
-            Some(since) => now.saturating_duration_since(since),
-            None => Duration::MAX,
-        };
-        if passed >= HALF {
-            self.start(now, passed);
+        if self.until.is_none_or(|until| now >= until) {
+            self.start(now);
         }
     }
 
     #[cold]
-    fn start(&mut self, now: Instant, passed: Duration) {
-        self.since = Some(now);
+    fn start(&mut self, now: Instant) {
+        let is_next = self.until.is_some_and(|until| now < until + HALF);
+        self.until = Some(now + HALF);
         self.halves.swap(0, 1);
         self.halves[0].clear();
-        if passed >= 2 * HALF {
+        if !is_next {
             self.halves[1].clear();
         }
     }
