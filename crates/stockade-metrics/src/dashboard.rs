@@ -4,7 +4,7 @@ mod board;
 mod control;
 mod hub;
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use axum::{
     Router,
@@ -32,7 +32,7 @@ use crate::Metrics;
 /// changed is sent. There may be [`MAX_STREAMS`] browsers at once; a further one is told to come again.
 ///
 /// A graceful shutdown of the server waits for browsers that are open, so give it a limit.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use = "it is a page once it is a router"]
 pub struct Dashboard {
     metrics: Metrics,
@@ -110,6 +110,17 @@ impl Dashboard {
     pub fn origin(mut self, origin: impl Into<String>) -> Self {
         self.origins.push(origin.into());
         self
+    }
+}
+
+/// Without the token.
+impl fmt::Debug for Dashboard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dashboard")
+            .field("metrics", &self.metrics)
+            .field("control", &self.token.is_some())
+            .field("origins", &self.origins)
+            .finish()
     }
 }
 

@@ -315,4 +315,6 @@ fn a_token_that_is_too_short_panics_and_is_not_told() {
     let short = panic::catch_unwind(|| dashboard(Metrics::new()).control("hunter2")).unwrap_err();
     let told = short.downcast::<String>().unwrap();
     assert!(told.contains("7 bytes") && told.contains("at least 16") && !told.contains("hunter2"));
+    let page = dashboard(Metrics::new()).control(TOKEN);
+    assert!(!format!("{page:?}").contains(TOKEN));
 }
