@@ -11,7 +11,8 @@
 //! # Features
 //!
 //! None is on by default. `redis` and `apalis` are as above; with `tracing` each change of who decides is one event; with
-//! `tls` the Redis may be reached over TLS, by rustls with the process's provider, and ring where none was installed.
+//! `tls` the Redis may be reached over TLS, by rustls with the process's provider, and ring where none was installed; with
+//! `serde` the configurations can be read from files, and written.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

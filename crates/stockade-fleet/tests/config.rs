@@ -93,3 +93,25 @@ fn a_setter_panics_with_what_the_error_would_say() {
     let said = quorum.downcast_ref::<String>().unwrap();
     assert!(said.starts_with("Quorum::at_least, nodes: 0 is not allowed"), "{said}");
 }
+
+#[cfg(feature = "serde")]
+#[test]
+fn a_configuration_is_read_from_a_file_and_written() {
+    let mut rate = rate::Config::new(600, SECOND * 60);
+    let read = |toml: &str| toml::from_str::<rate::Config>(toml);
+    assert_eq!(read("calls = 600\nper = \"1m\"").unwrap(), rate);
+    (rate.burst, rate.queue, rate.lease) = (Some(20), 0, 5);
+    (rate.max_wait, rate.outage) = (Some(SECOND), Outage::Share(4));
+    rate.name = Some(Name::from("geocoder"));
+    assert_eq!(read(&toml::to_string(&rate).unwrap()).unwrap(), rate);
+    let wrong = read("calls = 600\nper = \"1m\"\noutage = { share = 0 }").unwrap_err();
+    assert_eq!(wrong.message(), "0 is not allowed, it has to be a whole number from 1 to 1000000");
+
+    let mut quorum = breaker::Config::new();
+    assert_eq!(toml::from_str::<breaker::Config>("").unwrap(), quorum);
+    (quorum.at_least, quorum.open_for) = (Some(3), SECOND * 2);
+    let written = toml::to_string(&quorum).unwrap();
+    assert_eq!(toml::from_str::<breaker::Config>(&written).unwrap(), quorum);
+    let wrong = toml::from_str::<breaker::Config>("lease = \"1us\"").unwrap_err();
+    assert!(wrong.message().starts_with("\"1us\" is not allowed, it has to be a duration"));
+}

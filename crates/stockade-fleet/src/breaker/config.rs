@@ -1,6 +1,6 @@
 //! What the setters of a quorum set, and within which limits.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use stockade_core::{
     ConfigError,
@@ -34,17 +34,31 @@ use crate::Redis;
 /// # }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 #[non_exhaustive]
 pub struct Config {
     /// How many nodes have to agree, at least 1; `None`, the default, is more than half of those that report, and at
     /// least two.
+    #[cfg_attr(feature = "serde", serde(with = "fields::at_least"))]
     pub at_least: Option<u32>,
     /// How long all are open before one of them probes: from 1 ms to ten years, 5 s by default.
+    #[cfg_attr(feature = "serde", serde(with = "fields::time"))]
     pub open_for: Duration,
     /// How long one node may take to probe before another does: from 1 ms to ten years, 10 s by default.
+    #[cfg_attr(feature = "serde", serde(with = "fields::time"))]
     pub lease: Duration,
     /// How often each node reports: from 1 ms to ten years, 500 ms by default.
+    #[cfg_attr(feature = "serde", serde(with = "fields::time"))]
     pub interval: Duration,
+}
+
+const TIMES: RangeInclusive<Duration> = Duration::from_millis(1)..=MAX_DURATION;
+
+#[cfg(feature = "serde")]
+stockade_core::fields! {
+    at_least: Option<u32> = 1..=u32::MAX;
+    time: Duration = TIMES;
 }
 
 // === impl Config ===
@@ -94,5 +108,5 @@ pub(crate) fn check_nodes(setting: &str, nodes: u32) -> Result<u32, ConfigError>
 }
 
 pub(crate) fn check_time(setting: &str, time: Duration) -> Result<Duration, ConfigError> {
-    check(setting, time, Duration::from_millis(1)..=MAX_DURATION)
+    check(setting, time, TIMES)
 }

@@ -1,6 +1,6 @@
 //! What the setters of a layer set, and within which limits.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use stockade_core::{
     ConfigError, Name,
@@ -38,29 +38,43 @@ use crate::Redis;
 /// # }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 #[non_exhaustive]
 pub struct Config {
     /// How many calls of the fleet pass in the time [`per`](Self::per): from 1 to the number of nanoseconds in it.
+    #[cfg_attr(feature = "serde", serde(with = "fields::calls"))]
     pub calls: u32,
     /// The time in which that many calls pass: from 1 ns to ten days.
+    #[cfg_attr(feature = "serde", serde(with = "fields::per"))]
     pub per: Duration,
     /// How many calls pass at once after a pause, at least 1; `None`, the default, is as many as
     /// [`calls`](Self::calls). As many periods may take at most ten days.
+    #[cfg_attr(feature = "serde", serde(default, with = "fields::burst"))]
     pub burst: Option<u32>,
     /// How many calls of this node may wait, at most 4,294,967,294; 1,024 by default.
+    #[cfg_attr(feature = "serde", serde(default = "default::queue", with = "fields::queue"))]
     pub queue: usize,
     /// How long a call may wait, at most ten years; `None`, the default, is not bounded.
+    #[cfg_attr(feature = "serde", serde(default, with = "fields::max_wait"))]
     pub max_wait: Option<Duration>,
     /// How many tokens are fetched at a time, at least 1, the default.
+    #[cfg_attr(feature = "serde", serde(default = "default::lease", with = "fields::lease"))]
     pub lease: u32,
     /// What to do while the Redis is away; [`Outage::Closed`] by default. A share is that of 1 to 1,000,000 nodes.
+    #[cfg_attr(feature = "serde", serde(default = "default::outage"))]
     pub outage: Outage,
     /// The name in refusals and events; `None` by default.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub name: Option<Name>,
 }
 
 /// What to do with calls while the Redis is away.
+///
+/// In a file (feature `serde`) it is `"open"`, `"closed"` or `{ share = 4 }`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Outage {
     /// Lets all calls pass: the rate does not hold in the meantime.
@@ -70,7 +84,38 @@ pub enum Outage {
     /// Gives this node one part in so many of the rate and of the burst, from an empty bucket. With as many nodes as
     /// are said, the rate holds while the Redis is away for all of them. Where it is away for some nodes only, these
     /// have their shares beyond it.
-    Share(u32),
+    Share(#[cfg_attr(feature = "serde", serde(with = "fields::share"))] u32),
+}
+
+const NODES: RangeInclusive<u32> = 1..=1_000_000;
+
+#[cfg(feature = "serde")]
+stockade_core::fields! {
+    calls: u32 = 1..=u32::MAX;
+    per: Duration = MIN_DURATION..=MAX_FILL;
+    burst: Option<u32> = 1..=u32::MAX;
+    queue: usize = 0..=MAX_QUEUE;
+    max_wait: Option<Duration> = Duration::ZERO..=MAX_DURATION;
+    lease: u32 = 1..=u32::MAX;
+    share: u32 = NODES;
+}
+
+/// What is not in a file.
+#[cfg(feature = "serde")]
+mod default {
+    use super::{Config, MIN_DURATION, Outage};
+
+    pub(super) fn queue() -> usize {
+        Config::new(1, MIN_DURATION).queue
+    }
+
+    pub(super) fn lease() -> u32 {
+        Config::new(1, MIN_DURATION).lease
+    }
+
+    pub(super) fn outage() -> Outage {
+        Config::new(1, MIN_DURATION).outage
+    }
 }
 
 /// The longest queue, which still fits the keys of its places.
@@ -150,7 +195,7 @@ pub(crate) fn check_lease(setting: &str, lease: u32) -> Result<u32, ConfigError>
 
 pub(crate) fn check_outage(setting: &str, outage: Outage) -> Result<Outage, ConfigError> {
     if let Outage::Share(nodes) = outage {
-        check(&format!("{setting}, Outage::Share"), nodes, 1..=1_000_000)?;
+        check(&format!("{setting}, Outage::Share"), nodes, NODES)?;
     }
     Ok(outage)
 }
