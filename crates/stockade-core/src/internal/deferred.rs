@@ -3,12 +3,11 @@
 //! A call that is not admitted at once gives up the inner service's readiness ([`release`]), because
 //! readiness may hold a permit that others need, and moves to the heap. So the response future of a call
 //! that passes has no room for any of this. What does not depend on the service is in [`Admission`], so that it is
-//! compiled once for a layer and not once for each stack.
+//! compiled once for a layer and an error type, and not once for each stack.
 
 use std::{
     convert, fmt,
     future::poll_fn,
-    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -85,8 +84,7 @@ pub struct Deferred<W: Waiter, S, Req> {
 
 /// Gives up the readiness that `service` holds.
 pub fn let_go<S: Clone>(service: &mut S) {
-    let fresh = service.clone();
-    drop(mem::replace(service, fresh));
+    *service = service.clone();
 }
 
 /// Gives up the readiness that `service` holds, and returns a clone for a later call.
@@ -176,7 +174,10 @@ where
     #[inline(never)]
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<W::Permit, S::Error>> {
         let polled = match self {
-            Self::Waiting(Some(deferred)) => deferred.poll(cx),
+            Self::Waiting(Some(deferred)) => {
+                let Deferred { admission, service, .. } = &mut **deferred;
+                admission.poll(cx, Rejected::into_error, &mut |cx| service.poll_ready(cx))
+            }
             Self::Waiting(None) => ended(),
             Self::Refused(refusal) => Poll::Ready(Err(refusal.rejected().into_error())),
         };
@@ -194,29 +195,10 @@ where
     #[cold]
     #[inline(never)]
     pub fn call(&mut self) -> S::Future {
-        match self {
-            Self::Waiting(Some(deferred)) => deferred.call(),
-            _ => ended(),
-        }
-    }
-}
-
-// === impl Deferred ===
-
-impl<W, S, Req> Deferred<W, S, Req>
-where
-    W: CallWaiter,
-    S: Service<Req>,
-    S::Error: LayerError,
-{
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<W::Permit, S::Error>> {
-        let Self { admission, service, .. } = self;
-        admission.poll(cx, Rejected::into_error, &mut |cx| service.poll_ready(cx))
-    }
-
-    fn call(&mut self) -> S::Future {
-        match self.request.take() {
-            Some(request) => self.service.call(request),
+        let Self::Waiting(Some(deferred)) = self else { ended() };
+        let Deferred { service, request, .. } = &mut **deferred;
+        match request.take() {
+            Some(request) => service.call(request),
             None => ended(),
         }
     }
