@@ -21,7 +21,8 @@
 //! of its own later, which is one share more, once.
 //!
 //! A key takes its own size, that of its layers and its handles, of one stack for each service, and about 200 bytes
-//! beyond that. `max_keys` and 16 stacks bound that, whatever comes.
+//! beyond that. `max_keys` and 16 stacks bound that, whatever comes. When keys go, their memory is free again; limits,
+//! timeouts and breakers keep a small part of theirs, and use it again for the next keys.
 //!
 //! # Features
 //!
