@@ -27,7 +27,7 @@ impl Call {
     }
 
     /// Runs `poll`, and counts the attempts that are recorded in it; a counter outside hears of them too.
-    #[inline]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) fn enter<R>(&mut self, poll: impl FnOnce() -> R) -> R {
         let before = self.attempts;
         let polled = self.attempts.enter(poll);

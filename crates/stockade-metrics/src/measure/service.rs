@@ -60,11 +60,8 @@ where
         // Before the call counts, because both may panic.
         let classify = self.classify.clone();
         let counts = self.shared.is_enabled() && !self.bypass.passes_by(&request);
-        let mut call = counts.then(|| Call::new(self.shared.shard()));
-        let future = match &mut call {
-            Some(call) => call.enter(|| self.inner.call(request)),
-            None => self.inner.call(request),
-        };
+        let call = counts.then(|| Call::new(self.shared.shard()));
+        let future = self.inner.call(request);
         ResponseFuture::new(future, call, classify)
     }
 }
