@@ -11,7 +11,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use stockade::{BoxError, LimitLayer, TimeoutLayer, retry::Backoff};
-use stockade_clients::http::retry;
+use stockade_clients::http::{remove_hop_by_hop, retry};
 use tokio::net::{TcpListener, TcpSocket};
 use tower::{ServiceBuilder, ServiceExt};
 
@@ -56,8 +56,9 @@ async fn read_to_end<B>(answer: Response<B>) -> Result<Response<bytes::Bytes>, B
 where
     B: BodyExt<Error: Into<BoxError>>,
 {
-    let (parts, body) = answer.into_parts();
+    let (mut parts, body) = answer.into_parts();
     let whole = body.collect().await.map_err(Into::into)?.to_bytes();
+    remove_hop_by_hop(&mut parts.headers); // so that it can be handed on as it is
     Ok(Response::from_parts(parts, whole))
 }
 

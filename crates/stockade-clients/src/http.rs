@@ -123,6 +123,7 @@
 
 mod body;
 mod classify;
+mod hop_by_hop;
 mod host;
 #[cfg(feature = "rate")]
 mod quota;
@@ -139,6 +140,7 @@ pub use body::{
     hold_body, hold_body_until,
 };
 pub use classify::{Answer, Http};
+pub use hop_by_hop::remove_hop_by_hop;
 pub use host::{ByHost, HostKey, HostRef};
 #[cfg(feature = "rate")]
 pub use quota::{Estimate, NoCost, Quota, QuotaFuture, QuotaHeaders, QuotaLayer, Settle, Settled};

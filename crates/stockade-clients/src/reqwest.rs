@@ -48,6 +48,7 @@
 
 use std::mem;
 
+use ::http::{HeaderMap, header::CONTENT_LENGTH};
 use bytes::Bytes;
 use reqwest::{Error, Request, Response, Url};
 use stockade_core::{Class, KeyOf};
@@ -144,6 +145,10 @@ pub(crate) fn strip(url: &mut Url) {
 /// like this, an answer that is cut or stalls midway is a failed call, which can time out and be repeated, and
 /// which holds its place in a limit to its end.
 ///
+/// The answer can be handed on to a client of one's own: the headers that belong to the connection on which it came are
+/// [removed](http::remove_hop_by_hop), and so is a `Content-Length` that is not that of the body. That of an answer
+/// without a body stays, since an answer to `HEAD` tells the length that a `GET` would have. Trailers are lost.
+///
 /// # Errors
 ///
 /// When the body does not come whole.
@@ -156,7 +161,16 @@ pub async fn read_to_end(mut response: Response) -> Result<::http::Response<Byte
     *whole.headers_mut() = mem::take(response.headers_mut());
     *whole.extensions_mut() = mem::take(response.extensions_mut());
     *whole.body_mut() = response.bytes().await.map_err(|error| error.with_url(url))?;
+    http::remove_hop_by_hop(whole.headers_mut());
+    let length = whole.body().len();
+    if length > 0 && told_length(whole.headers()) != Some(length) {
+        whole.headers_mut().remove(CONTENT_LENGTH);
+    }
     Ok(whole)
+}
+
+fn told_length(headers: &HeaderMap) -> Option<usize> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// What `error` says on its own, whatever its sources are.

@@ -15,6 +15,7 @@ use std::{
 
 use axum::{
     Router,
+    body::Body,
     extract::{Path, State},
     http::{StatusCode, header::RETRY_AFTER},
     response::Redirect,
@@ -530,4 +531,54 @@ async fn a_post_that_was_answered_with_too_many_requests_is_repeated() {
 
     assert_eq!(retries.stats().retried, 1);
     call.abort();
+}
+
+/// Serves `app` at this URL.
+async fn serve(app: Router) -> Url {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    url
+}
+
+#[tokio::test]
+async fn an_answer_that_streamed_can_be_handed_on_once_it_is_whole() {
+    let parts = || futures_util::stream::iter(["one ", "two"].map(Ok::<_, io::Error>));
+    let stream =
+        async move || ([("connection", "x-hop"), ("x-hop", "1")], Body::from_stream(parts()));
+    let backend = serve(Router::new().route("/", any(stream))).await;
+    let hand_on = async |State((client, backend)): State<(Client, Url)>| {
+        let answer = client.get(backend).send().await.unwrap();
+        requests::read_to_end(answer).await.unwrap().map(Body::from)
+    };
+    let front = Router::new().route("/", any(hand_on)).with_state((client(), backend.clone()));
+    let front = serve(front).await;
+
+    let streamed = client().get(backend).send().await.unwrap();
+    assert_eq!(streamed.headers()["transfer-encoding"], "chunked");
+    assert_eq!(streamed.headers()["x-hop"], "1");
+    let answer = client().get(front).send().await.unwrap();
+    assert_eq!(answer.headers()["content-length"], "7");
+    assert!(!answer.headers().contains_key("x-hop"));
+    assert_eq!(answer.bytes().await.unwrap(), "one two");
+}
+
+#[tokio::test]
+async fn a_length_that_is_not_that_of_the_body_goes_and_that_of_an_answer_to_head_stays() {
+    let read = async |body: &'static str, length: &str| {
+        let answer = Answer::builder().header("content-length", length).body(body).unwrap();
+        let whole = requests::read_to_end(answer.into()).await.unwrap();
+        whole.headers().get("content-length").map(|length| length.to_str().unwrap().to_owned())
+    };
+    assert_eq!(read("text", "4").await.as_deref(), Some("4"));
+    assert_eq!(read("text", "9").await, None);
+    assert_eq!(read("", "9").await.as_deref(), Some("9"));
+    assert_eq!(
+        requests::read_to_end(Answer::new(bytes::Bytes::new()).into())
+            .await
+            .unwrap()
+            .headers()
+            .len(),
+        0
+    );
 }
