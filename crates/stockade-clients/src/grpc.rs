@@ -24,6 +24,10 @@
 //! `google.rpc.RetryInfo` among the details of a `tonic::Status`. It is cut to
 //! [`MAX_RETRY_AFTER`](crate::MAX_RETRY_AFTER), unless [told otherwise](Grpc::max_retry_after).
 //!
+//! `RESOURCE_EXHAUSTED` is the code of a server that is full, and of a limit that a server has for each of its callers. A
+//! breaker cannot tell them apart, so around a client that many callers share, where the server limits each of them, give
+//! each its own breaker: a `KeyedLayer`, by the key that the server has.
+//!
 //! # Where to put the layers
 //!
 //! Around the calls, where a request is a message that can be copied and a status is an error:

@@ -8,7 +8,7 @@
 //! | what came of the call | class |
 //! |---|---|
 //! | 1xx, 2xx, 3xx | `Success` |
-//! | 429 | `Overload`, not processed: repeated whatever the request, after the answer's `Retry-After` |
+//! | 429 | `Overload`, not processed: repeated whatever the request, after the answer's `Retry-After`; or `Ignored`, [where you say so](Http::ignore_rate_limited) |
 //! | 503 | `Overload`, with the answer's `Retry-After`; not processed [where you say so](Http::hint_means_unprocessed) |
 //! | 403, 413 with a `Retry-After` | `Overload`, not processed |
 //! | 421 and 425: the wrong connection, or too early | `NoEffect` |

@@ -39,6 +39,7 @@ use crate::{Cause, MAX_RETRY_AFTER, judge};
 pub struct Http {
     max_retry_after: Duration,
     hint_means_unprocessed: bool,
+    ignore_rate_limited: bool,
 }
 
 /// An answer to an HTTP request, by its status and headers.
@@ -56,7 +57,11 @@ pub trait Answer {
 impl Http {
     /// With hints of up to [`MAX_RETRY_AFTER`].
     pub const fn new() -> Self {
-        Self { max_retry_after: MAX_RETRY_AFTER, hint_means_unprocessed: false }
+        Self {
+            max_retry_after: MAX_RETRY_AFTER,
+            hint_means_unprocessed: false,
+            ignore_rate_limited: false,
+        }
     }
 
     /// Takes a 503 with a `Retry-After` for a request that the server has not begun to process, so that it is
@@ -70,6 +75,27 @@ impl Http {
         self
     }
 
+    /// Ignores a 429: for the breaker around a client that many callers share, where the server limits each of them.
+    ///
+    /// Such a 429 says that one caller asks too often, and nothing about the server. If it counted as a failure, one
+    /// greedy caller would open the breaker for all. The retry layer keeps a classifier without this: it repeats
+    /// nothing that is ignored.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use stockade_breaker::BreakerLayer;
+    /// use stockade_clients::http::Http;
+    ///
+    /// let breaker = BreakerLayer::new().classify(Http::new().ignore_rate_limited());
+    /// # let _ = breaker;
+    /// ```
+    #[must_use]
+    pub const fn ignore_rate_limited(mut self) -> Self {
+        self.ignore_rate_limited = true;
+        self
+    }
+
     /// Cuts longer hints to this.
     #[must_use]
     pub const fn max_retry_after(mut self, max: Duration) -> Self {
@@ -79,6 +105,9 @@ impl Http {
 
     fn answer(self, answer: &impl Answer) -> Class {
         let status = answer.status();
+        if self.ignores(status) {
+            return Class::Ignored;
+        }
         let headers = answer.headers();
         let after = if headers.contains_key(RETRY_AFTER) {
             retry_after(headers, SystemTime::now()).map(|after| after.min(self.max_retry_after))
@@ -92,6 +121,30 @@ impl Http {
             class => class,
         }
     }
+
+    fn ignores(self, status: StatusCode) -> bool {
+        self.ignore_rate_limited && status == StatusCode::TOO_MANY_REQUESTS
+    }
+
+    /// What the errors of the clients say about themselves.
+    fn failure(self, error: &(dyn StdError + 'static)) -> Option<Class> {
+        #[cfg(feature = "reqwest")]
+        if let Some(error) = judge::find::<reqwest::Error>(error) {
+            if error.status().is_some_and(|status| self.ignores(status)) {
+                return Some(Class::Ignored);
+            }
+            if let Some(class) = crate::reqwest::failure(error) {
+                return Some(class);
+            }
+        }
+        #[cfg(feature = "hyper-util")]
+        if let Some(error) = judge::find::<hyper_util::client::legacy::Error>(error)
+            && error.is_connect()
+        {
+            return Some(Class::NoEffect { after: None });
+        }
+        judge::refused(error).or_else(|| judge::refused_stream(error))
+    }
 }
 
 impl Default for Http {
@@ -104,24 +157,9 @@ impl<T: Answer, E: Cause> Classify<T, E> for Http {
     fn classify(&self, result: Result<&T, &E>) -> Class {
         match result {
             Ok(answer) => self.answer(answer),
-            Err(error) => judge::error(error, failure),
+            Err(error) => judge::error(error, |error| self.failure(error)),
         }
     }
-}
-
-/// What the errors of the clients say about themselves.
-fn failure(error: &(dyn StdError + 'static)) -> Option<Class> {
-    #[cfg(feature = "reqwest")]
-    if let Some(class) = judge::find(error).and_then(crate::reqwest::failure) {
-        return Some(class);
-    }
-    #[cfg(feature = "hyper-util")]
-    if let Some(error) = judge::find::<hyper_util::client::legacy::Error>(error)
-        && error.is_connect()
-    {
-        return Some(Class::NoEffect { after: None });
-    }
-    judge::refused(error).or_else(|| judge::refused_stream(error))
 }
 
 // === impl Answer ===
@@ -151,7 +189,9 @@ impl Answer for reqwest::Response {
 mod tests {
     use std::io;
 
+    use stockade_breaker::{BreakerLayer, State};
     use stockade_core::{BoxError, Error, LayerError, Reason, Rejected};
+    use tower::{ServiceBuilder, ServiceExt};
 
     use super::*;
 
@@ -194,6 +234,49 @@ mod tests {
         assert_eq!(of_answer(http.hint_means_unprocessed(), 503, None), Class::OVERLOAD);
         let past = Some("Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(of_answer(http, 503, past), Class::Overload { after: hint(0), processed: true });
+    }
+
+    #[test]
+    fn a_429_counts_for_nothing_where_it_is_ignored_and_all_else_as_before() {
+        let http = Http::new().ignore_rate_limited();
+        assert_eq!(of_answer(http, 429, None), Class::Ignored);
+        assert_eq!(of_answer(http.hint_means_unprocessed(), 429, Some("7")), Class::Ignored);
+        for status in [200, 403, 404, 500, 503] {
+            let (with, without) =
+                (of_answer(http, status, Some("7")), of_answer(Http::new(), status, Some("7")));
+            assert_eq!(with, without, "{status}");
+        }
+    }
+
+    #[cfg(feature = "reqwest")]
+    #[test]
+    fn a_429_that_was_made_an_error_is_ignored_as_well() {
+        let answer = Response::builder().status(429).body("").unwrap();
+        let error = reqwest::Response::from(answer).error_for_status().unwrap_err();
+        let error = Error::Service(error);
+        let class = |http: Http| http.classify(Err::<&Response<()>, _>(&error));
+        assert_eq!(class(Http::new().ignore_rate_limited()), Class::Ignored);
+        assert_eq!(class(Http::new()), Class::Overload { after: None, processed: false });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_greedy_tenant_opens_no_breaker_where_its_429_is_ignored() {
+        for (http, state) in
+            [(Http::new(), State::Open), (Http::new().ignore_rate_limited(), State::Closed)]
+        {
+            let (breaker, handle) = BreakerLayer::new().consecutive(3).classify(http).with_handle();
+            let server = async |greedy: bool| {
+                let status = if greedy { 429 } else { 200 };
+                Ok::<_, io::Error>(answer(status, Some("1")))
+            };
+            let stack = ServiceBuilder::new().layer(breaker).map_err(Error::Service);
+            let stack = stack.service_fn(server);
+            for _ in 0..5 {
+                let _ = stack.clone().oneshot(true).await;
+            }
+            assert_eq!(handle.state(), state);
+            assert_eq!(stack.oneshot(false).await.is_ok(), state == State::Closed);
+        }
     }
 
     #[test]
