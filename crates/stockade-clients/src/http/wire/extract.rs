@@ -29,7 +29,8 @@ use super::{priority as wire_priority, time::TimeHeader};
 /// what is left. Neither goes along into a task that the handler spawns, unless [`carry`](stockade_core::carry()) takes
 /// them there.
 ///
-/// - A request with no time left is refused at once with [`Expired`](Reason::Expired): the handler is not called.
+/// - A request with no time left, or less than [`min`](Self::min), is refused at once with [`Expired`](Reason::Expired):
+///   the handler is not called.
 /// - When the time is up the handler is dropped, and the answer is [`Elapsed`](Reason::Elapsed). So no `TimeoutLayer` is
 ///   needed beside it.
 /// - A client gets no more time than `max`, whatever it asks for, and has `max` if it asks for none. What is
@@ -63,7 +64,7 @@ pub struct ExtractLayer {
 /// Holds handlers to the deadline and the priority of their requests; made by [`ExtractLayer`].
 ///
 /// - `poll_ready` is that of the service inside.
-/// - `call` reads the headers, and calls the service inside unless no time is left.
+/// - `call` reads the headers, and calls the service inside unless too little time is left.
 /// - A clone is not ready.
 #[derive(Clone, Debug)]
 pub struct Extract<S> {
@@ -75,6 +76,7 @@ stockade_core::accessors!(Extract<S>);
 
 #[derive(Clone, Debug)]
 struct Rules {
+    min: Duration,
     max: Duration,
     max_priority: Priority,
     time: TimeHeader,
@@ -111,6 +113,7 @@ impl ExtractLayer {
     #[track_caller]
     pub fn new(max: Duration) -> Self {
         let rules = Rules {
+            min: MIN_DURATION,
             max: allow("ExtractLayer::new", max, MIN_DURATION..=MAX_DURATION),
             max_priority: Priority::Default,
             time: TimeHeader::request_timeout(),
@@ -131,6 +134,23 @@ impl ExtractLayer {
     #[track_caller]
     pub fn grpc(max: Duration) -> Self {
         Self::new(max).time_header(TimeHeader::grpc())
+    }
+
+    /// Refuses a request that leaves less time than `min` at once, with [`Expired`](Reason::Expired); by default only one
+    /// that leaves none.
+    ///
+    /// Choose what the handler needs at the least. A client that asks for less gets nothing of use, and yet its calls time
+    /// out in the clients of the handler: their breakers count that against the servers behind, and open for all. A request
+    /// without the header is not refused, whatever `max` is.
+    ///
+    /// # Panics
+    ///
+    /// If `min` is not from a nanosecond to ten years.
+    #[must_use]
+    #[track_caller]
+    pub fn min(mut self, min: Duration) -> Self {
+        self.rules.min = allow("ExtractLayer::min", min, MIN_DURATION..=MAX_DURATION);
+        self
     }
 
     /// The header for the time that is left.
@@ -188,7 +208,8 @@ where
         let priority =
             claimed.map_or_else(priority::current, |claimed| claimed.min(rules.max_priority));
         let until = deadline::saturating_add(Instant::now(), limit);
-        let inner = (!limit.is_zero()).then(|| {
+        let enough = asked.is_none_or(|asked| asked >= rules.min);
+        let inner = enough.then(|| {
             let _priority = priority.scope();
             Deadline::At(until).enter(|| self.inner.call(request))
         });
@@ -242,7 +263,9 @@ impl<F> fmt::Debug for ExtractFuture<F> {
 mod tests {
     use std::{convert::Infallible, sync::Arc};
 
+    use stockade_breaker::{BreakerLayer, State};
     use stockade_core::Error;
+    use stockade_timeout::TimeoutLayer;
     use tower::{ServiceBuilder, ServiceExt};
 
     use super::*;
@@ -308,6 +331,48 @@ mod tests {
         let request = request(&[("x-request-timeout-ms", "0")]);
         let error = stack.oneshot(request).await.unwrap_err();
         assert_eq!(error.to_string(), "extract: deadline expired");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_leaves_less_than_the_least_time_is_refused_at_once() {
+        let layer = ExtractLayer::new(SECOND).min(SECOND / 10);
+        let start = Instant::now();
+        for too_short in ["0", "1", "99"] {
+            let told = [("x-request-timeout-ms", too_short)];
+            let error = seen(layer.clone(), &told).await.unwrap_err();
+            assert_eq!(error.rejected().unwrap().reason(), Reason::Expired, "{too_short}");
+        }
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        let told = [("x-request-timeout-ms", "100")];
+        assert_eq!(seen(layer.clone(), &told).await.unwrap().0, Some(SECOND / 10));
+        assert_eq!(seen(layer, &[]).await.unwrap().0, Some(SECOND));
+        let short = ExtractLayer::new(SECOND / 20).min(SECOND / 10);
+        assert_eq!(seen(short.clone(), &[]).await.unwrap().0, Some(SECOND / 20));
+        assert_eq!(seen(short, &told).await.unwrap().0, Some(SECOND / 20));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_asks_for_too_little_does_not_open_the_breaker_of_the_handler() {
+        for (layer, state) in [
+            (ExtractLayer::new(SECOND), State::Open),
+            (ExtractLayer::new(SECOND).min(SECOND / 10), State::Closed),
+        ] {
+            let (breaker, handle) = BreakerLayer::new().consecutive(3).with_handle();
+            let behind = ServiceBuilder::new()
+                .layer(breaker)
+                .layer(TimeoutLayer::new(SECOND / 2))
+                .map_err(Error::Service)
+                .service_fn(async |_: Request<()>| {
+                    tokio::time::sleep(SECOND / 10).await;
+                    Ok::<_, Infallible>(())
+                });
+            let stack = ServiceBuilder::new().layer(layer).service(behind);
+            for _ in 0..5 {
+                let hasty = request(&[("x-request-timeout-ms", "50")]);
+                assert!(stack.clone().oneshot(hasty).await.is_err());
+            }
+            assert_eq!(handle.state(), state);
+        }
     }
 
     #[tokio::test(start_paused = true)]
