@@ -57,6 +57,9 @@ where
     /// lock. If two calls with a new key come at once, it may be called for both, and one of the results is dropped
     /// unused.
     ///
+    /// Give the layers no name that is made of the key: a process may have 4,096 owned names, and the setter panics for the
+    /// next one, in the call of its key. [`KeyedHandle::top`] tells which keys are refused.
+    ///
     /// # Panics
     ///
     /// If `max_keys` is not from 1 to 1,073,741,824.
