@@ -241,8 +241,8 @@ impl<M: Maximum, X> LimitLayer<M, X> {
     /// The algorithm is self-clocked fair queueing (S. J. Golestani, "A Self-Clocked Fair Queueing Scheme for Broadband
     /// Applications", INFOCOM 1994).
     ///
-    /// Of this and [`by_priority`](Self::by_priority) the last one counts. For classes within tenants use both as the key,
-    /// with a weight by class.
+    /// Of this and [`by_priority`](Self::by_priority) the last one counts. To have both, use tenant and class as the key,
+    /// with a weight by class; each pair has a share of its own then, so who has more or higher classes gets more.
     ///
     /// # Example
     ///
