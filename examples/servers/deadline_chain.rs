@@ -51,7 +51,7 @@ async fn main() -> Result<(), BoxError> {
         .layer(TimeoutLayer::new(Duration::from_millis(200)))
         .layer(InjectLayer::new()) // right above the client
         .map_err(Error::Service)
-        .service(reqwest::Client::builder().no_proxy().build()?);
+        .service(http_client()?);
     let request = reqwest::Request::new(reqwest::Method::GET, format!("http://{front}/").parse()?);
     match client.oneshot(request).await {
         Ok(answer) => assert_eq!(answer.status(), StatusCode::GATEWAY_TIMEOUT),
@@ -160,10 +160,16 @@ async fn serve_grpc(back: String) -> Result<String, BoxError> {
         .layer(ExtractLayer::grpc(MAX))
         .map_err(Error::Service)
         .into_inner();
-    let middle = Middle { back, http: reqwest::Client::builder().no_proxy().build()? };
+    let middle = Middle { back, http: http_client()? };
     let server = Server::builder().layer(layers).add_service(HealthServer::new(middle));
     tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
     Ok(format!("http://{address}"))
+}
+
+/// A client that repeats nothing by itself.
+fn http_client() -> reqwest::Result<reqwest::Client> {
+    let client = reqwest::Client::builder().no_proxy().retry(reqwest::retry::never());
+    client.redirect(reqwest::redirect::Policy::none()).build()
 }
 
 async fn connect(url: &str) -> Result<Client, tokio_postgres::Error> {

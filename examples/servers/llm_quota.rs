@@ -101,6 +101,11 @@ async fn run(learns: bool) -> Result<Run, Box<dyn StdError>> {
         .classify(Http::new())
         .idempotent(idempotent)
         .clone_request(clone_request);
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .retry(reqwest::retry::never()) // the retry layer does that
+        .redirect(reqwest::redirect::Policy::none()) // a redirected POST could be sent twice
+        .build()?;
     let stack = ServiceBuilder::new()
         .layer(retry)
         .layer(requests)
@@ -108,7 +113,7 @@ async fn run(learns: bool) -> Result<Run, Box<dyn StdError>> {
         .layer(quota.settle(tokens_left.clone(), most, used))
         .map_err(Error::Service)
         .and_then(read_to_end) // the answer says what it has cost
-        .service(reqwest::Client::builder().no_proxy().build()?);
+        .service(client);
 
     let start = Instant::now();
     let ask = async |n: u32| {

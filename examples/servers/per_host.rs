@@ -12,7 +12,7 @@ use std::{
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 use futures_util::future::join_all;
-use reqwest::{Client, Method, Request, Url, retry};
+use reqwest::{Client, Method, Request, Url, redirect, retry};
 use stockade::{
     BreakerLayer, Error, KeyedLayer, LayerError, LimitLayer, TimeoutLayer, breaker, keyed::KeyOf,
 };
@@ -62,7 +62,11 @@ async fn main() -> Result<(), Box<dyn StdError>> {
         (Stack::new(LimitLayer::new(AT_ONCE as usize), breaker), handle)
     });
     let (hosts, handle) = hosts.with_handle();
-    let client = Client::builder().retry(retry::never()).no_proxy().build()?;
+    let client = Client::builder()
+        .no_proxy()
+        .retry(retry::never())
+        .redirect(redirect::Policy::none()) // to another host, it would pass by the layers of that host
+        .build()?;
     let stack = ServiceBuilder::new()
         .layer(TimeoutLayer::new(Duration::from_secs(10)))
         .layer(hosts)
