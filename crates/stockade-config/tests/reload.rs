@@ -383,3 +383,43 @@ async fn of_several_stacks_none_changes_if_one_cannot() {
     assert_eq!(changes.len(), 2);
     assert_eq!(changes[1].to_string(), "b.limit.max from 1 to 3");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_layer_of_a_client_gives_its_functions_and_the_file_gives_the_values() {
+    let of_client = stockade_retry::RetryLayer::max_attempts(1)
+        .idempotent(|n: &u32| n % 10 != 7)
+        .clone_request(|n: &u32| Some(n + 10));
+    let builder = config("[retry]\nmax_attempts = 3").try_build().unwrap();
+    let (layer, handle) = builder.retry_layer(of_client).with_handle();
+    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let service = ServiceBuilder::new().layer(layer).map_err(Failure::Service).service_fn(|n| {
+        seen.lock().unwrap().push(n);
+        async { Err::<u32, _>("down") }
+    });
+    service.clone().oneshot(1).await.unwrap_err();
+    service.clone().oneshot(7).await.unwrap_err();
+    assert_eq!(*seen.lock().unwrap(), [1, 11, 21, 7]);
+    assert_eq!(handle.retry.unwrap().config().max_attempts, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn limit_and_rate_take_what_no_file_can_say() {
+    type Held = (u32, Option<stockade_limit::Permit>);
+    let toml = "[rate]\ncalls = 10\nper = \"1s\"\nqueue = 0\n[limit]\nmax = 1\nqueue = 0";
+    let (layer, handle) = config(toml)
+        .try_build()
+        .unwrap()
+        .rate(|rate| rate.cost(|n: &u32| *n))
+        .limit(|limit| limit.by_priority().hold(|(n, _): Held, permit| (n, Some(permit))))
+        .with_handle();
+    let service = ServiceBuilder::new().layer(layer).map_err(Failure::Service);
+    let service = service.service_fn(async |n: u32| Ok::<Held, &str>((n, None)));
+    let (answer, permit) = service.clone().oneshot(4).await.unwrap();
+    let [rate, limit] =
+        [handle.rate.unwrap().available() as usize, handle.limit.as_ref().unwrap().in_flight()];
+    assert_eq!((answer, rate, limit), (4, 6, 1));
+    let refused = service.oneshot(1).await.unwrap_err();
+    assert_eq!(refused.rejected().unwrap().reason(), Reason::QueueFull);
+    drop(permit);
+    assert_eq!(handle.limit.unwrap().in_flight(), 0);
+}

@@ -144,6 +144,22 @@ impl<P> RetryLayer<P> {
         self.set(|config| config.seed = Some(seed))
     }
 
+    /// Takes all functions from `other`: how it judges results, which requests it repeats, and the rest. The values stay
+    /// those of this layer. For one whose values come from a file, and a retry layer that is ready-made for a client.
+    ///
+    /// ```
+    /// use stockade_retry::{Config, RetryLayer};
+    ///
+    /// let of_client = RetryLayer::max_attempts(1).idempotent(|path: &String| path != "/pay");
+    /// let retry = Config::new(4).try_build()?.with_functions_of(of_client);
+    /// # let _ = retry;
+    /// # Ok::<_, stockade_core::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn with_functions_of<Q>(self, other: RetryLayer<Q>) -> RetryLayer<Q> {
+        RetryLayer::with_config(self.config, other.policy)
+    }
+
     /// The layer and its handle. This ends the setters.
     pub fn with_handle(self) -> (Configured<Self>, RetryHandle) {
         let handle = RetryHandle::new(Arc::clone(self.shared()));
