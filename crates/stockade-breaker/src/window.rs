@@ -32,21 +32,57 @@ mod ring;
 /// In a file (feature `serde`) it is `{ calls = 50 }` or `{ time = "30s" }`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
-#[cfg_attr(feature = "serde", serde(transparent))]
+#[cfg_attr(feature = "serde", serde(try_from = "Written", into = "Kind"))]
 pub struct Window(Kind);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 enum Kind {
-    Calls(#[cfg_attr(feature = "serde", serde(with = "fields::calls"))] u32),
-    Time(#[cfg_attr(feature = "serde", serde(with = "fields::time"))] Duration),
+    Calls(u32),
+    Time(#[cfg_attr(feature = "serde", serde(serialize_with = "write_time"))] Duration),
+}
+
+/// How it is read from a file.
+#[cfg(feature = "serde")]
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table, such as { calls = 100 } or { time = \"30s\" }")]
+struct Written {
+    #[serde(default, with = "fields::calls")]
+    calls: Option<u32>,
+    #[serde(default, with = "fields::time")]
+    time: Option<Duration>,
 }
 
 #[cfg(feature = "serde")]
 stockade_core::fields! {
-    calls: u32 = 1..=MAX_CALLS;
-    time: Duration = MIN_TIME..=MAX_DURATION;
+    calls: Option<u32> = 1..=MAX_CALLS;
+    time: Option<Duration> = MIN_TIME..=MAX_DURATION;
+}
+
+#[cfg(feature = "serde")]
+fn write_time<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    fields::time::serialize(&Some(*time), serializer)
+}
+
+#[cfg(feature = "serde")]
+impl TryFrom<Written> for Window {
+    type Error = &'static str;
+
+    fn try_from(written: Written) -> Result<Self, &'static str> {
+        match (written.calls, written.time) {
+            (Some(calls), None) => Ok(Self(Kind::Calls(calls))),
+            (None, Some(time)) => Ok(Self(Kind::Time(time))),
+            _ => Err("it has to be either calls or time"),
+        }
+    }
+}
+
+#[cfg(feature = "serde")]
+impl From<Window> for Kind {
+    fn from(window: Window) -> Self {
+        window.0
+    }
 }
 
 /// How a call that counts has ended.

@@ -55,9 +55,17 @@ impl StackConfig {
     ///
     /// # Errors
     ///
-    /// The first setting that is not allowed, that of the pool included.
+    /// The first setting that is not allowed, that of the pool included. Nor may the limit of an attempt be above that of
+    /// the whole call, because no attempt would ever reach it.
     pub fn try_build(self) -> Result<StackBuilder, Error> {
         let config = self.clone();
+        if let (Some(timeout), Some(attempt)) = (&self.timeout, &self.attempt_timeout)
+            && attempt.limit > timeout.limit
+        {
+            let [attempt, whole] = [attempt.limit, timeout.limit];
+            let reason = format!("{attempt:?} is above timeout.limit, {whole:?}");
+            return Err(Error::new("attempt_timeout.limit", reason));
+        }
         section("pool", self.pool, stockade_pool::Config::try_build)?;
         let attempt_timeout =
             section("attempt_timeout", self.attempt_timeout, stockade_timeout::Config::try_build)?;

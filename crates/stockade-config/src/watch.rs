@@ -73,7 +73,8 @@ pub struct Status {
 
 impl<T> Watch<T> {
     /// The file at `path`, which `parse` understands: [`toml`](crate::toml), [`json`](crate::json()), or a function of
-    /// your own. It is read every five seconds, if it is not larger than a megabyte (`2^20` bytes).
+    /// your own. It is read every five seconds, if it is not larger than a megabyte (`2^20` bytes). A file in which there
+    /// is nothing, or only comments that begin with `#`, is refused.
     pub fn new(path: impl AsRef<Path>, parse: fn(&str) -> Result<T, Error>) -> Self {
         let path = path.as_ref().to_owned();
         Self { path, parse, every: Duration::from_secs(5), max_size: 1 << 20 }
@@ -107,6 +108,11 @@ impl<T> Watch<T> {
     }
 
     fn parse(&self, text: &str) -> Result<T, Error> {
+        let says_nothing = |line: &str| line.is_empty() || line.starts_with('#');
+        if text.lines().map(str::trim).all(says_nothing) {
+            let empty = Error::new("", "the file is empty: it names no layer");
+            return Err(empty.in_file(&self.path));
+        }
         (self.parse)(text).map_err(|error| error.in_file(&self.path))
     }
 

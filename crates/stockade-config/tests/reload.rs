@@ -423,3 +423,48 @@ async fn limit_and_rate_take_what_no_file_can_say() {
     drop(permit);
     assert_eq!(handle.limit.unwrap().in_flight(), 0);
 }
+
+#[test]
+fn what_is_wrong_is_named_as_it_is_written() {
+    for (toml, told) in [
+        (
+            "[retry]\nmax_attempts = 2\nbackoff = \"exponential\"",
+            "retry.backoff: invalid type: string \"exponential\", expected a table, such as \
+             { exponential = { base = \"50ms\", cap = \"10s\" } } (line 3)",
+        ),
+        (
+            "[retry]\nmax_attempts = 2\nbackoff = { exponential = { base = \"2s\", cap = \"1s\" } }",
+            "retry.backoff.exponential: cap: 1s is not allowed, \
+             it has to be from 2s to 315360000s (line 3)",
+        ),
+        (
+            "[retry]\nmax_attempts = 2\nbackoff = {}",
+            "retry.backoff: it has to be either exponential or constant (line 3)",
+        ),
+        (
+            "[breaker]\nwindow = { calls = 5, time = \"1s\" }",
+            "breaker.window: it has to be either calls or time (line 2)",
+        ),
+        (
+            "[breaker]\nwindow = { calls = 0 }",
+            "breaker.window.calls: 0 is not allowed, it has to be a whole number from 1 to \
+             1000000 (line 2)",
+        ),
+        ("[pool]\nworkers = { min = 9, max = 3 }", "pool.workers: min: 9 is above max, 3 (line 2)"),
+        (
+            "[limit]\nmax = \"64KiB\"",
+            "limit.max: \"64KiB\" is not allowed, it has to be a whole number from 1 to \
+             2147483647 (line 2)",
+        ),
+    ] {
+        let error = stockade_config::toml::<StackConfig>(toml).unwrap_err();
+        assert_eq!(error.to_string(), told);
+    }
+}
+
+#[test]
+fn an_attempt_may_not_take_longer_than_the_whole_call() {
+    let toml = "[timeout]\nlimit = \"2s\"\n[attempt_timeout]\nlimit = \"3s\"";
+    let error = config(toml).try_build().unwrap_err();
+    assert_eq!(error.to_string(), "attempt_timeout.limit: 3s is above timeout.limit, 2s");
+}

@@ -68,6 +68,19 @@ impl Followed {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_file_in_which_there_is_nothing_is_refused() {
+    let told = "the file is empty: it names no layer";
+    let followed = Followed::new("[limit]\nmax = 4");
+    for empty in ["", " \n", "# nothing\n  # at all"] {
+        followed.write(empty);
+        assert_eq!(followed.refused().await, told);
+        let error = Watch::new(&followed.path, toml::<StackConfig>).read().unwrap_err();
+        assert_eq!(error.reason(), told);
+    }
+    assert_eq!(followed.max(), 4);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_written_is_in_force_after_it_was_read_twice() {
     let file = Followed::new("[limit]\nmax = 64");
     assert_eq!(file.status().await, Status::default(), "nothing has changed");
@@ -182,6 +195,8 @@ async fn half_a_file_is_refused() {
     file.write(&FULL[..half]);
     assert_eq!(file.refused().await, "invalid basic string, expected `\"` (line 21)");
     file.write("");
+    assert_eq!(file.refused().await, "the file is empty: it names no layer");
+    file.write(&FULL[..FULL.find("[attempt_timeout]").unwrap()]);
     assert_eq!(
         file.refused().await,
         "attempt_timeout: a layer cannot go at run time; it needs a restart"

@@ -66,6 +66,9 @@ impl<'de> Visitor<'de> for Written {
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RangeInclusive<usize>, A::Error> {
         let Span { min, max } = Span::deserialize(MapAccessDeserializer::new(map))?;
+        if min > max {
+            return Err(A::Error::custom(format!("min: {min} is above max, {max}")));
+        }
         Ok(min..=max)
     }
 }

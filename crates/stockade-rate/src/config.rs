@@ -38,17 +38,17 @@ use crate::{
 #[non_exhaustive]
 pub struct Config {
     /// How many calls pass in the time [`per`](Self::per): from 1 to the number of nanoseconds in it.
-    #[cfg_attr(feature = "serde", serde(with = "fields::calls"))]
+    #[cfg_attr(feature = "serde", serde(with = "sizes::calls"))]
     pub calls: u32,
     /// The time in which that many calls pass: from 1 ns to ten years.
     #[cfg_attr(feature = "serde", serde(with = "fields::per"))]
     pub per: Duration,
     /// How many calls pass at once after a pause, at least 1; `None`, the default, is as many as
     /// [`calls`](Self::calls). As many periods may take at most twenty years.
-    #[cfg_attr(feature = "serde", serde(default, with = "fields::burst"))]
+    #[cfg_attr(feature = "serde", serde(default, with = "sizes::burst"))]
     pub burst: Option<u32>,
     /// How many tokens of the burst are kept for critical calls; 0 by default. One token is always there for all.
-    #[cfg_attr(feature = "serde", serde(default, with = "fields::reserve"))]
+    #[cfg_attr(feature = "serde", serde(default, with = "sizes::reserve"))]
     pub reserve: u32,
     /// How many calls may wait, at most 4,294,967,294; 1,024 by default.
     #[cfg_attr(feature = "serde", serde(default = "queue", with = "fields::queue"))]
@@ -68,12 +68,17 @@ const PERS: RangeInclusive<Duration> = MIN_DURATION..=MAX_DURATION;
 const WAITS: RangeInclusive<Duration> = Duration::ZERO..=MAX_DURATION;
 
 // How many calls fit into the time is looked at when the layer is made.
+// Sizes, because calls may cost bytes.
 #[cfg(feature = "serde")]
-stockade_core::fields! {
+stockade_core::sizes! {
     calls: u32 = 1..=u32::MAX;
-    per: Duration = PERS;
     burst: Option<u32> = 1..=u32::MAX;
     reserve: u32 = 0..=u32::MAX;
+}
+
+#[cfg(feature = "serde")]
+stockade_core::fields! {
+    per: Duration = PERS;
     queue: usize = 0..=MAX_QUEUE;
     max_wait: Option<Duration> = WAITS;
 }

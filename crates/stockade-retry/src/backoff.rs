@@ -34,21 +34,20 @@ use stockade_core::{
 /// ```
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
-#[cfg_attr(feature = "serde", serde(try_from = "Kind", into = "Kind"))]
+#[cfg_attr(feature = "serde", serde(try_from = "written::Written", into = "Kind"))]
 pub struct Backoff(Kind);
 
 #[derive(Clone, Copy, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
-#[cfg_attr(feature = "serde", serde(rename_all = "snake_case", deny_unknown_fields))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 enum Kind {
     Exponential {
         #[cfg_attr(feature = "serde", serde(with = "fields::base"))]
         base: Duration,
         #[cfg_attr(feature = "serde", serde(with = "fields::cap"))]
         cap: Duration,
-        #[cfg_attr(feature = "serde", serde(default = "factor", with = "fields::factor"))]
+        #[cfg_attr(feature = "serde", serde(with = "fields::factor"))]
         factor: f64,
-        #[cfg_attr(feature = "serde", serde(default))]
         jitter: Jitter,
     },
     Constant(#[cfg_attr(feature = "serde", serde(with = "fields::cap"))] Duration),
@@ -86,12 +85,76 @@ const FACTORS: RangeInclusive<f64> = 1.0..=100.0;
 stockade_core::fields! {
     base: Duration = MIN_DURATION..=MAX_DURATION;
     cap: Duration = Duration::ZERO..=MAX_DURATION;
+    constant: Option<Duration> = Duration::ZERO..=MAX_DURATION;
     factor: f64 = FACTORS;
 }
 
+/// How it is read from a file.
 #[cfg(feature = "serde")]
-const fn factor() -> f64 {
-    FACTOR
+mod written {
+    use std::time::Duration;
+
+    use serde::Deserialize;
+    use stockade_core::{
+        ConfigError,
+        config::{MAX_DURATION, check},
+    };
+
+    use super::{Backoff, FACTOR, Jitter, Kind, fields};
+
+    #[derive(Deserialize)]
+    #[serde(
+        deny_unknown_fields,
+        expecting = "a table, such as { exponential = { base = \"50ms\", cap = \"10s\" } }"
+    )]
+    pub(super) struct Written {
+        exponential: Option<Exponential>,
+        #[serde(default, with = "fields::constant")]
+        constant: Option<Duration>,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(try_from = "Unchecked")]
+    struct Exponential(Kind);
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields, expecting = "a table, such as { base = \"50ms\", cap = \"10s\" }")]
+    struct Unchecked {
+        #[serde(with = "fields::base")]
+        base: Duration,
+        #[serde(with = "fields::cap")]
+        cap: Duration,
+        #[serde(default = "factor", with = "fields::factor")]
+        factor: f64,
+        #[serde(default)]
+        jitter: Jitter,
+    }
+
+    const fn factor() -> f64 {
+        FACTOR
+    }
+
+    impl TryFrom<Unchecked> for Exponential {
+        type Error = ConfigError;
+
+        fn try_from(written: Unchecked) -> Result<Self, ConfigError> {
+            let Unchecked { base, cap, factor, jitter } = written;
+            check("cap", cap, base..=MAX_DURATION)?;
+            Ok(Self(Kind::Exponential { base, cap, factor, jitter }))
+        }
+    }
+
+    impl TryFrom<Written> for Backoff {
+        type Error = &'static str;
+
+        fn try_from(written: Written) -> Result<Self, &'static str> {
+            match (written.exponential, written.constant) {
+                (Some(Exponential(kind)), None) => Ok(Self(kind)),
+                (None, Some(wait)) => Ok(Self(Kind::Constant(wait))),
+                _ => Err("it has to be either exponential or constant"),
+            }
+        }
+    }
 }
 
 // === impl Backoff ===
@@ -220,18 +283,6 @@ impl Backoff {
         };
         waits.previous = Some(wait);
         wait
-    }
-}
-
-#[cfg(feature = "serde")]
-impl TryFrom<Kind> for Backoff {
-    type Error = ConfigError;
-
-    fn try_from(kind: Kind) -> Result<Self, ConfigError> {
-        if let Kind::Exponential { base, cap, .. } = kind {
-            Self::try_exponential(base, cap)?;
-        }
-        Ok(Self(kind))
     }
 }
 

@@ -39,6 +39,11 @@ pub trait Value: PartialOrd + Debug + Sized {
     /// From text.
     fn text(text: &str) -> Option<Self>;
 
+    /// From text, where what is counted may be bytes: `64KiB`.
+    fn size(text: &str) -> Option<Self> {
+        Self::text(text)
+    }
+
     /// As it is written.
     ///
     /// # Errors
@@ -52,7 +57,7 @@ pub trait Field: Sized {
     /// What can be written.
     type Value;
 
-    /// Reads a setting within `range`.
+    /// Reads a setting within `range`; text is read by `parse`.
     ///
     /// # Errors
     ///
@@ -60,6 +65,7 @@ pub trait Field: Sized {
     fn read<'de, D: Deserializer<'de>>(
         deserializer: D,
         range: RangeInclusive<Self::Value>,
+        parse: Parse<Self::Value>,
     ) -> Result<Self, D::Error>;
 
     /// As it is written.
@@ -70,30 +76,47 @@ pub trait Field: Sized {
     fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error>;
 }
 
+/// Reads a value from text.
+pub type Parse<T> = fn(&str) -> Option<T>;
+
 /// Reads a value within the range.
-struct Within<T>(RangeInclusive<T>);
+struct Within<T>(RangeInclusive<T>, Parse<T>);
 
 /// Reads nothing, or a value within the range.
-struct Optional<T>(RangeInclusive<T>);
+struct Optional<T>(RangeInclusive<T>, Parse<T>);
 
 /// Makes the modules that serde's attribute `with` names, one for each field: `fields::max` for
 /// `fields! { max: usize = 1..=9; }`.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! fields {
-    ($($name:ident: $type:ty = $range:expr;)*) => {
-        mod fields {
+    ($($field:tt)*) => { $crate::written! { fields text $($field)* } };
+}
+
+/// The same for numbers that may be written as sizes: `sizes::calls`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! sizes {
+    ($($field:tt)*) => { $crate::written! { sizes size $($field)* } };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! written {
+    ($module:ident $parse:ident $($name:ident: $type:ty = $range:expr;)*) => {
+        mod $module {
             $(pub(super) mod $name {
                 #[allow(unused_imports, reason = "types and ranges may have no name")]
                 use super::super::*;
-                use $crate::internal::written::Field;
+                use $crate::internal::written::{Field, Value};
 
                 pub(crate) fn deserialize<'de, D: ::serde::Deserializer<'de>>(
                     deserializer: D,
                 ) -> Result<$type, D::Error> {
-                    <$type>::read(deserializer, $range)
+                    <$type>::read(deserializer, $range, Value::$parse)
                 }
 
+                #[allow(dead_code, reason = "some are only read")]
                 pub(crate) fn serialize<S: ::serde::Serializer>(
                     value: &$type,
                     serializer: S,
@@ -113,8 +136,9 @@ impl<T: Value> Field for T {
     fn read<'de, D: Deserializer<'de>>(
         deserializer: D,
         range: RangeInclusive<T>,
+        parse: Parse<T>,
     ) -> Result<T, D::Error> {
-        deserializer.deserialize_any(Within(range))
+        deserializer.deserialize_any(Within(range, parse))
     }
 
     fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -128,8 +152,9 @@ impl<T: Value> Field for Option<T> {
     fn read<'de, D: Deserializer<'de>>(
         deserializer: D,
         range: RangeInclusive<T>,
+        parse: Parse<T>,
     ) -> Result<Self, D::Error> {
-        deserializer.deserialize_option(Optional(range))
+        deserializer.deserialize_option(Optional(range, parse))
     }
 
     fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -174,7 +199,8 @@ impl<T: Value> Visitor<'_> for Within<T> {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
-        self.take(T::text(text), &text)
+        let value = self.1(text);
+        self.take(value, &text)
     }
 }
 
@@ -194,7 +220,7 @@ impl<'de, T: Value> Visitor<'de> for Optional<T> {
     }
 
     fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<T>, D::Error> {
-        T::read(deserializer, self.0).map(Some)
+        T::read(deserializer, self.0, self.1).map(Some)
     }
 }
 
@@ -213,8 +239,12 @@ macro_rules! whole {
                 n.try_into().ok()
             }
 
-            /// With or without a unit: `64KiB`.
             fn text(text: &str) -> Option<Self> {
+                text.parse().ok()
+            }
+
+            /// With or without a unit.
+            fn size(text: &str) -> Option<Self> {
                 text.parse::<ByteSize>().ok()?.as_u64().try_into().ok()
             }
 
@@ -372,8 +402,10 @@ mod tests {
     #[derive(Debug, Default, PartialEq, Deserialize, Serialize)]
     #[serde(default, deny_unknown_fields)]
     struct Settings {
-        #[serde(with = "fields::calls")]
+        #[serde(with = "sizes::calls")]
         calls: usize,
+        #[serde(with = "fields::jobs", skip_serializing)]
+        jobs: usize,
         #[serde(with = "fields::wait")]
         wait: Option<Duration>,
         #[serde(with = "fields::rate")]
@@ -382,8 +414,12 @@ mod tests {
         name: Option<Name>,
     }
 
-    crate::fields! {
+    crate::sizes! {
         calls: usize = 0..=9_999_999;
+    }
+
+    crate::fields! {
+        jobs: usize = 0..=9;
         wait: Option<Duration> = Duration::ZERO..=crate::config::MAX_DURATION;
         rate: f64 = 0.0..=1.0;
     }
@@ -418,6 +454,7 @@ mod tests {
     fn what_is_written_can_be_read_again() {
         let settings = Settings {
             calls: 7,
+            jobs: 0,
             wait: Some(Duration::from_millis(90_250)),
             rate: 0.25,
             budget: Budget::new(0.1, 3.0),
@@ -460,6 +497,10 @@ mod tests {
             (
                 r#"{"calls": "64MiB"}"#,
                 r#""64MiB" is not allowed, it has to be a whole number from 0 to 9999999"#.to_owned(),
+            ),
+            (
+                r#"{"jobs": "1B"}"#,
+                r#""1B" is not allowed, it has to be a whole number from 0 to 9"#.to_owned(),
             ),
             (
                 r#"{"rate": "NaN"}"#,

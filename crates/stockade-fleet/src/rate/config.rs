@@ -43,14 +43,14 @@ use crate::Redis;
 #[non_exhaustive]
 pub struct Config {
     /// How many calls of the fleet pass in the time [`per`](Self::per): from 1 to the number of nanoseconds in it.
-    #[cfg_attr(feature = "serde", serde(with = "fields::calls"))]
+    #[cfg_attr(feature = "serde", serde(with = "sizes::calls"))]
     pub calls: u32,
     /// The time in which that many calls pass: from 1 ns to ten days.
     #[cfg_attr(feature = "serde", serde(with = "fields::per"))]
     pub per: Duration,
     /// How many calls pass at once after a pause, at least 1; `None`, the default, is as many as
     /// [`calls`](Self::calls). As many periods may take at most ten days.
-    #[cfg_attr(feature = "serde", serde(default, with = "fields::burst"))]
+    #[cfg_attr(feature = "serde", serde(default, with = "sizes::burst"))]
     pub burst: Option<u32>,
     /// How many calls of this node may wait, at most 4,294,967,294; 1,024 by default.
     #[cfg_attr(feature = "serde", serde(default = "default::queue", with = "fields::queue"))]
@@ -59,7 +59,7 @@ pub struct Config {
     #[cfg_attr(feature = "serde", serde(default, with = "fields::max_wait"))]
     pub max_wait: Option<Duration>,
     /// How many tokens are fetched at a time, at least 1, the default.
-    #[cfg_attr(feature = "serde", serde(default = "default::lease", with = "fields::lease"))]
+    #[cfg_attr(feature = "serde", serde(default = "default::lease", with = "sizes::lease"))]
     pub lease: u32,
     /// What to do while the Redis is away; [`Outage::Closed`] by default. A share is that of 1 to 1,000,000 nodes.
     #[cfg_attr(feature = "serde", serde(default = "default::outage"))]
@@ -89,14 +89,19 @@ pub enum Outage {
 
 const NODES: RangeInclusive<u32> = 1..=1_000_000;
 
+// Sizes, because calls may cost bytes.
+#[cfg(feature = "serde")]
+stockade_core::sizes! {
+    calls: u32 = 1..=u32::MAX;
+    burst: Option<u32> = 1..=u32::MAX;
+    lease: u32 = 1..=u32::MAX;
+}
+
 #[cfg(feature = "serde")]
 stockade_core::fields! {
-    calls: u32 = 1..=u32::MAX;
     per: Duration = MIN_DURATION..=MAX_FILL;
-    burst: Option<u32> = 1..=u32::MAX;
     queue: usize = 0..=MAX_QUEUE;
     max_wait: Option<Duration> = Duration::ZERO..=MAX_DURATION;
-    lease: u32 = 1..=u32::MAX;
     share: u32 = NODES;
 }
 
