@@ -90,6 +90,28 @@ impl Dashboard {
     /// The token is compared in constant time, and a request from a page of another origin is refused even with it. A
     /// breaker is held open until it is released on the page, or until the router is dropped.
     ///
+    /// # Without the page
+    ///
+    /// The buttons send `POST …/control` with `Authorization: Bearer <token>` and a JSON body of at most 16 KiB, such as
+    /// `{"kind":"limit","name":"search","order":"change","to":32}`. `kind` and `name` are those of the handle. The orders:
+    ///
+    /// | `order` | of a |
+    /// |---|---|
+    /// | `force_open`, `release` | `breaker` |
+    /// | `pause`, `resume` | `pool` |
+    /// | `change`, with a whole number in `to` | `limit` (its maximum), `rate` (its calls) |
+    ///
+    /// | status | means |
+    /// |---|---|
+    /// | 204 | it is done |
+    /// | 400 | the body is no such order, or the kind cannot do that |
+    /// | 401 | the token is missing or wrong |
+    /// | 403 | the request comes from a page of another origin |
+    /// | 404 | there is no such handle, or control is off |
+    /// | 422 | the value is not allowed |
+    ///
+    /// All but 204 come with the reason as text.
+    ///
     /// # Panics
     ///
     /// If the token has fewer than 16 bytes.

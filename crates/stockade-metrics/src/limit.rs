@@ -73,7 +73,7 @@ impl Readable for LimitHandle {
         let handle = self.clone();
         Some(Box::new(move || {
             let max = usize::try_from(max).unwrap_or(usize::MAX);
-            handle.set_max(max).map_err(|error| error.to_string())?;
+            handle.set_max(max).map_err(|error| error.reason())?;
             Ok(None)
         }))
     }

@@ -78,7 +78,7 @@ impl Readable for RateHandle {
         let handle = self.clone();
         Some(Box::new(move || {
             let calls = u32::try_from(calls).unwrap_or(u32::MAX);
-            handle.set_rate(calls, handle.config().per).map_err(|error| error.to_string())?;
+            handle.set_rate(calls, handle.config().per).map_err(|error| error.reason())?;
             Ok(None)
         }))
     }

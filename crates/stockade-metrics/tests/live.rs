@@ -284,7 +284,13 @@ async fn an_order_that_cannot_be_followed_is_answered_with_why() {
     let (metrics, _pool) = one_of_each("it").unwrap();
     let app: Router = dashboard(metrics).control(TOKEN).into();
     let cases = [
-        ("limit", "change", Some(0), StatusCode::UNPROCESSABLE_ENTITY, "set_max: 0 is not allowed"),
+        (
+            "limit",
+            "change",
+            Some(0),
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "0 is not allowed, it has to be from 1 to 2147483647",
+        ),
         ("limit", "change", None, StatusCode::BAD_REQUEST, "`to` is missing"),
         ("limit", "pause", None, StatusCode::BAD_REQUEST, "no limit can do that"),
         ("retry", "force_open", None, StatusCode::BAD_REQUEST, "no retry can do that"),
