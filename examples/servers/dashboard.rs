@@ -145,7 +145,7 @@ fn orders(metrics: &Metrics) -> Result<Pool<u64, (), Failure>, Box<dyn StdError>
         sleep(Duration::from_millis(fastrand::u64(100..1_500))).await;
         if fastrand::u8(..20) == 0 { Err(Error::Service(io::Error::other("lost"))) } else { Ok(()) }
     }));
-    metrics.pool("orders", &pool.handle())?;
+    metrics.pool("orders", pool.handle())?;
     let submits = pool.clone();
     tokio::spawn(async move {
         for order in 1.. {

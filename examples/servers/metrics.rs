@@ -59,7 +59,7 @@ async fn main() -> Result<(), Box<dyn StdError>> {
         .map_err(Error::Service)
         .service_fn(order);
     let pool = Pool::builder().workers(2..=16).queue(32).measure().build(stack);
-    metrics.pool("orders", &pool.handle())?;
+    metrics.pool("orders", pool.handle())?;
 
     let address = start(args.listen, metrics).await?;
     println!("http://{address}/metrics");

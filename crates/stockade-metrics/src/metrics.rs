@@ -169,7 +169,7 @@ impl Metrics {
     pub fn pool<Req, T, E>(
         &self,
         name: impl Into<Cow<'static, str>>,
-        handle: &stockade_pool::PoolHandle<Req, T, E>,
+        handle: stockade_pool::PoolHandle<Req, T, E>,
     ) -> Result<(), NameTaken>
     where
         Req: Send + 'static,

@@ -144,7 +144,7 @@ async fn jobs(minutes: u32, a_minute: u32) -> Exported {
         Ok::<_, Refusal>(())
     }));
     let metrics = Metrics::new();
-    metrics.pool("it", &pool.handle()).unwrap();
+    metrics.pool("it", pool.handle()).unwrap();
     let (start, mut exported) = (Instant::now(), Exported::default());
     for minute in 0..minutes {
         let next = start + (minute + 1) * MINUTE;

@@ -74,7 +74,7 @@ impl Shop {
         for job in ["invoice 17", "<b>bold</b>", "third"] {
             pool.submit(job.to_owned()).detach();
         }
-        metrics.pool("orders", &pool.handle()).unwrap();
+        metrics.pool("orders", pool.handle()).unwrap();
         let page = dashboard(metrics.clone()).control(TOKEN);
         let app = Router::new().nest("/stockade", page.into());
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();

@@ -140,7 +140,7 @@ async fn a_pool_shows_its_jobs_by_name_and_since_when_they_run() {
         Ok::<_, Refusal>(())
     }));
     let metrics = Metrics::new();
-    metrics.pool("it", &pool.handle()).unwrap();
+    metrics.pool("it", pool.handle()).unwrap();
     let app = dashboard(metrics).into();
     tokio::time::sleep(Duration::from_secs(3)).await;
     let _jobs = (pool.submit(1), pool.submit(2));
@@ -237,7 +237,7 @@ async fn buttons_force_open_release_pause_resume_and_change() {
     metrics.breaker("it", breaker.clone()).unwrap();
     metrics.limit("it", limit.clone()).unwrap();
     metrics.rate("it", rate.clone()).unwrap();
-    metrics.pool("it", &pool.handle()).unwrap();
+    metrics.pool("it", pool.handle()).unwrap();
     let app: Router = dashboard(metrics).control(TOKEN).into();
 
     assert_eq!(order(&app, "breaker", "force_open", None).await, DONE);

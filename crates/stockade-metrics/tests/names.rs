@@ -61,7 +61,7 @@ async fn names_types_and_labels_are_those_of_the_documented_table() {
 async fn each_metric_has_one_help_and_one_type_for_all_its_instances() {
     let (metrics, _pool) = one_of_each("a").unwrap();
     let (_, other) = one_of_each("b").unwrap();
-    metrics.pool("b", &other.handle()).unwrap();
+    metrics.pool("b", other.handle()).unwrap();
     let text = metrics.render();
     let of = |comment: &str| {
         let lines = text.lines().filter_map(|line| line.strip_prefix(comment));

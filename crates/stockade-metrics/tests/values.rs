@@ -270,7 +270,7 @@ async fn a_pool_shows_where_each_job_is_or_how_it_ended() {
     let pool: Pool<Request, Response, Error<Fault>> =
         Pool::builder().workers(2).queue(8).measure().build(probe.clone());
     let metrics = Metrics::new();
-    metrics.pool("it", &pool.handle()).unwrap();
+    metrics.pool("it", pool.handle()).unwrap();
     settle().await;
     shows(&metrics, &[("stockade_pool_workers_idle{name=it}", 2.0)]);
 
@@ -324,7 +324,7 @@ async fn a_pool_shows_where_each_job_is_or_how_it_ended() {
 async fn a_pool_that_does_not_measure_shows_no_durations() {
     let pool = Pool::builder().workers(1).build(service_fn(async |n: u32| Ok::<_, Refusal>(n)));
     let metrics = Metrics::new();
-    metrics.pool("plain", &pool.handle()).unwrap();
+    metrics.pool("plain", pool.handle()).unwrap();
     assert!(!metrics.render().contains("seconds"));
 }
 
@@ -365,7 +365,7 @@ async fn metrics_keep_no_pool_and_no_service_alive() {
     let ((limit, handle), metrics) = (LimitLayer::new(1).with_handle(), Metrics::new());
     metrics.limit("it", handle).unwrap();
     let pool = Pool::builder().workers(2).build(limit.layer(service));
-    metrics.pool("it", &pool.handle()).unwrap();
+    metrics.pool("it", pool.handle()).unwrap();
     pool.submit(()).await.unwrap();
     assert!(count() > 0);
 
@@ -377,5 +377,5 @@ async fn metrics_keep_no_pool_and_no_service_alive() {
     assert!(!text.contains("stockade_pool") && text.contains("stockade_limit_max"), "{text}");
 
     let successor = Pool::builder().build(service_fn(async |()| Ok::<_, Refusal>(())));
-    metrics.pool("it", &successor.handle()).unwrap();
+    metrics.pool("it", successor.handle()).unwrap();
 }

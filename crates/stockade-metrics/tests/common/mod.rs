@@ -67,6 +67,6 @@ pub(crate) fn one_of_each(
     metrics.keyed(name, handle)?;
     metrics.retry(name, RetryLayer::max_attempts(3).with_handle().1)?;
     metrics.breaker(name, BreakerLayer::new().with_handle().1)?;
-    metrics.pool(name, &pool.handle())?;
+    metrics.pool(name, pool.handle())?;
     Ok((metrics, pool))
 }
