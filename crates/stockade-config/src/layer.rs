@@ -9,7 +9,7 @@ use stockade_timeout::TimeoutLayer;
 use tower::util::{Either, option_layer};
 use tower_layer::{Identity, Layer};
 
-use crate::{Stack, StackConfig, StackHandle, handle::Shared, kept::KeptLimit};
+use crate::{StackConfig, StackHandle, StackService, handle::Shared, kept::KeptLimit};
 
 /// Takes what no file can say: how results are judged, and which requests may be repeated.
 ///
@@ -181,10 +181,14 @@ impl<S, P, C, B, R, X> Layer<S> for StackLayer<P, C, B, R, X>
 where
     Layers<P, C, B, R, X>: Layer<S>,
 {
-    type Service = Stack<<Layers<P, C, B, R, X> as Layer<S>>::Service>;
+    type Service = StackService<<Layers<P, C, B, R, X> as Layer<S>>::Service>;
 
     fn layer(&self, inner: S) -> Self::Service {
         let attempt_timeout = self.handle.attempt_timeout.clone();
-        Stack::new(self.layers.layer(inner), Arc::clone(&self.handle.shared.gate), attempt_timeout)
+        StackService::new(
+            self.layers.layer(inner),
+            Arc::clone(&self.handle.shared.gate),
+            attempt_timeout,
+        )
     }
 }

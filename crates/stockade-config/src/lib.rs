@@ -76,5 +76,5 @@ pub use format::{deserialize, json};
 pub use handle::{Reload, StackHandle};
 pub use kept::KeptLimit;
 pub use layer::{StackBuilder, StackLayer};
-pub use service::{ResponseFuture, Stack};
+pub use service::{ResponseFuture, StackService};
 pub use watch::{Status, Watch, Watching};

@@ -18,16 +18,16 @@ use crate::{gate::Gate, kept::Kept};
 /// - `call` makes the call at once; in the instant in which settings change, its response future does.
 /// - A clone shares all with it, and is not ready.
 #[derive(Clone, Debug)]
-pub struct Stack<S> {
+pub struct StackService<S> {
     inner: S,
     gate: Arc<Gate>,
     attempt_timeout: Option<TimeoutHandle>,
 }
 
-stockade_core::accessors!(Stack<S>);
+stockade_core::accessors!(StackService<S>);
 
 pin_project! {
-    /// The response future of a [`Stack`].
+    /// The response future of a [`StackService`].
     ///
     /// # Cancel safety
     ///
@@ -45,20 +45,20 @@ pin_project! {
 /// A call that was to be made while settings changed.
 #[derive(Debug)]
 struct Waiting<S, Req> {
-    stack: Stack<S>,
+    stack: StackService<S>,
     request: Option<Req>,
     opened: Option<Pin<Box<OwnedNotified>>>,
 }
 
-// === impl Stack ===
+// === impl StackService ===
 
-impl<S> Stack<S> {
+impl<S> StackService<S> {
     pub(crate) fn new(inner: S, gate: Arc<Gate>, attempt_timeout: Option<TimeoutHandle>) -> Self {
         Self { inner, gate, attempt_timeout }
     }
 }
 
-impl<S, Req> Service<Req> for Stack<S>
+impl<S, Req> Service<Req> for StackService<S>
 where
     S: Service<Req> + Clone,
 {
@@ -125,7 +125,7 @@ impl<S, Req> Waiting<S, Req> {
     where
         S: Service<Req>,
     {
-        let Self { stack: Stack { inner, gate, attempt_timeout }, request, opened } = self;
+        let Self { stack: StackService { inner, gate, attempt_timeout }, request, opened } = self;
         loop {
             if let Some(opened) = opened {
                 ready!(opened.as_mut().poll(cx));
@@ -161,11 +161,11 @@ mod tests {
         limit: u64,
         found: F,
     ) -> (
-        Stack<impl Service<(), Response = u64, Error = (), Future = Ready<Answer>> + Clone>,
+        StackService<impl Service<(), Response = u64, Error = (), Future = Ready<Answer>> + Clone>,
         TimeoutHandle,
     ) {
         let (_, handle) = TimeoutLayer::new(std::time::Duration::from_secs(limit)).with_handle();
-        (Stack::new(service_fn(found), Arc::default(), Some(handle.clone())), handle)
+        (StackService::new(service_fn(found), Arc::default(), Some(handle.clone())), handle)
     }
 
     #[tokio::test]
