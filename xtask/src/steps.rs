@@ -28,7 +28,7 @@ type Run = fn(&Workspace) -> Result<()>;
 pub(crate) const CI: &[Step] = &[
     Step::new("fmt", "the code is formatted", fmt),
     Step::new("clippy", "no warnings, in any target", clippy),
-    Step::new("features", "no warnings with each feature alone, none and all", features),
+    Step::new("features", "no warnings with each feature alone, and with none", features),
     Step::new("test", "what `cargo xtask test` runs, and nothing left out", all_tests),
     Step::new("model", "what `cargo xtask check` runs", models),
     Step::new(

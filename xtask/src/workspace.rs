@@ -132,13 +132,13 @@ fn read<'a>(
     Ok(table)
 }
 
-/// Cargo's arguments for each set of features to look at: none, each alone, all together.
+/// Cargo's arguments for each set of features to look at: none, and each alone. All together they are looked at by the
+/// steps that build the whole workspace.
 pub(crate) fn feature_sets(features: &BTreeMap<String, Vec<String>>) -> Vec<Vec<String>> {
     let set = |args: &[&str]| args.iter().map(|&a| a.to_owned()).collect::<Vec<_>>();
     let none = set(&["--no-default-features"]);
     let alone = features.keys().map(|f| set(&["--no-default-features", "--features", f]));
-    let all = (features.len() > 1).then(|| set(&["--all-features"]));
-    [none].into_iter().chain(alone).chain(all).collect()
+    [none].into_iter().chain(alone).collect()
 }
 
 #[cfg(test)]
@@ -157,16 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_feature_is_not_looked_at_twice() {
-        let sets = feature_sets(&features(&["tracing"]));
-
-        assert_eq!(sets.len(), 2);
-        assert_eq!(sets[0], ["--no-default-features"]);
-        assert_eq!(sets[1], ["--no-default-features", "--features", "tracing"]);
-    }
-
-    #[test]
-    fn each_feature_is_looked_at_alone_and_then_all_together() {
+    fn each_feature_is_looked_at_alone() {
         let sets = feature_sets(&features(&["default", "limit", "rate"]));
 
         let told: Vec<_> = sets.iter().map(|set| set.join(" ")).collect();
@@ -177,7 +168,6 @@ mod tests {
                 "--no-default-features --features default",
                 "--no-default-features --features limit",
                 "--no-default-features --features rate",
-                "--all-features",
             ]
         );
     }
