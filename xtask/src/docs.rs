@@ -123,10 +123,11 @@ fn broken_links(page: &Path) -> Result<Vec<String>> {
 }
 
 /// Whether a link leads to the network or into a script, or was not written here: rustdoc writes some that never lead
-/// anywhere, and tracing another, in the docs of a trait that it implements for every type.
+/// anywhere, and tracing and opentelemetry others, in the docs of traits that they implement for every type.
 fn is_elsewhere(link: &str) -> bool {
     let beginnings = ["http", "data:", "javascript:"];
-    let others = ["all.html", "./index.html", "dispatcher#setting-the-default-subscriber"];
+    let others =
+        ["all.html", "./index.html", "dispatcher#setting-the-default-subscriber", "Context"];
     // In the text of a documentation page, the path of an item.
     let is_item = link.contains("::") || link.contains(['`', '(']);
     beginnings.iter().any(|b| link.starts_with(b))
