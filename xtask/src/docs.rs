@@ -136,6 +136,7 @@ fn is_elsewhere(link: &str) -> bool {
         || is_item
 }
 
+/// Whether the file has this place, or sends on to one that has it, as rustdoc's page at an item's private path does.
 fn has_place(file: &Path, place: &str) -> Result<bool> {
     if file.extension().is_none_or(|e| e != "html") || !file.is_file() {
         return Ok(true);
@@ -143,7 +144,15 @@ fn has_place(file: &Path, place: &str) -> Result<bool> {
     let is_source = place.bytes().all(|b| b.is_ascii_digit() || b == b'-');
     // What is hidden has no place.
     let may_be_hidden = place.starts_with("tymethod.") || place.starts_with("associatedtype.");
-    Ok(is_source || may_be_hidden || fs::read_to_string(file)?.contains(&format!("id=\"{place}\"")))
+    if is_source || may_be_hidden {
+        return Ok(true);
+    }
+    let text = fs::read_to_string(file)?;
+    if let Some((onward, _)) = text.split_once("0;URL=").and_then(|(_, url)| url.split_once('"')) {
+        let onward = normal(&file.parent().unwrap_or(file).join(onward));
+        return Ok(onward != file && onward.is_file() && has_place(&onward, place)?);
+    }
+    Ok(text.contains(&format!("id=\"{place}\"")))
 }
 
 /// The path without `..`.
@@ -167,6 +176,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("there")).unwrap();
         fs::write(folder.path().join("there/page.html"), "<h2 id=\"errors\">").unwrap();
+        let onward = "<meta http-equiv=\"refresh\" content=\"0;URL=there/page.html\">";
+        fs::write(folder.path().join("moved.html"), onward).unwrap();
         let page = folder.path().join("there").join(name);
         fs::write(&page, text).unwrap();
         broken_links(&page).unwrap()
@@ -174,12 +185,18 @@ mod tests {
 
     #[test]
     fn a_link_to_a_file_or_a_place_that_is_not_there_is_found() {
-        let links = ["page.html", "../there/page.html#errors", "https://docs.rs", "page.html#7-9"];
+        let links = [
+            "page.html",
+            "../there/page.html#errors",
+            "../moved.html#errors",
+            "https://docs.rs",
+            "page.html#7-9",
+        ];
         for link in links {
             assert!(broken("a.html", &format!("<a href=\"{link}\">")).is_empty(), "{link}");
             assert!(broken("a.md", &format!("[a]({link})")).is_empty(), "{link}");
         }
-        for link in ["gone.html", "../page.html", "page.html#panics"] {
+        for link in ["gone.html", "../page.html", "page.html#panics", "../moved.html#panics"] {
             let found = broken("a.html", &format!("<a href=\"{link}\">"));
             assert!(found.len() == 1 && found[0].contains(link), "{found:?}");
         }
