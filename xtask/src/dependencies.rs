@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId};
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, NodeDep, PackageId};
 use serde_json::Value;
 
 use crate::{
@@ -97,70 +97,38 @@ fn seconds(page: &str) -> Result<BTreeMap<String, f64>> {
     Ok(seconds)
 }
 
+/// What each package is built with, without what only its tests need.
+type Edges<'a> = BTreeMap<&'a PackageId, Vec<&'a PackageId>>;
+
 fn table(
     metadata: &Metadata,
     purposes: &BTreeMap<String, String>,
     seconds: &BTreeMap<String, f64>,
 ) -> Result<Vec<Dependency>> {
-    let resolve = metadata.resolve.as_ref().context("cargo resolves the workspace")?;
-    let edges: BTreeMap<_, Vec<_>> = resolve
-        .nodes
-        .iter()
-        .map(|node| {
-            let built = |kinds: &[cargo_metadata::DepKindInfo]| {
-                kinds.iter().any(|kind| kind.kind != DependencyKind::Development)
-            };
-            let deps = node.deps.iter().filter(|dep| built(&dep.dep_kinds)).map(|dep| &dep.pkg);
-            (&node.id, deps.collect())
-        })
-        .collect();
-    let ours: BTreeMap<_, _> = metadata
-        .workspace_packages()
-        .into_iter()
-        .filter(|package| package.publish.is_none())
-        .map(|package| (&package.id, package.name.to_string()))
-        .collect();
-    let mut users: BTreeMap<&PackageId, Vec<String>> = BTreeMap::new();
-    for (id, name) in &ours {
-        for dependency in edges[id].iter().filter(|dependency| !ours.contains_key(*dependency)) {
-            users.entry(dependency).or_default().push(name.clone());
+    let edges = edges(metadata)?;
+    let users = users(metadata, &edges);
+    let brought: BTreeMap<_, _> = users.keys().map(|&id| (id, all_under(id, &edges))).collect();
+    let cost = |ids: &mut dyn Iterator<Item = &PackageId>| {
+        let mut cost = Cost::default();
+        for id in ids {
+            cost.crates += 1;
+            cost.seconds += seconds.get(metadata[id].name.as_str()).unwrap_or(&0.0);
         }
-    }
-    let brings = |root: &PackageId| {
-        let (mut seen, mut open) = (BTreeSet::new(), vec![root.clone()]);
-        while let Some(id) = open.pop() {
-            if seen.insert(id.clone()) {
-                open.extend(edges[&id].iter().map(|&id| id.clone()));
-            }
-        }
-        seen
+        cost
     };
-    let brought: BTreeMap<_, _> = users.keys().map(|&id| (id, brings(id))).collect();
     let mut dependencies = Vec::new();
     for (id, users) in users {
         let package = &metadata[id];
-        let purpose = purposes.get(package.name.as_str());
-        let others = || brought.iter().filter(|(other, _)| **other != id);
-        let is_alone = |one: &&PackageId| others().all(|(_, set)| !set.contains(*one));
-        let cost = |ids: Vec<&PackageId>| Cost {
-            crates: ids.len(),
-            seconds: ids
-                .iter()
-                .filter_map(|id| seconds.get(metadata[*id].name.as_str()))
-                .fold(0.0, |a, b| a + b),
-        };
-        dependencies.push(Dependency {
-            name: package.name.to_string(),
-            version: package.version.to_string(),
-            purpose: purpose
-                .with_context(|| {
-                    format!("{} has no line in [workspace.metadata.dependencies]", package.name)
-                })?
-                .clone(),
-            users,
-            all: cost(brought[id].iter().collect()),
-            alone: cost(brought[id].iter().filter(is_alone).collect()),
-        });
+        let name = package.name.to_string();
+        let purpose = purposes
+            .get(&name)
+            .with_context(|| format!("{name} has no line in [workspace.metadata.dependencies]"))?;
+        let others = brought.iter().filter(|(other, _)| **other != id);
+        let is_alone = |one: &&PackageId| others.clone().all(|(_, set)| !set.contains(*one));
+        let all = cost(&mut brought[id].iter().copied());
+        let alone = cost(&mut brought[id].iter().copied().filter(is_alone));
+        let (version, purpose) = (package.version.to_string(), purpose.clone());
+        dependencies.push(Dependency { name, version, purpose, users, all, alone });
     }
     let named: BTreeSet<_> = dependencies.iter().map(|d| d.name.as_str()).collect();
     let unused: Vec<_> = purposes.keys().filter(|name| !named.contains(name.as_str())).collect();
@@ -170,6 +138,46 @@ fn table(
     );
     dependencies.sort_by(|a, b| b.all.seconds.total_cmp(&a.all.seconds));
     Ok(dependencies)
+}
+
+fn edges(metadata: &Metadata) -> Result<Edges<'_>> {
+    let resolve = metadata.resolve.as_ref().context("cargo resolves the workspace")?;
+    let mut edges = Edges::new();
+    for node in &resolve.nodes {
+        let is_built = |dep: &&NodeDep| {
+            dep.dep_kinds.iter().any(|kind| kind.kind != DependencyKind::Development)
+        };
+        edges.insert(&node.id, node.deps.iter().filter(is_built).map(|dep| &dep.pkg).collect());
+    }
+    Ok(edges)
+}
+
+/// The dependencies that our published crates name, each with these crates.
+fn users<'a>(metadata: &'a Metadata, edges: &Edges<'a>) -> BTreeMap<&'a PackageId, Vec<String>> {
+    let ours: BTreeMap<_, _> = metadata
+        .workspace_packages()
+        .into_iter()
+        .filter(|package| package.publish.is_none())
+        .map(|package| (&package.id, package.name.to_string()))
+        .collect();
+    let mut users: BTreeMap<_, Vec<String>> = BTreeMap::new();
+    for (id, name) in &ours {
+        for dependency in edges[id].iter().filter(|dependency| !ours.contains_key(*dependency)) {
+            users.entry(*dependency).or_default().push(name.clone());
+        }
+    }
+    users
+}
+
+/// A package, and all that it is built with.
+fn all_under<'a>(root: &'a PackageId, edges: &Edges<'a>) -> BTreeSet<&'a PackageId> {
+    let (mut seen, mut open) = (BTreeSet::new(), vec![root]);
+    while let Some(id) = open.pop() {
+        if seen.insert(id) {
+            open.extend(&edges[id]);
+        }
+    }
+    seen
 }
 
 fn shown(dependencies: &[Dependency]) -> String {

@@ -6,8 +6,8 @@ use anyhow::{Context, Result, ensure};
 use cargo_metadata::{Metadata, MetadataCommand, Package};
 use serde_json::Value;
 
-/// Where a crate keeps its tests for a model checker, from its `src`.
-const MODELS: [&str; 3] = ["tests/shuttle.rs", "model.rs", "internal/model.rs"];
+/// Where a crate keeps its tests for a model checker.
+const MODELS: &str = "src/tests/shuttle.rs";
 
 /// The workspace, and what a command looks at in it.
 #[derive(Debug)]
@@ -88,10 +88,7 @@ impl Workspace {
 
     /// The selected packages with tests for a model checker.
     pub(crate) fn models(&self) -> impl Iterator<Item = &Package> {
-        self.crates().filter(|p| {
-            let src = p.manifest_path.with_file_name("src");
-            MODELS.iter().any(|file| src.join(file).is_file())
-        })
+        self.crates().filter(|p| p.manifest_path.with_file_name(MODELS).is_file())
     }
 
     /// `cargo COMMAND` on the selected packages, from the workspace's root.
