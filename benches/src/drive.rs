@@ -55,11 +55,8 @@ fn handles<R: Payload, S: Client<R>>(runtime: &Arc<Runtime>, mut services: Vec<S
         let start = |mut service| {
             let present = Arc::clone(&present);
             runtime.spawn(async move {
-                // Spinning keeps the thread, so the tasks are on different ones.
                 present.fetch_add(1, Relaxed);
-                while present.load(Relaxed) < threads {
-                    spin_loop();
-                }
+                wait_on_this_thread(|| present.load(Relaxed) == threads);
                 let start = Instant::now();
                 call_often(&mut service, calls).await;
                 (service, start.elapsed())
@@ -74,6 +71,18 @@ fn handles<R: Payload, S: Client<R>>(runtime: &Arc<Runtime>, mut services: Vec<S
         }
         longest
     })
+}
+
+/// Spins, which keeps the thread, so that the tasks are on different ones. One may lie in the queue of this thread while
+/// another thread sleeps: tokio wakes none for it where that other was just about to sleep. Spawning a task wakes it.
+fn wait_on_this_thread(is_over: impl Fn() -> bool) {
+    const SPINS: usize = 100_000;
+    while !(0..SPINS).any(|_| {
+        spin_loop();
+        is_over()
+    }) {
+        drop(tokio::spawn(async {}));
+    }
 }
 
 /// One task that makes a clone for each call: `service.clone().oneshot(n)`.

@@ -2,11 +2,13 @@
 
 use std::{
     io::{self, Read, Write},
+    process,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -47,10 +49,14 @@ pub struct Worker {
     speaks: bool,
 }
 
+/// How long it may take to stop.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 // === impl Worker ===
 
 impl Worker {
-    /// Speaks on the standard output, and stops when the standard input ends.
+    /// Speaks on the standard output, and stops when the standard input ends. What has not come to its end then is
+    /// ended with the process, so that it never disturbs what is measured later.
     pub fn on_standard_streams() -> Self {
         let stopped = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&stopped);
@@ -58,6 +64,9 @@ impl Worker {
             let mut nothing = [0; 64];
             while io::stdin().read(&mut nothing).is_ok_and(|read| read > 0) {}
             stop.store(true, Ordering::Relaxed);
+            thread::sleep(PATIENCE);
+            eprintln!("told to stop, it went on for {PATIENCE:?}: ended");
+            process::exit(1);
         });
         Self { stopped, speaks: true }
     }
