@@ -147,6 +147,11 @@ impl Orchestra {
         }
         interrupt.tell(None);
         let status = worker.wait()?;
+        if interrupt.happened.load(Ordering::Relaxed) {
+            // It may have been in the middle of something long, and has ended itself.
+            self.run.partial = true;
+            return Ok(());
+        }
         ensure!(status.success(), "{} ended with {status}", program.display());
         Ok(())
     }
