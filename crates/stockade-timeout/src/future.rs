@@ -21,19 +21,12 @@ pin_project! {
     pub struct ResponseFuture<F> {
         // Until the time is up.
         #[pin]
-        future: Option<F>,
-        stopwatch: Stopwatch,
+        pub(crate) future: Option<F>,
+        pub(crate) stopwatch: Stopwatch,
     }
 }
 
 // === impl ResponseFuture ===
-
-impl<F> ResponseFuture<F> {
-    #[cfg_attr(not(debug_assertions), inline(always))]
-    pub(crate) const fn new(future: F, stopwatch: Stopwatch) -> Self {
-        Self { future: Some(future), stopwatch }
-    }
-}
 
 impl<F, T, E> Future for ResponseFuture<F>
 where
@@ -58,7 +51,7 @@ where
         }
         let elapsed = ready!(this.stopwatch.poll(cx));
         this.future.set(None);
-        Poll::Ready(Err(elapsed.into_error()))
+        Poll::Ready(Err(elapsed))
     }
 }
 

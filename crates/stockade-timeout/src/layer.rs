@@ -10,7 +10,9 @@ use stockade_core::{
 };
 use tower_layer::Layer;
 
-use crate::{Config, Fixed, Timeout, TimeoutHandle, config::LIMITS, shared::Lease};
+use crate::{
+    Config, Fixed, Timeout, TimeoutHandle, config::LIMITS, readiness::Readiness, shared::Lease,
+};
 
 /// Ends a call that takes longer than its limit.
 ///
@@ -173,8 +175,13 @@ impl<S, P: Clone, B: Clone> Layer<S> for TimeoutLayer<P, B> {
     type Service = Timeout<S, P, B>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let closures = (self.per_request.clone(), self.bypass.clone());
-        Timeout::new(inner, self.lease(), closures, self.config.readiness)
+        Timeout {
+            inner,
+            lease: self.lease(),
+            per_request: self.per_request.clone(),
+            bypass: self.bypass.clone(),
+            readiness: Readiness::counted(self.config.readiness),
+        }
     }
 }
 

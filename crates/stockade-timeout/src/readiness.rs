@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use stockade_core::Rejected;
+use stockade_core::{LayerError, deadline::Scope};
 use tokio::time::Instant;
 
 use crate::{
@@ -27,20 +27,28 @@ pub(crate) struct Readiness {
 // === impl Readiness ===
 
 impl Readiness {
+    /// That of a new service, if it `counts`.
+    pub(crate) fn counted(counts: bool) -> Option<Box<Self>> {
+        counts.then(Box::default)
+    }
+
     /// What readiness has taken of the time of the call that begins now.
     pub(crate) fn take_spent(&mut self) -> u64 {
         mem::take(&mut self.spent)
     }
 
-    /// What the service inside is polled under.
-    pub(crate) fn stopwatch(&mut self, lease: &Lease) -> &mut Stopwatch {
-        let limit = lease.shared.limit_now();
-        self.stopwatch
-            .get_or_insert_with(|| Stopwatch::new(Stopwatch::deadline(limit, 0), limit, lease))
+    /// The service inside is polled until this is dropped.
+    pub(crate) fn scope(&mut self, lease: &Lease) -> Scope<'_> {
+        let start = || Stopwatch::new(lease.shared.limit_of(None), 0, lease);
+        self.stopwatch.get_or_insert_with(start).scope()
     }
 
     /// The service inside was polled. Ready with the refusal if its time is up.
-    pub(crate) fn polled(&mut self, is_ready: bool, cx: &mut Context<'_>) -> Poll<Rejected> {
+    pub(crate) fn polled<E: LayerError>(
+        &mut self,
+        is_ready: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<E> {
         match &mut self.stopwatch {
             Some(stopwatch) if !is_ready => {
                 self.since.get_or_insert_with(Instant::now);

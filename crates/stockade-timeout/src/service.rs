@@ -22,12 +22,12 @@ use crate::{
 /// - A clone is not ready, and shares the limit.
 /// - Dropping the service, or a response future, leaves no timer behind.
 pub struct Timeout<S, P = Fixed, B = NoBypass> {
-    inner: S,
-    lease: Arc<Lease>,
-    per_request: P,
-    bypass: B,
+    pub(crate) inner: S,
+    pub(crate) lease: Arc<Lease>,
+    pub(crate) per_request: P,
+    pub(crate) bypass: B,
     /// There if the time spent in `poll_ready` counts.
-    readiness: Option<Box<Readiness>>,
+    pub(crate) readiness: Option<Box<Readiness>>,
 }
 
 stockade_core::accessors!(Timeout<S, P, B>);
@@ -35,16 +35,6 @@ stockade_core::accessors!(Timeout<S, P, B>);
 // === impl Timeout ===
 
 impl<S, P, B> Timeout<S, P, B> {
-    pub(crate) fn new(
-        inner: S,
-        lease: Arc<Lease>,
-        (per_request, bypass): (P, B),
-        readiness: bool,
-    ) -> Self {
-        let readiness = readiness.then(Box::default);
-        Self { inner, lease, per_request, bypass, readiness }
-    }
-
     /// Shows and changes the limit that this service shares.
     pub fn handle(&self) -> TimeoutHandle {
         TimeoutHandle::new(Arc::clone(&self.lease))
@@ -71,11 +61,11 @@ where
         let Some(readiness) = self.readiness.as_deref_mut() else {
             return self.inner.poll_ready(cx);
         };
-        let scope = readiness.stopwatch(&self.lease).scope();
+        let scope = readiness.scope(&self.lease);
         let polled = self.inner.poll_ready(cx);
         drop(scope);
         match readiness.polled(polled.is_ready(), cx) {
-            Poll::Ready(elapsed) => Poll::Ready(Err(elapsed.into_error())),
+            Poll::Ready(elapsed) => Poll::Ready(Err(elapsed)),
             Poll::Pending => polled,
         }
     }
@@ -83,23 +73,20 @@ where
     // Without it an optimized build calls this, and moves the future through memory.
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn call(&mut self, request: Req) -> Self::Future {
+        let limit = if self.bypass.passes_by(&request) {
+            NO_LIMIT
+        } else {
+            self.lease.shared.limit_of(self.per_request.limit(&request))
+        };
         let spent = match &mut self.readiness {
             Some(readiness) => readiness.take_spent(),
             None => 0,
         };
-        let mut limit = self.lease.shared.limit_now();
-        if limit != NO_LIMIT {
-            if self.bypass.passes_by(&request) {
-                limit = NO_LIMIT;
-            } else {
-                limit = self.per_request.within(&request, limit);
-            }
-        }
-        let mut deadline = Stopwatch::deadline(limit, spent);
-        let scope = deadline.scope();
+        let mut stopwatch = Stopwatch::new(limit, spent, &self.lease);
+        let scope = stopwatch.scope();
         let future = self.inner.call(request);
         drop(scope);
-        ResponseFuture::new(future, Stopwatch::new(deadline, limit, &self.lease))
+        ResponseFuture { future: Some(future), stopwatch }
     }
 }
 

@@ -58,10 +58,15 @@ impl Drop for Lease {
 // === impl Shared ===
 
 impl Shared {
-    /// The limit of a call that begins now, in nanoseconds; [`NO_LIMIT`] if the layer is switched off.
+    /// The limit in nanoseconds of a call that begins now, whose request may have one of its `own`; [`NO_LIMIT`] if the
+    /// layer is switched off.
     #[inline]
-    pub(crate) fn limit_now(&self) -> u64 {
-        if self.is_enabled() { self.limit.load(Relaxed) } else { NO_LIMIT }
+    pub(crate) fn limit_of(&self, own: Option<Duration>) -> u64 {
+        if !self.is_enabled() {
+            return NO_LIMIT;
+        }
+        let limit = self.limit.load(Relaxed);
+        own.map_or(limit, |own| limit.min(nanos(own)))
     }
 
     pub(crate) fn limit(&self) -> Duration {

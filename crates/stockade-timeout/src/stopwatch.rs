@@ -7,7 +7,7 @@ use std::{
 };
 
 use stockade_core::{
-    Reason, Rejected,
+    LayerError, Reason, Rejected,
     deadline::{self, Deadline, Scope},
     internal::{Cold, Timer},
 };
@@ -43,18 +43,13 @@ const GRACE: Duration = Duration::from_millis(2);
 // === impl Stopwatch ===
 
 impl Stopwatch {
-    /// The deadline of what has taken `spent` nanoseconds of its limit.
+    /// Of what may take `limit` nanoseconds, of which it has `spent` some already.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    pub(crate) const fn deadline(limit: u64, spent: u64) -> Deadline {
-        if limit == NO_LIMIT {
-            Deadline::NONE
-        } else {
-            Deadline::After(limit.saturating_sub(spent))
-        }
-    }
-
-    #[cfg_attr(not(debug_assertions), inline(always))]
-    pub(crate) fn new(deadline: Deadline, limit: u64, lease: &Lease) -> Self {
+    pub(crate) fn new(limit: u64, spent: u64, lease: &Lease) -> Self {
+        let deadline = match limit {
+            NO_LIMIT => Deadline::NONE,
+            limit => Deadline::After(limit.saturating_sub(spent)),
+        };
         let &Lease { shared, name } = lease;
         let (life, timer) = (shared.life(), Cold::none());
         Self { deadline, limit, name, shared, life, starved: false, last_turn: false, timer }
@@ -75,7 +70,7 @@ impl Stopwatch {
 
     /// What is inside was pending. Ready with the refusal when its time is up.
     #[inline(never)]
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Rejected> {
+    pub(crate) fn poll<E: LayerError>(&mut self, cx: &mut Context<'_>) -> Poll<E> {
         let Some(timer) = self.timer.get_mut() else {
             if self.limit != NO_LIMIT {
                 let until = self.until();
@@ -90,7 +85,7 @@ impl Stopwatch {
         }
         self.shared.count_elapsed(self.life);
         let elapsed = Rejected::new(&"timeout", Reason::Elapsed).with_name(self.name);
-        Poll::Ready(elapsed.with_limit(Duration::from_nanos(self.limit)))
+        Poll::Ready(elapsed.with_limit(Duration::from_nanos(self.limit)).into_error())
     }
 
     /// When to end the call: at its own deadline, or a moment after the one that is set outside if that is earlier;
