@@ -11,8 +11,6 @@ use stockade_core::{
     config::{ConfigError, check},
     internal::sync::atomic::{AtomicBool, Ordering::*},
 };
-use tokio::task::AbortHandle;
-use tokio_util::sync::CancellationToken;
 
 /// The most workers of a pool.
 pub(crate) const MOST: usize = 1 << 20;
@@ -41,16 +39,12 @@ pub(crate) struct Roster {
     idle: usize,
     /// How many were woken for a job that is still there.
     woken: usize,
-    hired: u64,
-    stopped: bool,
 }
 
 #[derive(Debug)]
 pub(crate) struct Entry {
-    hired: u64,
     /// The caller of the job at hand has gone. Written under the lock, where jobs are taken and left too.
     cancelled: Arc<AtomicBool>,
-    stop: Option<Stop>,
     waker: Option<Waker>,
     state: State,
 }
@@ -65,20 +59,6 @@ enum State {
     Asleep(usize),
     /// It was woken for a job and has not run yet.
     Woken,
-}
-
-/// What a worker is known by: a number, which may be used again, and when it was hired.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Badge {
-    pub(crate) number: usize,
-    hired: u64,
-}
-
-/// Stops a worker at its next await.
-#[derive(Clone, Debug)]
-pub(crate) enum Stop {
-    Task(AbortHandle),
-    Thread(CancellationToken),
 }
 
 // === impl Size ===
@@ -108,8 +88,6 @@ impl Roster {
             starting: 0,
             idle: 0,
             woken: 0,
-            hired: 0,
-            stopped: false,
         }
     }
 
@@ -135,34 +113,28 @@ impl Roster {
     }
 
     /// Adds a worker, under the lowest number that is free. Returns how it learns that its job is cancelled.
-    pub(crate) fn hire(&mut self) -> (Badge, Arc<AtomicBool>) {
-        self.hired += 1;
+    pub(crate) fn hire(&mut self) -> (usize, Arc<AtomicBool>) {
         self.alive += 1;
         self.starting += 1;
         let free = self.entries.iter().skip(self.lowest).position(Option::is_none);
         let number = free.map_or(self.entries.len(), |free| self.lowest + free);
         self.lowest = number + 1;
-        let (hired, cancelled) = (self.hired, Arc::new(AtomicBool::new(false)));
-        let entry = Entry {
-            hired,
-            cancelled: Arc::clone(&cancelled),
-            stop: None,
-            waker: None,
-            state: State::Starting,
-        };
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let entry =
+            Entry { cancelled: Arc::clone(&cancelled), waker: None, state: State::Starting };
         match self.entries.get_mut(number) {
             Some(free) => *free = Some(entry),
             None => self.entries.push(Some(entry)),
         }
-        (Badge { number, hired }, cancelled)
+        (number, cancelled)
     }
 
     /// Removes a worker. What is left of it is dropped without the lock.
-    pub(crate) fn leave(&mut self, badge: Badge) -> Option<Entry> {
-        self.arrive(badge.number);
-        let entry = self.entries[badge.number].take();
+    pub(crate) fn leave(&mut self, worker: usize) -> Option<Entry> {
+        self.arrive(worker);
+        let entry = self.entries[worker].take();
         self.alive -= 1;
-        self.lowest = self.lowest.min(badge.number);
+        self.lowest = self.lowest.min(worker);
         while self.entries.pop_if(|entry| entry.is_none()).is_some() {}
         self.lowest = self.lowest.min(self.entries.len());
         if self.entries.len() < self.entries.capacity() / 4 {
@@ -243,37 +215,9 @@ impl Roster {
         entry.waker.clone()
     }
 
-    /// Keeps the way to stop a worker. Gives it back if all were told to stop.
-    pub(crate) fn keep_stop(&mut self, badge: Badge, stop: Stop) -> Option<Stop> {
-        if self.stopped {
-            return Some(stop);
-        }
-        if let Some(entry) = self.entry(badge.number).filter(|entry| entry.hired == badge.hired) {
-            entry.stop = Some(stop);
-        }
-        None
-    }
-
-    /// The ways to stop all workers, also those who are hired later.
-    pub(crate) fn stop(&mut self) -> Vec<Stop> {
-        self.stopped = true;
-        self.entries.iter_mut().flatten().filter_map(|entry| entry.stop.take()).collect()
-    }
-
     #[inline]
     fn entry(&mut self, worker: usize) -> Option<&mut Entry> {
         self.entries.get_mut(worker)?.as_mut()
-    }
-}
-
-// === impl Stop ===
-
-impl Stop {
-    pub(crate) fn stop(self) {
-        match self {
-            Self::Task(task) => task.abort(),
-            Self::Thread(token) => token.cancel(),
-        }
     }
 }
 
@@ -281,48 +225,33 @@ impl Stop {
 mod tests {
     use super::*;
 
-    fn roster(workers: usize) -> (Roster, Vec<Badge>) {
+    fn roster(workers: usize) -> Roster {
         let mut roster = Roster::new(Size { min: 0, max: 9 });
-        let badges = (0..workers).map(|_| roster.hire().0).collect();
-        (roster, badges)
+        (0..workers).for_each(|number| assert_eq!(roster.hire().0, number));
+        roster
     }
 
-    fn asleep(workers: usize) -> (Roster, Vec<Badge>) {
-        let (mut roster, badges) = roster(workers);
-        for badge in &badges {
-            roster.arrive(badge.number);
-            roster.keep_waker(badge.number, Some(Waker::noop().clone()));
-            roster.sleep(badge.number);
+    fn asleep(workers: usize) -> Roster {
+        let mut roster = roster(workers);
+        for number in 0..workers {
+            roster.arrive(number);
+            roster.keep_waker(number, Some(Waker::noop().clone()));
+            roster.sleep(number);
         }
-        (roster, badges)
+        roster
     }
 
     #[test]
     fn numbers_of_workers_are_used_again_from_the_lowest() {
-        let (mut roster, badges) = roster(3);
-        assert_eq!(badges.iter().map(|badge| badge.number).collect::<Vec<_>>(), [0, 1, 2]);
-        roster.leave(badges[2]);
-        roster.leave(badges[0]);
-        assert_eq!([0, 1, 2].map(|_| roster.hire().0.number), [0, 2, 3]);
-    }
-
-    #[test]
-    fn a_way_to_stop_one_who_has_gone_does_not_replace_the_one_of_the_next() {
-        let (mut roster, badges) = roster(1);
-        let (gone, next) = (CancellationToken::new(), CancellationToken::new());
-        roster.leave(badges[0]);
-        let (second, _) = roster.hire();
-        assert_eq!(badges[0].number, second.number);
-        assert!(roster.keep_stop(second, Stop::Thread(next.clone())).is_none());
-        assert!(roster.keep_stop(badges[0], Stop::Thread(gone.clone())).is_none());
-        roster.stop().into_iter().for_each(Stop::stop);
-        assert!(next.is_cancelled() && !gone.is_cancelled());
-        assert!(roster.keep_stop(second, Stop::Thread(gone)).is_some());
+        let mut roster = roster(3);
+        roster.leave(2);
+        roster.leave(0);
+        assert_eq!([0, 1, 2].map(|_| roster.hire().0), [0, 2, 3]);
     }
 
     #[test]
     fn one_sleeper_is_woken_for_each_job() {
-        let (mut roster, _) = asleep(3);
+        let mut roster = asleep(3);
         assert!(roster.wake_for(1).is_some());
         assert!(roster.wake_for(1).is_none(), "one is on its way");
         assert!(roster.wake_for(2).is_some());
@@ -332,7 +261,7 @@ mod tests {
 
     #[test]
     fn a_worker_that_was_woken_and_does_not_run_is_not_counted_on_once_its_job_is_taken() {
-        let (mut roster, _) = asleep(2);
+        let mut roster = asleep(2);
         assert!(roster.wake_for(1).is_some());
         assert!(roster.wake_for(0).is_none(), "somebody else has taken the job");
         assert!(roster.wake_for(1).is_some(), "another is woken for the next");

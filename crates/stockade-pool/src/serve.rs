@@ -25,7 +25,7 @@ use crate::{
     worker::Worker,
 };
 
-/// A worker from its start to its end.
+/// A worker from its start to its end, or until the workers are stopped.
 pub(crate) async fn run<M, S, Req, R>(
     mut worker: Worker<Req, S::Response, S::Error>,
     make: Arc<Mutex<M>>,
@@ -35,14 +35,22 @@ pub(crate) async fn run<M, S, Req, R>(
     S: PoolService<Req>,
     R: Rebuild<S::Response, S::Error>,
 {
-    // A panic that nothing inside has contained must not cost the pool a worker.
-    while !worker.has_left()
-        && let Err(panic) = contain(work(&mut worker, &make, &*rebuild)).await
-    {
-        worker.tell(panic);
-        worker.rebuilding();
-        yield_now().await;
-    }
+    let shared = Arc::clone(&worker.shared);
+    let mut run = pin!(async move {
+        // A panic that nothing inside has contained must not cost the pool a worker.
+        while !worker.has_left()
+            && let Err(panic) = contain(work(&mut worker, &make, &*rebuild)).await
+        {
+            worker.tell(panic);
+            worker.rebuilding();
+            yield_now().await;
+        }
+    });
+    let until_stopped = poll_fn(|cx| match shared.is_stopped() {
+        true => Poll::Ready(()),
+        false => run.as_mut().poll(cx),
+    });
+    until_stopped.await;
 }
 
 async fn work<M, S, Req, R>(
@@ -104,7 +112,7 @@ async fn build<M, S, Req, T, E>(
 where
     M: MakeWorker<S>,
 {
-    let number = worker.badge.number;
+    let number = worker.number;
     let building = contain(async {
         let maker = maker.get_or_insert_with(|| lock(make).clone());
         poll_fn(|cx| maker.poll_ready(cx)).await?;

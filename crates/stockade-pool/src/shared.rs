@@ -14,7 +14,7 @@ use stockade_core::{
         Key as RunKey, lock,
         sync::{
             Mutex, MutexGuard,
-            atomic::{AtomicU64, Ordering::*},
+            atomic::{AtomicBool, AtomicU64, Ordering::*},
         },
     },
     priority, waits,
@@ -55,6 +55,8 @@ pub(crate) struct Shared<Req, T, E> {
     pub(crate) tasks: Tasks,
     /// Cancelled when the pool is closed.
     pub(crate) closed: CancellationToken,
+    /// The workers are to stop. Each is woken after it was written, and reads it whenever it is polled.
+    pub(crate) stopped: AtomicBool,
 }
 
 /// A job that was submitted.
@@ -109,6 +111,7 @@ impl<Req, T, E> Shared<Req, T, E> {
             size: watch::Sender::new(0),
             tasks: Tasks { tokens: watch::Sender::new(()), closed: closed.clone() },
             closed,
+            stopped: AtomicBool::new(false),
         }
     }
 

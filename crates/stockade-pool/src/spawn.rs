@@ -11,14 +11,12 @@ use std::{
 
 use stockade_core::internal::{lock, sync::Mutex};
 use tokio::{runtime::Handle, time::sleep};
-use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
 use crate::{
     MakeWorker, PoolService,
     contain::discard,
     rebuild::Rebuild,
-    roster::Stop,
     serve,
     shared::Shared,
     staff::{Hired, Spawn},
@@ -59,16 +57,16 @@ where
         &self,
         shared: &Arc<Shared<Req, S::Response, S::Error>>,
         hired: Hired,
-    ) -> io::Result<Stop> {
+    ) -> io::Result<()> {
         let name = shared.config.name.unwrap_or("stockade-pool");
-        let name = format!("{name}-{}", hired.badge.number);
+        let name = format!("{name}-{}", hired.number);
         let worker = Worker::new(Arc::clone(shared), hired);
         let run = serve::run(worker, Arc::clone(&self.make), Arc::clone(&self.rebuild));
         let Some(threads) = &self.threads else {
-            return Ok(Stop::Task(self.runtime.spawn(run).abort_handle()));
+            drop(self.runtime.spawn(run));
+            return Ok(());
         };
-        let (stopped, runtime) = (CancellationToken::new(), self.runtime.clone());
-        let run = stopped.clone().run_until_cancelled_owned(run);
+        let runtime = self.runtime.clone();
         let thread = thread::Builder::new().name(name).spawn(move || {
             let _inside = runtime.enter();
             block_on(run);
@@ -79,7 +77,7 @@ where
         let mut threads = lock(threads);
         threads.retain(|thread| !thread.is_finished());
         threads.push(thread);
-        Ok(Stop::Thread(stopped))
+        Ok(())
     }
 
     fn join(&self) {

@@ -2,14 +2,17 @@
 
 use std::{io, sync::Arc};
 
-use stockade_core::internal::sync::{MutexGuard, atomic::AtomicBool};
+use stockade_core::internal::sync::{
+    MutexGuard,
+    atomic::{AtomicBool, Ordering::*},
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     contain::{Panic, discard, guard},
     locked::Core,
-    roster::{Badge, Size, Stop},
+    roster::Size,
     shared::Shared,
 };
 
@@ -26,9 +29,8 @@ pub(crate) type Token = watch::Receiver<()>;
 
 /// Starts workers.
 pub(crate) trait Spawn<Req, T, E>: Send + Sync {
-    /// Starts a worker, and returns the way to stop it. A worker that cannot be started is tried again later, if the
-    /// pool still needs it.
-    fn spawn(&self, shared: &Arc<Shared<Req, T, E>>, hired: Hired) -> io::Result<Stop>;
+    /// Starts a worker. One that cannot be started is tried again later, if the pool still needs it.
+    fn spawn(&self, shared: &Arc<Shared<Req, T, E>>, hired: Hired) -> io::Result<()>;
 
     /// Waits for what is left of workers that have ended.
     fn join(&self) {}
@@ -36,7 +38,7 @@ pub(crate) trait Spawn<Req, T, E>: Send + Sync {
 
 /// A worker that is on the roster and has not been started yet.
 pub(crate) struct Hired {
-    pub(crate) badge: Badge,
+    pub(crate) number: usize,
     /// The worker counts as a task from here on, so that a drain waits for it.
     pub(crate) token: Token,
     pub(crate) cancelled: Arc<AtomicBool>,
@@ -64,8 +66,8 @@ impl<Req, T, E> Shared<Req, T, E> {
         n: usize,
     ) -> io::Result<()> {
         let hire = |_| {
-            let (badge, cancelled) = core.roster.hire();
-            Hired { badge, token: self.tasks.tokens.subscribe(), cancelled }
+            let (number, cancelled) = core.roster.hire();
+            Hired { number, token: self.tasks.tokens.subscribe(), cancelled }
         };
         let hired: Vec<Hired> = (0..n).map(hire).collect();
         core.counts.peak_workers = core.counts.peak_workers.max(core.roster.alive());
@@ -74,13 +76,8 @@ impl<Req, T, E> Shared<Req, T, E> {
         self.let_go(core);
         let mut started = Ok(());
         for hired in hired {
-            let badge = hired.badge;
-            match self.spawn.spawn(self, hired) {
-                Ok(stop) => {
-                    let late = self.lock().roster.keep_stop(badge, stop);
-                    late.into_iter().for_each(Stop::stop);
-                }
-                Err(error) => started = Err(error),
+            if let Err(error) = self.spawn.spawn(self, hired) {
+                started = Err(error);
             }
         }
         self.publish_size();
@@ -154,8 +151,16 @@ impl<Req, T, E> Shared<Req, T, E> {
 
     /// Stops the workers at their next await.
     pub(crate) fn abort(&self) {
-        let stops = self.lock().roster.stop();
-        stops.into_iter().for_each(Stop::stop);
+        self.stopped.store(true, Release);
+        let mut core = self.lock();
+        core.wake_all();
+        self.let_go(core);
+    }
+
+    /// Whether all workers are to stop, those that are added later too.
+    #[inline]
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Acquire)
     }
 
     /// Waits for what is left of workers that have ended.

@@ -220,7 +220,7 @@ fn tell_broken<Req, T, E: LayerError>(_worker: &Worker<Req, T, E>, _error: &E, _
             target: "stockade",
             layer = "pool",
             name = _worker.shared.config.name,
-            worker = _worker.badge.number,
+            worker = _worker.number,
             reason = _error.rejected().map(|rejected| rejected.reason().label()),
             "the service of a worker has failed to become ready, and is made anew"
         );

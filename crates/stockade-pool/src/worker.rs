@@ -22,7 +22,6 @@ use crate::{
     in_flight::InFlight,
     locked::Core,
     queue::Binding,
-    roster::Badge,
     shared::Shared,
     staff::{Hired, Token},
 };
@@ -30,7 +29,7 @@ use crate::{
 /// A worker on the roster; dropping it takes it off.
 pub(crate) struct Worker<Req, T, E> {
     pub(crate) shared: Arc<Shared<Req, T, E>>,
-    pub(crate) badge: Badge,
+    pub(crate) number: usize,
     /// The caller of the job at hand has gone.
     cancelled: Arc<AtomicBool>,
     binding: Binding,
@@ -66,10 +65,10 @@ pub(crate) enum Step {
 
 impl<Req, T, E> Worker<Req, T, E> {
     pub(crate) fn new(shared: Arc<Shared<Req, T, E>>, hired: Hired) -> Self {
-        let Hired { badge, token, cancelled } = hired;
+        let Hired { number, token, cancelled } = hired;
         Self {
             shared,
-            badge,
+            number,
             cancelled,
             binding: Binding::default(),
             waker: None,
@@ -86,8 +85,8 @@ impl<Req, T, E> Worker<Req, T, E> {
         cx: &mut Context<'_>,
     ) -> Poll<Step> {
         self.keep_waker(cx);
-        let Self { shared, badge, cancelled, binding, standing, .. } = self;
-        let (number, now, ended) = (badge.number, shared.clock(), job.has_ended());
+        let Self { shared, number, cancelled, binding, standing, .. } = self;
+        let (number, now, ended) = (*number, shared.clock(), job.has_ended());
         let mut core = shared.lock();
         if ended {
             core.record(job, number);
@@ -103,7 +102,7 @@ impl<Req, T, E> Worker<Req, T, E> {
         let taken = if may_not { None } else { core.take(binding, number, now) };
         let Some((key, taken)) = taken else {
             if core.roster.is_too_large() || (core.closed && !core.paused) {
-                return standing.leave(*badge, shared, core, job);
+                return standing.leave(number, shared, core, job);
             }
             (standing.asleep, standing.worked) = (true, false);
             standing.spare = core.roster.alive() > core.roster.size.min;
@@ -132,7 +131,7 @@ impl<Req, T, E> Worker<Req, T, E> {
             return;
         }
         let mut core = self.shared.lock();
-        core.record(job, self.badge.number);
+        core.record(job, self.number);
         core.queue.finish(&mut self.binding);
         self.shared.see_to(core);
         job.discard();
@@ -144,7 +143,7 @@ impl<Req, T, E> Worker<Req, T, E> {
             return;
         }
         let mut core = self.shared.lock();
-        core.roster.arrive(self.badge.number);
+        core.roster.arrive(self.number);
         core.queue.finish(&mut self.binding);
         self.standing.asleep = false;
         self.shared.see_to(core);
@@ -155,7 +154,7 @@ impl<Req, T, E> Worker<Req, T, E> {
         self.keep_waker(cx);
         let mut core = self.shared.lock();
         let over = core.is_over() || core.roster.is_too_large();
-        let entry = if over { core.roster.leave(self.badge) } else { None };
+        let entry = if over { core.roster.leave(self.number) } else { None };
         drop(core);
         discard(entry);
         self.standing.left |= over;
@@ -179,14 +178,14 @@ impl<Req, T, E> Worker<Req, T, E> {
 
     /// Leaves after having been idle for long; false if it was woken, or is needed.
     pub(crate) fn try_leave(&mut self) -> bool {
-        let number = self.badge.number;
+        let number = self.number;
         let wanted = self.shared.wanted(0);
         let mut core = self.shared.lock();
         let needed = core.roster.alive() <= wanted.max(core.roster.size.min);
         if needed || !core.roster.is_asleep(number) || (core.queue.ready() > 0 && !core.paused) {
             return false;
         }
-        let entry = core.roster.leave(self.badge);
+        let entry = core.roster.leave(self.number);
         drop(core);
         discard(entry);
         self.standing.left = true;
@@ -215,8 +214,12 @@ impl<Req, T, E> Worker<Req, T, E> {
     fn keep_waker(&mut self, cx: &mut Context<'_>) {
         if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             self.waker = Some(cx.waker().clone());
-            let old = self.shared.lock().roster.keep_waker(self.badge.number, self.waker.clone());
+            let old = self.shared.lock().roster.keep_waker(self.number, self.waker.clone());
             discard(old);
+            if self.shared.is_stopped() {
+                // It may have been stopped before there was a waker.
+                cx.waker().wake_by_ref();
+            }
         }
     }
 
@@ -228,7 +231,7 @@ impl<Req, T, E> Worker<Req, T, E> {
 
     /// Ends a job, which is not started, with the error that keeps the worker from having a service, if there is one.
     pub(crate) fn fail_one(&mut self, error: Option<E>) {
-        let (number, now) = (self.badge.number, self.shared.clock());
+        let (number, now) = (self.number, self.shared.clock());
         let mut core = self.shared.lock();
         if core.paused {
             return;
@@ -246,7 +249,7 @@ impl<Req, T, E> Worker<Req, T, E> {
     }
 
     pub(crate) fn tell(&self, panic: Panic) {
-        tell(panic, self.shared.config.name, self.badge.number);
+        tell(panic, self.shared.config.name, self.number);
     }
 }
 
@@ -257,13 +260,13 @@ impl Standing {
     #[cold]
     fn leave<Req, T, E>(
         &mut self,
-        badge: Badge,
+        number: usize,
         shared: &Shared<Req, T, E>,
         mut core: MutexGuard<'_, Core<Req, T, E>>,
         job: &mut InFlight<Req, T, E>,
     ) -> Poll<Step> {
         self.left = true;
-        let entry = core.roster.leave(badge);
+        let entry = core.roster.leave(number);
         core.wake_workers();
         core.wake_if_over();
         shared.let_go(core);
@@ -277,7 +280,7 @@ impl<Req, T, E> Drop for Worker<Req, T, E> {
     fn drop(&mut self) {
         let mut core = self.shared.lock();
         core.queue.finish(&mut self.binding);
-        let entry = if self.standing.left { None } else { core.roster.leave(self.badge) };
+        let entry = if self.standing.left { None } else { core.roster.leave(self.number) };
         // One that was on its way to a job passes its wake on.
         core.wake_workers();
         let lost = !self.standing.left && core.roster.alive() == 0 && core.draining == 0;

@@ -16,13 +16,12 @@ use stockade_core::{
     priority::Priority,
 };
 use stockade_testkit::schedules;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     Any, ByHand, Pool, PoolHandle, Rules, Status, WhenFull,
     config::Checked,
     in_flight::InFlight,
-    roster::{Size, Stop},
+    roster::Size,
     rules::{Of, Order},
     shared::Shared,
     staff::{Hired, Spawn},
@@ -37,15 +36,11 @@ type Modelled = Pool<u32, u32, Refusal>;
 struct Threads(Arc<Mutex<Vec<JoinHandle<()>>>>);
 
 impl Spawn<u32, u32, Refusal> for Threads {
-    fn spawn(
-        &self,
-        shared: &Arc<Shared<u32, u32, Refusal>>,
-        hired: Hired,
-    ) -> std::io::Result<Stop> {
+    fn spawn(&self, shared: &Arc<Shared<u32, u32, Refusal>>, hired: Hired) -> std::io::Result<()> {
         let worker = Worker::new(Arc::clone(shared), hired);
         let thread = thread::spawn(move || work(worker));
         lock(&self.0).push(thread);
-        Ok(Stop::Thread(CancellationToken::new()))
+        Ok(())
     }
 }
 
