@@ -8,12 +8,11 @@ use tokio::{runtime::Handle, time::sleep};
 
 use crate::{
     Any, MakeWorker, Never, Of, Order, Pool, PoolLayer, PoolService, Rebuild, Rules, Scale, Sizing,
-    When, WhenFull, Workers,
-    carry::{Carry, Carrying},
+    WhenFull, Workers,
     config::Checked,
     rules,
     service::CloneService,
-    shared::Shared,
+    shared::{Capture, Shared},
     spawn::{self, watch_runtime},
 };
 
@@ -32,7 +31,7 @@ pub struct PoolBuilder<R = Any, B = Never> {
     rebuild: B,
     config: Checked,
     scale: Option<Arc<dyn Scale>>,
-    carry: Option<Arc<dyn Carry>>,
+    carry: Option<Capture>,
     threads: bool,
 }
 
@@ -160,12 +159,12 @@ impl<R, B> PoolBuilder<R, B> {
     /// assert_eq!(pool.submit(1).await.unwrap(), 1);
     /// # }
     /// ```
-    pub fn rebuild_on<T, E, F>(self, is_fatal: F) -> PoolBuilder<R, When<F, T, E>>
+    pub fn rebuild_on<T, E, F>(self, is_fatal: F) -> PoolBuilder<R, F>
     where
         F: Fn(&Result<T, E>) -> bool + Send + Sync + 'static,
     {
         let Self { rules, rebuild: _, config, scale, carry, threads } = self;
-        PoolBuilder { rules, rebuild: When::new(is_fatal), config, scale, carry, threads }
+        PoolBuilder { rules, rebuild: is_fatal, config, scale, carry, threads }
     }
 }
 
@@ -426,7 +425,11 @@ impl<R, B> PoolBuilder<R, B> {
         capture: impl Fn() -> C + Send + Sync + 'static,
         enter: impl Fn(&C, &mut dyn FnMut()) + Send + Sync + 'static,
     ) -> Self {
-        self.carry = Some(Arc::new(Carrying { capture, enter }));
+        let enter = Arc::new(enter);
+        self.carry = Some(Arc::new(move || {
+            let (captured, enter) = (capture(), Arc::clone(&enter));
+            Box::new(move |poll| enter(&captured, poll))
+        }));
         self
     }
 

@@ -4,7 +4,7 @@ use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
 };
 
 use pin_project_lite::pin_project;
@@ -29,14 +29,6 @@ pub(crate) fn discard<V>(value: V) {
 pub(crate) fn forget(panic: Panic) {
     if let Err(another) = guard(|| drop(panic)) {
         std::mem::forget(another);
-    }
-}
-
-/// Wakes what may be the user's; a panic costs no other its wake.
-#[inline]
-pub(crate) fn wake(waker: Waker) {
-    if let Err(panic) = guard(|| waker.wake()) {
-        forget(panic);
     }
 }
 

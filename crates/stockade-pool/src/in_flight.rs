@@ -1,6 +1,6 @@
 //! The job that a worker has in hand, from when it is taken until its answer is handed over.
 
-use std::{any::Any, task::Poll, time::Duration};
+use std::{task::Poll, time::Duration};
 
 use stockade_core::{
     LayerError, Reason, Rejected, attempts::Counter, deadline::Deadline, priority::Priority,
@@ -11,7 +11,7 @@ use crate::{
     Status,
     contain::discard,
     outcome::Ended,
-    queue::{Answer, Extra, Key, Taken},
+    queue::{Carried, Extra, Key, Taken},
     span::Span,
 };
 
@@ -41,8 +41,7 @@ pub(crate) struct InFlight<Req, T, E> {
     taken: Option<Instant>,
     ended: Option<Instant>,
     pub(crate) span: Span,
-    /// What was captured where the job was submitted.
-    pub(crate) carried: Option<Box<dyn Any + Send>>,
+    pub(crate) carried: Option<Carried>,
 }
 
 /// How long a job was queued and ran.
@@ -200,9 +199,9 @@ impl<Req, T, E> InFlight<Req, T, E> {
         Some(Ended {
             id,
             status,
-            answer: match self.refusal.take() {
-                Some(rejected) => Answer::Refused(rejected),
-                None => Answer::Service(self.result.take()?),
+            result: match self.refusal.take() {
+                Some(rejected) => Err(rejected),
+                None => Ok(self.result.take()?),
             },
             request,
             queued_for: self.queued_for(),

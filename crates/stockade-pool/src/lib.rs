@@ -50,7 +50,6 @@
 
 mod admission;
 mod builder;
-mod carry;
 mod config;
 mod contain;
 mod drain;
@@ -99,7 +98,7 @@ pub use layer::PoolLayer;
 pub use outcome::{Outcome, Status};
 pub use pool::Pool;
 pub use queue::Order;
-pub use rebuild::{Never, Rebuild, When};
+pub use rebuild::{Never, Rebuild};
 pub use rules::{Any, Of, Rules};
 pub use run::{ByHand, IntoSource, Iter, Outcomes, Source, Streamed};
 pub use scale::{Load, PerJob, Scale, Workers};

@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use stockade_core::{LayerError, Reason, Rejected};
 
-use crate::queue::Answer;
-
 /// What became of one job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -54,17 +52,9 @@ pub enum Status {
     },
 }
 
-/// What a worker, or whoever ends a job in its place, says of it. The answer becomes the result where it is read.
-pub(crate) struct Ended<Req, T, E> {
-    pub(crate) id: u64,
-    pub(crate) status: Status,
-    pub(crate) answer: Answer<T, E>,
-    pub(crate) request: Option<Req>,
-    pub(crate) queued_for: Option<Duration>,
-    pub(crate) ran_for: Option<Duration>,
-    pub(crate) worker: Option<usize>,
-    pub(crate) attempts: u32,
-}
+/// What the one who ends a job says of it. A refusal becomes the error of the stack where the outcome is read, because
+/// that is the user's code.
+pub(crate) type Ended<Req, T, E> = Outcome<Req, Result<T, E>, Rejected>;
 
 // === impl Status ===
 
@@ -90,38 +80,25 @@ impl Status {
     }
 }
 
-// === impl Answer ===
-
-impl<T, E: LayerError> Answer<T, E> {
-    /// The result that the caller gets. The refusal has been told of where the job ended.
-    #[inline]
-    pub(crate) fn into_result(self) -> Result<T, E> {
-        match self {
-            Self::Service(result) => result,
-            Self::Refused(rejected) => Err(E::from_rejected(rejected)),
-        }
-    }
-}
-
 // === impl Ended ===
 
 impl<Req, T, E> Ended<Req, T, E> {
     /// A job that was refused before it was started.
-    pub(crate) fn unstarted(
+    pub(crate) const fn unstarted(
         id: u64,
         status: Status,
         rejected: Rejected,
         request: Option<Req>,
     ) -> Self {
-        let (answer, queued_for, ran_for, worker) = (Answer::Refused(rejected), None, None, None);
-        Self { id, status, answer, request, queued_for, ran_for, worker, attempts: 0 }
+        let (result, queued_for, ran_for, worker) = (Err(rejected), None, None, None);
+        Self { id, status, result, request, queued_for, ran_for, worker, attempts: 0 }
     }
 }
 
 impl<Req, T, E: LayerError> Ended<Req, T, E> {
     pub(crate) fn into_outcome(self) -> Outcome<Req, T, E> {
-        let Self { id, status, answer, request, queued_for, ran_for, worker, attempts } = self;
-        let result = answer.into_result();
+        let Self { id, status, result, request, queued_for, ran_for, worker, attempts } = self;
+        let result = result.unwrap_or_else(|rejected| Err(E::from_rejected(rejected)));
         Outcome { id, status, result, request, queued_for, ran_for, worker, attempts }
     }
 }

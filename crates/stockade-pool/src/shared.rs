@@ -16,6 +16,7 @@ use stockade_core::{
             Mutex, MutexGuard,
             atomic::{AtomicBool, AtomicU64, Ordering::*},
         },
+        wake,
     },
     priority, waits,
 };
@@ -25,12 +26,11 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Scale,
     admission::Verdict,
-    carry::Carry,
     config::Checked,
-    contain::{discard, wake},
+    contain::discard,
     locked::Core,
     nested,
-    queue::{Details, Extra, Key, New, Owner},
+    queue::{Carried, Details, Extra, Key, New, Owner},
     rules::{Of, Order},
     run::Mailbox,
     span::Span,
@@ -45,7 +45,7 @@ pub(crate) struct Shared<Req, T, E> {
     answered: AtomicU64,
     pub(crate) config: Checked,
     pub(crate) rules: Of<Req>,
-    pub(crate) carry: Option<Arc<dyn Carry>>,
+    pub(crate) carry: Option<Capture>,
     /// None: one worker a job.
     pub(crate) scale: Option<Arc<dyn Scale>>,
     pub(crate) spawn: Box<dyn Spawn<Req, T, E>>,
@@ -58,6 +58,9 @@ pub(crate) struct Shared<Req, T, E> {
     /// The workers are to stop. Each is woken after it was written, and reads it whenever it is polled.
     pub(crate) stopped: AtomicBool,
 }
+
+/// Captures what goes along with a job, where it is submitted.
+pub(crate) type Capture = Arc<dyn Fn() -> Carried + Send + Sync>;
 
 /// A job that was submitted.
 #[derive(Clone, Copy, Debug)]
@@ -90,7 +93,7 @@ impl<Req, T, E> Shared<Req, T, E> {
     pub(crate) fn new(
         config: Checked,
         mut rules: Of<Req>,
-        carry: Option<Arc<dyn Carry>>,
+        carry: Option<Capture>,
         scale: Option<Arc<dyn Scale>>,
         spawn: Box<dyn Spawn<Req, T, E>>,
     ) -> Self {
@@ -200,7 +203,7 @@ impl<Req, T, E> Shared<Req, T, E> {
                 share,
                 name: name.as_ref().map(|name| name(&request)),
                 kept: keep.as_ref().map(|keep| keep(&request)),
-                carried: self.carry.as_ref().map(|carry| carry.capture()),
+                carried: self.carry.as_ref().map(|capture| capture()),
             })
         };
         let extra = has_extra.then(extra);

@@ -2,7 +2,6 @@
 
 use std::{
     convert::Infallible,
-    marker::PhantomData,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -13,16 +12,14 @@ use tower_service::Service;
 use crate::{Job, Pool, PoolBuilder};
 
 /// A future that a pool of tasks runs.
-pub type Task<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+pub type Task<T> = Pin<Box<dyn Future<Output = Result<T, Error<Infallible>>> + Send>>;
 
 /// A pool whose requests are futures. Made by [`Pool::tasks`] and [`PoolBuilder::build_tasks`].
 pub type Tasks<T> = Pool<Task<T>, T, Error<Infallible>>;
 
-/// The service that polls the future it is called with.
-pub(crate) struct RunTask<T>(PhantomData<fn() -> T>);
-
-/// The future of a [`RunTask`].
-pub(crate) struct Running<T>(Task<T>);
+/// The service whose calls are what it is called with.
+#[derive(Clone)]
+pub(crate) struct RunTask;
 
 impl Pool<(), (), ()> {
     /// A pool that runs futures: one worker per core, and a queue of 128. [`PoolBuilder::build_tasks`] makes one with
@@ -57,7 +54,7 @@ impl PoolBuilder {
     /// As [`build`](Self::build) does.
     #[track_caller]
     pub fn build_tasks<T: Send + 'static>(self) -> Tasks<T> {
-        self.build(RunTask(PhantomData))
+        self.build(RunTask)
     }
 }
 
@@ -67,36 +64,22 @@ impl<T: Send + 'static> Pool<Task<T>, T, Error<Infallible>> {
         &self,
         task: impl Future<Output = T> + Send + 'static,
     ) -> Job<Task<T>, T, Error<Infallible>> {
-        self.submit(Box::pin(task))
+        self.submit(Box::pin(async { Ok(task.await) }))
     }
 }
 
 // === impl RunTask ===
 
-impl<T> Service<Task<T>> for RunTask<T> {
+impl<T> Service<Task<T>> for RunTask {
     type Response = T;
     type Error = Error<Infallible>;
-    type Future = Running<T>;
+    type Future = Task<T>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, task: Task<T>) -> Self::Future {
-        Running(task)
-    }
-}
-
-impl<T> Clone for RunTask<T> {
-    fn clone(&self) -> Self {
-        Self(PhantomData)
-    }
-}
-
-impl<T> Future for Running<T> {
-    type Output = Result<T, Error<Infallible>>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.as_mut().poll(cx).map(Ok)
+        task
     }
 }

@@ -108,10 +108,10 @@ impl<Req, T, E: LayerError> Turn<'_, Req, T, E> {
             return Poll::Ready(true);
         }
         let shared = &self.worker.shared;
-        let request = self.job.request.take();
+        let mut request = self.job.request.take();
         self.job.started = true;
-        let poll_call = |cx: &mut Context<'_>| {
-            if let Some(request) = request {
+        let mut poll_call = || {
+            if let Some(request) = request.take() {
                 call.set(Some(service.call(request)));
             }
             match call.as_mut().as_pin_mut() {
@@ -119,23 +119,18 @@ impl<Req, T, E: LayerError> Turn<'_, Req, T, E> {
                 None => Poll::Pending,
             }
         };
-        let carried = self.job.carried.take();
-        let answered = match shared.carry.as_ref().zip(carried.as_ref()) {
-            None => nested::enter(&**shared, || self.job.enter(|| poll_call(cx))),
-            Some((carry, carried)) => {
-                let (mut poll_call, mut answered) = (Some(poll_call), false);
-                let mut poll = || {
-                    if let Some(poll_call) = poll_call.take() {
-                        answered = nested::enter(&**shared, || self.job.enter(|| poll_call(cx)));
-                    }
-                };
-                carry.enter(&**carried, &mut poll);
-                poll();
-                answered
+        let (carried, mut answered) = (self.job.carried.take(), None);
+        let mut poll_once = || {
+            if answered.is_none() {
+                answered = Some(nested::enter(&**shared, || self.job.enter(&mut poll_call)));
             }
         };
+        if let Some(around) = &carried {
+            around(&mut poll_once);
+        }
+        poll_once();
         self.job.carried = carried;
-        if !answered {
+        if answered != Some(true) {
             ready!(self.worker.poll_cancelled(cx));
             self.refuse(Reason::Cancelled);
             call.set(None);

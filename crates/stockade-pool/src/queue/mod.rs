@@ -22,7 +22,7 @@ pub(crate) use discipline::Discipline;
 pub(crate) use fair::Fair;
 pub use order::Order;
 pub(crate) use order::Ranked;
-pub(crate) use record::{Answer, Details, Extra, Left, New, Owner, Running, Seen, Tag, Taken};
+pub(crate) use record::{Carried, Details, Extra, Left, New, Owner, Running, Seen, Tag, Taken};
 pub(crate) use slab::Key;
 
 use crate::span::Span;

@@ -1,8 +1,8 @@
 //! One job, from when it is submitted until its answer is read.
 
-use std::{any::Any, borrow::Cow, num::NonZeroU64, task::Waker};
+use std::{borrow::Cow, num::NonZeroU64, task::Waker};
 
-use stockade_core::{Reason, Rejected, Share, internal::Key as RunKey, priority::Priority};
+use stockade_core::{Reason, Share, internal::Key as RunKey, priority::Priority};
 use tokio::time::Instant;
 
 use crate::span::Span;
@@ -34,7 +34,7 @@ pub(crate) struct Taken<Req> {
     pub(crate) deadline: Option<Instant>,
     pub(crate) since: Option<Instant>,
     pub(crate) span: Span,
-    pub(crate) carried: Option<Box<dyn Any + Send>>,
+    pub(crate) carried: Option<Carried>,
 }
 
 /// What the pool reads in a request.
@@ -53,15 +53,11 @@ pub(crate) struct Extra<Req> {
     pub(crate) name: Option<Cow<'static, str>>,
     /// A copy of the request.
     pub(crate) kept: Option<Req>,
-    /// What was captured where the job was submitted.
-    pub(crate) carried: Option<Box<dyn Any + Send>>,
+    pub(crate) carried: Option<Carried>,
 }
 
-/// What a job ends with. A refusal becomes the error of the stack where it is read, because that is the user's code.
-pub(crate) enum Answer<T, E> {
-    Service(Result<T, E>),
-    Refused(Rejected),
-}
+/// What was captured where a job was submitted: polls the job, once, with that around it.
+pub(crate) type Carried = Box<dyn Fn(&mut dyn FnMut()) + Send>;
 
 /// Whom the answer is for.
 pub(crate) enum Owner {
