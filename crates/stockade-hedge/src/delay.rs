@@ -1,15 +1,18 @@
 //! How long to wait before another attempt. Pure: `now` is passed in.
 //!
-//! A percentile is taken over the latencies of first attempts of the last 30 to 60 seconds, in two histograms of
-//! 30 seconds each. A first attempt that lost counts with the time that it had taken by then, which is at least
-//! the delay: so hedging does not make its own percentile shorter. Until 100 calls were seen there is no delay
-//! to tell, and nothing is hedged.
+//! A percentile is taken over the latencies of first attempts of the last 30 to 60 seconds. A first attempt that lost
+//! counts with the time that it had taken by then, which is at least the delay: so hedging does not make its own
+//! percentile shorter. Until 100 calls were seen there is no delay to tell, and nothing is hedged.
+//!
+//! A call only reads a number. Once the delay is known, each thread gathers its latencies apart, and hands them to the
+//! window that all share when there are 32 of them or the oldest has waited for a second. The window works the delay
+//! out anew when it has a sixteenth more latencies than at the last time, and when half of it is over.
 
 use std::{mem, time::Duration};
 
 use hdrhistogram::Histogram;
 use stockade_core::internal::{
-    lock,
+    Shards, lock,
     sync::{
         Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -30,18 +33,30 @@ pub(crate) enum Delay {
 pub(crate) struct Rolling {
     /// In nanoseconds, or [`UNKNOWN`]. Only to be read, so it orders nothing.
     delay: AtomicU64,
+    gathered: Shards<Mutex<Batch>>,
     window: Mutex<Window>,
+}
+
+/// What a thread has recorded, and the window does not know yet. In microseconds.
+#[derive(Debug)]
+struct Batch {
+    latencies: [u32; FULL],
+    len: usize,
+    /// When the first of them is old.
+    due: Instant,
 }
 
 #[derive(Debug)]
 struct Window {
     quantile: f64,
+    /// The half that is filled.
     recent: Histogram<u32>,
-    before: Histogram<u32>,
+    /// That one and the half before.
+    all: Histogram<u32>,
     /// When `recent` was begun.
     since: Instant,
-    /// How many were recorded since the delay was last worked out.
-    fresh: u32,
+    /// How many latencies there are when the delay is to be worked out anew.
+    enough: u64,
 }
 
 /// What half of the window covers.
@@ -50,13 +65,14 @@ const HALF: Duration = Duration::from_secs(30);
 /// How many calls have to be seen before the delay is known.
 const WARM: u64 = 100;
 
-/// After how many calls the delay is worked out anew.
-const OFTEN: u32 = 32;
+/// After how many calls, and after what time, a thread hands over what it has recorded.
+const FULL: usize = 32;
+const OLD: Duration = Duration::from_secs(1);
 
 const UNKNOWN: u64 = u64::MAX;
 
 /// The longest latency that is told apart, in microseconds: an hour.
-const LONGEST: u64 = 3_600_000_000;
+const LONGEST: u32 = 3_600_000_000;
 
 // === impl Delay ===
 
@@ -92,44 +108,84 @@ impl Delay {
 
 impl Rolling {
     fn new(quantile: f64, now: Instant) -> Self {
-        let histogram = || {
-            let mut histogram = Histogram::new_with_bounds(1, LONGEST, 2)
-                .expect("the bounds and the precision are ones that it takes");
-            histogram.auto(false);
-            histogram
-        };
-        let (recent, before) = (histogram(), histogram());
-        let window = Window { quantile, recent, before, since: now, fresh: 0 };
-        Self { delay: AtomicU64::new(UNKNOWN), window: Mutex::new(window) }
+        Self {
+            delay: AtomicU64::new(UNKNOWN),
+            gathered: Shards::new(|| Mutex::new(Batch { latencies: [0; FULL], len: 0, due: now })),
+            window: Mutex::new(Window::new(quantile, now)),
+        }
     }
 
     /// A first attempt took this long, or was given up after it.
     pub(crate) fn record(&self, latency: Duration, now: Instant) {
-        let delay = lock(&self.window).record(latency, now);
-        if let Some(delay) = delay {
+        let micros = u32::try_from(latency.as_micros()).unwrap_or(LONGEST).clamp(1, LONGEST);
+        // As long as nothing is hedged, each call counts at once.
+        if self.delay.load(Relaxed) == UNKNOWN {
+            return self.hand_over(&[micros], now);
+        }
+        let mut batch = lock(self.gathered.own());
+        if batch.push(micros, now) {
+            self.hand_over(batch.take(now), now);
+        }
+    }
+
+    fn hand_over(&self, latencies: &[u32], now: Instant) {
+        let mut window = lock(&self.window);
+        if let Some(delay) = window.record(latencies, now) {
             self.delay.store(delay, Relaxed);
         }
+    }
+}
+
+// === impl Batch ===
+
+impl Batch {
+    /// `true`: it is to be handed over.
+    fn push(&mut self, micros: u32, now: Instant) -> bool {
+        if self.len == 0 {
+            self.due = now + OLD;
+        }
+        self.latencies[self.len] = micros;
+        self.len += 1;
+        self.len == FULL || now >= self.due
+    }
+
+    /// What there is. If the thread was silent for half of the window, that is the last call alone.
+    fn take(&mut self, now: Instant) -> &[u32] {
+        let len = mem::take(&mut self.len);
+        let is_stale = now.saturating_duration_since(self.due) >= HALF;
+        &self.latencies[if is_stale { len - 1 } else { 0 }..len]
     }
 }
 
 // === impl Window ===
 
 impl Window {
+    fn new(quantile: f64, now: Instant) -> Self {
+        let histogram = || {
+            let mut histogram = Histogram::new_with_bounds(1, LONGEST.into(), 2)
+                .expect("the bounds and the precision are ones that it takes");
+            histogram.auto(false);
+            histogram
+        };
+        Self { quantile, recent: histogram(), all: histogram(), since: now, enough: WARM }
+    }
+
     /// The new delay, where it was worked out anew.
-    fn record(&mut self, latency: Duration, now: Instant) -> Option<u64> {
+    fn record(&mut self, latencies: &[u32], now: Instant) -> Option<u64> {
         self.turn(now);
-        let micros = u64::try_from(latency.as_micros()).unwrap_or(LONGEST).clamp(1, LONGEST);
-        self.recent.saturating_record(micros);
-        self.fresh += 1;
-        let seen = self.recent.len() + self.before.len();
-        if self.fresh < OFTEN && seen != WARM {
+        for micros in latencies {
+            self.recent.saturating_record((*micros).into());
+            self.all.saturating_record((*micros).into());
+        }
+        let seen = self.all.len();
+        if seen < self.enough {
             return None;
         }
-        self.fresh = 0;
+        self.enough = WARM.max(seen + seen / 16);
         if seen < WARM {
             return Some(UNKNOWN);
         }
-        Some(self.quantile().saturating_mul(1_000))
+        Some(self.all.value_at_quantile(self.quantile).saturating_mul(1_000))
     }
 
     fn turn(&mut self, now: Instant) {
@@ -137,32 +193,12 @@ impl Window {
         if age < HALF {
             return;
         }
-        mem::swap(&mut self.recent, &mut self.before);
+        mem::swap(&mut self.recent, &mut self.all);
         self.recent.reset();
         if age >= HALF * 2 {
-            self.before.reset();
+            self.all.reset();
         }
-        self.since = now;
-    }
-
-    /// The quantile over both halves, in microseconds: the lowest value that as many reach.
-    fn quantile(&self) -> u64 {
-        let all = self.recent.len() + self.before.len();
-        let below = |micros: u64| {
-            let count = |half: &Histogram<u32>| half.count_between(0, micros);
-            count(&self.recent) + count(&self.before)
-        };
-        let rank = (self.quantile * all as f64).ceil() as u64;
-        let (mut low, mut high) = (1, LONGEST);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if below(middle) >= rank {
-                high = middle;
-            } else {
-                low = middle + 1;
-            }
-        }
-        self.recent.highest_equivalent(low)
+        (self.since, self.enough) = (now, 0);
     }
 }
 
@@ -222,6 +258,42 @@ mod tests {
         record(&delay, (0..320).map(|_| MS * 10), start);
         record(&delay, (0..64).map(|_| MS), start + HALF * 10);
         assert_eq!(delay.get(), None);
+    }
+
+    #[test]
+    fn what_threads_have_gathered_counts_once_it_is_enough_or_old() {
+        let start = Instant::now();
+        let delay = Delay::new(Rule::Percentile(0.5), start);
+        record(&delay, (0..100).map(|_| MS * 10), start);
+        record(&delay, (0..31).map(|_| MS * 90), start);
+        let gathered = |delay: &Delay| delay.rolling().unwrap().window.lock().unwrap().all.len();
+        assert_eq!(gathered(&delay), 100);
+        record(&delay, [MS * 90].into_iter(), start);
+        assert_eq!(gathered(&delay), 132, "32 of them");
+        record(&delay, [MS * 90].into_iter(), start);
+        assert_eq!(gathered(&delay), 132);
+        record(&delay, [MS * 90].into_iter(), start + OLD);
+        assert_eq!(gathered(&delay), 134, "the first is a second old");
+    }
+
+    #[test]
+    fn what_a_thread_has_gathered_before_a_long_silence_is_forgotten() {
+        let start = Instant::now();
+        let delay = Delay::new(Rule::Percentile(0.5), start);
+        record(&delay, (0..120).map(|_| MS * 10), start);
+        record(&delay, [MS].into_iter(), start + OLD + HALF);
+        assert_eq!(delay.rolling().unwrap().window.lock().unwrap().all.len(), 101);
+    }
+
+    #[test]
+    fn the_delay_is_worked_out_anew_for_a_sixteenth_more_calls_and_when_half_a_window_is_over() {
+        let start = Instant::now();
+        let mut window = Window::new(0.5, start);
+        assert!(window.record(&[1; 3_200], start).is_some());
+        assert!(window.record(&[1; 199], start).is_none());
+        assert!(window.record(&[1], start).is_some());
+        assert!(window.record(&[1], start + HALF - MS).is_none());
+        assert!(window.record(&[1], start + HALF).is_some());
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! | [`FairOrder`] | who is next by class, or by whose call it is |
 //! | [`Cold`] | what a future seldom holds, dropped out of line |
 //! | [`StaticPool`] | state that calls refer to without counting references |
+//! | [`Shards`] | a value for each thread |
 //! | `wake` | wakes a task, whatever its waker does |
 //! | [`Refusals`] | refusals, counted by reason |
 //! | [`sync`] | locks and atomics, the standard library's or a model checker's |
@@ -20,6 +21,7 @@ pub mod deferred;
 mod fair_order;
 mod queue;
 mod refusals;
+mod shards;
 mod static_pool;
 pub mod sync;
 mod timer;
@@ -32,6 +34,7 @@ pub use deferred::{Admission, CallWaiter, Refusal, Refuser, Slow, Waiter};
 pub use fair_order::FairOrder;
 pub use queue::{Key, Queue};
 pub use refusals::Refusals;
+pub use shards::Shards;
 pub use static_pool::StaticPool;
 pub use sync::lock;
 pub use timer::Timer;

@@ -2,13 +2,13 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    atomic::{AtomicBool, Ordering::Relaxed},
 };
 use std::time::Duration;
 
 use stockade_core::{
     Reason,
-    internal::{Refusals, lock, sync::Mutex},
+    internal::{Refusals, Shards, lock, sync::Mutex},
 };
 use tokio::time::Instant;
 
@@ -20,13 +20,11 @@ use crate::family::Distribution;
 /// A call holds its shard, so the references to a shard beside the one here are its calls in flight.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    shards: Box<[Arc<Shard>]>,
+    shards: Shards<Arc<Shard>>,
     enabled: AtomicBool,
 }
 
-/// What the calls of one thread came to. Two threads share a shard only where there are more threads than processors.
-///
-/// It has cache lines of its own, two of them, because processors fetch them in pairs.
+/// What the calls of one thread came to. It has cache lines of its own, as its references in [`Shards`] have.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(crate) struct Shard {
@@ -73,27 +71,18 @@ const BOUNDS: [u64; 14] = {
     bounds
 };
 
-/// There are no more shards than this, because each has some kilobytes.
-const MOST: usize = 64;
-
 // === impl Shared ===
 
 impl Shared {
     pub(crate) fn new() -> Self {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let shards = threads.next_power_of_two().min(MOST);
         let shard = || Shard { tally: Mutex::new(Tally::new()), refusals: Refusals::default() };
-        Self {
-            shards: (0..shards).map(|_| Arc::new(shard())).collect(),
-            enabled: AtomicBool::new(true),
-        }
+        Self { shards: Shards::new(|| Arc::new(shard())), enabled: AtomicBool::new(true) }
     }
 
     /// That of this thread.
     #[inline]
     pub(crate) fn shard(&self) -> &Arc<Shard> {
-        // The number of shards is a power of two.
-        &self.shards[this_thread() & (self.shards.len() - 1)]
+        self.shards.own()
     }
 
     #[inline]
@@ -117,22 +106,13 @@ impl Shared {
     pub(crate) fn read(&self) -> (Tally, Sum) {
         let (now, mut recent) = (Instant::now(), Sum::new());
         let mut all = Tally::new();
-        for shard in &self.shards {
+        for shard in self.shards.iter() {
             let mut tally = lock(&shard.tally);
             all.add(&tally);
             tally.window.add_to(now, &mut recent);
         }
         (all, recent)
     }
-}
-
-/// A number of this thread. Threads that are started one after the other have numbers that follow each other.
-#[inline]
-fn this_thread() -> usize {
-    static THREADS: AtomicUsize = AtomicUsize::new(0);
-    std::thread_local!(static NUMBER: usize = THREADS.fetch_add(1, Relaxed));
-    // While a thread ends it has no number.
-    NUMBER.try_with(|number| *number).unwrap_or_default()
 }
 
 /// More than 584 years become that.
