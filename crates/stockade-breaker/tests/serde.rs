@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use stockade_breaker::{Config, Slow, Window};
+use stockade_testkit::{read_toml, round_trip};
 
 const FULL: &str = r#"
 window = { time = "30s" }
@@ -19,27 +20,15 @@ enabled = false
 name = "search"
 "#;
 
-fn read(toml: &str) -> Result<Config, String> {
-    toml::from_str(toml).map_err(|error| error.message().to_owned())
-}
-
 #[test]
 fn a_configuration_that_is_written_can_be_read_again() {
-    let config = read(FULL).unwrap();
-    let toml = toml::to_string(&config).unwrap();
-    let json = serde_json::to_string(&config).unwrap();
-    assert_eq!(shown(&toml::from_str(&toml).unwrap()), shown(&config), "{toml}");
-    assert_eq!(shown(&serde_json::from_str(&json).unwrap()), shown(&config), "{json}");
-}
-
-fn shown(config: &Config) -> String {
-    format!("{config:?}")
+    round_trip::<Config>(FULL);
 }
 
 #[test]
 fn what_is_written_is_what_is_set_and_the_rest_is_as_ever() {
     let mut config = Config::default();
-    assert_eq!(read("").unwrap(), config);
+    assert_eq!(read_toml::<Config>("").unwrap(), config);
     let seconds = Duration::from_secs;
     config.window = Window::time(seconds(30));
     config.failure_rate = 0.25;
@@ -53,7 +42,7 @@ fn what_is_written_is_what_is_set_and_the_rest_is_as_ever() {
     config.observe_only = true;
     config.enabled = false;
     config.name = Some("search");
-    assert_eq!(read(FULL).unwrap(), config);
+    assert_eq!(read_toml::<Config>(FULL).unwrap(), config);
 }
 
 #[test]
@@ -68,6 +57,6 @@ fn what_is_wrong_is_named_with_its_range() {
         ("probes = -3", "-3 is not allowed, it has to be a whole number from 1 to 1000"),
         ("slow = { after = \"1s\" }", "missing field `rate`"),
     ] {
-        assert_eq!(read(toml).unwrap_err(), error, "{toml}");
+        assert_eq!(read_toml::<Config>(toml).unwrap_err(), error, "{toml}");
     }
 }

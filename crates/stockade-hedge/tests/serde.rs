@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use stockade_core::Budget;
 use stockade_hedge::{Config, Rule};
+use stockade_testkit::{read_toml, round_trip};
 
 const FULL: &str = r#"
 rule = { after = "50ms" }
@@ -12,29 +13,23 @@ budget = "unlimited"
 name = "search"
 "#;
 
-fn read(toml: &str) -> Result<Config, String> {
-    toml::from_str(toml).map_err(|error| error.message().to_owned())
-}
-
 fn shown(config: &Config) -> String {
     format!("{config:?}")
 }
 
 #[test]
 fn a_configuration_that_is_written_can_be_read_again() {
-    let config = read(FULL).unwrap();
-    let toml = toml::to_string(&config).unwrap();
-    assert_eq!(shown(&toml::from_str(&toml).unwrap()), shown(&config), "{toml}");
+    round_trip::<Config>(FULL);
 }
 
 #[test]
 fn what_is_written_is_what_is_set_and_the_rest_is_as_ever() {
-    let config = read("rule = { percentile = 0.95 }").unwrap();
+    let config = read_toml::<Config>("rule = { percentile = 0.95 }").unwrap();
     assert_eq!(shown(&config), shown(&Config::new(Rule::Percentile(0.95))));
     let mut config = Config::new(Rule::After(Duration::from_millis(50)));
     (config.max, config.budget) = (2, Some(Budget::unlimited()));
     config.name = Some("search".into());
-    assert_eq!(shown(&read(FULL).unwrap()), shown(&config));
+    assert_eq!(shown(&read_toml::<Config>(FULL).unwrap()), shown(&config));
 }
 
 #[test]
@@ -50,6 +45,6 @@ fn what_is_wrong_is_named_with_its_range() {
         ),
         ("max = 1", "missing field `rule`"),
     ] {
-        assert_eq!(read(toml).unwrap_err(), error, "{toml}");
+        assert_eq!(read_toml::<Config>(toml).unwrap_err(), error, "{toml}");
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use stockade_limit::Config;
+use stockade_testkit::{read_toml, round_trip};
 
 const FULL: &str = r#"
 max = 64
@@ -11,31 +12,19 @@ max_wait = "250ms"
 name = "db"
 "#;
 
-fn read(toml: &str) -> Result<Config, String> {
-    toml::from_str(toml).map_err(|error| error.message().to_owned())
-}
-
 #[test]
 fn a_configuration_that_is_written_can_be_read_again() {
-    let config = read(FULL).unwrap();
-    let toml = toml::to_string(&config).unwrap();
-    let json = serde_json::to_string(&config).unwrap();
-    assert_eq!(shown(&toml::from_str(&toml).unwrap()), shown(&config), "{toml}");
-    assert_eq!(shown(&serde_json::from_str(&json).unwrap()), shown(&config), "{json}");
-}
-
-fn shown(config: &Config) -> String {
-    format!("{config:?}")
+    round_trip::<Config>(FULL);
 }
 
 #[test]
 fn what_is_written_is_what_is_set_and_the_rest_is_as_ever() {
     let mut config = Config::new(64);
-    assert_eq!(read("max = 64").unwrap(), config);
+    assert_eq!(read_toml::<Config>("max = 64").unwrap(), config);
     config.queue = 10;
     config.max_wait = Some(Duration::from_millis(250));
     config.name = Some("db".into());
-    assert_eq!(read(FULL).unwrap(), config);
+    assert_eq!(read_toml::<Config>(FULL).unwrap(), config);
 }
 
 #[test]
@@ -58,6 +47,6 @@ fn what_is_wrong_is_named_with_its_range() {
              from 0ns to 315360000s",
         ),
     ] {
-        assert_eq!(read(toml).unwrap_err(), error, "{toml}");
+        assert_eq!(read_toml::<Config>(toml).unwrap_err(), error, "{toml}");
     }
 }

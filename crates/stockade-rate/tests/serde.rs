@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use stockade_rate::Config;
+use stockade_testkit::{read_toml, round_trip};
 
 const FULL: &str = r#"
 calls = "64KiB"
@@ -13,32 +14,20 @@ max_wait = "2s"
 name = "geocoder"
 "#;
 
-fn read(toml: &str) -> Result<Config, String> {
-    toml::from_str(toml).map_err(|error| error.message().to_owned())
-}
-
 #[test]
 fn a_configuration_that_is_written_can_be_read_again() {
-    let config = read(FULL).unwrap();
-    let toml = toml::to_string(&config).unwrap();
-    let json = serde_json::to_string(&config).unwrap();
-    assert_eq!(shown(&toml::from_str(&toml).unwrap()), shown(&config), "{toml}");
-    assert_eq!(shown(&serde_json::from_str(&json).unwrap()), shown(&config), "{json}");
-}
-
-fn shown(config: &Config) -> String {
-    format!("{config:?}")
+    round_trip::<Config>(FULL);
 }
 
 #[test]
 fn what_is_written_is_what_is_set_and_the_rest_is_as_ever() {
     let mut config = Config::new(65_536, Duration::from_secs(1));
-    assert_eq!(read("calls = 65536\nper = \"1s\"").unwrap(), config);
+    assert_eq!(read_toml::<Config>("calls = 65536\nper = \"1s\"").unwrap(), config);
     config.burst = Some(20);
     config.queue = 0;
     config.max_wait = Some(Duration::from_secs(2));
     config.name = Some("geocoder".into());
-    assert_eq!(read(FULL).unwrap(), config);
+    assert_eq!(read_toml::<Config>(FULL).unwrap(), config);
 }
 
 #[test]
@@ -54,9 +43,10 @@ fn what_is_wrong_is_named_with_its_range() {
             "NaN is not allowed, it has to be a whole number from 1 to 4294967295",
         ),
     ] {
-        assert_eq!(read(toml).unwrap_err(), error, "{toml}");
+        assert_eq!(read_toml::<Config>(toml).unwrap_err(), error, "{toml}");
     }
-    let too_many = read("calls = 2000\nper = \"1us\"").unwrap().try_build().unwrap_err();
+    let too_many =
+        read_toml::<Config>("calls = 2000\nper = \"1us\"").unwrap().try_build().unwrap_err();
     assert_eq!(
         too_many.to_string(),
         "Config::calls: 2000 is not allowed, it has to be from 1 to 1000",

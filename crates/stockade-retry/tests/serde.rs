@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use stockade_core::Budget;
 use stockade_retry::{Backoff, Config};
+use stockade_testkit::{read_toml, round_trip};
 
 const FULL: &str = r#"
 max_attempts = 4
@@ -15,17 +16,9 @@ seed = 7
 name = "search"
 "#;
 
-fn read(toml: &str) -> Result<Config, String> {
-    toml::from_str(toml).map_err(|error| error.message().to_owned())
-}
-
 #[test]
 fn a_configuration_that_is_written_can_be_read_again() {
-    let config = read(FULL).unwrap();
-    let toml = toml::to_string(&config).unwrap();
-    let json = serde_json::to_string(&config).unwrap();
-    assert_eq!(shown(&toml::from_str(&toml).unwrap()), shown(&config), "{toml}");
-    assert_eq!(shown(&serde_json::from_str(&json).unwrap()), shown(&config), "{json}");
+    round_trip::<Config>(FULL);
 }
 
 fn shown(config: &Config) -> String {
@@ -35,7 +28,7 @@ fn shown(config: &Config) -> String {
 #[test]
 fn what_is_written_is_what_is_set_and_the_rest_is_as_ever() {
     let mut config = Config::new(4);
-    assert_eq!(shown(&read("max_attempts = 4").unwrap()), shown(&config));
+    assert_eq!(shown(&read_toml::<Config>("max_attempts = 4").unwrap()), shown(&config));
     let ms = Duration::from_millis;
     config.backoff = Backoff::exponential(ms(10), ms(2_000)).factor(3.0).decorrelated();
     config.budget = Some(Budget::new(0.1, 3.0));
@@ -43,7 +36,7 @@ fn what_is_written_is_what_is_set_and_the_rest_is_as_ever() {
     config.retry_refusals = Some(ms(10_000));
     config.seed = Some(7);
     config.name = Some("search".into());
-    assert_eq!(shown(&read(FULL).unwrap()), shown(&config));
+    assert_eq!(shown(&read_toml::<Config>(FULL).unwrap()), shown(&config));
 }
 
 #[test]
@@ -61,7 +54,8 @@ fn each_backoff_can_be_written() {
             Backoff::exponential(ms(1), ms(1_000)).without_jitter(),
         ),
     ] {
-        let config = read(&format!("max_attempts = 2\nbackoff = {written}")).unwrap();
+        let config =
+            read_toml::<Config>(&format!("max_attempts = 2\nbackoff = {written}")).unwrap();
         assert_eq!(format!("{:?}", config.backoff), format!("{backoff:?}"), "{written}");
     }
     let mut config = Config::new(2);
@@ -86,6 +80,6 @@ fn what_is_wrong_is_named_with_its_range() {
             "-1 is not allowed, it has to be a number from 0.0 to 10.0",
         ),
     ] {
-        assert_eq!(read(toml).unwrap_err(), error, "{toml}");
+        assert_eq!(read_toml::<Config>(toml).unwrap_err(), error, "{toml}");
     }
 }

@@ -7,6 +7,7 @@
 //! - [`Probe`]: a mock service for your own tests. A [`Request`] says how its call behaves, and the probe
 //!   records what the layer does with it.
 //! - `Events`, with the feature `events`: records `tracing` events.
+//! - `read_toml` and `round_trip`, with the feature `serde`: for configurations in files.
 //!
 //! It does not test what a layer is for; that is what the layer's own tests do. It only looks at what can be seen
 //! from outside and from the probe inside, so it also works for whole stacks, and for services that call from
@@ -71,6 +72,8 @@ mod contract;
 mod error;
 #[cfg(feature = "events")]
 mod events;
+#[cfg(feature = "serde")]
+mod files;
 mod flight;
 mod future;
 mod probe;
@@ -86,6 +89,8 @@ pub use contract::{Contract, Subject, contract};
 pub use error::ContractError;
 #[cfg(feature = "events")]
 pub use events::Events;
+#[cfg(feature = "serde")]
+pub use files::{read_toml, round_trip};
 pub use future::ProbeFuture;
 pub use probe::Probe;
 pub use report::{Outcome, Report};

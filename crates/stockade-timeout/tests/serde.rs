@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use stockade_testkit::{read_toml, round_trip};
 use stockade_timeout::Config;
 
 const FULL: &str = r#"
@@ -10,30 +11,18 @@ readiness = true
 name = "search"
 "#;
 
-fn read(toml: &str) -> Result<Config, String> {
-    toml::from_str(toml).map_err(|error| error.message().to_owned())
-}
-
 #[test]
 fn a_configuration_that_is_written_can_be_read_again() {
-    let config = read(FULL).unwrap();
-    let toml = toml::to_string(&config).unwrap();
-    let json = serde_json::to_string(&config).unwrap();
-    assert_eq!(shown(&toml::from_str(&toml).unwrap()), shown(&config), "{toml}");
-    assert_eq!(shown(&serde_json::from_str(&json).unwrap()), shown(&config), "{json}");
-}
-
-fn shown(config: &Config) -> String {
-    format!("{config:?}")
+    round_trip::<Config>(FULL);
 }
 
 #[test]
 fn what_is_written_is_what_is_set_and_the_rest_is_as_ever() {
     let mut config = Config::new(Duration::from_secs(90));
-    assert_eq!(read("limit = \"90s\"").unwrap(), config);
+    assert_eq!(read_toml::<Config>("limit = \"90s\"").unwrap(), config);
     config.readiness = true;
     config.name = Some("search".into());
-    assert_eq!(read(FULL).unwrap(), config);
+    assert_eq!(read_toml::<Config>(FULL).unwrap(), config);
 }
 
 #[test]
@@ -45,6 +34,6 @@ fn what_is_wrong_is_named_with_its_range() {
         ("limit = 5", format!("5 is not allowed, it has to be {allowed}")),
         ("limit = [5]", format!("invalid type: sequence, expected {allowed}")),
     ] {
-        assert_eq!(read(toml).unwrap_err(), error, "{toml}");
+        assert_eq!(read_toml::<Config>(toml).unwrap_err(), error, "{toml}");
     }
 }
