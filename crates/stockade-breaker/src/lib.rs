@@ -1,4 +1,4 @@
-//! A tower layer that stops calling a service which fails, and probes it until it has recovered.
+//! A circuit breaker: a `tower` layer that stops calling a service which fails, and probes it until it has recovered.
 //!
 //! It is not a retry, a timeout or a limit: it only decides whether a call passes, by what came of the
 //! calls before.
@@ -16,12 +16,12 @@
 //! # Example
 //!
 //! ```
-//! use stockade_core::BoxError;
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), BoxError> {
 //! use stockade_breaker::{BreakerLayer, State};
+//! use stockade_core::BoxError;
 //! use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 //!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), BoxError> {
 //! let (layer, handle) = BreakerLayer::new().failure_rate(0.2).name("search").with_handle();
 //! let mut search = ServiceBuilder::new()
 //!     .layer(layer)

@@ -1,6 +1,6 @@
-//! Chaos: makes some calls slow, fail, hang or panic, to see what the rest of the stack makes of it.
+//! A `tower` layer that makes some calls slow, fail, hang or panic, for tests and game days.
 //!
-//! It does nothing until its handle turns it on, and it does not touch calls that it was not asked to.
+//! It does nothing until its handle turns it on.
 //!
 //! - [`ChaosLayer`] is the configuration, and the `tower` layer. Put it right above the client.
 //! - [`Chaos`] is the service.
@@ -19,6 +19,7 @@
 //! use stockade_core::Error;
 //! use tower::{Service, ServiceBuilder, ServiceExt};
 //!
+//! # // The clock is paused, with the feature `test-util` of tokio, so that this takes no time.
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() {
 //! let (chaos, handle) = ChaosLayer::new(42)

@@ -1,10 +1,10 @@
-//! Judges the results of real clients, for retries and circuit breakers alike, and speaks for the layers of servers.
+//! Says what the results of HTTP, gRPC, SQL and Redis clients mean, so that retries and circuit breakers know what to do;
+//! makes refusals answers for servers; and takes deadlines and priorities from one process to the next.
 //!
 //! Nothing here is a client or a pool of connections: wrap the client that you have in `ServiceBuilder`, and give
 //! its classifier to `RetryLayer::classify` and `BreakerLayer::classify`. For HTTP and gRPC `reqwest::retry(n)`,
 //! `http::retry(n)` and `grpc::retry(n)` are retry layers that have the classifier already, and know which requests may be
-//! sent twice. Each is behind a feature, and none is on
-//! by default.
+//! sent twice. Each client is a feature, and none is on by default.
 //!
 //! | client | version | feature | classifier |
 //! |---|---|---|---|
@@ -39,21 +39,24 @@
 //! use std::io;
 //! use stockade_breaker::BreakerLayer;
 //! use stockade_clients::Failure;
+//! # #[cfg(feature = "http")]
+//! use stockade_clients::http::{Http, retry};
 //! use stockade_core::Error;
-//! use tower::ServiceBuilder;
+//! use tower::{ServiceBuilder, ServiceExt};
 //!
 //! # #[cfg(feature = "http")]
-//! # fn main() {
-//! use stockade_clients::http::{Http, retry};
-//!
-//! type Request = http::Request<String>;
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), stockade_core::BoxError> {
 //! let client = ServiceBuilder::new()
 //!     .layer(retry(3)) // knows what a status means, and sends no POST twice
 //!     .layer(BreakerLayer::new().classify(Http::new()))
 //!     .map_err(|error| Error::Service(Failure::at("https://api.example.org", error)))
-//!     .service_fn(async |_: Request| Ok::<_, io::Error>(http::Response::new("hello")));
-//! # fn check(_: &impl tower::Service<Request>) {}
-//! # check(&client);
+//!     .service_fn(async |_: http::Request<String>| {
+//!         Ok::<_, io::Error>(http::Response::new("hello")) // stands for your client
+//!     });
+//! let answer = client.oneshot(http::Request::new(String::new())).await?;
+//! assert_eq!(*answer.body(), "hello");
+//! # Ok(())
 //! # }
 //! # #[cfg(not(feature = "http"))]
 //! # fn main() {}

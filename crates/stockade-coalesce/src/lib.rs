@@ -1,4 +1,4 @@
-//! Coalescing: calls with the same key that are in flight at once share one answer.
+//! A `tower` layer through which calls with the same key that are in flight at once share one answer.
 //!
 //! It does not keep an answer once it is given (that is a cache), and it does not order the calls of a key.
 //!

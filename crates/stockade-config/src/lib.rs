@@ -1,10 +1,10 @@
-//! A stack of stockade's layers that is read from a file, and follows the file while it runs.
+//! A stack of `tower` layers that is read from a file, and follows the file while it runs.
 //!
 //! [`StackConfig`] is the recommended stack in which each layer may be absent. [`Watch`] reads a file, and reads it again
 //! and again: what is in it is checked as a whole, and then put into force as a whole or refused as a whole.
 //!
-//! It does not set what is no value: how results are judged, and which requests may be repeated, is code. And it does
-//! not make or remove layers at run time.
+//! A file sets values only: how results are judged, and which requests may be repeated, is code. No layer is added or removed
+//! at run time.
 //!
 //! # What can change at run time
 //!
@@ -51,7 +51,35 @@
 //!
 //! # Example
 //!
-//! See [`Watch`].
+//! ```
+//! use std::time::Duration;
+//! use stockade_config::{StackConfig, Watch, toml};
+//! use stockade_core::Error;
+//! use tower::{ServiceBuilder, ServiceExt};
+//!
+//! # // The clock is paused, with the feature `test-util` of tokio, so that this takes no time.
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), stockade_core::BoxError> {
+//! let directory = tempfile::tempdir()?;
+//! let path = directory.path().join("client.toml");
+//! std::fs::write(&path, "[limit]\nmax = 64\n[attempt_timeout]\nlimit = \"2s\"")?;
+//!
+//! let watch = Watch::new(&path, toml::<StackConfig>).every(Duration::from_secs(1));
+//! let (layer, handle) = watch.read()?.try_build()?.with_handle();
+//! let client = ServiceBuilder::new()
+//!     .layer(layer)
+//!     .map_err(Error::Service)
+//!     .service_fn(async |n: u32| Ok::<_, std::io::Error>(n + 1));
+//! let watching = watch.start(handle.clone()); // until it is dropped
+//! assert_eq!(client.oneshot(1).await?, 2);
+//!
+//! let mut status = watching.subscribe();
+//! std::fs::write(&path, "[limit]\nmax = 32\n[attempt_timeout]\nlimit = \"2s\"")?;
+//! status.changed().await?;
+//! assert_eq!(handle.limit.unwrap().max(), 32);
+//! # Ok(())
+//! # }
+//! ```
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

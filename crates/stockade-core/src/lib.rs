@@ -1,7 +1,7 @@
-//! What the layers of stockade share.
+//! What the `tower` layers of Stockade share: refusals, classes of results, deadlines, priorities and budgets.
 //!
-//! Users meet this crate through the `stockade` facade. Depend on it directly to write a layer of
-//! your own that refuses, classifies and keeps deadlines like the ones here.
+//! Its types are in `stockade` as well, with the layers. Depend on it alone to write a layer of your own that refuses, judges
+//! and keeps deadlines like those.
 //!
 //! - [`Rejected`]: the one small value that every refusal by any layer is.
 //! - [`LayerError`]: an error type that can carry a refusal; [`Error`] is the ready-made one.

@@ -1,4 +1,4 @@
-//! A fallback: an async function that answers in place of a call that failed.
+//! A `tower` layer with an async function that answers in place of a call that failed.
 //!
 //! It does not repeat the call (that is retry), keep old answers, or change what succeeds.
 //!

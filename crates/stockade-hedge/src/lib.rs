@@ -1,4 +1,4 @@
-//! Hedging: when a call takes long, a second attempt is made, and the first good answer wins.
+//! A `tower` layer that makes a second attempt when a call takes long; the first good answer wins.
 //!
 //! It shortens the tail of latencies where a service is now and then slow for no reason of its own. It does not
 //! repeat what failed (that is retry), and it must not be used for requests that may not be sent twice.

@@ -1,8 +1,8 @@
-//! A stack per key: each host, tenant or partition gets layers of its own, and keys that are idle are forgotten.
+//! A `tower` layer that gives each host, tenant or other key a stack of layers of its own, and forgets keys that are idle.
 //!
-//! One service that calls many hosts has one breaker too few: the dead host opens it for all. [`KeyedLayer`] makes a
-//! stack for each key when it comes first, of any layers, and drops it when the key has not been used for a while. There
-//! are never more than so many.
+//! Where one breaker stands around a client of many hosts, one dead host opens it for all. [`KeyedLayer`] makes a stack for
+//! each key when it comes first, of any layers, and drops it when the key has not been used for a while. It keeps no more
+//! stacks than it was told.
 //!
 //! It is not a cache of clients, and it does not share out a limit among keys. For a rate limit alone,
 //! `RateLayer::keyed` of `stockade-rate` takes 16 bytes a key in place of a stack.

@@ -1,4 +1,5 @@
-//! A concurrency limit: at most so many calls are in flight at once, and the others wait in a bounded queue.
+//! A `tower` layer that lets at most so many calls run at once, a fixed number or one that adapts, and has the others wait in
+//! a bounded queue.
 //!
 //! It is not a rate limit (calls per second), and not a pool (calls run where their future is polled).
 //!

@@ -1,9 +1,8 @@
-//! What stockade's layers and pools do, measured and shown: Prometheus metrics, and a layer that counts and times calls.
+//! What Stockade's layers and pools do, measured and shown: metrics for Prometheus and OpenTelemetry, a layer that counts and
+//! times calls, and a live page.
 //!
-//! A [`Metrics`] is a list of handles, each with a name. Reading them costs nothing per call: a scrape reads the
-//! numbers that the layers keep anyway. With the feature `prometheus` it is a
-//! [`Collector`](prometheus_client::collector::Collector) for
-//! [`prometheus-client`](https://docs.rs/prometheus-client).
+//! A [`Metrics`] is a list of handles, each with a name. It costs nothing per call: a scrape reads the numbers that the
+//! layers keep anyway.
 //!
 //! A [`MeasureLayer`] goes where calls themselves are to be counted: by what their results mean, with their attempts
 //! and their durations.
@@ -11,7 +10,7 @@
 //! With the feature `otel` the same metrics are OpenTelemetry instruments, and with `dashboard` there is a page that shows
 //! them live.
 //!
-//! It starts no server, and it does not push.
+//! It starts no server, and it pushes nothing.
 //!
 //! # Example
 //!
@@ -32,7 +31,9 @@
 //! # }
 //! ```
 //!
-//! If you already have a [`Registry`](prometheus_client::registry::Registry), register it there:
+//! With the feature `prometheus` it is a [`Collector`](prometheus_client::collector::Collector) for
+//! [`prometheus-client`](https://docs.rs/prometheus-client). If you already have a
+//! [`Registry`](prometheus_client::registry::Registry), register it there:
 //! `registry.register_collector(Box::new(metrics.clone()))`.
 //!
 //! # Names

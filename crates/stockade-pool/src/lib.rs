@@ -6,7 +6,7 @@
 //!
 //! It does not persist jobs.
 //!
-//! There are three ways in:
+//! # Ways in
 //!
 //! - As a [`tower_service::Service`]: `ready` waits for a place in the queue, `call` returns the answer.
 //! - [`Pool::submit`] returns a [`Job`], to be awaited, cancelled or [detached](Job::detach).

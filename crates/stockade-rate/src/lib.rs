@@ -1,12 +1,12 @@
-//! A tower layer that bounds the rate of calls with a token bucket, on `governor`.
+//! A `tower` layer that lets at most so many calls through in a second, with bursts, for all calls together or for each key.
 //!
 //! It does not bound how many calls run at the same time.
 //!
-//! A call takes one token in `call`, or as many as it [costs](RateLayer::cost). If they are not there, it waits inside
-//! its response future, in FIFO order and in a bounded queue. It is refused at once when it is already known that it
-//! could not be served in time, and every refusal says when to come back, unless there is no such time. The layer is
-//! shared: all its clones, all services it makes and their clones draw on one bucket, or on one [for each
-//! key](RateLayer::keyed).
+//! It is a token bucket, with the arithmetic of `governor`. A call takes one token, or as many as it
+//! [costs](RateLayer::cost). If they are not there, it waits inside its response future, in FIFO order and in a bounded
+//! queue. It is refused at once when it is already known that it could not be served in time, and every refusal says when
+//! to come back, unless there is no such time. The layer is shared: all its clones, all services it makes and their clones
+//! draw on one bucket, or on one [for each key](RateLayer::keyed).
 //!
 //! - [`RateLayer`]: the layer, and [`Config`], its configuration as a value.
 //! - [`Rate`]: the service, and [`ResponseFuture`], what it returns.
@@ -26,6 +26,7 @@
 //! use stockade_rate::RateLayer;
 //! use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 //!
+//! # // The clock is paused, with the feature `test-util` of tokio, so that this takes no time.
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() {
 //! let mut service = ServiceBuilder::new()

@@ -1,14 +1,16 @@
-//! A tower layer that repeats failed calls, with backoff, jitter and a budget.
-//!
-//! [`RetryLayer`] is the layer and its configuration, [`Retry`] the service, [`RetryHandle`] what an operator uses.
-//! [`Backoff`] says how long to wait, [`Budget`] how much to repeat at all, and the [class](stockade_core::Class) of a
-//! result whether to repeat this one.
+//! A `tower` layer that repeats failed calls, with backoff, jitter, the server's own hints, and a budget against retry storms.
 //!
 //! It repeats what the service did, never what your own layers refused: behind an open breaker or a full queue a call
 //! fails at once. Where a call should wait instead, say so with [`RetryLayer::retry_refusals`].
 //!
 //! It does not limit how long an attempt takes (put a timeout inside it for that), nor how long all of them take
 //! together (put a timeout outside it, or set [`RetryLayer::max_elapsed`]).
+//!
+//! - [`RetryLayer`] is the layer and its setters; [`Config`] is the same as a value.
+//! - [`Retry`] is the service.
+//! - [`RetryHandle`] counts retries, and changes the settings at run time.
+//! - [`Backoff`] says how long to wait, [`Budget`] how much to repeat at all, and the [class](stockade_core::Class) of a
+//!   result whether to repeat this one.
 //!
 //! # Features
 //!

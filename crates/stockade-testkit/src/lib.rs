@@ -1,6 +1,8 @@
-//! A contract suite that any tower layer can be run through.
+//! A contract suite that any `tower` layer can be run through, and a mock service.
 //!
-//! For authors of layers:
+//! It is for authors of layers. It does not test what a layer is for; that is what the layer's own tests do. It only looks at
+//! what can be seen from outside and from the mock service inside, so it also works for whole stacks, and for services that
+//! call from tasks of their own.
 //!
 //! - [`contract`]: twenty checks of what layers often get wrong, such as readiness, permits, waiting, wakes,
 //!   panics and errors. The [`Report`] says for each check what was seen.
@@ -9,9 +11,6 @@
 //! - `Events`, with the feature `events`: records `tracing` events.
 //! - `read_toml` and `round_trip`, with the feature `serde`: for configurations in files.
 //!
-//! It does not test what a layer is for; that is what the layer's own tests do. It only looks at what can be seen
-//! from outside and from the probe inside, so it also works for whole stacks, and for services that call from
-//! tasks of their own.
 //!
 //! # Example
 //!
@@ -19,10 +18,9 @@
 //! use stockade_testkit::{Probe, contract};
 //! use tower::{Layer, limit::ConcurrencyLimitLayer};
 //!
-//! # // A doctest has no `#[tokio::test(start_paused = true)]`, which is what a test would have.
-//! # #[tokio::main(flavor = "current_thread")]
+//! # // As a test, this is `#[tokio::test(start_paused = true)]`.
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() {
-//! # tokio::time::pause();
 //! contract(|inner: Probe| ConcurrencyLimitLayer::new(2).layer(inner))
 //!     .limit(2)
 //!     .except("release_on_ready", "a finished future keeps its permit in tower 0.5")

@@ -1,4 +1,4 @@
-//! A timeout: a call that takes longer is ended, and everything inside knows when that will be.
+//! A `tower` layer that ends a call which takes too long, and tells everything inside it how much time is left.
 //!
 //! It does not interrupt code that blocks the thread, and it does not undo what the call has done so far.
 //!
@@ -24,6 +24,7 @@
 //! use stockade_timeout::TimeoutLayer;
 //! use tower::{ServiceBuilder, ServiceExt};
 //!
+//! # // The clock is paused, with the feature `test-util` of tokio, so that this takes no time.
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() {
 //! let svc = ServiceBuilder::new()

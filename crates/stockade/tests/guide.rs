@@ -1,8 +1,11 @@
-//! The pages of the guide: none is left out of the documentation, and the code of each is compiled in one place.
+//! The pages of the guide: none is left out of the documentation, and the code of each is compiled in one place. And the
+//! READMEs, which say what the documentation says.
 
 #![expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
 use std::{
+    env,
+    fmt::Write,
     fs,
     path::{Path, PathBuf},
 };
@@ -27,14 +30,65 @@ fn advice(text: &str) -> Vec<String> {
     rows.take_while(|line| line.starts_with('|')).map(without_links).collect()
 }
 
-/// With `text` in place of `[text](address)`.
+/// With `text` in place of `[text](address)` and of `[text]`.
 fn without_links(line: &str) -> String {
     let mut parts = line.split("](");
-    let mut plain = parts.next().unwrap_or_default().replace('[', "");
+    let mut plain = parts.next().unwrap_or_default().replace(['[', ']'], "");
     for part in parts {
-        plain += &part.split_once(')').unwrap().1.replace('[', "");
+        plain += &part.split_once(')').unwrap().1.replace(['[', ']'], "");
     }
     plain
+}
+
+/// What the README of a crate begins with, by the documentation in its `lib.rs`: what stands there before the first list
+/// or heading, and the first example, with the lines that documentation hides.
+fn beginning(name: &str, library: &str) -> String {
+    let docs = library.lines().map_while(|line| line.strip_prefix("//!"));
+    let docs: Vec<_> = docs.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect();
+    let is_text =
+        |line: &&&str| !["- ", "| ", "# ", "```"].iter().any(|start| line.starts_with(start));
+    let text: Vec<_> = docs.iter().take_while(is_text).copied().collect();
+    let text = without_links(&text.join("\n"));
+    let mut code = String::new();
+    let mut depth = 0;
+    let example = docs.iter().skip_while(|line| !line.starts_with("```")).skip(1);
+    for line in example.take_while(|line| !line.starts_with("```")) {
+        let hidden = line.strip_prefix("# ");
+        if hidden.is_some_and(|line| line.starts_with("#[cfg(") || line == "fn main() {}") {
+            continue;
+        }
+        depth -= usize::from(hidden == Some("}"));
+        let indent = if line.is_empty() { "" } else { &"        "[..4 * depth] };
+        writeln!(code, "{indent}{}", hidden.unwrap_or(line)).unwrap();
+        depth += usize::from(hidden.is_some_and(|line| line.ends_with('{')));
+    }
+    format!("# {name}\n\n{}\n\n```rust\n{code}```\n", text.trim_end())
+}
+
+#[test]
+fn each_readme_begins_with_the_first_words_and_the_first_example_of_its_crate() {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let overwrite = env::var_os("READMES").is_some_and(|value| value == "overwrite");
+    let mut compared = 0;
+    for folder in fs::read_dir(crates).unwrap().map(|entry| entry.unwrap().path()) {
+        let path = folder.join("README.md");
+        let Ok(readme) = fs::read_to_string(&path) else { continue };
+        let library = fs::read_to_string(folder.join("src/lib.rs")).unwrap();
+        let name = folder.file_name().unwrap().to_str().unwrap();
+        let expected = beginning(name, &library);
+        if overwrite {
+            let (_, rest) = readme.rsplit_once("```\n").unwrap();
+            fs::write(&path, expected + rest).unwrap();
+            continue;
+        }
+        assert!(
+            readme.starts_with(&expected),
+            "{} should begin like this; `READMES=overwrite` with this test writes it:\n{expected}",
+            path.display(),
+        );
+        compared += 1;
+    }
+    assert!(overwrite || compared > 10, "{compared}");
 }
 
 #[test]
