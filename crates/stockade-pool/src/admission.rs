@@ -71,7 +71,7 @@ impl Admission {
         takers: usize,
         tag: Option<Tag>,
     ) -> Verdict {
-        let free = queue.line() == 0
+        let free = queue.is_line_free()
             && self.room(queue, takers) > 0
             && self.fits(queue, tag.map_or(1, |tag| tag.weight))
             && tag.is_none_or(|tag| queue.has_room_for(tag));
@@ -106,9 +106,6 @@ impl Admission {
     /// Who is next in line for a place.
     #[inline]
     pub(crate) fn next<Req, T, E>(&self, queue: &Queue<Req, T, E>, takers: usize) -> Next {
-        if queue.line() == 0 {
-            return Next::Nobody;
-        }
         let Some((key, since, weight)) = queue.first_in_line() else { return Next::Nobody };
         if self.is_late(since) {
             return Next::Refuse(key);

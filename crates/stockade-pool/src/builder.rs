@@ -1,7 +1,7 @@
 use std::{borrow::Cow, error, fmt, hash::Hash, io, sync::Arc, time::Duration};
 
 use stockade_core::{
-    IntoShare, Name,
+    IntoShare, Name, Share,
     config::{allow, checked},
 };
 use tokio::{runtime::Handle, time::sleep};
@@ -9,8 +9,7 @@ use tokio::{runtime::Handle, time::sleep};
 use crate::{
     Any, MakeWorker, Never, Of, Order, Pool, PoolLayer, PoolService, Rebuild, Rules, Scale, Sizing,
     WhenFull, Workers,
-    config::Checked,
-    rules,
+    config::{Checked, OrderBy},
     service::CloneService,
     shared::{Capture, Shared},
     spawn::{self, watch_runtime},
@@ -251,8 +250,8 @@ impl<R, B> PoolBuilder<R, B> {
         R: Rules<Req>,
     {
         let mut builder = self.typed();
-        builder.rules.set_key(key);
-        builder.config.by_class = false;
+        builder.rules.share = Some(Arc::new(move |request| Share::of(key(request))));
+        builder.config.order_by = OrderBy::Key;
         builder
     }
 
@@ -308,7 +307,7 @@ impl<R, B> PoolBuilder<R, B> {
     /// # }
     /// ```
     pub fn by_priority(mut self) -> Self {
-        self.config.by_class = true;
+        self.config.order_by = OrderBy::Class;
         self
     }
 
@@ -322,7 +321,7 @@ impl<R, B> PoolBuilder<R, B> {
     /// A job that would be refused because the queue is full takes the place of the last one of who has the most jobs
     /// queued for its weight, if its own has fewer. That one ends with [`Shed`](stockade_core::Reason::Shed). So the queue
     /// should have room for a few jobs of each. When that happens, and when a handle is ready, is the same as for
-    /// [`by_priority`](Self::by_priority). Nothing is kept of those who have no job. Costs one allocation a job.
+    /// [`by_priority`](Self::by_priority). Nothing is kept of those who have no job.
     ///
     /// The algorithm is self-clocked fair queueing (S. J. Golestani, "A Self-Clocked Fair Queueing Scheme for Broadband
     /// Applications", INFOCOM 1994).
@@ -352,9 +351,8 @@ impl<R, B> PoolBuilder<R, B> {
         R: Rules<Req>,
     {
         let mut builder = self.typed();
-        builder.rules.order =
-            rules::Order::Share(Arc::new(move |request| of(request).into_share()));
-        builder.config.by_class = false;
+        builder.rules.share = Some(Arc::new(move |request| of(request).into_share()));
+        builder.config.order_by = OrderBy::Share;
         builder
     }
 
@@ -368,9 +366,8 @@ impl<R, B> PoolBuilder<R, B> {
         R: Rules<Req>,
     {
         let mut builder = self.typed();
-        builder.rules.order =
-            rules::Order::Priority(Arc::new(move |request| i64::from(priority(request).into())));
-        builder.config.by_class = false;
+        builder.rules.sort = Some(Arc::new(move |request| i64::from(priority(request).into())));
+        builder.config.order_by = OrderBy::Priority;
         builder
     }
 
@@ -380,8 +377,8 @@ impl<R, B> PoolBuilder<R, B> {
         R: Rules<Req>,
     {
         let mut builder = self.typed();
-        builder.rules.order = rules::Order::Rank(Arc::new(move |request| order.rank(request)));
-        builder.config.by_class = false;
+        builder.rules.sort = Some(Arc::new(move |request| order.rank(request)));
+        builder.config.order_by = OrderBy::Rank;
         builder
     }
 }

@@ -56,8 +56,7 @@ pub struct Config {
 pub(crate) struct Checked {
     pub(crate) size: Size,
     pub(crate) admission: Admission,
-    /// Whether jobs wait by class, whatever the rules say.
-    pub(crate) by_class: bool,
+    pub(crate) order_by: OrderBy,
     /// How many jobs of a key may be queued.
     pub(crate) per_key: Option<usize>,
     pub(crate) idle: Duration,
@@ -68,6 +67,23 @@ pub(crate) struct Checked {
     /// After how many failures in a row jobs end with the error of the service.
     pub(crate) give_up_after: Option<u32>,
     pub(crate) name: Option<&'static str>,
+}
+
+/// What decides which of the queued jobs is next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OrderBy {
+    /// Which was queued first.
+    Arrival,
+    /// The priorities with which they were submitted.
+    Class,
+    /// Whose they are.
+    Share,
+    /// Their keys, of which one is run at a time.
+    Key,
+    /// Priorities that age.
+    Priority,
+    /// The user's ranks.
+    Rank,
 }
 
 /// With the workers, fewer than the four billion for which there are keys.
@@ -135,7 +151,7 @@ impl Default for Checked {
                 when_full: WhenFull::Wait,
                 max_wait: None,
             },
-            by_class: false,
+            order_by: OrderBy::Arrival,
             per_key: None,
             idle: Duration::from_secs(10),
             measure: false,

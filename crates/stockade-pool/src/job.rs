@@ -129,7 +129,7 @@ impl<Req, T, E> Job<Req, T, E> {
 
     /// Lets the job go on without waiting for its answer, which is dropped. A job that waits for a place goes on
     /// waiting, and if the pool closes before it has one, it is queued all the same: it runs, or a drain hands its
-    /// request back. Only behind other jobs of its [key](crate::PoolBuilder::affinity) it is refused.
+    /// request back.
     pub fn detach(mut self) {
         if let State::Submitted { key, pool, .. } = std::mem::replace(&mut self.state, State::Done)
         {

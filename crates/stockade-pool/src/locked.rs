@@ -19,11 +19,8 @@ use crate::{
     contain::discard,
     in_flight::InFlight,
     outcome::Ended,
-    queue::{
-        Binding, Discipline, Extra, Fair, Key, Lanes, Left, New, Owner, Queue, Ranked, Tag, Taken,
-    },
+    queue::{Binding, Extra, Key, Left, Owner, Queue, Tag, Taken},
     roster::{Roster, Size},
-    rules::{Of, Order},
     run::Mailbox,
     stats::Measured,
 };
@@ -52,18 +49,10 @@ pub(crate) struct Core<Req, T, E> {
 // === impl Core ===
 
 impl<Req, T, E> Core<Req, T, E> {
-    pub(crate) fn new(config: Checked, rules: &Of<Req>, per_job: bool) -> Self {
-        let discipline = match &rules.order {
-            _ if config.by_class => Discipline::Fair(Box::new(Fair::by_class())),
-            Order::Share(_) => Discipline::Fair(Box::new(Fair::by_share())),
-            Order::Fifo => Discipline::Fifo,
-            Order::Key(_) => Discipline::Lanes(Lanes::new(config.per_key())),
-            Order::Priority(_) => Discipline::Aged(Ranked::default()),
-            Order::Rank(_) => Discipline::Ranked(Ranked::default()),
-        };
+    pub(crate) fn new(config: Checked, per_job: bool) -> Self {
         let usual = config.admission.capacity.saturating_add(config.size.max);
         Self {
-            queue: Queue::new(discipline, usual),
+            queue: Queue::new(config.order_by, config.per_key(), usual),
             roster: Roster::new(config.size),
             runs: Runs::new(),
             counts: Stats::default(),
@@ -102,7 +91,7 @@ impl<Req, T, E> Core<Req, T, E> {
         let claimed = self.queue.len() + self.queue.held - usize::from(held);
         let behind = tag.is_some_and(|tag| self.queue.is_behind(tag));
         let free = if self.paused { 0 } else { self.roster.available() + self.growth() };
-        match claimed < free && !behind && self.queue.line() == 0 {
+        match claimed < free && !behind && self.queue.is_line_free() {
             true => Verdict::Admit,
             false => Verdict::Refuse(Reason::QueueFull),
         }
@@ -153,7 +142,7 @@ impl<Req, T, E> Core<Req, T, E> {
     /// Gives the free places to those who wait.
     #[inline]
     pub(crate) fn admit(&mut self) {
-        if self.queue.line() > 0 && !self.closed {
+        if self.queue.waiting() > 0 && !self.closed {
             self.admit_line();
         }
     }
@@ -259,13 +248,13 @@ impl<Req, T, E> Core<Req, T, E> {
     /// others, one of those gives way.
     pub(crate) fn make_room(
         &mut self,
-        new: &New<Req>,
+        new: Tag,
         (verdict, waits): (Verdict, bool),
         shed: Rejected,
         ended: &mut Vec<Unstarted<Req>>,
     ) -> Verdict {
         let in_line = waits && self.config.admission.when_full == WhenFull::Wait;
-        if in_line && self.queue.line() > 0 {
+        if in_line && self.queue.waiting() > 0 {
             let Some(last) = self.queue.give_way(new, true) else { return verdict };
             self.refuse(last, Reason::Shed);
             return Verdict::Wait;
@@ -280,7 +269,7 @@ impl<Req, T, E> Core<Req, T, E> {
                 return Verdict::Refuse(Reason::QueueFull);
             };
             ended.push(self.end_unstarted(key, job, shed));
-            if self.config.admission.has_room(&self.queue, self.takers(), new.details.tag) {
+            if self.config.admission.has_room(&self.queue, self.takers(), new) {
                 return Verdict::Admit;
             }
         }

@@ -1,13 +1,8 @@
-//! What a pool reads in a request: its weight, key, rank and name.
+//! What a pool reads in a request: its weight, rank, key and name.
 
-use std::{
-    borrow::Cow,
-    fmt,
-    hash::{BuildHasher, Hash, RandomState},
-    sync::Arc,
-};
+use std::{borrow::Cow, fmt, sync::Arc};
 
-use stockade_core::Share;
+use stockade_core::{Share, priority::Priority};
 
 use crate::queue::Tag;
 
@@ -28,19 +23,12 @@ pub struct Any;
 /// Requests of one type, which the pool looks into.
 pub struct Of<Req> {
     pub(crate) weigh: Option<Arc<Read<Req, usize>>>,
-    pub(crate) order: Order<Req>,
+    /// Its priority, or its rank.
+    pub(crate) sort: Option<Arc<Read<Req, i64>>>,
+    /// Its key, or whose job it is.
+    pub(crate) share: Option<Arc<Read<Req, Share>>>,
     pub(crate) name: Option<Arc<Read<Req, Cow<'static, str>>>>,
     pub(crate) keep: Option<Arc<Read<Req, Req>>>,
-}
-
-/// What decides which of the queued jobs is next.
-pub(crate) enum Order<Req> {
-    /// Nothing in the request.
-    Fifo,
-    Key(Arc<Read<Req, i64>>),
-    Priority(Arc<Read<Req, i64>>),
-    Rank(Arc<Read<Req, i64>>),
-    Share(Arc<Read<Req, Share>>),
 }
 
 type Read<Req, T> = dyn Fn(&Req) -> T + Send + Sync;
@@ -51,7 +39,7 @@ impl sealed::Sealed for Any {}
 
 impl<Req> Rules<Req> for Any {
     fn into_rules(self) -> Of<Req> {
-        Of { weigh: None, order: Order::Fifo, name: None, keep: None }
+        Of { weigh: None, sort: None, share: None, name: None, keep: None }
     }
 }
 
@@ -66,55 +54,33 @@ impl<Req> Rules<Req> for Of<Req> {
 }
 
 impl<Req> Of<Req> {
-    pub(crate) fn set_key<K: Hash>(&mut self, key: impl Fn(&Req) -> K + Send + Sync + 'static) {
-        let hasher = RandomState::new();
-        self.order = Order::Key(Arc::new(move |request| hasher.hash_one(key(request)) as i64));
-    }
-
-    /// Whose job it is, if that is asked. Called without a lock, too.
+    /// Reads a request that is submitted with this class, if classes matter. Called without a lock, since these are the
+    /// user's functions.
     #[inline]
-    pub(crate) fn share(&self, request: &Req) -> Option<Share> {
-        match &self.order {
-            Order::Share(read) => Some(read(request)),
-            _ => None,
+    pub(crate) fn tag(&self, request: &Req, class: Option<Priority>) -> Option<Tag> {
+        let Self { weigh, sort, share, .. } = self;
+        if weigh.is_none() && sort.is_none() && share.is_none() && class.is_none() {
+            return None;
         }
-    }
-
-    /// Reads a request. Called without a lock, since these are the user's functions.
-    #[inline]
-    pub(crate) fn tag(&self, request: &Req) -> Tag {
-        let sort = match &self.order {
-            Order::Fifo | Order::Share(_) => 0,
-            Order::Key(read) | Order::Priority(read) | Order::Rank(read) => read(request),
-        };
-        Tag { weight: self.weigh.as_ref().map_or(0, |weigh| weigh(request) as u64), sort }
+        let share = share.as_ref().map_or(Share::NOBODY, |share| share(request));
+        Some(Tag {
+            weight: weigh.as_ref().map_or(0, |weigh| weigh(request) as u64),
+            sort: sort.as_ref().map_or(0, |sort| sort(request)),
+            share: class.map_or(share, Share::of_class),
+        })
     }
 }
 
 impl<Req> Clone for Of<Req> {
     fn clone(&self) -> Self {
-        let Self { weigh, order, name, keep } = self;
-        let (weigh, name, keep) = (weigh.clone(), name.clone(), keep.clone());
-        Self { weigh, order: order.clone(), name, keep }
+        let Self { weigh, sort, share, name, keep } = self;
+        let (weigh, sort, share) = (weigh.clone(), sort.clone(), share.clone());
+        Self { weigh, sort, share, name: name.clone(), keep: keep.clone() }
     }
 }
 
 impl<Req> fmt::Debug for Of<Req> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Of").finish_non_exhaustive()
-    }
-}
-
-// === impl Order ===
-
-impl<Req> Clone for Order<Req> {
-    fn clone(&self) -> Self {
-        match self {
-            Self::Fifo => Self::Fifo,
-            Self::Key(read) => Self::Key(Arc::clone(read)),
-            Self::Priority(read) => Self::Priority(Arc::clone(read)),
-            Self::Rank(read) => Self::Rank(Arc::clone(read)),
-            Self::Share(read) => Self::Share(Arc::clone(read)),
-        }
     }
 }

@@ -26,12 +26,12 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Scale,
     admission::Verdict,
-    config::Checked,
+    config::{Checked, OrderBy},
     contain::discard,
     locked::Core,
     nested,
     queue::{Carried, Details, Extra, Key, New, Owner},
-    rules::{Of, Order},
+    rules::Of,
     run::Mailbox,
     span::Span,
     staff::{Spawn, Tasks},
@@ -92,16 +92,13 @@ const FEW: usize = 64;
 impl<Req, T, E> Shared<Req, T, E> {
     pub(crate) fn new(
         config: Checked,
-        mut rules: Of<Req>,
+        rules: Of<Req>,
         carry: Option<Capture>,
         scale: Option<Arc<dyn Scale>>,
         spawn: Box<dyn Spawn<Req, T, E>>,
     ) -> Self {
         let config = config.resolved();
-        if config.by_class {
-            rules.order = Order::Fifo;
-        }
-        let core = Core::new(config, &rules, scale.is_none());
+        let core = Core::new(config, scale.is_none());
         let closed = CancellationToken::new();
         Self {
             core: Mutex::new(core),
@@ -180,7 +177,7 @@ impl<Req, T, E> Shared<Req, T, E> {
 
     /// Whether jobs wait by class, or by whose they are.
     pub(crate) fn is_fair(&self) -> bool {
-        self.config.by_class || matches!(self.rules.order, Order::Share(_))
+        matches!(self.config.order_by, OrderBy::Class | OrderBy::Share)
     }
 
     /// Whether the caller is inside a job of this pool.
@@ -196,26 +193,26 @@ impl<Req, T, E> Shared<Req, T, E> {
     pub(crate) fn new_job(&self, request: Req) -> New<Req> {
         let clock = self.config.clock || waits::is_counted();
         let Of { name, keep, .. } = &self.rules;
-        let share = self.rules.share(&request);
-        let has_extra = name.is_some() || keep.is_some() || share.is_some() || self.carry.is_some();
+        let priority = priority::current();
+        let has_extra = name.is_some() || keep.is_some() || self.carry.is_some();
         let extra = || {
             Box::new(Extra {
-                share,
                 name: name.as_ref().map(|name| name(&request)),
                 kept: keep.as_ref().map(|keep| keep(&request)),
                 carried: self.carry.as_ref().map(|capture| capture()),
             })
         };
+        let class = (self.config.order_by == OrderBy::Class).then_some(priority);
         let extra = has_extra.then(extra);
         let details = Details {
-            tag: self.rules.tag(&request),
+            tag: self.rules.tag(&request, class),
             deadline: deadline::current(),
             since: clock.then(Instant::now),
             span: Span::current(),
             extra,
             ..Details::default()
         };
-        New { request, priority: priority::current(), details }
+        New { request, priority, details }
     }
 
     /// Queues a job in the held place or in a free one, or lets it wait for one.
@@ -233,7 +230,7 @@ impl<Req, T, E> Shared<Req, T, E> {
     ) -> Result<Submitted, (Req, Reason)> {
         let inside = self.is_inside();
         let mut core = self.lock();
-        let verdict = core.verdict(Some(new.details.tag), held, inside);
+        let verdict = core.verdict(Some(new.tag()), held, inside);
         if verdict != Verdict::Admit {
             let waits = if inside { Waits::No } else { waits };
             return self.submit_otherwise(core, (new, owner), held, waits, verdict);
@@ -264,7 +261,7 @@ impl<Req, T, E> Shared<Req, T, E> {
             drop(core);
             self.add_workers(1);
             core = self.lock();
-            verdict = core.verdict(Some(new.details.tag), held, false);
+            verdict = core.verdict(Some(new.tag()), held, false);
         }
         verdict = match (verdict, waits) {
             (Verdict::Wait, Waits::No) => Verdict::Refuse(Reason::QueueFull),
@@ -280,7 +277,7 @@ impl<Req, T, E> Shared<Req, T, E> {
         if is_full && core.queue.is_fair() && !self.is_inside() {
             let shed = self.rejected(Reason::Shed);
             let waits = waits != Waits::No;
-            verdict = core.make_room(&new, (verdict, waits), shed, &mut dropped);
+            verdict = core.make_room(new.tag(), (verdict, waits), shed, &mut dropped);
         }
         let waits = verdict == Verdict::Wait;
         let key = match verdict {
@@ -364,17 +361,13 @@ impl<Req, T, E> Shared<Req, T, E> {
         let mut core = self.lock();
         core.closed = true;
         core.paused = false;
-        while let Some((key, ..)) = core.queue.first_in_line() {
+        for key in core.queue.all_waiting() {
             if core.queue.is_detached(key) {
                 // Nobody would hear of a refusal, and the request would be lost.
                 core.enter(key);
             } else {
                 core.refuse(key, Reason::PoolClosed);
             }
-        }
-        // Behind other jobs of their keys.
-        for key in core.queue.all_waiting() {
-            core.refuse(key, Reason::PoolClosed);
         }
         core.wake_all();
         self.see_to(core);

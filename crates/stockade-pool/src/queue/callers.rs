@@ -31,7 +31,7 @@ impl<Req, T, E> Queue<Req, T, E> {
                 return Seen::Ended(reason);
             }
             State::Ended(_) => return Seen::Accepted,
-            State::Waiting { .. } => Seen::Waiting,
+            State::Waiting(_) => Seen::Waiting,
             _ => Seen::Accepted,
         };
         if let Owner::Caller(kept) = &mut record.owner
@@ -45,7 +45,7 @@ impl<Req, T, E> Queue<Req, T, E> {
     /// Whether the job of a run has left the line: it was accepted, or it is refused and its request comes back.
     pub(crate) fn look_at_line(&mut self, key: Key) -> Seen<Req> {
         match self.records.get(key).map(|record| &record.state) {
-            Some(State::Waiting { .. }) => Seen::Waiting,
+            Some(State::Waiting(_)) => Seen::Waiting,
             Some(State::Refused(..)) => self.refusal(key),
             _ => Seen::Accepted,
         }
@@ -85,13 +85,13 @@ impl<Req, T, E> Queue<Req, T, E> {
         let Some(record) = self.records.get_mut(key) else { return (Left::Nothing, gone) };
         let left = match record.state {
             State::Running(worker) => Left::Running(worker),
-            State::Queued(_) | State::Waiting { .. } if stay => Left::Nothing,
+            State::Queued(_) | State::Waiting(_) if stay => Left::Nothing,
             State::Queued(_) => {
                 self.dequeue(key);
                 return (Left::Queued, self.records.remove(key).unwrap_or(gone));
             }
-            State::Waiting { .. } => {
-                self.unwait(key);
+            State::Waiting(_) => {
+                self.line.remove(&mut self.records, key);
                 return (Left::Waiting, self.records.remove(key).unwrap_or(gone));
             }
             State::Held => {
@@ -109,10 +109,12 @@ impl<Req, T, E> Queue<Req, T, E> {
         self.records.get(key).is_some_and(|record| matches!(record.owner, Owner::Nobody))
     }
 
-    /// All who wait for a place.
+    /// All who wait for a place, the first to come first.
     pub(crate) fn all_waiting(&self) -> Vec<Key> {
-        let waits = |state: &_| matches!(state, State::Waiting { .. });
-        self.records.iter().filter(|(_, record)| waits(&record.state)).map(|(key, _)| key).collect()
+        let keys = self.records.iter().map(|(key, _)| key);
+        let mut waiting: Vec<Key> = keys.filter(|key| self.is_waiting(*key)).collect();
+        waiting.sort_unstable();
+        waiting
     }
 
     /// The jobs of a run that have not ended.
@@ -123,7 +125,7 @@ impl<Req, T, E> Queue<Req, T, E> {
 
     /// Whether the job waits for a place.
     pub(crate) fn is_waiting(&self, key: Key) -> bool {
-        let waits = |record: &Record<_, _, _>| matches!(record.state, State::Waiting { .. });
+        let waits = |record: &Record<_, _, _>| matches!(record.state, State::Waiting(_));
         self.records.get(key).is_some_and(waits)
     }
 

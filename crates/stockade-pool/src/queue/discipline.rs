@@ -1,11 +1,9 @@
 //! In which order the queued jobs are taken.
 
-use super::{
-    Binding, Key,
-    affinity::Lanes,
-    fair::Fair,
-    order::{Ranked, aged},
-};
+use stockade_core::internal::FairOrder;
+
+use super::{Binding, Key, Tag, affinity::Lanes, order::Ranked};
+use crate::config::OrderBy;
 
 /// Which of the queued jobs is next.
 pub(crate) enum Discipline {
@@ -13,49 +11,67 @@ pub(crate) enum Discipline {
     Fifo,
     /// The one with the smallest rank.
     Ranked(Ranked),
-    /// The same, where the rank is that of a priority and of when the job was queued.
-    Aged(Ranked),
     /// One of each key at a time.
     Lanes(Lanes),
-    /// In shares.
-    Fair(Box<Fair>),
+    /// In shares, by class or by whose jobs they are.
+    Fair(Box<FairOrder<Key>>),
+}
+
+/// Any flow may be served.
+pub(super) fn any(_: u64) -> bool {
+    true
 }
 
 // === impl Discipline ===
 
 impl Discipline {
-    /// The next job, where it is not the one that was queued first.
-    pub(super) fn first(&mut self, binding: &mut Binding) -> Option<Key> {
+    pub(super) fn new(order_by: OrderBy, per_key: usize) -> Self {
+        match order_by {
+            OrderBy::Arrival => Self::Fifo,
+            OrderBy::Class => Self::Fair(Box::new(FairOrder::by_class())),
+            OrderBy::Share => Self::Fair(Box::new(FairOrder::by_share())),
+            OrderBy::Key => Self::Lanes(Lanes::new(per_key)),
+            OrderBy::Priority => Self::Ranked(Ranked::new(true)),
+            OrderBy::Rank => Self::Ranked(Ranked::new(false)),
+        }
+    }
+
+    /// Whether there may be one more job of this flow in the queue.
+    #[inline]
+    pub(super) fn has_room(&self, flow: u64) -> bool {
+        match self {
+            Self::Lanes(lanes) => lanes.has_room(flow),
+            _ => true,
+        }
+    }
+
+    /// Takes the next job, where it is not the one that was queued first.
+    pub(super) fn pop(&mut self, binding: &mut Binding) -> Option<Key> {
         match self {
             Self::Fifo => None,
-            Self::Ranked(jobs) | Self::Aged(jobs) => jobs.first(),
+            Self::Ranked(jobs) => jobs.first(),
             Self::Lanes(lanes) => lanes.pop(binding),
-            Self::Fair(fair) => fair.pop(),
+            Self::Fair(order) => order.pop(any),
         }
     }
 
-    /// Adds a job that is queued as the `n`th, where shares do not matter. Returns what it is sorted by.
-    pub(super) fn add(&mut self, key: Key, sort: i64, n: u64) -> i64 {
-        match self {
-            Self::Fifo | Self::Fair(_) => {}
-            Self::Lanes(lanes) => lanes.push(sort, key),
-            Self::Ranked(jobs) => jobs.push(sort, key),
-            Self::Aged(jobs) => {
-                let rank = aged(sort, n);
-                jobs.push(rank, key);
-                return rank;
-            }
-        }
-        sort
-    }
-
-    /// A job leaves the queue.
-    pub(super) fn remove(&mut self, key: Key, sort: i64) {
+    /// A job is queued.
+    pub(super) fn push(&mut self, key: Key, tag: Tag) {
         match self {
             Self::Fifo => {}
-            Self::Ranked(jobs) | Self::Aged(jobs) => jobs.remove(sort, key),
-            Self::Lanes(lanes) => lanes.remove(sort, key),
-            Self::Fair(fair) => fair.remove(key),
+            Self::Ranked(jobs) => jobs.push(key, tag.sort),
+            Self::Lanes(lanes) => lanes.push(key, tag.share.flow()),
+            Self::Fair(order) => order.push(tag.share, key),
+        }
+    }
+
+    /// A job leaves the queue, if it is still there.
+    pub(super) fn remove(&mut self, key: Key, tag: Tag) {
+        match self {
+            Self::Fifo => {}
+            Self::Ranked(jobs) => jobs.remove(key, tag.sort),
+            Self::Lanes(lanes) => lanes.remove(key, tag.share.flow()),
+            Self::Fair(order) => drop(order.remove(key)),
         }
     }
 }

@@ -7,7 +7,7 @@
 mod affinity;
 mod callers;
 mod discipline;
-mod fair;
+mod line;
 mod order;
 mod record;
 mod slab;
@@ -17,15 +17,14 @@ use std::{num::NonZeroU64, task::Waker, time::Duration};
 use stockade_core::{Reason, Rejected};
 use tokio::time::Instant;
 
-pub(crate) use affinity::{Binding, Lanes};
-pub(crate) use discipline::Discipline;
-pub(crate) use fair::Fair;
+pub(crate) use affinity::Binding;
 pub use order::Order;
-pub(crate) use order::Ranked;
 pub(crate) use record::{Carried, Details, Extra, Left, New, Owner, Running, Seen, Tag, Taken};
 pub(crate) use slab::Key;
 
-use crate::span::Span;
+use crate::{config::OrderBy, span::Span};
+use discipline::{Discipline, any};
+use line::Line;
 use record::{Record, State};
 use slab::{List, Slab};
 
@@ -35,31 +34,26 @@ pub(crate) struct Queue<Req, T, E> {
     /// The queued jobs, in the order in which they were queued.
     queued: List,
     /// Those who wait for a place in the queue.
-    line: List,
-    /// How many wait behind others of their key, and are not in line.
-    in_lanes: usize,
+    line: Line,
     discipline: Discipline,
     /// How many places are held for jobs that are about to come.
     pub(crate) held: usize,
     /// What the queued jobs weigh together. Wide enough that it never overflows.
     weight: u128,
-    /// How many were ever queued.
-    count: u64,
 }
 
 // === impl Queue ===
 
 impl<Req, T, E> Queue<Req, T, E> {
-    pub(crate) fn new(discipline: Discipline, usual: usize) -> Self {
+    /// A queue for usually so many jobs, of which `per_key` have the same key.
+    pub(crate) fn new(order_by: OrderBy, per_key: usize, usual: usize) -> Self {
         Self {
             records: Slab::new(usual),
             queued: List::new(),
-            line: List::new(),
-            in_lanes: 0,
-            discipline,
+            line: Line::new(order_by),
+            discipline: Discipline::new(order_by, per_key),
             held: 0,
             weight: 0,
-            count: 0,
         }
     }
 
@@ -83,16 +77,16 @@ impl<Req, T, E> Queue<Req, T, E> {
         }
     }
 
-    /// How many stand in line for a place.
+    /// How many wait for a place.
     #[inline]
-    pub(crate) fn line(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.line.len()
     }
 
-    /// How many wait for a place, in line or behind others of their key.
+    /// Whether nobody waits who could be given a place before a newcomer.
     #[inline]
-    pub(crate) fn waiting(&self) -> usize {
-        self.line.len() + self.in_lanes
+    pub(crate) fn is_line_free(&self) -> bool {
+        self.line.len() == 0 || self.first_in_line().is_none()
     }
 
     pub(crate) fn weight(&self) -> u128 {
@@ -109,30 +103,30 @@ impl<Req, T, E> Queue<Req, T, E> {
     }
 
     /// Which job gives way to a new one in a full queue, or in a full line for it.
-    pub(crate) fn give_way(&mut self, new: &New<Req>, in_line: bool) -> Option<Key> {
-        let Discipline::Fair(fair) = &mut self.discipline else { return None };
-        fair.give_way(in_line, new.priority, new.share())
+    pub(crate) fn give_way(&mut self, new: Tag, in_line: bool) -> Option<Key> {
+        match (&mut self.discipline, &mut self.line) {
+            (Discipline::Fair(_), Line::Fair(line)) if in_line => line.give_way(new.share, any),
+            (Discipline::Fair(queued), _) => queued.give_way(new.share, any),
+            _ => None,
+        }
     }
 
     /// The job that was queued first of those that have the share of a new one.
-    pub(crate) fn oldest_like(&self, new: &New<Req>) -> Option<Key> {
-        let Discipline::Fair(fair) = &self.discipline else { return None };
-        fair.oldest_like(new.priority, new.share())
+    pub(crate) fn oldest_like(&self, new: Tag) -> Option<Key> {
+        let Discipline::Fair(queued) = &self.discipline else { return None };
+        queued.first(|flow| flow == new.share.flow())
     }
 
     /// Whether there may be one more job of this key.
     #[inline]
     pub(crate) fn has_room_for(&self, tag: Tag) -> bool {
-        match &self.discipline {
-            Discipline::Lanes(lanes) => lanes.has_room(tag.sort),
-            _ => true,
-        }
+        self.discipline.has_room(tag.share.flow())
     }
 
     /// Whether a job of this key would wait for another one that is in the pool.
     pub(crate) fn is_behind(&self, tag: Tag) -> bool {
         match &self.discipline {
-            Discipline::Lanes(lanes) => lanes.is_taken(tag.sort),
+            Discipline::Lanes(lanes) => lanes.is_taken(tag.share.flow()),
             _ => false,
         }
     }
@@ -142,61 +136,38 @@ impl<Req, T, E> Queue<Req, T, E> {
         self.records.get(self.queued.front(&self.records)?)?.details()?.since
     }
 
-    /// Who is first in line: since when it waits, and what its job weighs.
+    /// Who is first in line: since when it waits, and what its job weighs. Those whose key has no room are passed over.
     pub(crate) fn first_in_line(&self) -> Option<(Key, Option<Instant>, u64)> {
-        let key = match &self.discipline {
-            Discipline::Fair(fair) => fair.first_in_line()?,
-            _ => self.line.front(&self.records)?,
-        };
+        let key = self.line.first(&self.records, |flow| self.discipline.has_room(flow))?;
         let record = self.records.get(key)?;
         Some((key, record.details().and_then(|details| details.since), record.tag().weight))
     }
 
     /// A handle stands in line, to hold a place.
     pub(crate) fn wait_to_hold(&mut self, waker: Waker, since: Option<Instant>) -> Key {
-        let state = State::Waiting { request: None, in_lane: false };
         let (key, record) = self.records.claim();
-        record.write_handle(state, Owner::Caller(Some(waker)));
+        record.write_handle(State::Waiting(None), Owner::Caller(Some(waker)));
         record.details_mut().since = since;
-        self.line.push_back(&mut self.records, key);
+        self.line.push(&mut self.records, key, Tag::HANDLE.share);
         key
     }
 
     /// Queues a job.
     #[inline(always)]
     pub(crate) fn push(&mut self, new: New<Req>, owner: Owner) -> Key {
-        let tag = new.details.tag;
+        let tag = new.tag();
         let (key, record) = self.records.claim();
         record.state = State::Queued(record.write(new, owner));
-        if let Discipline::Lanes(lanes) = &mut self.discipline {
-            lanes.claim(tag.sort);
-        }
         self.enqueue(key, tag);
         key
     }
 
-    /// Puts a job in line, or behind others of its key.
+    /// Puts a job in line.
     pub(crate) fn wait(&mut self, new: New<Req>, owner: Owner) -> Key {
-        let tag = new.details.tag;
-        let in_lane = !self.has_room_for(tag);
+        let share = new.tag().share;
         let (key, record) = self.records.claim();
-        record.state = State::Waiting { request: Some(record.write(new, owner)), in_lane };
-        match &mut self.discipline {
-            Discipline::Lanes(lanes) if in_lane => {
-                lanes.wait(tag.sort, key, &mut self.records);
-                self.in_lanes += 1;
-            }
-            Discipline::Lanes(lanes) => lanes.claim(tag.sort),
-            Discipline::Fair(fair) => {
-                if let Some(record) = self.records.get(key) {
-                    fair.wait(key, record.priority, record.share());
-                }
-            }
-            _ => {}
-        }
-        if !in_lane {
-            self.line.push_back(&mut self.records, key);
-        }
+        record.state = State::Waiting(Some(record.write(new, owner)));
+        self.line.push(&mut self.records, key, share);
         key
     }
 
@@ -210,12 +181,10 @@ impl<Req, T, E> Queue<Req, T, E> {
     /// Gives a place to the one who is first in line: a job is queued, a handle holds it. Returns whether it was a
     /// job, and whom to tell.
     pub(crate) fn admit(&mut self, key: Key) -> Option<(bool, Owner)> {
-        self.line.remove(&mut self.records, key);
-        if let Discipline::Fair(fair) = &mut self.discipline {
-            fair.leave_line(key, true);
-        }
-        let record = self.records.get_mut(key)?;
-        let State::Waiting { request, .. } = &mut record.state else { return None };
+        let Self { line, records, discipline, .. } = self;
+        line.serve(records, key, |flow| discipline.has_room(flow));
+        let record = records.get_mut(key)?;
+        let State::Waiting(request) = &mut record.state else { return None };
         let request = request.take();
         let tag = record.tag();
         let told = record.owner.told();
@@ -235,13 +204,14 @@ impl<Req, T, E> Queue<Req, T, E> {
 
     /// Refuses a place to one who waits for it. Returns whether it is a job, and whom to tell.
     pub(crate) fn refuse(&mut self, key: Key, reason: Reason) -> Option<(bool, Owner)> {
-        self.unwait(key);
         let record = self.records.get_mut(key)?;
-        let State::Waiting { request, .. } = &mut record.state else { return None };
+        let State::Waiting(request) = &mut record.state else { return None };
         let request = request.take();
         let is_job = request.is_some();
         record.state = State::Refused(request, reason);
-        Some((is_job, record.owner.told()))
+        let told = record.owner.told();
+        self.line.remove(&mut self.records, key);
+        Some((is_job, told))
     }
 
     /// Gives the next job to a worker: the one that was queued first, if it is `overdue` and jobs have no keys.
@@ -255,9 +225,9 @@ impl<Req, T, E> Queue<Req, T, E> {
     ) -> Option<(Key, Taken<Req>)> {
         let key = match &self.discipline {
             Discipline::Fifo => self.queued.front(&self.records)?,
-            Discipline::Lanes(_) => self.discipline.first(binding)?,
+            Discipline::Lanes(_) => self.discipline.pop(binding)?,
             _ if overdue => self.queued.front(&self.records)?,
-            _ => self.discipline.first(binding)?,
+            _ => self.discipline.pop(binding)?,
         };
         Some((key, self.take(key, worker, now)?))
     }
@@ -325,18 +295,8 @@ impl<Req, T, E> Queue<Req, T, E> {
     fn enqueue(&mut self, key: Key, tag: Tag) {
         self.queued.push_back(&mut self.records, key);
         self.weight += u128::from(tag.weight);
-        self.count += 1;
-        if let Discipline::Fair(fair) = &mut self.discipline {
-            if let Some(record) = self.records.get(key) {
-                fair.push(key, record.priority, record.share());
-            }
-        } else if !self.is_fifo() {
-            let sort = self.discipline.add(key, tag.sort, self.count);
-            if let Some(record) = self.records.get_mut(key)
-                && sort != tag.sort
-            {
-                record.details_mut().tag.sort = sort;
-            }
+        if !self.is_fifo() {
+            self.discipline.push(key, tag);
         }
     }
 
@@ -371,43 +331,7 @@ impl<Req, T, E> Queue<Req, T, E> {
         let tag = record.tag();
         self.weight -= u128::from(tag.weight);
         if !self.is_fifo() {
-            self.discipline.remove(key, tag.sort);
-            self.unclaim(tag);
-        }
-    }
-
-    /// Takes one who waits for a place out of the line, or the lane.
-    fn unwait(&mut self, key: Key) {
-        let Some(record) = self.records.get(key) else { return };
-        let (State::Waiting { in_lane, request }, tag) = (&record.state, record.tag()) else {
-            return;
-        };
-        let (in_lane, is_job) = (*in_lane, request.is_some());
-        if !in_lane {
-            self.line.remove(&mut self.records, key);
-            if let Discipline::Fair(fair) = &mut self.discipline {
-                fair.leave_line(key, false);
-            }
-            if is_job {
-                self.unclaim(tag);
-            }
-        } else if let Discipline::Lanes(lanes) = &mut self.discipline {
-            lanes.give_up(tag.sort, key, &mut self.records);
-            self.in_lanes -= 1;
-        }
-    }
-
-    /// A job has left the queue or the line: the next of its key may stand in line.
-    fn unclaim(&mut self, tag: Tag) {
-        let Discipline::Lanes(lanes) = &mut self.discipline else { return };
-        if let Some(next) = lanes.unclaim(tag.sort, &mut self.records) {
-            self.line.push_back(&mut self.records, next);
-            self.in_lanes -= 1;
-            if let Some(State::Waiting { in_lane, .. }) =
-                self.records.get_mut(next).map(|record| &mut record.state)
-            {
-                *in_lane = false;
-            }
+            self.discipline.remove(key, tag);
         }
     }
 }

@@ -35,12 +35,13 @@ pub trait Order<Req>: Send + Sync + 'static {
 }
 
 /// The queued jobs by rank.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Ranked {
     jobs: BTreeSet<(i64, Key)>,
+    ageing: bool,
 }
 
-/// How many jobs that were queued later may overtake a job for each level of priority that they are above it.
+/// How many jobs that were submitted later may overtake a job for each level of priority that they are above it.
 const AGEING: i64 = 32;
 
 // === impl Order ===
@@ -57,22 +58,31 @@ where
 // === impl Ranked ===
 
 impl Ranked {
-    pub(crate) fn push(&mut self, rank: i64, job: Key) {
-        self.jobs.insert((rank, job));
+    /// With `ageing` what the jobs are sorted by is a priority, of which the highest is next.
+    pub(super) const fn new(ageing: bool) -> Self {
+        Self { jobs: BTreeSet::new(), ageing }
     }
 
-    pub(crate) fn remove(&mut self, rank: i64, job: Key) {
-        self.jobs.remove(&(rank, job));
+    pub(super) fn push(&mut self, job: Key, sort: i64) {
+        self.jobs.insert((self.rank(job, sort), job));
     }
 
-    pub(crate) fn first(&self) -> Option<Key> {
+    pub(super) fn remove(&mut self, job: Key, sort: i64) {
+        self.jobs.remove(&(self.rank(job, sort), job));
+    }
+
+    pub(super) fn first(&self) -> Option<Key> {
         self.jobs.first().map(|(_, job)| *job)
+    }
+
+    fn rank(&self, job: Key, sort: i64) -> i64 {
+        if self.ageing { aged(sort, job.serial()) } else { sort }
     }
 }
 
-/// The rank of a job with this priority that is queued as the `n`th: a line in which each level is worth
+/// The rank of a job with this priority that was submitted as the `n`th: a line in which each level is worth
 /// [`AGEING`] places. So a job is overtaken by so many and no more, and nothing starves.
-pub(crate) fn aged(priority: i64, n: u64) -> i64 {
+fn aged(priority: i64, n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX) - priority * AGEING
 }
 

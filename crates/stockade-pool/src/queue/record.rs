@@ -20,7 +20,8 @@ pub(crate) struct Details<Req> {
     pub(crate) deadline: Option<Instant>,
     /// When it was submitted, or when it was started, if anybody wants to know.
     pub(crate) since: Option<Instant>,
-    pub(crate) tag: Tag,
+    /// None if the pool reads nothing in the request.
+    pub(crate) tag: Option<Tag>,
     pub(crate) span: Span,
     pub(crate) extra: Option<Box<Extra<Req>>>,
     /// For how many nanoseconds it was queued, from when it has ended.
@@ -38,18 +39,17 @@ pub(crate) struct Taken<Req> {
 }
 
 /// What the pool reads in a request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Tag {
     pub(crate) weight: u64,
-    /// Its key, its priority or its rank, as the [discipline](super::Discipline) wants. A priority becomes a rank when the
-    /// job is queued.
+    /// Its priority or its rank, as the [discipline](super::Discipline) wants.
     pub(crate) sort: i64,
+    /// Its class, its key, or whose job it is.
+    pub(crate) share: Share,
 }
 
 /// What few pools need of a job.
 pub(crate) struct Extra<Req> {
-    /// Whose job it is.
-    pub(crate) share: Option<Share>,
     pub(crate) name: Option<Cow<'static, str>>,
     /// A copy of the request.
     pub(crate) kept: Option<Req>,
@@ -88,12 +88,8 @@ pub(crate) struct Record<Req, T, E> {
 pub(crate) enum State<Req> {
     /// There is no job.
     Free,
-    Waiting {
-        /// None for a handle that waits to be ready.
-        request: Option<Req>,
-        /// Behind others of its key, and not in line yet.
-        in_lane: bool,
-    },
+    /// None for a handle that waits to be ready.
+    Waiting(Option<Req>),
     Held,
     Queued(Req),
     /// On this worker.
@@ -135,10 +131,20 @@ pub(crate) struct Running<'a> {
 // === impl New ===
 
 impl<Req> New<Req> {
-    /// Whose job it is, if that was asked.
-    pub(super) fn share(&self) -> Option<Share> {
-        self.details.extra.as_ref()?.share
+    #[inline]
+    pub(crate) fn tag(&self) -> Tag {
+        self.details.tag.unwrap_or(Tag::NONE)
     }
+}
+
+// === impl Tag ===
+
+impl Tag {
+    /// Nothing was read.
+    pub(crate) const NONE: Self = Self { weight: 0, sort: 0, share: Share::NOBODY };
+
+    /// That of a handle, which does not know its job yet.
+    pub(crate) const HANDLE: Self = Self { weight: 1, ..Self::NONE };
 }
 
 // === impl Details ===
@@ -147,11 +153,7 @@ impl<Req> Details<Req> {
     #[inline(always)]
     fn is_empty(&self) -> bool {
         let Self { deadline, since, tag, span, extra, .. } = self;
-        deadline.is_none()
-            && since.is_none()
-            && *tag == Tag::default()
-            && span.is_none()
-            && extra.is_none()
+        deadline.is_none() && since.is_none() && tag.is_none() && span.is_none() && extra.is_none()
     }
 }
 
@@ -160,7 +162,7 @@ impl<Req> Default for Details<Req> {
         Self {
             deadline: None,
             since: None,
-            tag: Tag::default(),
+            tag: None,
             span: Span::NONE,
             extra: None,
             queued_for: None,
@@ -184,8 +186,7 @@ impl<Req, T, E> Record<Req, T, E> {
     /// Writes a handle that waits for a place, or a request that is kept for its caller.
     pub(super) fn write_handle(&mut self, state: State<Req>, owner: Owner) {
         (self.state, self.owner) = (state, owner);
-        // A handle does not know yet what its job will weigh.
-        self.details_mut().tag.weight = 1;
+        self.details_mut().tag = Some(Tag::HANDLE);
     }
 
     #[inline]
@@ -201,12 +202,7 @@ impl<Req, T, E> Record<Req, T, E> {
 
     #[inline]
     pub(super) fn tag(&self) -> Tag {
-        if self.detailed { self.details.tag } else { Tag::default() }
-    }
-
-    /// Whose job it is, if that was asked.
-    pub(super) fn share(&self) -> Option<Share> {
-        self.details()?.extra.as_ref()?.share
+        self.details().and_then(|details| details.tag).unwrap_or(Tag::NONE)
     }
 
     /// Empties the details. Nothing of the user's is left in them.

@@ -56,6 +56,15 @@ const KEEP: usize = 2_048;
 
 const NONE: u32 = u32::MAX;
 
+// === impl Key ===
+
+impl Key {
+    /// As the how many-eth it was given.
+    pub(super) const fn serial(self) -> u64 {
+        self.serial
+    }
+}
+
 // === impl Slab ===
 
 impl<V: Default> Slab<V> {

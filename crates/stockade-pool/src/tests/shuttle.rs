@@ -19,10 +19,10 @@ use stockade_testkit::schedules;
 
 use crate::{
     Any, ByHand, Pool, PoolHandle, Rules, Status, WhenFull,
-    config::Checked,
+    config::{Checked, OrderBy},
     in_flight::InFlight,
     roster::Size,
-    rules::{Of, Order},
+    rules::Of,
     shared::Shared,
     staff::{Hired, Spawn},
     worker::{Step, Worker},
@@ -172,8 +172,8 @@ fn a_rendezvous_pool_that_grows_and_shrinks_loses_no_job_and_no_wake() {
 fn a_pool_with_keys_loses_no_job_and_no_wake() {
     schedules(|| {
         let mut rules: Of<u32> = Any.into_rules();
-        rules.set_key(|n| n % 2);
-        once(rules, Size { min: 1, max: 2 }, 2, |_| {});
+        rules.share = Some(Arc::new(|n| Share::of(n % 2)));
+        once(rules, Size { min: 1, max: 2 }, 2, |config| config.order_by = OrderBy::Key);
     });
 }
 
@@ -200,8 +200,9 @@ fn a_pool_whose_jobs_give_way_to_others_loses_none_and_no_wake() {
     schedules(|| {
         let mut rules: Of<u32> = Any.into_rules();
         let class = |n: &u32| Share::of_class(Priority::ALL[*n as usize % Priority::ALL.len()]);
-        rules.order = Order::Share(Arc::new(class));
+        rules.share = Some(Arc::new(class));
         once(rules, Size { min: 1, max: 2 }, 1, |config| {
+            config.order_by = OrderBy::Share;
             config.admission.when_full = WhenFull::DropOldest;
         });
     });
