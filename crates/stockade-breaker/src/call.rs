@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stockade_core::{Class, Judged, Reason};
+use stockade_core::{Class, Judged, LayerError, Reason, Rejected};
 use tokio::time::Instant;
 
 use crate::record::ANSWERS;
@@ -49,9 +49,10 @@ impl Stamp {
 // === impl End ===
 
 impl End {
-    /// What a result is that was judged so. `reason` is that of the refusal which it carries, if it carries one: then
-    /// a layer inside has ended the call, and the service has not answered.
-    pub(crate) const fn of(judged: Judged, reason: Option<Reason>) -> Self {
+    /// What a result is that was judged so, with its error if it is one.
+    pub(crate) fn of<E: LayerError>(judged: Judged, error: Option<&E>) -> Self {
+        // Then a layer inside has ended the call, and the service has not answered.
+        let reason = error.and_then(LayerError::rejected).map(Rejected::reason);
         match (judged, reason) {
             (Judged::Refused(_), _) | (_, Some(Reason::Cancelled)) => Self::Nothing,
             (Judged::Answered(Class::Success | Class::Permanent), _) => Self::Success,

@@ -11,7 +11,6 @@ use pin_project_lite::pin_project;
 use stockade_core::{
     Classify, LayerError, Reason, Rejected,
     internal::{CallWaiter, Refuser, Slow, Waiter},
-    waits::Counting,
 };
 use tower_service::Service;
 
@@ -29,16 +28,18 @@ pin_project! {
     /// [`BreakerLayer`](crate::BreakerLayer).
     pub struct ResponseFuture<F, S, Req, C> {
         #[pin]
-        state: State<S, Req, F>,
-        permit: Permit,
-        classify: C,
+        pub(crate) state: State<S, Req, F>,
+        // Dropped after what is inside.
+        pub(crate) permit: Permit,
+        pub(crate) classify: C,
     }
 
     impl<F, S, Req, C> PinnedDrop for ResponseFuture<F, S, Req, C> {
         #[inline]
         fn drop(this: Pin<&mut Self>) {
-            if !this.as_ref().permit.is_settled() {
-                this.dropped();
+            let this = this.project();
+            if !this.permit.is_settled() {
+                this.permit.begin_drop(matches!(*this.state, State::Running { .. }));
             }
         }
     }
@@ -46,7 +47,7 @@ pin_project! {
 
 pin_project! {
     #[project = StateProj]
-    enum State<S, Req, F> {
+    pub(crate) enum State<S, Req, F> {
         // Also when the call has ended: then the permit is settled.
         Running { #[pin] future: F },
         // The call is refused, or waits for the service inside to be ready.
@@ -75,36 +76,7 @@ impl CallWaiter for AtOnce {
     }
 }
 
-// === impl State ===
-
-impl<S, Req, F> State<S, Req, F> {
-    const DONE: Self = Self::Slow { slow: Slow::ENDED };
-}
-
 // === impl ResponseFuture ===
-
-impl<F, S, Req, C> ResponseFuture<F, S, Req, C> {
-    #[inline]
-    pub(crate) const fn running(future: F, permit: Permit, classify: C) -> Self {
-        Self { state: State::Running { future }, permit, classify }
-    }
-
-    /// Without a permit for a call that is refused.
-    pub(crate) const fn slow(slow: Slow<AtOnce, S, Req>, permit: Permit, classify: C) -> Self {
-        Self { state: State::Slow { slow }, permit, classify }
-    }
-
-    /// It is dropped before the call has ended. Kept apart, so that dropping a finished one is a few branches.
-    #[cold]
-    #[inline(never)]
-    fn dropped(self: Pin<&mut Self>) {
-        let mut this = self.project();
-        let sent = matches!(*this.state, State::Running { .. });
-        let counting = Counting::begin(true);
-        this.state.set(State::DONE);
-        this.permit.dropped(sent, counting);
-    }
-}
 
 impl<F, S, Req, C> Future for ResponseFuture<F, S, Req, C>
 where

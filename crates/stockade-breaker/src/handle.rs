@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use stockade_core::{Class, ConfigError, Judged, Rejected, deadline};
+use stockade_core::{BoxError, Class, ConfigError, Judged, Rejected, deadline};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
@@ -141,7 +141,7 @@ impl BreakerHandle {
     /// ```
     pub fn admit(&self) -> Result<Admission, Rejected> {
         let stamp = self.lease.admit(false)?;
-        let mut permit = Permit::new(self.lease.shared(), Some(stamp));
+        let mut permit = Permit::new(self.lease.shared(), stamp);
         permit.pending();
         Ok(Admission { permit })
     }
@@ -228,7 +228,7 @@ impl Admission {
 
     /// The call ended with a result of this class.
     pub fn report(mut self, class: Class) {
-        self.permit.settle(End::of(Judged::Answered(class), None));
+        self.permit.settle(End::of(Judged::Answered(class), None::<&BoxError>));
     }
 }
 

@@ -301,7 +301,8 @@ impl<S, C: Clone, B: Clone> Layer<S> for BreakerLayer<C, B> {
     type Service = Breaker<S, C, B>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Breaker::new(inner, self.lease(), self.classify.clone(), self.bypass.clone())
+        let (classify, bypass, lease) = (self.classify.clone(), self.bypass.clone(), self.lease());
+        Breaker { inner, shared: lease.shared(), lease, classify, bypass, readied: false }
     }
 }
 

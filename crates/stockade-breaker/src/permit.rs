@@ -1,13 +1,17 @@
 //! What an admitted call holds: its place, which it settles or gives back.
 
-use std::{mem, time::Duration};
+use std::{
+    mem::{self, ManuallyDrop},
+    sync::Arc,
+    time::Duration,
+};
 
-use stockade_core::{Classify, Judged, LayerError, Rejected, deadline, waits::Counting};
+use stockade_core::{Classify, Judged, LayerError, deadline, internal::Refusal, waits::Counting};
 use tokio::time::Instant;
 
 use crate::{
     call::{End, Stamp},
-    shared::Shared,
+    shared::{Lease, Shared},
 };
 
 /// The place of an admitted call. A permit that is dropped is a call that was dropped.
@@ -18,8 +22,20 @@ pub(crate) struct Permit {
     stamp: Stamp,
     /// What the call has waited for in layers inside. Counted only where it is known when it was admitted.
     waited: Duration,
-    /// The deadline, once the call is pending. One that never was says nothing when it is dropped.
-    pending: Option<Option<Instant>>,
+    phase: Phase,
+}
+
+/// How far an admitted call has come.
+#[derive(Debug)]
+enum Phase {
+    /// It was not pending yet, and says nothing if it is dropped.
+    New,
+    /// It was pending, with this deadline.
+    Pending(Option<Instant>),
+    /// What is inside is dropped now. What is reported meanwhile is a wait that had not ended: the call was in a queue
+    /// of the stack. The permit ends the counting when it is dropped; drop code for it would stand in every call's
+    /// path (`cargo xtask bench instr --layers breaker`).
+    Dropped { too_late: bool, counting: ManuallyDrop<Counting> },
 }
 
 /// A part of a call that runs. Dropped without an [`end`](Self::end) it has panicked.
@@ -43,7 +59,7 @@ impl Part<'_> {
 }
 
 impl Drop for Part<'_> {
-    #[cold]
+    #[inline]
     fn drop(&mut self) {
         self.permit.settle(FAILURE);
     }
@@ -52,20 +68,31 @@ impl Drop for Part<'_> {
 // === impl Permit ===
 
 impl Permit {
-    /// That of a call that is admitted with this stamp; without one it counts for nothing.
+    /// That of a call that is admitted with this stamp.
     #[inline]
-    pub(crate) fn new(shared: &'static Shared, stamp: Option<Stamp>) -> Self {
-        match stamp {
-            None => Self::none(),
-            Some(stamp) => {
-                Self { shared: Some(shared), stamp, waited: Duration::ZERO, pending: None }
-            }
-        }
+    pub(crate) const fn new(shared: &'static Shared, stamp: Stamp) -> Self {
+        Self { shared: Some(shared), stamp, waited: Duration::ZERO, phase: Phase::New }
     }
 
     /// That of a call that counts for nothing.
     pub(crate) const fn none() -> Self {
-        Self { shared: None, stamp: Stamp::NONE, waited: Duration::ZERO, pending: None }
+        Self { shared: None, stamp: Stamp::NONE, waited: Duration::ZERO, phase: Phase::New }
+    }
+
+    /// That of a call that passes, or its refusal. A `reserved` call has waited for this before.
+    #[inline]
+    pub(crate) fn admit(
+        shared: &'static Shared,
+        lease: &Arc<Lease>,
+        reserved: bool,
+    ) -> Result<Self, Refusal<Lease>> {
+        match shared.pass() {
+            Some(stamp) => Ok(Self::new(shared, stamp)),
+            None => match lease.admit(reserved) {
+                Ok(stamp) => Ok(Self::new(shared, stamp)),
+                Err(rejected) => Err(Refusal::new(lease, rejected)),
+            },
+        }
     }
 
     pub(crate) const fn is_settled(&self) -> bool {
@@ -83,8 +110,8 @@ impl Permit {
     /// counts from the first question, which reads the clock.
     #[inline]
     pub(crate) fn pending(&mut self) {
-        if self.pending.is_none() {
-            self.pending = Some(deadline::current());
+        if matches!(self.phase, Phase::New) {
+            self.phase = Phase::Pending(deadline::current());
         }
     }
 
@@ -95,29 +122,38 @@ impl Permit {
         C: Classify<T, E>,
         E: LayerError,
     {
-        if self.is_settled() {
-            return;
+        if !self.is_settled() {
+            self.phase = Phase::New;
+            let judged = Judged::of(classify, result);
+            self.settle(End::of(judged, result.err()));
         }
-        self.pending = None;
-        let judged = Judged::of(classify, result);
-        self.settle(match result {
-            Ok(_) => End::of(judged, None),
-            Err(error) => End::of(judged, error.rejected().map(Rejected::reason)),
-        });
     }
 
-    /// The call is dropped before it has ended, and with it what is inside, while `counting`. `sent` says whether that
+    /// The call is dropped before it has ended: first what is inside, then this permit. `sent` says whether the call
     /// may have reached the service.
     #[cold]
-    pub(crate) fn dropped(&mut self, sent: bool, mut counting: Counting) {
-        // What is reported now is a wait that had not ended yet: the call was in a queue of the stack.
-        let waited = counting.end().unwrap_or_default();
-        self.waited = self.waited.saturating_add(waited);
-        self.settle(match self.pending {
-            Some(Some(deadline)) if deadline <= Instant::now() => FAILURE,
-            Some(_) if sent => End::Dropped { queued: !waited.is_zero() },
-            _ => End::Nothing,
-        });
+    pub(crate) fn begin_drop(&mut self, sent: bool) {
+        let Phase::Pending(deadline) = self.phase else { return self.settle(End::Nothing) };
+        let too_late = deadline.is_some_and(|deadline| deadline <= Instant::now());
+        if !sent && !too_late {
+            return self.settle(End::Nothing);
+        }
+        self.phase =
+            Phase::Dropped { too_late, counting: ManuallyDrop::new(Counting::begin(true)) };
+    }
+
+    /// What was inside is gone, or there was nothing: a call by hand.
+    #[cold]
+    fn end_drop(&mut self) {
+        if !matches!(self.phase, Phase::Dropped { .. }) {
+            self.begin_drop(true);
+        }
+        if let Phase::Dropped { too_late, counting } = &mut self.phase {
+            let waited = counting.end().unwrap_or_default();
+            let end = if *too_late { FAILURE } else { End::Dropped { queued: !waited.is_zero() } };
+            self.waited = self.waited.saturating_add(waited);
+            self.settle(end);
+        }
     }
 
     #[inline]
@@ -134,7 +170,7 @@ impl Drop for Permit {
     #[inline]
     fn drop(&mut self) {
         if !self.is_settled() {
-            self.dropped(true, Counting::begin(true));
+            self.end_drop();
         }
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use stockade_core::{
-    Bypass, Classify, DefaultClassify, LayerError, NoBypass, Rejected, Reusable,
+    Bypass, Classify, DefaultClassify, LayerError, NoBypass, Reusable,
     internal::{
         Refusal, Slow,
         backpressure::{Reserve, ReserveCall},
@@ -19,8 +19,7 @@ use tower_service::Service;
 use crate::{
     BreakerHandle, ResponseFuture,
     backpressure::Waiter,
-    call::Stamp,
-    future::AtOnce,
+    future::{AtOnce, State},
     permit::Permit,
     shared::{Lease, Shared},
 };
@@ -65,64 +64,52 @@ use crate::{
 /// # }
 /// ```
 pub struct Breaker<S, C = DefaultClassify, B = NoBypass> {
-    inner: S,
+    pub(crate) inner: S,
     /// That of `lease`. It is here as well so that calls do not touch the memory where clones are counted.
-    shared: &'static Shared,
-    lease: Arc<Lease>,
-    classify: C,
-    bypass: B,
+    pub(crate) shared: &'static Shared,
+    pub(crate) lease: Arc<Lease>,
+    pub(crate) classify: C,
+    pub(crate) bypass: B,
     /// Whether the service inside said that it is ready. While the breaker is not closed, this one says so in
     /// any case.
-    readied: bool,
+    pub(crate) readied: bool,
 }
 
 // === impl Breaker ===
 
 impl<S, C, B> Breaker<S, C, B> {
-    pub(crate) fn new(inner: S, lease: Arc<Lease>, classify: C, bypass: B) -> Self {
-        Self { inner, shared: lease.shared(), lease, classify, bypass, readied: false }
-    }
-
     /// The handle of this breaker.
     pub fn handle(&self) -> BreakerHandle {
         BreakerHandle::new(Arc::clone(&self.lease))
     }
 
-    /// The stamp of a call that passes; none for one that passes the breaker by.
+    /// The permit of a call that passes, or its refusal.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    fn admit<Req>(&self, request: &Req, reserved: bool) -> Result<Option<Stamp>, Rejected>
+    fn admit<Req>(&self, request: &Req, reserved: bool) -> Result<Permit, Refusal<Lease>>
     where
         B: Bypass<Req>,
     {
         if self.bypass.passes_by(request) {
-            return Ok(None);
+            return Ok(Permit::none());
         }
-        match self.shared.pass() {
-            Some(stamp) => Ok(Some(stamp)),
-            None => self.lease.admit(reserved).map(Some),
-        }
+        Permit::admit(self.shared, &self.lease, reserved)
     }
 
     /// Makes a call that is admitted.
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn start<Req>(
         &mut self,
-        stamp: Option<Stamp>,
+        mut permit: Permit,
         request: Req,
         classify: C,
     ) -> ResponseFuture<S::Future, S, Req, C>
     where
         S: Service<Req>,
     {
-        let mut permit = Permit::new(self.shared, stamp);
         let part = permit.run();
         let future = self.inner.call(request);
         part.end();
-        ResponseFuture::running(future, permit, classify)
-    }
-
-    fn refused<Req>(&self, rejected: Rejected) -> Slow<AtOnce, S, Req> {
-        Slow::Refused(Refusal::new(&self.lease, rejected))
+        ResponseFuture { state: State::Running { future }, permit, classify }
     }
 }
 
@@ -155,24 +142,23 @@ where
         // Before the call is admitted, because it may panic.
         let classify = self.classify.clone();
         let (slow, permit) = match self.admit(&request, false) {
-            Ok(stamp) if mem::take(&mut self.readied) => {
-                return self.start(stamp, request, classify);
+            Ok(permit) if mem::take(&mut self.readied) => {
+                return self.start(permit, request, classify);
             }
-            Ok(stamp) => {
-                let permit = Permit::new(self.shared, stamp);
+            Ok(permit) => {
                 // The future takes the instance that was polled, which may be on its way to be ready.
                 let clone = self.inner.clone();
                 let polled = mem::replace(&mut self.inner, clone);
                 (Slow::waiting(AtOnce(Arc::clone(&self.lease)), polled, request), permit)
             }
-            Err(rejected) => {
+            Err(refusal) => {
                 self.readied = false;
                 // What this instance holds inside, a permit or its turn, goes to those who are let in.
                 let_go(&mut self.inner);
-                (self.refused(rejected), Permit::none())
+                (Slow::Refused(refusal), Permit::none())
             }
         };
-        ResponseFuture::slow(slow, permit, classify)
+        ResponseFuture { state: State::Slow { slow }, permit, classify }
     }
 }
 
@@ -217,8 +203,11 @@ where
     fn call_reserved(&mut self, permit: Option<()>, request: Req) -> Self::Future {
         let classify = self.classify.clone();
         match self.admit(&request, permit.is_some()) {
-            Ok(stamp) => self.start(stamp, request, classify),
-            Err(rejected) => ResponseFuture::slow(self.refused(rejected), Permit::none(), classify),
+            Ok(permit) => self.start(permit, request, classify),
+            Err(refusal) => {
+                let state = State::Slow { slow: Slow::Refused(refusal) };
+                ResponseFuture { state, permit: Permit::none(), classify }
+            }
         }
     }
 }

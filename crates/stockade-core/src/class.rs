@@ -76,6 +76,16 @@ impl Class {
         }
     }
 
+    /// That of an error by default.
+    fn of_error<E: LayerError>(error: &E) -> Self {
+        match error.rejected() {
+            Some(rejected) if rejected.is_refusal() => {
+                Self::NoEffect { after: rejected.retry_after() }
+            }
+            _ => Self::TRANSIENT,
+        }
+    }
+
     /// Whether the call certainly had no effect, so that it may be repeated whatever it asks for.
     pub const fn had_no_effect(self) -> bool {
         matches!(self, Self::NoEffect { .. } | Self::Overload { processed: false, .. })
@@ -91,8 +101,7 @@ impl Judged {
         C: Classify<T, E>,
     {
         if let Err(error) = result
-            && let Some(rejected) = error.rejected()
-            && let Some(judged) = Self::unasked(rejected)
+            && let Some(judged) = Self::unasked(error)
         {
             return judged;
         }
@@ -101,7 +110,8 @@ impl Judged {
 
     /// What no classifier is asked about.
     #[cold]
-    fn unasked(rejected: &Rejected) -> Option<Self> {
+    fn unasked<E: LayerError>(error: &E) -> Option<Self> {
+        let rejected = error.rejected()?;
         if rejected.is_refusal() {
             return Some(Self::Refused(*rejected));
         }
@@ -153,12 +163,9 @@ pub struct DefaultClassify;
 
 impl<T, E: LayerError> Classify<T, E> for DefaultClassify {
     fn classify(&self, result: Result<&T, &E>) -> Class {
-        let Err(error) = result else { return Class::Success };
-        match error.rejected() {
-            Some(rejected) if rejected.is_refusal() => {
-                Class::NoEffect { after: rejected.retry_after() }
-            }
-            _ => Class::Transient { after: None },
+        match result {
+            Ok(_) => Class::Success,
+            Err(error) => Class::of_error(error),
         }
     }
 }
