@@ -34,7 +34,10 @@ use crate::{BreakerLayer, Window};
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
-#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+#[cfg_attr(
+    feature = "serde",
+    serde(default, deny_unknown_fields, expecting = "a table of settings")
+)]
 #[non_exhaustive]
 pub struct Config {
     /// See [`BreakerLayer::window`]. Default: the last 100 calls.
@@ -74,7 +77,10 @@ pub struct Config {
 /// Which calls are slow, and how many of them open the breaker.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
-#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
+#[cfg_attr(
+    feature = "serde",
+    serde(deny_unknown_fields, expecting = "a table, such as { after = \"1s\", rate = 0.8 }")
+)]
 pub struct Slow {
     /// A call that takes this long, or longer, is slow.
     #[cfg_attr(feature = "serde", serde(with = "fields::open_for"))]

@@ -16,6 +16,8 @@ pub struct Change {
     pub from: String,
     /// What it is, as JSON.
     pub to: String,
+    /// Why it needs a restart, if it does.
+    obstacle: Option<String>,
 }
 
 /// What can change at run time, with all that is in it.
@@ -35,14 +37,29 @@ const AT_RUN_TIME: [&str; 10] = [
 /// What of that cannot.
 const NOT_AT_RUN_TIME: [&str; 5] = ["retry", "breaker", "retry.name", "retry.seed", "breaker.name"];
 
-/// What has changed; an error if some of that cannot at run time.
-pub(crate) fn changes(from: &StackConfig, to: &StackConfig) -> Result<Vec<Change>, Error> {
+/// What has changed. `can_resize` says whether the number of workers can at run time.
+pub(crate) fn changes(
+    from: &StackConfig,
+    to: &StackConfig,
+    can_resize: bool,
+) -> Result<Vec<Change>, Error> {
     let mut changes = Vec::new();
     compare("", &tree(from)?, &tree(to)?, &mut changes);
-    match changes.iter().find(|change| !change.is_possible()) {
-        Some(change) => Err(Error::restart(&change.setting, change.what())),
-        None => Ok(changes),
+    let workers = changes.iter_mut().find(|change| change.is_in("pool.workers"));
+    if let Some(workers) = workers.filter(|_| !can_resize) {
+        workers.obstacle = Some("no pool is known that can be resized".to_owned());
     }
+    Ok(changes)
+}
+
+/// The changes, if none of them needs a restart; otherwise an error with all that do.
+pub(crate) fn at_run_time(changes: Vec<Change>) -> Result<Vec<Change>, Error> {
+    let mut obstacles = changes.iter().filter_map(|change| {
+        change.obstacle.as_ref().map(|obstacle| (&*change.setting, &**obstacle))
+    });
+    let Some((setting, obstacle)) = obstacles.next() else { return Ok(changes) };
+    let others: Vec<_> = obstacles.map(|(setting, _)| setting).collect();
+    Err(Error::restart(setting, obstacle, &others))
 }
 
 fn tree(config: &StackConfig) -> Result<Value, Error> {
@@ -52,8 +69,7 @@ fn tree(config: &StackConfig) -> Result<Value, Error> {
 fn compare(setting: &str, from: &Value, to: &Value, changes: &mut Vec<Change>) {
     let (Value::Object(from_fields), Value::Object(to_fields)) = (from, to) else {
         if from != to {
-            let (from, to) = (from.to_string(), to.to_string());
-            changes.push(Change { setting: setting.to_owned(), from, to });
+            changes.push(Change::new(setting, from.to_string(), to.to_string()));
         }
         return;
     };
@@ -69,9 +85,24 @@ fn compare(setting: &str, from: &Value, to: &Value, changes: &mut Vec<Change>) {
 // === impl Change ===
 
 impl Change {
-    fn is_possible(&self) -> bool {
-        let is_known = AT_RUN_TIME.iter().any(|setting| self.is_in(setting));
-        is_known && !NOT_AT_RUN_TIME.contains(&self.setting.as_str())
+    fn new(setting: &str, from: String, to: String) -> Self {
+        let mut change = Self { setting: setting.to_owned(), from, to, obstacle: None };
+        let is_known = AT_RUN_TIME.iter().any(|setting| change.is_in(setting));
+        if !is_known || NOT_AT_RUN_TIME.contains(&setting) {
+            change.obstacle = Some(change.what());
+        }
+        change
+    }
+
+    /// Of a whole stack, which needs a restart.
+    pub(crate) fn of_stack(name: &str, obstacle: &str) -> Self {
+        let obstacle = Some(obstacle.to_owned());
+        Self { setting: name.to_owned(), from: String::new(), to: String::new(), obstacle }
+    }
+
+    pub(crate) fn within(mut self, stack: &str) -> Self {
+        self.setting = format!("{stack}.{}", self.setting);
+        self
     }
 
     /// Whether it is the setting `outer`, or a part of it.

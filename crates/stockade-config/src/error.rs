@@ -24,9 +24,12 @@ impl Error {
         Self { file: None, setting, reason, needs_restart: false }
     }
 
-    /// A change that can only be made by a restart.
-    pub(crate) fn restart(setting: &str, what: impl fmt::Display) -> Self {
-        let reason = format!("{what} at run time; it needs a restart");
+    /// A change that can only be made by a restart, and the other settings of which that is true.
+    pub(crate) fn restart(setting: &str, obstacle: &str, others: &[&str]) -> Self {
+        let mut reason = format!("{obstacle} at run time; it needs a restart");
+        if !others.is_empty() {
+            reason += &format!("; the same holds for {}", others.join(", "));
+        }
         Self { needs_restart: true, ..Self::new(setting, reason) }
     }
 
@@ -40,8 +43,12 @@ impl Error {
         Self { file: Some(file.to_owned()), ..self }
     }
 
-    pub(crate) fn within(self, stack: &str) -> Self {
-        Self { setting: format!("{stack}.{}", self.setting), ..self }
+    /// The same where the setting is a part of another one; of the whole file if that is empty.
+    pub(crate) fn within(self, outer: &str) -> Self {
+        if outer.is_empty() {
+            return self;
+        }
+        Self { setting: format!("{outer}.{}", self.setting), ..self }
     }
 
     /// The file, if it came from one.

@@ -50,7 +50,16 @@ where
 {
     serde_path_to_error::deserialize(deserializer).map_err(|error| {
         // A path may end where nothing is known, and is a dot for the file as a whole.
-        let setting = error.path().to_string();
-        Error::new(setting.trim_end_matches(['.', '?']), shown(error.inner()))
+        let path = error.path().to_string();
+        let (path, shown) = (path.trim_end_matches(['.', '?']), shown(error.inner()));
+        // Of two fields that do not fit together the message names the one that is wrong.
+        match shown.split_once(": ") {
+            Some((field, reason)) if is_field(field) => Error::new(field, reason).within(path),
+            _ => Error::new(path, shown),
+        }
     })
+}
+
+fn is_field(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
 }

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use stockade_breaker::BreakerHandle;
 use stockade_core::ConfigError;
 use stockade_limit::LimitHandle;
@@ -15,7 +15,11 @@ use stockade_retry::RetryHandle;
 use stockade_timeout::TimeoutHandle;
 use tokio::sync::Mutex as AsyncMutex;
 
-use crate::{Change, Error, StackConfig, change::changes, gate::Gate};
+use crate::{
+    Change, Error, StackConfig,
+    change::{at_run_time, changes},
+    gate::Gate,
+};
 
 /// The handles of the layers that a stack has, and what changes their settings together.
 ///
@@ -50,13 +54,13 @@ type Resize = dyn Fn(RangeInclusive<usize>) -> Result<(), ConfigError> + Send + 
 /// What settings are read for: one [stack](StackHandle), or several by name.
 pub trait Reload: Send + Sync + 'static {
     /// The settings.
-    type Config: DeserializeOwned + Send + 'static;
+    type Config: DeserializeOwned + Serialize + Send + 'static;
 
     /// Puts settings into force: all of them, or none. Returns what has changed.
     ///
     /// # Errors
     ///
-    /// The first setting that is not allowed, or cannot change at run time. Nothing has changed then.
+    /// The first setting that is not allowed, or all that cannot change at run time. Nothing has changed then.
     fn reload(
         &self,
         config: Self::Config,
@@ -116,7 +120,7 @@ impl StackHandle {
     ///
     /// # Errors
     ///
-    /// The first setting that is not allowed, or cannot change at run time. Nothing has changed then.
+    /// The first setting that is not allowed, or all that cannot change at run time. Nothing has changed then.
     ///
     /// # Cancel safety
     ///
@@ -134,15 +138,13 @@ impl StackHandle {
     ///
     /// Those of [`reload`](Self::reload).
     pub fn check(&self, config: &StackConfig) -> Result<Vec<Change>, Error> {
+        at_run_time(self.changes(config)?)
+    }
+
+    /// Those that need a restart too.
+    fn changes(&self, config: &StackConfig) -> Result<Vec<Change>, Error> {
         drop(config.clone().try_build()?);
-        let changes = changes(&self.config(), config)?;
-        let resized = changes.iter().find(|change| change.is_in("pool"));
-        match resized.filter(|_| self.shared.resize.get().is_none()) {
-            Some(change) => {
-                Err(Error::restart(&change.setting, "no pool is known that can be resized"))
-            }
-            None => Ok(changes),
-        }
+        changes(&self.config(), config, self.shared.resize.get().is_some())
     }
 
     async fn apply(&self, config: StackConfig, changes: &[Change]) -> Result<(), Error> {
@@ -218,23 +220,21 @@ impl Reload for BTreeMap<String, StackHandle> {
     type Config = BTreeMap<String, StackConfig>;
 
     async fn reload(&self, mut config: Self::Config) -> Result<Vec<Change>, Error> {
-        if let Some(name) = config.keys().find(|name| !self.contains_key(*name)) {
-            return Err(Error::restart(name, "a stack cannot appear"));
-        }
-        let mut checked = Vec::new();
+        let (mut all, mut checked) = (Vec::new(), Vec::new());
         for (name, handle) in self {
             let turn = handle.shared.turn.lock().await;
-            let config =
-                config.remove(name).ok_or_else(|| Error::restart(name, "a stack cannot go"))?;
-            let changes = handle.check(&config).map_err(|error| error.within(name))?;
-            checked.push((name, handle, config, changes, turn));
+            let Some(config) = config.remove(name) else {
+                all.push(Change::of_stack(name, "a stack cannot go"));
+                continue;
+            };
+            let changes = handle.changes(&config).map_err(|error| error.within(name))?;
+            all.extend(changes.iter().map(|change| change.clone().within(name)));
+            checked.push((handle, config, changes, turn));
         }
-        let mut all = Vec::new();
-        for (name, handle, config, changes, _turn) in checked {
+        all.extend(config.keys().map(|name| Change::of_stack(name, "a stack cannot appear")));
+        let all = at_run_time(all)?;
+        for (handle, config, changes, _turn) in checked {
             handle.apply(config, &changes).await?;
-            let named =
-                |change: Change| Change { setting: format!("{name}.{}", change.setting), ..change };
-            all.extend(changes.into_iter().map(named));
         }
         Ok(all)
     }

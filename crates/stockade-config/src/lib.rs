@@ -13,8 +13,8 @@
 //! | `timeout.limit`, all of `retry` except `name` and `seed`, `attempt_timeout.limit` | calls that begin after that |
 //! | all of `breaker` except `name`; `rate.calls`, `rate.per`; `limit.max`, `limit.queue`, `limit.max_wait`; `pool.workers` | all calls, at once |
 //!
-//! All else needs a restart, and a file in which something else has changed is refused, with an error that says so. A
-//! breaker of which something has changed keeps its state and forgets its window; a retry budget that has changed starts
+//! All else needs a restart, and a file in which something else has changed is refused, with an error that names all of
+//! it. A breaker of which something has changed keeps its state and forgets its window; a retry budget that has changed starts
 //! anew.
 //!
 //! # What a call finds

@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use serde::Serialize;
+use serde_json::Value;
 use stockade_core::config::{MAX_DURATION, allow};
 use tokio::{
     sync::watch,
@@ -71,10 +73,10 @@ pub struct Status {
 
 // === impl Watch ===
 
-impl<T> Watch<T> {
+impl<T: Serialize> Watch<T> {
     /// The file at `path`, which `parse` understands: [`toml`](crate::toml), [`json`](crate::json()), or a function of
-    /// your own. It is read every five seconds, if it is not larger than a megabyte (`2^20` bytes). A file in which there
-    /// is nothing, or only comments that begin with `#`, is refused.
+    /// your own. It is read every five seconds, if it is not larger than a megabyte (`2^20` bytes). A file that says
+    /// nothing, so that there would be no layer, is refused.
     pub fn new(path: impl AsRef<Path>, parse: fn(&str) -> Result<T, Error>) -> Self {
         let path = path.as_ref().to_owned();
         Self { path, parse, every: Duration::from_secs(5), max_size: 1 << 20 }
@@ -108,12 +110,13 @@ impl<T> Watch<T> {
     }
 
     fn parse(&self, text: &str) -> Result<T, Error> {
-        let says_nothing = |line: &str| line.is_empty() || line.starts_with('#');
-        if text.lines().map(str::trim).all(says_nothing) {
-            let empty = Error::new("", "the file is empty: it names no layer");
-            return Err(empty.in_file(&self.path));
-        }
-        (self.parse)(text).map_err(|error| error.in_file(&self.path))
+        let read = (self.parse)(text).and_then(|config| {
+            if serde_json::to_value(&config).is_ok_and(|config| says_nothing(&config)) {
+                return Err(Error::new("", "the file is empty: it names no layer"));
+            }
+            Ok(config)
+        });
+        read.map_err(|error| error.in_file(&self.path))
     }
 
     /// Starts a task that reads the file again and again, and puts what is in it into force.
@@ -171,6 +174,15 @@ impl<T> Watch<T> {
             }
             Err(error) => tracing::warn!(target: "stockade", %error, "settings refused"),
         }
+    }
+}
+
+/// Whether everything in it is absent.
+fn says_nothing(config: &Value) -> bool {
+    match config {
+        Value::Null => true,
+        Value::Object(fields) => fields.values().all(says_nothing),
+        _ => false,
     }
 }
 

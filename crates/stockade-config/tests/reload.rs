@@ -189,6 +189,16 @@ async fn a_change_that_needs_a_restart_is_refused_with_all_that_came_with_it() {
         assert_eq!(shown(&handle.config()), shown(&config(FULL)));
         assert_eq!(handle.attempt_timeout.as_ref().unwrap().limit(), MS * 200, "{to}");
     }
+    let toml = FULL
+        .replace("per = \"1s\"", "per = \"1s\"\nburst = 7\nmax_wait = \"1s\"")
+        .replace("workers = 2", "workers = 3\nqueue = 9\nidle = \"1s\"")
+        .replace("[limit]\nmax = 4\nqueue = 8", "");
+    let refused = handle.reload(config(&toml)).await.unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "limit: a layer cannot go at run time; it needs a restart; the same holds for pool.idle, \
+         pool.queue, pool.workers, rate.burst, rate.max_wait"
+    );
     let (_service, handle) = stack("", async |n| Ok(n));
     let refused = handle.reload(config("[limit]\nmax = 4")).await.unwrap_err();
     assert_eq!(refused.to_string(), "limit: a layer cannot appear at run time; it needs a restart");
@@ -378,6 +388,13 @@ async fn of_several_stacks_none_changes_if_one_cannot() {
     let only = [("a".to_owned(), config("[limit]\nmax = 2"))].into();
     let refused = handles.reload(only).await.unwrap_err();
     assert_eq!(refused.to_string(), "b: a stack cannot go at run time; it needs a restart");
+    let other = ["a", "c"].map(|name| (name.to_owned(), config("[breaker]\nprobes = 2")));
+    let refused = handles.reload(other.into()).await.unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "a.breaker: a layer cannot appear at run time; it needs a restart; the same holds for \
+         a.limit, b, c"
+    );
 
     let changes = handles.reload(both("[limit]\nmax = 2", "[limit]\nmax = 3")).await.unwrap();
     assert_eq!(changes.len(), 2);
@@ -434,7 +451,7 @@ fn what_is_wrong_is_named_as_it_is_written() {
         ),
         (
             "[retry]\nmax_attempts = 2\nbackoff = { exponential = { base = \"2s\", cap = \"1s\" } }",
-            "retry.backoff.exponential: cap: 1s is not allowed, \
+            "retry.backoff.exponential.cap: 1s is not allowed, \
              it has to be from 2s to 315360000s (line 3)",
         ),
         (
@@ -450,7 +467,24 @@ fn what_is_wrong_is_named_as_it_is_written() {
             "breaker.window.calls: 0 is not allowed, it has to be a whole number from 1 to \
              1000000 (line 2)",
         ),
-        ("[pool]\nworkers = { min = 9, max = 3 }", "pool.workers: min: 9 is above max, 3 (line 2)"),
+        (
+            "[pool]\nworkers = { min = 9, max = 3 }",
+            "pool.workers.min: 9 is not allowed, it has to be from 0 to 3 (line 2)",
+        ),
+        (
+            "[breaker]\nslow = 5",
+            "breaker.slow: invalid type: integer `5`, expected a table, such as \
+             { after = \"1s\", rate = 0.8 } (line 2)",
+        ),
+        (
+            "[retry]\nmax_attempts = 2\nseed = -1",
+            "retry.seed: -1 is not allowed, it has to be a whole number from 0 to \
+             18446744073709551615 (line 3)",
+        ),
+        (
+            "timeout = \"1s\"",
+            "timeout: invalid type: string \"1s\", expected a table of settings (line 1)",
+        ),
         (
             "[limit]\nmax = \"64KiB\"",
             "limit.max: \"64KiB\" is not allowed, it has to be a whole number from 1 to \

@@ -78,6 +78,14 @@ async fn a_file_in_which_there_is_nothing_is_refused() {
         assert_eq!(error.reason(), told);
     }
     assert_eq!(followed.max(), 4);
+    for empty in ["{}", r#"{"limit": null}"#] {
+        followed.write(empty);
+        let error = Watch::new(&followed.path, json::<StackConfig>).read().unwrap_err();
+        assert_eq!(error.reason(), told);
+    }
+    followed.write("[search]\n[orders]");
+    let stacks = toml::<std::collections::BTreeMap<String, StackConfig>>;
+    assert_eq!(Watch::new(&followed.path, stacks).read().unwrap_err().reason(), told);
 }
 
 #[tokio::test(start_paused = true)]
@@ -199,7 +207,7 @@ async fn half_a_file_is_refused() {
     file.write(&FULL[..FULL.find("[attempt_timeout]").unwrap()]);
     assert_eq!(
         file.refused().await,
-        "attempt_timeout: a layer cannot go at run time; it needs a restart"
+        "attempt_timeout: a layer cannot go at run time; it needs a restart; the same holds for pool"
     );
 }
 

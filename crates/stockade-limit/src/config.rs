@@ -30,7 +30,7 @@ use crate::{LimitLayer, semaphore::MAX};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
-#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields, expecting = "a table of settings"))]
 #[non_exhaustive]
 pub struct Config {
     /// How many calls may be in flight at once, from 1 to `i32::MAX`.

@@ -29,7 +29,10 @@ use crate::{
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
-#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+#[cfg_attr(
+    feature = "serde",
+    serde(default, deny_unknown_fields, expecting = "a table of settings")
+)]
 #[non_exhaustive]
 pub struct Config {
     /// See [`PoolBuilder::workers`] (default: one per core). In a file it is a number, or `{ min = 2, max = 16 }`.

@@ -7,6 +7,8 @@ use serde::{
     de::{Error, IntoDeserializer, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
+use stockade_core::config::check;
+
 use crate::roster::MOST;
 
 #[derive(Deserialize, Serialize)]
@@ -66,9 +68,7 @@ impl<'de> Visitor<'de> for Written {
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RangeInclusive<usize>, A::Error> {
         let Span { min, max } = Span::deserialize(MapAccessDeserializer::new(map))?;
-        if min > max {
-            return Err(A::Error::custom(format!("min: {min} is above max, {max}")));
-        }
+        let min = check("min", min, 0..=max).map_err(A::Error::custom)?;
         Ok(min..=max)
     }
 }

@@ -34,7 +34,7 @@ use crate::{
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
-#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields, expecting = "a table of settings"))]
 #[non_exhaustive]
 pub struct Config {
     /// How many calls pass in the time [`per`](Self::per): from 1 to the number of nanoseconds in it.

@@ -32,7 +32,7 @@ use crate::{Backoff, Policy, RetryLayer};
 /// ```
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
-#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields, expecting = "a table of settings"))]
 #[non_exhaustive]
 pub struct Config {
     /// The most attempts of one call, the first one included, from 1.
@@ -53,7 +53,7 @@ pub struct Config {
     #[cfg_attr(feature = "serde", serde(default, with = "fields::retry_refusals"))]
     pub retry_refusals: Option<Duration>,
     /// Makes the jitter reproducible. Default: `None`, chance.
-    #[cfg_attr(feature = "serde", serde(default))]
+    #[cfg_attr(feature = "serde", serde(default, with = "fields::seed"))]
     pub seed: Option<u64>,
     /// The name in events and metrics. Default: none.
     #[cfg_attr(feature = "serde", serde(default))]
@@ -69,6 +69,7 @@ stockade_core::fields! {
     max_attempts: u32 = ATTEMPTS;
     max_elapsed: Option<Duration> = TIMES;
     retry_refusals: Option<Duration> = WAITS;
+    seed: Option<u64> = 0..=u64::MAX;
 }
 
 // === impl Config ===

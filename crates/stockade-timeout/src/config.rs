@@ -30,7 +30,7 @@ use crate::TimeoutLayer;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
-#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields, expecting = "a table of settings"))]
 #[non_exhaustive]
 pub struct Config {
     /// How long a call may take, from 1 ns to ten years.
