@@ -7,8 +7,6 @@ use serde::{
     de::{Error, IntoDeserializer, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-use stockade_core::config::check;
-
 use crate::roster::MOST;
 
 #[derive(Deserialize, Serialize)]
@@ -68,7 +66,9 @@ impl<'de> Visitor<'de> for Written {
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RangeInclusive<usize>, A::Error> {
         let Span { min, max } = Span::deserialize(MapAccessDeserializer::new(map))?;
-        let min = check("min", min, 0..=max).map_err(A::Error::custom)?;
+        if min > max {
+            return Err(A::Error::custom(format!("min: {min} is above max, {max}")));
+        }
         Ok(min..=max)
     }
 }
