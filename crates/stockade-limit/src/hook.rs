@@ -30,7 +30,7 @@ pub trait Hook<Req, T>: Clone {
 
     /// The service has answered.
     #[doc(hidden)]
-    fn answered<E>(&self, result: Result<T, E>, permit: Permit) -> Result<Self::Response, E>;
+    fn answered(&self, response: T, permit: Permit) -> Self::Response;
 }
 
 /// Every call is limited, and its permit is free once the service has answered.
@@ -64,8 +64,8 @@ impl<Req, T> Hook<Req, T> for Plain {
     }
 
     #[inline]
-    fn answered<E>(&self, result: Result<T, E>, _: Permit) -> Result<T, E> {
-        result
+    fn answered(&self, response: T, _: Permit) -> T {
+        response
     }
 }
 
@@ -88,8 +88,8 @@ where
         self.1.share(request)
     }
 
-    fn answered<E>(&self, result: Result<T, E>, permit: Permit) -> Result<X::Response, E> {
-        self.1.answered(result, permit)
+    fn answered(&self, response: T, permit: Permit) -> X::Response {
+        self.1.answered(response, permit)
     }
 }
 
@@ -112,8 +112,8 @@ where
         self.1.share(request)
     }
 
-    fn answered<E>(&self, result: Result<T, E>, permit: Permit) -> Result<U, E> {
-        result.map(|response| (self.0)(response, permit))
+    fn answered(&self, response: T, permit: Permit) -> U {
+        (self.0)(response, permit)
     }
 }
 
@@ -132,8 +132,8 @@ impl<Req, T, X: Hook<Req, T>> Hook<Req, T> for ByPriority<X> {
         self.0.share(request)
     }
 
-    fn answered<E>(&self, result: Result<T, E>, permit: Permit) -> Result<X::Response, E> {
-        self.0.answered(result, permit)
+    fn answered(&self, response: T, permit: Permit) -> X::Response {
+        self.0.answered(response, permit)
     }
 }
 
@@ -157,7 +157,7 @@ where
         Some((self.0)(request).into_share())
     }
 
-    fn answered<E>(&self, result: Result<T, E>, permit: Permit) -> Result<X::Response, E> {
-        self.1.answered(result, permit)
+    fn answered(&self, response: T, permit: Permit) -> X::Response {
+        self.1.answered(response, permit)
     }
 }
