@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::shared::nanos;
+
 /// Says how long the call of a request may take. Closures `Fn(&Req) -> Option<Duration>` implement it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot tell how long a call of `{Req}` may take",
@@ -10,6 +12,14 @@ use std::time::Duration;
 pub trait PerRequest<Req> {
     /// The limit of `request`, if it has one of its own.
     fn limit(&self, request: &Req) -> Option<Duration>;
+
+    /// What holds in nanoseconds, where that of the layer is `of_layer`: a stack that is read from a file lets a call keep
+    /// the limit with which it began.
+    #[doc(hidden)]
+    #[inline]
+    fn within(&self, request: &Req, of_layer: u64) -> u64 {
+        self.limit(request).map_or(of_layer, |own| of_layer.min(nanos(own)))
+    }
 }
 
 /// The default of [`PerRequest`]: one limit for all requests.

@@ -76,7 +76,7 @@ where
         let limit = if self.bypass.passes_by(&request) {
             NO_LIMIT
         } else {
-            self.lease.shared.limit_of(self.per_request.limit(&request))
+            self.lease.shared.limit_of(|of_layer| self.per_request.within(&request, of_layer))
         };
         let spent = match &mut self.readiness {
             Some(readiness) => readiness.take_spent(),

@@ -58,15 +58,11 @@ impl Drop for Lease {
 // === impl Shared ===
 
 impl Shared {
-    /// The limit in nanoseconds of a call that begins now, whose request may have one of its `own`; [`NO_LIMIT`] if the
+    /// The limit in nanoseconds of a call that begins now, which `within` makes of that of the layer; [`NO_LIMIT`] if the
     /// layer is switched off.
     #[inline]
-    pub(crate) fn limit_of(&self, own: Option<Duration>) -> u64 {
-        if !self.is_enabled() {
-            return NO_LIMIT;
-        }
-        let limit = self.limit.load(Relaxed);
-        own.map_or(limit, |own| limit.min(nanos(own)))
+    pub(crate) fn limit_of(&self, within: impl FnOnce(u64) -> u64) -> u64 {
+        if self.is_enabled() { within(self.limit.load(Relaxed)) } else { NO_LIMIT }
     }
 
     pub(crate) fn limit(&self) -> Duration {
