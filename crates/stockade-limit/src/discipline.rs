@@ -1,6 +1,4 @@
-//! Who of those who wait is next, where that is not the one that came first.
-
-use std::collections::BTreeSet;
+//! In which order calls that wait are admitted, and which part of the maximum each class may take.
 
 use stockade_core::{
     Share,
@@ -22,27 +20,18 @@ pub(crate) enum Discipline {
     ByShare,
 }
 
-/// The order of those who wait in the queue of a semaphore.
-#[derive(Debug)]
-pub(crate) struct Ordered {
-    pub(crate) order: FairOrder<Key>,
-    /// Those who have lost their places in a full queue, and do not know it yet.
-    pub(crate) shed: BTreeSet<Key>,
-    is_capped: bool,
-}
-
-/// Who may enter now.
+/// How many places there are, and how many of them are taken.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Eligible {
-    /// How many are in flight, of how many, if that decides.
-    taken: Option<(i64, u32)>,
+pub(crate) struct Room {
+    pub(crate) taken: i64,
+    pub(crate) places: u32,
 }
 
 /// How much of the maximum there may be in flight, in percent, for a call of each class to start; the lowest first.
 const CAPS: [u64; Priority::ALL.len()] = [50, 80, 100, 100];
 
 /// How many may be in flight after a call of this class has started.
-pub(crate) fn cap(class: u64, places: u32) -> i64 {
+fn cap(class: u64, places: u32) -> i64 {
     let percent = usize::try_from(class).ok().and_then(|class| CAPS.get(class)).unwrap_or(&100);
     let most = u64::from(places) * percent / 100;
     (most as i64).max(1)
@@ -52,14 +41,17 @@ pub(crate) fn cap(class: u64, places: u32) -> i64 {
 
 impl Discipline {
     /// None for first come, first served.
-    pub(crate) fn ordered(self) -> Option<Box<Ordered>> {
-        let order = match self {
-            Self::Fifo => return None,
-            Self::ByClass | Self::Capped => FairOrder::by_class(),
-            Self::ByShare => FairOrder::by_share(),
-        };
-        let is_capped = self == Self::Capped;
-        Some(Box::new(Ordered { order, shed: BTreeSet::new(), is_capped }))
+    pub(crate) fn order(self) -> Option<FairOrder<Key>> {
+        match self {
+            Self::Fifo => None,
+            Self::ByClass | Self::Capped => Some(FairOrder::by_class()),
+            Self::ByShare => Some(FairOrder::by_share()),
+        }
+    }
+
+    /// Whether a call of this flow may enter while there is so much room.
+    pub(crate) fn may_enter(self, flow: u64, room: Room) -> bool {
+        self != Self::Capped || room.taken < cap(flow, room.places)
     }
 
     /// The share of a call whose request says `asked`.
@@ -69,23 +61,5 @@ impl Discipline {
             Self::ByClass | Self::Capped => Share::of_class(stockade_core::priority::current()),
             Self::ByShare => asked.unwrap_or(Share::NOBODY),
         }
-    }
-}
-
-// === impl Ordered ===
-
-impl Ordered {
-    /// Who may enter while so many of the places are free.
-    pub(crate) fn eligible(&self, free: i32, places: u32) -> Eligible {
-        let taken = i64::from(places) - i64::from(free);
-        Eligible { taken: self.is_capped.then_some((taken, places)) }
-    }
-}
-
-// === impl Eligible ===
-
-impl Eligible {
-    pub(crate) fn may(self, flow: u64) -> bool {
-        self.taken.is_none_or(|(taken, places)| taken < cap(flow, places))
     }
 }

@@ -49,6 +49,7 @@ mod future;
 mod handle;
 mod hook;
 mod layer;
+mod line;
 mod permit;
 mod semaphore;
 mod service;

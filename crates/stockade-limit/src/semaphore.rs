@@ -9,8 +9,8 @@
 //! word. After the maximum was lowered the number is below zero until enough calls have left. Closing
 //! and switching off are such changes too: to no places, and to as many as can be.
 //!
-//! The queue is first come, first served, unless there is another [order](crate::discipline) beside it. Then the lower
-//! classes may have to wait while places are free: whoever leaves, and whoever comes, looks for one that may enter.
+//! Who of those who wait is next says the [line](crate::line): the first that came, unless it has another order. Then
+//! the lower classes may have to wait while places are free: a call that leaves or comes looks for one that may enter.
 //!
 //! Wakers are foreign code: none is cloned, dropped or woken under the lock.
 
@@ -23,16 +23,19 @@ use std::{
 use stockade_core::{
     Reason, Share,
     internal::{
-        Key, Queue, StaticPool, lock,
+        Key, StaticPool, lock,
         sync::{
-            Mutex, MutexGuard,
+            Mutex,
             atomic::{AtomicI64, AtomicU32, Ordering::*},
         },
         wake,
     },
 };
 
-use crate::discipline::{Discipline, Ordered, cap};
+use crate::{
+    discipline::{Discipline, Room},
+    line::Line,
+};
 
 #[derive(Debug)]
 pub(crate) struct Semaphore {
@@ -52,17 +55,11 @@ struct State {
     enabled: bool,
     closed: bool,
     waiting: Line,
-    /// The order of those who wait, if it is another one.
-    ordered: Option<Box<Ordered>>,
     /// Those who wait until nothing is in flight.
     draining: Line,
 }
 
-/// Wakers of tasks, first come first served; none in an entry that was not polled yet.
-type Line = Queue<Cell<Option<Waker>>>;
-
 /// What has become of one who waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kept {
     Waits,
     Served,
@@ -86,35 +83,31 @@ fn waiting(word: i64) -> u32 {
 
 static POOL: StaticPool<Semaphore> = StaticPool::new();
 
+// === impl State ===
+
+impl State {
+    fn new(max: u32, discipline: Discipline) -> Self {
+        let (waiting, draining) = (Line::new(discipline), Line::new(Discipline::Fifo));
+        Self { max, enabled: true, closed: false, waiting, draining }
+    }
+}
+
 // === impl Semaphore ===
 
 impl Semaphore {
     pub(crate) fn new(max: u32, discipline: Discipline) -> Self {
-        let state = State {
-            max,
-            enabled: true,
-            closed: false,
-            waiting: Queue::new(),
-            ordered: discipline.ordered(),
-            draining: Queue::new(),
-        };
         Self {
             word: AtomicI64::new(i64::from(max)),
             places: AtomicU32::new(max),
             epoch: AtomicU32::new(0),
-            state: Mutex::new(state),
+            state: Mutex::new(State::new(max, discipline)),
         }
     }
 
     /// A semaphore for sole use, from the process-wide pool.
     pub(crate) fn take(max: u32, discipline: Discipline) -> &'static Self {
         let semaphore = POOL.take_if(Self::is_idle, || Self::new(max, discipline));
-        semaphore.change(|state| {
-            state.max = max;
-            state.enabled = true;
-            state.closed = false;
-            state.ordered = discipline.ordered();
-        });
+        semaphore.change(|state| *state = State::new(max, discipline));
         semaphore
     }
 
@@ -134,8 +127,7 @@ impl Semaphore {
 
     /// Exact under the lock; without it, it may be off by a change of the maximum that is under way.
     pub(crate) fn in_flight(&self) -> u32 {
-        let taken = i64::from(self.places.load(Relaxed)) - i64::from(free(self.word.load(Relaxed)));
-        u32::try_from(taken).unwrap_or(0)
+        u32::try_from(self.room(self.word.load(Relaxed)).taken).unwrap_or(0)
     }
 
     pub(crate) fn waiting(&self) -> u32 {
@@ -174,64 +166,32 @@ impl Semaphore {
 
     /// The same, if a call of this class may start.
     pub(crate) fn try_enter_as(&self, class: u64) -> bool {
-        let places = self.places.load(Relaxed);
-        let most = i64::from(places) - cap(class, places);
-        let enter = |word| (word > 0 && word > most).then(|| word - 1);
+        let may = |word| word > 0 && Discipline::Capped.may_enter(class, self.room(word));
+        let enter = |word| may(word).then(|| word - 1);
         self.word.fetch_update(Acquire, Relaxed, enter).is_ok()
     }
 
-    /// Enters, or joins the queue, if fewer than `capacity` wait: then it waits at the key. Its `share` matters where there
-    /// is an order.
+    /// How many of the places are taken while this is the word.
+    fn room(&self, word: i64) -> Room {
+        let places = self.places.load(Relaxed);
+        Room { taken: i64::from(places) - i64::from(free(word)), places }
+    }
+
+    /// Enters, or joins the queue, if fewer than `capacity` wait or one of them gives way: then it waits at the key.
     pub(crate) fn enter_or_queue(
         &self,
         capacity: u32,
         share: Share,
     ) -> Result<Option<Key>, Reason> {
         let mut state = lock(&self.state);
-        if state.ordered.is_some() {
-            return self.enter_in_order(state, capacity, share);
-        }
-        loop {
-            if self.try_enter() {
-                return Ok(None);
-            }
-            let word = self.word.load(Relaxed);
-            if state.closed {
-                return Err(Reason::PoolClosed);
-            }
-            if word > 0 {
-                continue;
-            }
-            if waiting(word) >= capacity {
-                return Err(Reason::QueueFull);
-            }
-            // If the last call left since the word was read, it found nobody to hand its place to. Then the
-            // word has changed, and this fails.
-            if self.word.compare_exchange(word, word - WAITING, Relaxed, Relaxed).is_ok() {
-                return Ok(Some(state.waiting.push_back(Cell::default())));
-            }
-        }
-    }
-
-    #[cold]
-    fn enter_in_order(
-        &self,
-        mut state: MutexGuard<'_, State>,
-        capacity: u32,
-        share: Share,
-    ) -> Result<Option<Key>, Reason> {
-        let State { closed, waiting: line, ordered: Some(ordered), .. } = &mut *state else {
-            return Ok(None);
-        };
         let mut shed = None;
         let entered = loop {
             let word = self.word.load(Relaxed);
-            let eligible = ordered.eligible(free(word), self.places.load(Relaxed));
-            let may = |flow| eligible.may(flow);
-            if *closed {
+            let room = self.room(word);
+            if state.closed {
                 break Err(Reason::PoolClosed);
             }
-            if free(word) > 0 && may(share.flow()) && ordered.order.first(may).is_none() {
+            if free(word) > 0 && state.waiting.lets_in(share, room) {
                 // Acquire pairs with the Release of `leave`.
                 if self.word.compare_exchange(word, word - 1, Acquire, Relaxed).is_ok() {
                     break Ok(None);
@@ -239,25 +199,19 @@ impl Semaphore {
                 continue;
             }
             if waiting(word) >= capacity {
-                let Some(last) = ordered.order.give_way(share, may) else {
-                    break Err(Reason::QueueFull);
-                };
+                shed = state.waiting.give_way(share, room);
                 // One waits in the place of the other, so the word stays as it is.
-                ordered.order.remove(last);
-                ordered.shed.insert(last);
-                shed = line.remove(last);
+                if shed.is_none() {
+                    break Err(Reason::QueueFull);
+                }
             } else if self.word.compare_exchange(word, word - WAITING, Relaxed, Relaxed).is_err() {
-                // Somebody may have left who found nobody to hand a place to.
+                // If the last call left since the word was read, it found nobody to hand its place to.
                 continue;
             }
-            let key = line.push_back(Cell::default());
-            ordered.order.push(share, key);
-            break Ok(Some(key));
+            break Ok(Some(state.waiting.push(share)));
         };
         drop(state);
-        if let Some(waker) = shed.and_then(Cell::into_inner) {
-            wake(waker);
-        }
+        wake_up(shed);
         entered
     }
 
@@ -281,28 +235,23 @@ impl Semaphore {
     fn hand_over_one(&self) -> bool {
         let mut state = lock(&self.state);
         // While somebody waits nobody else takes a free place. Acquire is for the one that gets it.
-        let free = free(self.word.load(Acquire));
-        let State { closed, waiting, ordered, draining, .. } = &mut *state;
-        let closed = *closed;
-        // Once closed there are no places, and if none is missing nothing is in flight.
-        let (line, can) = if closed { (draining, free == 0) } else { (waiting, free > 0) };
-        let next = match ordered {
-            _ if !can => None,
-            Some(ordered) if !closed => {
-                let eligible = ordered.eligible(free, self.places.load(Relaxed));
-                ordered.order.pop(|flow| eligible.may(flow)).and_then(|key| line.remove(key))
+        let word = self.word.load(Acquire);
+        let free = free(word);
+        let (next, more) = if state.closed {
+            // There are no places, and if none is missing nothing is in flight.
+            let drained = if free == 0 { state.draining.pop(self.room(word)) } else { None };
+            (drained, !state.draining.is_empty())
+        } else {
+            let next = if free > 0 { state.waiting.pop(self.room(word)) } else { None };
+            if next.is_some() {
+                self.word.fetch_add(WAITING - 1, Relaxed);
             }
-            _ => line.pop_front(),
+            (next, free > 1 && !state.waiting.is_empty())
         };
-        let more = next.is_some() && !line.is_empty() && (closed || free > 1);
-        if next.is_some() && !closed {
-            self.word.fetch_add(WAITING - 1, Relaxed);
-        }
         drop(state);
-        if let Some(waker) = next.and_then(Cell::into_inner) {
-            wake(waker);
-        }
-        more
+        let served = next.is_some();
+        wake_up(next);
+        served && more
     }
 
     /// Whether the one at `key` has entered: then it owes a `leave`. An error if the semaphore was closed
@@ -324,13 +273,9 @@ impl Semaphore {
         if waited.is_some() {
             self.word.fetch_add(WAITING, Relaxed);
         }
-        let mut shed = false;
-        if let Some(ordered) = &mut state.ordered {
-            ordered.order.remove(key);
-            shed = ordered.shed.remove(&key);
-        }
+        let has_turn = waited.is_none() && !state.waiting.forget_shed(key);
         drop(state);
-        if waited.is_none() && !shed {
+        if has_turn {
             self.leave();
         }
     }
@@ -340,11 +285,9 @@ impl Semaphore {
         let mut new = None;
         loop {
             let mut state = lock(&self.state);
-            let Some(slot) = line(&mut state).get_mut(key).map(Cell::get_mut) else {
-                return match &state.ordered {
-                    Some(ordered) if ordered.shed.contains(&key) => Kept::Shed,
-                    _ => Kept::Served,
-                };
+            let line = line(&mut state);
+            let Some(slot) = line.waker(key) else {
+                return if line.is_shed(key) { Kept::Shed } else { Kept::Served };
             };
             if slot.as_ref().is_some_and(|old| old.will_wake(waker)) {
                 return Kept::Waits;
@@ -365,7 +308,7 @@ impl Semaphore {
         if state.closed && self.in_flight() == 0 {
             return Poll::Ready(());
         }
-        let key = *key.get_or_insert_with(|| state.draining.push_back(Cell::default()));
+        let key = *key.get_or_insert_with(|| state.draining.push(Share::NOBODY));
         drop(state);
         match self.keep(waker, key, |state| &mut state.draining) {
             Kept::Waits => Poll::Pending,
@@ -404,9 +347,9 @@ impl Semaphore {
 
     /// For good: nobody enters any more.
     pub(crate) fn close(&self) {
-        let wakers: Vec<Waker> = self.change(|state| {
+        let wakers = self.change(|state| {
             state.closed = true;
-            state.waiting.iter().filter_map(Cell::take).collect()
+            state.waiting.wakers()
         });
         wakers.into_iter().for_each(wake);
         self.hand_over();
@@ -427,11 +370,18 @@ impl Semaphore {
     }
 }
 
+/// Wakes the one that has left a line, if it was polled there.
+fn wake_up(waiter: Option<Cell<Option<Waker>>>) {
+    if let Some(waker) = waiter.and_then(Cell::into_inner) {
+        wake(waker);
+    }
+}
+
 #[cfg(all(test, shuttle))]
 impl Semaphore {
     /// Whether the turn of the one at `key` is still to come.
     pub(crate) fn waits(&self, key: Key) -> bool {
-        lock(&self.state).waiting.get_mut(key).is_some()
+        lock(&self.state).waiting.waker(key).is_some()
     }
 }
 
