@@ -79,12 +79,12 @@ impl LimitHandle {
 
     /// How many calls may wait.
     pub fn queue(&self) -> usize {
-        self.shared.queue() as usize
+        self.shared.bounds().queue as usize
     }
 
     /// How long a call may wait, if that is bounded.
     pub fn max_wait(&self) -> Option<Duration> {
-        self.shared.max_wait()
+        self.shared.bounds().max_wait
     }
 
     /// The name in refusals and events.
@@ -124,7 +124,8 @@ impl LimitHandle {
     ///
     /// If `n` is above `i32::MAX`. Nothing changes then.
     pub fn set_queue(&self, n: usize) -> Result<(), ConfigError> {
-        self.shared.set_queue(check("LimitHandle::set_queue", n, QUEUES)? as u32);
+        let queue = check("LimitHandle::set_queue", n, QUEUES)?;
+        self.shared.bounds().queue = queue as u32;
         Ok(())
     }
 
@@ -135,7 +136,7 @@ impl LimitHandle {
     /// If `wait` is above ten years. Nothing changes then.
     pub fn set_max_wait(&self, wait: Option<Duration>) -> Result<(), ConfigError> {
         let wait = wait.map(|wait| check("LimitHandle::set_max_wait", wait, WAITS)).transpose()?;
-        self.shared.set_max_wait(wait);
+        self.shared.bounds().max_wait = wait;
         Ok(())
     }
 

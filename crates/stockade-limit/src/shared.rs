@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use stockade_core::{
     Reason, Rejected, Share, deadline,
     internal::{
-        Refusals, Refuser,
-        sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+        Refusals, Refuser, lock,
+        sync::{Mutex, MutexGuard},
     },
 };
 use tokio::time::Instant;
@@ -23,20 +23,16 @@ pub struct Shared {
     /// Not counted: a call that runs keeps its place in the semaphore, and nothing of the rest.
     pub(crate) semaphore: &'static Semaphore,
     pub(crate) discipline: Discipline,
-    /// How many may wait. It orders nothing, as little as the next one does.
-    queue: AtomicU32,
-    /// How long one may wait, in nanoseconds, or [`NO_LIMIT`].
-    max_wait: AtomicU64,
+    bounds: Mutex<Bounds>,
     pub(crate) name: Option<&'static str>,
     pub(crate) refusals: Refusals,
 }
 
-/// No wait that can be set is as long.
-const NO_LIMIT: u64 = u64::MAX;
-
-/// Ten years, the longest wait, fit.
-fn nanos(wait: Option<Duration>) -> u64 {
-    wait.and_then(|wait| u64::try_from(wait.as_nanos()).ok()).unwrap_or(NO_LIMIT)
+/// How many calls may wait, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) queue: u32,
+    pub(crate) max_wait: Option<Duration>,
 }
 
 // === impl Shared ===
@@ -48,28 +44,15 @@ impl Shared {
         Arc::new(Self {
             semaphore: Semaphore::take(max, discipline),
             discipline,
-            queue: AtomicU32::new(config.queue as u32),
-            max_wait: AtomicU64::new(nanos(config.max_wait)),
+            bounds: Mutex::new(Bounds { queue: config.queue as u32, max_wait: config.max_wait }),
             name,
             refusals: Refusals::default(),
         })
     }
 
-    pub(crate) fn queue(&self) -> u32 {
-        self.queue.load(Relaxed)
-    }
-
-    pub(crate) fn set_queue(&self, queue: u32) {
-        self.queue.store(queue, Relaxed);
-    }
-
-    pub(crate) fn max_wait(&self) -> Option<Duration> {
-        let nanos = self.max_wait.load(Relaxed);
-        (nanos != NO_LIMIT).then(|| Duration::from_nanos(nanos))
-    }
-
-    pub(crate) fn set_max_wait(&self, max_wait: Option<Duration>) {
-        self.max_wait.store(nanos(max_wait), Relaxed);
+    /// What holds for calls that begin to wait.
+    pub(crate) fn bounds(&self) -> MutexGuard<'_, Bounds> {
+        lock(&self.bounds)
     }
 
     /// A permit, if there is one at once for a call of the class that is set here.
@@ -90,17 +73,13 @@ impl Shared {
         if deadline::has_passed() {
             return Err(self.refuse(Reason::Expired));
         }
-        match self.max_wait() {
-            Some(Duration::ZERO) => self.enter(0, None, asked).map_err(|reason| match reason {
-                Reason::QueueFull => Reason::WaitExceeded,
-                closed => closed,
-            }),
-            wait => {
-                let until = wait.map(|wait| deadline::saturating_add(Instant::now(), wait));
-                self.enter(self.queue(), until, asked)
-            }
-        }
-        .map_err(|reason| self.refuse(reason))
+        let Bounds { queue, max_wait } = *self.bounds();
+        let waits = max_wait != Some(Duration::ZERO);
+        let until = max_wait.map(|wait| deadline::saturating_add(Instant::now(), wait));
+        self.enter(if waits { queue } else { 0 }, until, asked).map_err(|reason| match reason {
+            Reason::QueueFull if !waits => self.refuse(Reason::WaitExceeded),
+            reason => self.refuse(reason),
+        })
     }
 
     /// Enters, or joins the queue if fewer than `capacity` wait there.
