@@ -8,7 +8,7 @@ use stockade_core::{
     BackpressureLayer, Configured, DefaultClassify, Fresh, IntoShare, Name, PerService,
     config::{allow, checked},
 };
-use tower_layer::{Identity, Layer};
+use tower_layer::Layer;
 
 use crate::{
     Adaptive, ByPriority, Bypass, Config, FairBy, Hold, Limit, LimitHandle, Permit, Plain, Policy,
@@ -49,16 +49,20 @@ pub struct LimitLayer<M: Maximum = Fixed, X = Plain> {
     pub(crate) maximum: M,
     discipline: Discipline,
     hook: X,
-    state: Arc<OnceLock<(Arc<Shared>, M::Inner)>>,
+    state: Arc<OnceLock<(Arc<Shared>, M::Controller)>>,
 }
 
 /// Where the maximum of a [`LimitLayer`] comes from: [`Fixed`], or [`Adaptive`].
 ///
 /// It is there to be named in bounds; nobody else can implement it.
 pub trait Maximum: Clone + sealed::Sealed {
-    /// The layer inside the limit that moves its maximum.
+    /// What moves the maximum of one limit.
     #[doc(hidden)]
-    type Inner: Clone;
+    type Controller: Clone;
+
+    /// The service inside the limit, which `S` becomes.
+    #[doc(hidden)]
+    type Inner<S>;
 
     /// Whether the lower classes get a part of the maximum only, where calls wait by class.
     #[doc(hidden)]
@@ -70,7 +74,11 @@ pub trait Maximum: Clone + sealed::Sealed {
 
     /// Starts to move the maximum of `shared`.
     #[doc(hidden)]
-    fn inner(&self, shared: &Arc<Shared>) -> Self::Inner;
+    fn controller(&self, shared: &Arc<Shared>) -> Self::Controller;
+
+    /// Lets `controller` see the calls of `service`.
+    #[doc(hidden)]
+    fn inner<S>(controller: &Self::Controller, service: S) -> Self::Inner<S>;
 }
 
 /// The maximum is what it was set to.
@@ -328,12 +336,12 @@ impl<M: Maximum, X> LimitLayer<M, X> {
         LimitLayer { config, maximum, discipline, hook, state: Arc::default() }
     }
 
-    fn state(&self) -> &(Arc<Shared>, M::Inner) {
+    fn state(&self) -> &(Arc<Shared>, M::Controller) {
         self.state.get_or_init(|| {
             let max = self.maximum.initial(self.config.max);
             let shared = Shared::new(&self.config, max as u32, self.discipline);
-            let inner = self.maximum.inner(&shared);
-            (shared, inner)
+            let controller = self.maximum.controller(&shared);
+            (shared, controller)
         })
     }
 }
@@ -344,12 +352,12 @@ impl<M: Maximum, X: Clone> Fresh for LimitLayer<M, X> {
     }
 }
 
-impl<S, M: Maximum<Inner: Layer<S>>, X: Clone> Layer<S> for LimitLayer<M, X> {
-    type Service = Limit<<M::Inner as Layer<S>>::Service, X>;
+impl<S, M: Maximum, X: Clone> Layer<S> for LimitLayer<M, X> {
+    type Service = Limit<M::Inner<S>, X>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let (shared, maximum) = self.state();
-        Limit::new(maximum.layer(inner), Arc::clone(shared), self.hook.clone())
+        let (shared, controller) = self.state();
+        Limit::new(M::inner(controller, inner), Arc::clone(shared), self.hook.clone())
     }
 }
 
@@ -364,7 +372,8 @@ impl<M: Maximum, X> fmt::Debug for LimitLayer<M, X> {
 impl sealed::Sealed for Fixed {}
 
 impl Maximum for Fixed {
-    type Inner = Identity;
+    type Controller = ();
+    type Inner<S> = S;
 
     const CAPS_CLASSES: bool = false;
 
@@ -372,7 +381,9 @@ impl Maximum for Fixed {
         max
     }
 
-    fn inner(&self, _: &Arc<Shared>) -> Identity {
-        Identity::new()
+    fn controller(&self, _: &Arc<Shared>) {}
+
+    fn inner<S>((): &(), service: S) -> S {
+        service
     }
 }

@@ -7,7 +7,6 @@ use std::{
 
 use pin_project_lite::pin_project;
 use stockade_core::{Class, Classify, DefaultClassify, Judged, LayerError, Reason, deadline};
-use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{Begun, Controller, End, Policy};
@@ -21,10 +20,6 @@ pub struct Measured<S, P, C = DefaultClassify> {
     inner: S,
     controller: Arc<Controller<P, C>>,
 }
-
-/// Makes [`Measured`].
-#[derive(Clone, Debug)]
-pub struct MeasureLayer<P, C>(Arc<Controller<P, C>>);
 
 pin_project! {
     /// The response of a [`Measured`].
@@ -43,28 +38,13 @@ struct Call<P: Policy, C> {
 
 stockade_core::accessors!(Measured<S, P, C>);
 
-// === impl MeasureLayer ===
-
-impl<P, C> MeasureLayer<P, C> {
-    pub(crate) fn new(controller: Controller<P, C>) -> Self {
-        Self(Arc::new(controller))
-    }
-
-    #[cfg(all(test, shuttle))]
-    pub(crate) fn controller(&self) -> &Controller<P, C> {
-        &self.0
-    }
-}
-
-impl<S, P, C> Layer<S> for MeasureLayer<P, C> {
-    type Service = Measured<S, P, C>;
-
-    fn layer(&self, inner: S) -> Measured<S, P, C> {
-        Measured { inner, controller: Arc::clone(&self.0) }
-    }
-}
-
 // === impl Measured ===
+
+impl<S, P, C> Measured<S, P, C> {
+    pub(crate) const fn new(inner: S, controller: Arc<Controller<P, C>>) -> Self {
+        Self { inner, controller }
+    }
+}
 
 impl<S, Req, P, C> Service<Req> for Measured<S, P, C>
 where

@@ -23,7 +23,6 @@ use crate::{LimitLayer, Maximum, config::MAXIMA, layer::sealed::Sealed, shared::
 
 pub use aimd::Aimd;
 pub use gradient2::Gradient2;
-pub(crate) use measured::MeasureLayer;
 pub use measured::Measured;
 pub use policy::{Policy, Sample};
 pub use vegas::Vegas;
@@ -53,7 +52,7 @@ pub struct Adaptive<P, C = DefaultClassify> {
 
 /// Moves the maximum of one limit.
 #[derive(Debug)]
-pub(crate) struct Controller<P, C> {
+pub struct Controller<P, C> {
     shared: Arc<Shared>,
     classify: C,
     min: f64,
@@ -105,7 +104,8 @@ impl<P, C> Adaptive<P, C> {
 impl<P, C> Sealed for Adaptive<P, C> {}
 
 impl<P: Policy, C: Clone> Maximum for Adaptive<P, C> {
-    type Inner = MeasureLayer<P, C>;
+    type Controller = Arc<Controller<P, C>>;
+    type Inner<S> = Measured<S, P, C>;
 
     const CAPS_CLASSES: bool = true;
 
@@ -113,7 +113,7 @@ impl<P: Policy, C: Clone> Maximum for Adaptive<P, C> {
         max.max(self.min).min(self.max)
     }
 
-    fn inner(&self, shared: &Arc<Shared>) -> MeasureLayer<P, C> {
+    fn controller(&self, shared: &Arc<Shared>) -> Arc<Controller<P, C>> {
         let shared = Arc::clone(shared);
         let live = Live {
             policy: self.policy.clone(),
@@ -121,13 +121,17 @@ impl<P: Policy, C: Clone> Maximum for Adaptive<P, C> {
             epoch: shared.semaphore.epoch(),
             usual: None,
         };
-        MeasureLayer::new(Controller {
+        Arc::new(Controller {
             shared,
             classify: self.classify.clone(),
             min: self.min.min(self.max) as f64,
             max: self.max as f64,
             live: Mutex::new(live),
         })
+    }
+
+    fn inner<S>(controller: &Arc<Controller<P, C>>, service: S) -> Measured<S, P, C> {
+        Measured::new(service, Arc::clone(controller))
     }
 }
 

@@ -213,11 +213,11 @@ impl Policy for Jumpy {
 fn follow() {
     let adaptive = Adaptive::new(Jumpy, ()).between(1, MOST as usize);
     let shared = Shared::new(&Config::new(1), 1, Discipline::Fifo);
-    let measured = adaptive.inner(&shared);
+    let controller = adaptive.controller(&shared);
     let inside = Arc::new(AtomicU32::new(0));
     let threads: Vec<_> = (0..THREADS)
         .map(|_| {
-            let (shared, measured) = (Arc::clone(&shared), measured.clone());
+            let (shared, controller) = (Arc::clone(&shared), Arc::clone(&controller));
             let inside = Arc::clone(&inside);
             thread::spawn(move || {
                 for _ in 0..STEPS {
@@ -229,13 +229,13 @@ fn follow() {
                     let mut waiter = Box::pin(waiter);
                     let permit = block_on(poll_fn(|cx| waiter.as_mut().poll_admit(cx)));
                     let permit = permit.expect("nobody closes it");
-                    let call = measured.controller().begin(None);
+                    let call = controller.begin(None);
                     let now = inside.fetch_add(1, SeqCst) + 1;
                     assert!(now <= MOST, "{now} are inside");
                     thread::yield_now();
                     let lost = thread_rng().gen_ratio(1, 2);
                     inside.fetch_sub(1, SeqCst);
-                    measured.controller().end(&call, if lost { End::Lost } else { End::Answered });
+                    controller.end(&call, if lost { End::Lost } else { End::Answered });
                     drop(permit);
                 }
             })
@@ -244,7 +244,7 @@ fn follow() {
     threads.into_iter().for_each(|thread| thread.join().expect("no assertion failed"));
     let semaphore = shared.semaphore;
     assert_eq!((semaphore.in_flight(), semaphore.waiting()), (0, 0));
-    let limit = measured.controller().limit();
+    let limit = controller.limit();
     assert_eq!(semaphore.max(), limit, "the policy and the semaphore agree");
     for _ in 0..semaphore.max() {
         assert!(semaphore.try_enter());
