@@ -27,8 +27,8 @@ use crate::{
 /// The layers that stacks are made of.
 #[derive(Clone, Debug)]
 pub struct Kit {
-    /// The pool in front.
-    pub pool: PoolBuilder,
+    /// The workers of the pool in front, and its queue.
+    pub pool: (usize, usize),
     /// Around all other layers.
     pub retry: RetryLayer,
     /// Inside of retry.
@@ -67,7 +67,7 @@ macro_rules! subsets {
         if $combo.pool {
             let stack = $source.of::<{ $number * 2 + 1 }>();
             $(let stack = $kit.$layer.layer(stack);)*
-            $visit.visit($kit.pool.clone().build(stack))
+            $visit.visit($kit.pool().build(stack))
         } else {
             let stack = $source.of::<{ $number * 2 }>();
             $(let stack = $kit.$layer.layer(stack);)*
@@ -89,7 +89,7 @@ impl Kit {
     /// Layers that let every call pass.
     pub fn passing() -> Self {
         Self {
-            pool: Pool::builder().workers(4).queue(1_024),
+            pool: (4, 1_024),
             retry: RetryLayer::max_attempts(3),
             breaker: BreakerLayer::new(),
             rate: RateLayer::per_second(1_000_000_000),
@@ -106,7 +106,7 @@ impl Kit {
     pub fn before(places: usize, capacity: f64, mean: Duration, seed: u64) -> Self {
         let per_second = (capacity.round() as u32).max(1);
         Self {
-            pool: Pool::builder().workers(places).queue(2 * places),
+            pool: (places, 2 * places),
             retry: RetryLayer::max_attempts(3)
                 .backoff(Backoff::exponential(2 * mean, 20 * mean))
                 .seed(seed),
@@ -118,6 +118,12 @@ impl Kit {
             hedge: HedgeLayer::percentile(0.95),
             chaos: ChaosLayer::new(seed),
         }
+    }
+
+    /// The pool in front.
+    fn pool<R>(&self) -> PoolBuilder<R> {
+        let (workers, queue) = self.pool;
+        Pool::builder().workers(workers).queue(queue)
     }
 
     /// Shows the stack of these layers to `visit`.
@@ -173,7 +179,7 @@ impl Kit {
         if combo.fallback {
             stack = BoxCloneSyncService::new(self.fallback.layer(stack));
         }
-        if combo.pool { visit.visit(self.pool.clone().build(stack)) } else { visit.visit(stack) }
+        if combo.pool { visit.visit(self.pool().build(stack)) } else { visit.visit(stack) }
     }
 }
 

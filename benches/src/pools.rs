@@ -121,7 +121,7 @@ fn cpu(threads: usize) -> Planned {
     }
 }
 
-fn builder() -> PoolBuilder {
+fn builder<Req>() -> PoolBuilder<Req> {
     Pool::builder().workers(WORKERS).queue(QUEUE)
 }
 

@@ -66,7 +66,7 @@ impl StackConfig {
             let reason = format!("{attempt:?} is above timeout.limit, {whole:?}");
             return Err(Error::new("attempt_timeout.limit", reason));
         }
-        section("pool", self.pool, stockade_pool::Config::try_build)?;
+        section("pool", self.pool, stockade_pool::Config::try_build::<()>)?;
         let attempt_timeout =
             section("attempt_timeout", self.attempt_timeout, stockade_timeout::Config::try_build)?;
         Ok(StackBuilder {

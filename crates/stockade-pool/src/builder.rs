@@ -7,9 +7,10 @@ use stockade_core::{
 use tokio::{runtime::Handle, time::sleep};
 
 use crate::{
-    Any, MakeWorker, Never, Of, Order, Pool, PoolLayer, PoolService, Rebuild, Rules, Scale, Sizing,
-    WhenFull, Workers,
+    MakeWorker, Never, Order, Pool, PoolLayer, PoolService, Rebuild, Scale, Sizing, WhenFull,
+    Workers,
     config::{Checked, OrderBy},
+    rules::Rules,
     service::CloneService,
     shared::{Capture, Shared},
     spawn::{self, watch_runtime},
@@ -21,12 +22,10 @@ use crate::{
 /// [`by_priority`](Self::by_priority), [`fair_by`](Self::fair_by), [`priority`](Self::priority) and [`order`](Self::order)
 /// the last one counts.
 ///
-/// `R` says what the pool looks for in a request: [`Any`] nothing, until one of the setters that take a function of a
-/// request names its type. `B` says after which results a worker makes its service anew.
-#[derive(Clone)]
+/// `B` says after which results a worker makes its service anew.
 #[must_use = "a pool starts when it is built"]
-pub struct PoolBuilder<R = Any, B = Never> {
-    rules: R,
+pub struct PoolBuilder<Req, B = Never> {
+    rules: Rules<Req>,
     rebuild: B,
     config: Checked,
     scale: Option<Arc<dyn Scale>>,
@@ -56,20 +55,27 @@ pub enum BuildError {
 
 // === impl PoolBuilder ===
 
-impl Default for PoolBuilder {
+impl<Req> Default for PoolBuilder<Req> {
     fn default() -> Self {
         Self::of(Checked::default())
     }
 }
 
-impl PoolBuilder {
+impl<Req> PoolBuilder<Req> {
     pub(crate) fn of(config: Checked) -> Self {
-        Self { rules: Any, rebuild: Never, config, scale: None, carry: None, threads: false }
+        Self {
+            rules: Rules::default(),
+            rebuild: Never,
+            config,
+            scale: None,
+            carry: None,
+            threads: false,
+        }
     }
 }
 
 /// How many workers there are, and what they run on.
-impl<R, B> PoolBuilder<R, B> {
+impl<Req, B> PoolBuilder<Req, B> {
     /// How many workers there are, each of which runs one job at a time: a number, or a range (default: one per
     /// core).
     ///
@@ -158,7 +164,7 @@ impl<R, B> PoolBuilder<R, B> {
     /// assert_eq!(pool.submit(1).await.unwrap(), 1);
     /// # }
     /// ```
-    pub fn rebuild_on<T, E, F>(self, is_fatal: F) -> PoolBuilder<R, F>
+    pub fn rebuild_on<T, E, F>(self, is_fatal: F) -> PoolBuilder<Req, F>
     where
         F: Fn(&Result<T, E>) -> bool + Send + Sync + 'static,
     {
@@ -168,7 +174,7 @@ impl<R, B> PoolBuilder<R, B> {
 }
 
 /// What the queue holds, and in which order.
-impl<R, B> PoolBuilder<R, B> {
+impl<Req, B> PoolBuilder<Req, B> {
     /// How many jobs may be queued while all workers are busy (default 128). With 0 a job is accepted only when a worker
     /// is free. A new pool accepts as many jobs as it has workers and room in the queue, at once.
     ///
@@ -222,19 +228,15 @@ impl<R, B> PoolBuilder<R, B> {
     ///
     /// If `budget` is 0.
     #[track_caller]
-    pub fn weigh<Req>(
-        self,
+    pub fn weigh(
+        mut self,
         weight: impl Fn(&Req) -> usize + Send + Sync + 'static,
         budget: usize,
-    ) -> PoolBuilder<Of<Req>, B>
-    where
-        R: Rules<Req>,
-    {
+    ) -> Self {
         let budget = allow("PoolBuilder::weigh", budget, 1..=usize::MAX);
-        let mut builder = self.typed();
-        builder.config.admission.budget = Some(budget as u64);
-        builder.rules.weigh = Some(Arc::new(weight));
-        builder
+        self.config.admission.budget = Some(budget as u64);
+        self.rules.weigh = Some(Arc::new(weight));
+        self
     }
 
     /// Keeps jobs of one key in order: they run one at a time, and on one worker as long as there are any. A worker takes
@@ -242,17 +244,10 @@ impl<R, B> PoolBuilder<R, B> {
     /// ([`per_key`](Self::per_key)), so a busy key does not stall others. (Default: no keys.)
     ///
     /// A key is remembered while it has jobs in the pool, and no longer.
-    pub fn affinity<Req, K: Hash>(
-        self,
-        key: impl Fn(&Req) -> K + Send + Sync + 'static,
-    ) -> PoolBuilder<Of<Req>, B>
-    where
-        R: Rules<Req>,
-    {
-        let mut builder = self.typed();
-        builder.rules.share = Some(Arc::new(move |request| Share::of(key(request))));
-        builder.config.order_by = OrderBy::Key;
-        builder
+    pub fn affinity<K: Hash>(mut self, key: impl Fn(&Req) -> K + Send + Sync + 'static) -> Self {
+        self.rules.share = Some(Arc::new(move |request| Share::of(key(request))));
+        self.config.order_by = OrderBy::Key;
+        self
     }
 
     /// How many jobs of one key may be queued, in a pool with [`affinity`](Self::affinity) (default: half the queue,
@@ -343,48 +338,33 @@ impl<R, B> PoolBuilder<R, B> {
     /// assert_eq!(pool.submit(7).await, Ok(7));
     /// # }
     /// ```
-    pub fn fair_by<Req, S: IntoShare>(
-        self,
-        of: impl Fn(&Req) -> S + Send + Sync + 'static,
-    ) -> PoolBuilder<Of<Req>, B>
-    where
-        R: Rules<Req>,
-    {
-        let mut builder = self.typed();
-        builder.rules.share = Some(Arc::new(move |request| of(request).into_share()));
-        builder.config.order_by = OrderBy::Share;
-        builder
+    pub fn fair_by<S: IntoShare>(mut self, of: impl Fn(&Req) -> S + Send + Sync + 'static) -> Self {
+        self.rules.share = Some(Arc::new(move |request| of(request).into_share()));
+        self.config.order_by = OrderBy::Share;
+        self
     }
 
     /// Runs jobs of a higher priority first (default: first in, first out). Priorities age, so nothing starves: for
     /// each level of difference a job is overtaken by at most 32 jobs that were queued after it.
-    pub fn priority<Req, P: Into<u8>>(
-        self,
+    pub fn priority<P: Into<u8>>(
+        mut self,
         priority: impl Fn(&Req) -> P + Send + Sync + 'static,
-    ) -> PoolBuilder<Of<Req>, B>
-    where
-        R: Rules<Req>,
-    {
-        let mut builder = self.typed();
-        builder.rules.sort = Some(Arc::new(move |request| i64::from(priority(request).into())));
-        builder.config.order_by = OrderBy::Priority;
-        builder
+    ) -> Self {
+        self.rules.sort = Some(Arc::new(move |request| i64::from(priority(request).into())));
+        self.config.order_by = OrderBy::Priority;
+        self
     }
 
     /// Another order than first in, first out, by a rank: a closure `Fn(&Req) -> i64`, or an [`Order`].
-    pub fn order<Req>(self, order: impl Order<Req>) -> PoolBuilder<Of<Req>, B>
-    where
-        R: Rules<Req>,
-    {
-        let mut builder = self.typed();
-        builder.rules.sort = Some(Arc::new(move |request| order.rank(request)));
-        builder.config.order_by = OrderBy::Rank;
-        builder
+    pub fn order(mut self, order: impl Order<Req>) -> Self {
+        self.rules.sort = Some(Arc::new(move |request| order.rank(request)));
+        self.config.order_by = OrderBy::Rank;
+        self
     }
 }
 
 /// What goes along with a job, and what is known of it.
-impl<R, B> PoolBuilder<R, B> {
+impl<Req, B> PoolBuilder<Req, B> {
     /// What becomes of a job when its [`Job`](crate::Job) is dropped (default [`OnDrop::Cancel`]). A
     /// [run](Pool::run) that is dropped is cancelled either way.
     pub fn on_drop(mut self, on_drop: OnDrop) -> Self {
@@ -433,28 +413,23 @@ impl<R, B> PoolBuilder<R, B> {
     /// Keeps a copy of each request, to return it with what did not succeed: in [`Outcome::request`](crate::Outcome), and
     /// in [`Drained::started`](crate::Drained) if the pool was stopped while it ran (default: off). Costs a clone of the
     /// request and one allocation a job.
-    pub fn keep_requests<Req: Clone + 'static>(self) -> PoolBuilder<Of<Req>, B>
+    pub fn keep_requests(mut self) -> Self
     where
-        R: Rules<Req>,
+        Req: Clone + 'static,
     {
-        let mut builder = self.typed();
-        builder.rules.keep = Some(Arc::new(Req::clone));
-        builder
+        self.rules.keep = Some(Arc::new(Req::clone));
+        self
     }
 
     /// Names each job, for [`PoolHandle::running`](crate::PoolHandle::running) (default: no names). Costs one allocation a
     /// job, and the clock is read when a job is submitted, taken and ended.
-    pub fn job_name<Req, N: Into<Cow<'static, str>>>(
-        self,
+    pub fn job_name<N: Into<Cow<'static, str>>>(
+        mut self,
         name: impl Fn(&Req) -> N + Send + Sync + 'static,
-    ) -> PoolBuilder<Of<Req>, B>
-    where
-        R: Rules<Req>,
-    {
-        let mut builder = self.typed();
-        builder.rules.name = Some(Arc::new(move |request| name(request).into()));
-        builder.config.clock = true;
-        builder
+    ) -> Self {
+        self.rules.name = Some(Arc::new(move |request| name(request).into()));
+        self.config.clock = true;
+        self
     }
 
     /// A name for refusals, events and threads (default: none).
@@ -478,7 +453,7 @@ impl<R, B> PoolBuilder<R, B> {
 }
 
 /// Starting it.
-impl<R, B> PoolBuilder<R, B> {
+impl<Req, B> PoolBuilder<Req, B> {
     /// Starts the pool; each worker owns a clone of `service`.
     ///
     /// After a panic, or an error of readiness, the worker goes on with another clone.
@@ -487,11 +462,10 @@ impl<R, B> PoolBuilder<R, B> {
     ///
     /// As [`try_build`](Self::try_build) fails; and in a runtime without time, if the number of workers is a range.
     #[track_caller]
-    pub fn build<S, Req>(self, service: S) -> Pool<Req, S::Response, S::Error>
+    pub fn build<S>(self, service: S) -> Pool<Req, S::Response, S::Error>
     where
         S: PoolService<Req> + Clone,
         Req: Send + 'static,
-        R: Rules<Req>,
         B: Rebuild<S::Response, S::Error>,
     {
         self.build_make(CloneService(service))
@@ -507,12 +481,11 @@ impl<R, B> PoolBuilder<R, B> {
     ///
     /// As [`try_build`](Self::try_build) fails; and in a runtime without time, if the number of workers is a range.
     #[track_caller]
-    pub fn build_make<M, S, Req>(self, make: M) -> Pool<Req, S::Response, S::Error>
+    pub fn build_make<M, S>(self, make: M) -> Pool<Req, S::Response, S::Error>
     where
         M: MakeWorker<S>,
         S: PoolService<Req>,
         Req: Send + 'static,
-        R: Rules<Req>,
         B: Rebuild<S::Response, S::Error>,
     {
         match self.try_build_make(make) {
@@ -530,14 +503,10 @@ impl<R, B> PoolBuilder<R, B> {
     /// # Panics
     ///
     /// In a runtime without time, if the number of workers is a range.
-    pub fn try_build<S, Req>(
-        self,
-        service: S,
-    ) -> Result<Pool<Req, S::Response, S::Error>, BuildError>
+    pub fn try_build<S>(self, service: S) -> Result<Pool<Req, S::Response, S::Error>, BuildError>
     where
         S: PoolService<Req> + Clone,
         Req: Send + 'static,
-        R: Rules<Req>,
         B: Rebuild<S::Response, S::Error>,
     {
         self.try_build_make(CloneService(service))
@@ -552,7 +521,7 @@ impl<R, B> PoolBuilder<R, B> {
     /// # Panics
     ///
     /// In a runtime without time, if the number of workers is a range.
-    pub fn try_build_make<M, S, Req>(
+    pub fn try_build_make<M, S>(
         self,
         make: M,
     ) -> Result<Pool<Req, S::Response, S::Error>, BuildError>
@@ -560,7 +529,6 @@ impl<R, B> PoolBuilder<R, B> {
         M: MakeWorker<S>,
         S: PoolService<Req>,
         Req: Send + 'static,
-        R: Rules<Req>,
         B: Rebuild<S::Response, S::Error>,
     {
         let runtime = Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
@@ -570,7 +538,7 @@ impl<R, B> PoolBuilder<R, B> {
             drop(sleep(Duration::ZERO));
         }
         let spawn = Box::new(spawn::Workers::new(make, rebuild, runtime.clone(), threads));
-        let shared = Arc::new(Shared::new(config, rules.into_rules(), carry, scale, spawn));
+        let shared = Arc::new(Shared::new(config, rules, carry, scale, spawn));
         // Closes the pool again if a worker cannot be started.
         let pool = Pool::of(Arc::clone(&shared));
         if threads {
@@ -581,23 +549,26 @@ impl<R, B> PoolBuilder<R, B> {
     }
 
     /// The pool as a layer, which starts it when it is applied to a service.
-    pub fn into_layer<Req>(self) -> PoolLayer<Req, B>
-    where
-        R: Rules<Req>,
-    {
-        PoolLayer::new(self.typed())
-    }
-
-    fn typed<Req>(self) -> PoolBuilder<Of<Req>, B>
-    where
-        R: Rules<Req>,
-    {
-        let Self { rules, rebuild, config, scale, carry, threads } = self;
-        PoolBuilder { rules: rules.into_rules(), rebuild, config, scale, carry, threads }
+    pub fn into_layer(self) -> PoolLayer<Req, B> {
+        PoolLayer::new(self)
     }
 }
 
-impl<R, B> fmt::Debug for PoolBuilder<R, B> {
+impl<Req, B: Clone> Clone for PoolBuilder<Req, B> {
+    fn clone(&self) -> Self {
+        let Self { rules, rebuild, config, scale, carry, threads } = self;
+        Self {
+            rules: rules.clone(),
+            rebuild: rebuild.clone(),
+            config: *config,
+            scale: scale.clone(),
+            carry: carry.clone(),
+            threads: *threads,
+        }
+    }
+}
+
+impl<Req, B> fmt::Debug for PoolBuilder<Req, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PoolBuilder").field("config", &self.config).finish_non_exhaustive()
     }

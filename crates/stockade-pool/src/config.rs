@@ -24,7 +24,7 @@ use crate::{
 ///
 /// let mut config = Config::default();
 /// config.workers = 0..=0;
-/// let error = config.try_build().unwrap_err();
+/// let error = config.try_build::<()>().unwrap_err();
 /// assert_eq!(error.setting(), "PoolBuilder::workers");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,7 +124,7 @@ impl Config {
     /// # Errors
     ///
     /// The first setting that is not allowed.
-    pub fn try_build(self) -> Result<PoolBuilder, ConfigError> {
+    pub fn try_build<Req>(self) -> Result<PoolBuilder<Req>, ConfigError> {
         let mut checked = Checked::default();
         checked.set_workers("PoolBuilder::workers", self.workers)?;
         checked.set_queue(self.queue)?;

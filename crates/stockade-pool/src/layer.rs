@@ -1,6 +1,6 @@
 use tower_layer::Layer;
 
-use crate::{Never, Of, Pool, PoolBuilder, PoolService, Rebuild};
+use crate::{Never, Pool, PoolBuilder, PoolService, Rebuild};
 
 /// Puts a pool in front of the service inside; made by [`PoolBuilder::into_layer`].
 ///
@@ -28,13 +28,13 @@ use crate::{Never, Of, Pool, PoolBuilder, PoolService, Rebuild};
 /// ```
 #[derive(Debug)]
 pub struct PoolLayer<Req, B = Never> {
-    builder: PoolBuilder<Of<Req>, B>,
+    builder: PoolBuilder<Req, B>,
 }
 
 // === impl PoolLayer ===
 
 impl<Req, B> PoolLayer<Req, B> {
-    pub(crate) fn new(builder: PoolBuilder<Of<Req>, B>) -> Self {
+    pub(crate) const fn new(builder: PoolBuilder<Req, B>) -> Self {
         Self { builder }
     }
 }

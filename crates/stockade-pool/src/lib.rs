@@ -99,7 +99,6 @@ pub use outcome::{Outcome, Status};
 pub use pool::Pool;
 pub use queue::Order;
 pub use rebuild::{Never, Rebuild};
-pub use rules::{Any, Of, Rules};
 pub use run::{ByHand, IntoSource, Iter, Outcomes, Source, Streamed};
 pub use scale::{Load, PerJob, Scale, Workers};
 pub use service::{MakeWorker, PoolService};

@@ -53,9 +53,9 @@ pub(crate) struct Handles<Req, T, E> {
     pub(crate) shared: Arc<Shared<Req, T, E>>,
 }
 
-impl Pool<(), (), ()> {
+impl<Req> Pool<Req, (), ()> {
     /// Describes a pool: one worker per core and a queue of 128, unless told otherwise.
-    pub fn builder() -> PoolBuilder {
+    pub fn builder() -> PoolBuilder<Req> {
         PoolBuilder::default()
     }
 }

@@ -1,27 +1,13 @@
 //! What a pool reads in a request: its weight, rank, key and name.
 
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::{borrow::Cow, sync::Arc};
 
 use stockade_core::{Share, priority::Priority};
 
 use crate::queue::Tag;
 
-/// What a pool reads in its requests; made by the builder.
-pub trait Rules<Req>: sealed::Sealed {
-    /// The same for this type of request.
-    fn into_rules(self) -> Of<Req>;
-}
-
-mod sealed {
-    pub trait Sealed {}
-}
-
-/// Requests of any type, which the pool does not look into.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Any;
-
-/// Requests of one type, which the pool looks into.
-pub struct Of<Req> {
+/// What a pool reads in its requests.
+pub(crate) struct Rules<Req> {
     pub(crate) weigh: Option<Arc<Read<Req, usize>>>,
     /// Its priority, or its rank.
     pub(crate) sort: Option<Arc<Read<Req, i64>>>,
@@ -33,27 +19,9 @@ pub struct Of<Req> {
 
 type Read<Req, T> = dyn Fn(&Req) -> T + Send + Sync;
 
-// === impl Any ===
+// === impl Rules ===
 
-impl sealed::Sealed for Any {}
-
-impl<Req> Rules<Req> for Any {
-    fn into_rules(self) -> Of<Req> {
-        Of { weigh: None, sort: None, share: None, name: None, keep: None }
-    }
-}
-
-// === impl Of ===
-
-impl<Req> sealed::Sealed for Of<Req> {}
-
-impl<Req> Rules<Req> for Of<Req> {
-    fn into_rules(self) -> Self {
-        self
-    }
-}
-
-impl<Req> Of<Req> {
+impl<Req> Rules<Req> {
     /// Reads a request that is submitted with this class, if classes matter. Called without a lock, since these are the
     /// user's functions.
     #[inline]
@@ -71,7 +39,7 @@ impl<Req> Of<Req> {
     }
 }
 
-impl<Req> Clone for Of<Req> {
+impl<Req> Clone for Rules<Req> {
     fn clone(&self) -> Self {
         let Self { weigh, sort, share, name, keep } = self;
         let (weigh, sort, share) = (weigh.clone(), sort.clone(), share.clone());
@@ -79,8 +47,8 @@ impl<Req> Clone for Of<Req> {
     }
 }
 
-impl<Req> fmt::Debug for Of<Req> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Of").finish_non_exhaustive()
+impl<Req> Default for Rules<Req> {
+    fn default() -> Self {
+        Self { weigh: None, sort: None, share: None, name: None, keep: None }
     }
 }

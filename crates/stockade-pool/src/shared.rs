@@ -31,7 +31,7 @@ use crate::{
     locked::Core,
     nested,
     queue::{Carried, Details, Extra, Key, New, Owner},
-    rules::Of,
+    rules::Rules,
     run::Mailbox,
     span::Span,
     staff::{Spawn, Tasks},
@@ -44,7 +44,7 @@ pub(crate) struct Shared<Req, T, E> {
     /// the waker of a caller who waits for an answer is where it was put.
     answered: AtomicU64,
     pub(crate) config: Checked,
-    pub(crate) rules: Of<Req>,
+    pub(crate) rules: Rules<Req>,
     pub(crate) carry: Option<Capture>,
     /// None: one worker a job.
     pub(crate) scale: Option<Arc<dyn Scale>>,
@@ -92,7 +92,7 @@ const FEW: usize = 64;
 impl<Req, T, E> Shared<Req, T, E> {
     pub(crate) fn new(
         config: Checked,
-        rules: Of<Req>,
+        rules: Rules<Req>,
         carry: Option<Capture>,
         scale: Option<Arc<dyn Scale>>,
         spawn: Box<dyn Spawn<Req, T, E>>,
@@ -192,7 +192,7 @@ impl<Req, T, E> Shared<Req, T, E> {
     #[inline(always)]
     pub(crate) fn new_job(&self, request: Req) -> New<Req> {
         let clock = self.config.clock || waits::is_counted();
-        let Of { name, keep, .. } = &self.rules;
+        let Rules { name, keep, .. } = &self.rules;
         let priority = priority::current();
         let has_extra = name.is_some() || keep.is_some() || self.carry.is_some();
         let extra = || {

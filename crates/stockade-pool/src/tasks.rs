@@ -46,14 +46,14 @@ impl Pool<(), (), ()> {
     }
 }
 
-impl PoolBuilder {
+impl<T: Send + 'static> PoolBuilder<Task<T>> {
     /// Starts a pool that runs futures.
     ///
     /// # Panics
     ///
     /// As [`build`](Self::build) does.
     #[track_caller]
-    pub fn build_tasks<T: Send + 'static>(self) -> Tasks<T> {
+    pub fn build_tasks(self) -> Tasks<T> {
         self.build(RunTask)
     }
 }

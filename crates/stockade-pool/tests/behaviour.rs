@@ -695,7 +695,7 @@ fn impossible_settings_are_refused_where_they_are_written() {
         panic.downcast_ref::<String>().unwrap().clone()
     };
     assert_eq!(
-        message(|| drop(Pool::builder().workers(0))),
+        message(|| drop(Pool::<(), _, _>::builder().workers(0))),
         "PoolBuilder::workers: 0 is not allowed, it has to be from 1 to 1048576"
     );
     assert!(message(|| drop(Pool::builder().queue(usize::MAX))).contains("18446744073709551615"));

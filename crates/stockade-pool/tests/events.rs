@@ -16,7 +16,7 @@ use common::{MS, Refusal, accepted, settle};
 type Probed = Pool<Request, Response, Error<Fault>>;
 
 fn pool(probe: &Probe) -> Probed {
-    let builder: PoolBuilder = Pool::builder().workers(1).queue(1).name("jobs");
+    let builder: PoolBuilder<_> = Pool::builder().workers(1).queue(1).name("jobs");
     builder.build(probe.clone())
 }
 

@@ -17,7 +17,7 @@ use std::{
 };
 
 use stockade_core::{LayerError, Reason};
-use stockade_pool::{OnDrop, Pool, Rules};
+use stockade_pool::{OnDrop, Pool};
 use tokio::{
     runtime::{Builder, Handle},
     task::yield_now,
@@ -206,7 +206,7 @@ async fn round(seed: u64) {
     assert_eq!(Handle::current().metrics().num_alive_tasks(), before);
 }
 
-fn build<R: Rules<Task>>(builder: stockade_pool::PoolBuilder<R>, books: &Arc<Books>) -> Busy {
+fn build(builder: stockade_pool::PoolBuilder<Task>, books: &Arc<Books>) -> Busy {
     let books = Arc::clone(books);
     builder.build(service_fn(move |task| go(task, Arc::clone(&books))))
 }

@@ -24,7 +24,7 @@ use tower::{Service, ServiceExt, service_fn};
 use common::{MS, Refusal, settle};
 
 /// A pool whose jobs take so many milliseconds.
-fn sleeping(builder: PoolBuilder) -> Pool<u32, u32, Refusal> {
+fn sleeping(builder: PoolBuilder<u32>) -> Pool<u32, u32, Refusal> {
     builder.build(service_fn(async |millis: u32| {
         sleep(MS * millis).await;
         Ok::<_, Refusal>(millis)
@@ -347,7 +347,7 @@ async fn behind_an_open_breaker_no_worker_sleeps() {
 async fn a_setting_that_is_not_allowed_is_an_error_where_it_may_be_wrong() {
     let mut config = Config::default();
     config.queue = usize::MAX;
-    assert_eq!(config.try_build().unwrap_err().setting(), "PoolBuilder::queue");
+    assert_eq!(config.try_build::<()>().unwrap_err().setting(), "PoolBuilder::queue");
     let mut config = Config::default();
     (config.workers, config.name) = (2..=2, Some("db".to_owned().into()));
     let pool = sleeping(config.try_build().unwrap());

@@ -12,11 +12,11 @@ use tower::{Service, ServiceExt, service_fn};
 
 use common::{MS, Refusal, reason, settle};
 
-fn slow(workers: usize, queue: usize) -> stockade_pool::PoolBuilder {
+fn slow(workers: usize, queue: usize) -> stockade_pool::PoolBuilder<u64> {
     Pool::builder().workers(workers).queue(queue)
 }
 
-fn build(builder: stockade_pool::PoolBuilder) -> Pool<u64, u64, Refusal> {
+fn build(builder: stockade_pool::PoolBuilder<u64>) -> Pool<u64, u64, Refusal> {
     builder.build(service_fn(async |n: u64| {
         sleep(10 * MS).await;
         Ok::<_, Refusal>(n)
@@ -227,5 +227,5 @@ async fn a_handle_that_waited_in_vain_counts_when_it_is_called_and_refused() {
 #[test]
 #[should_panic(expected = "PoolBuilder::max_wait: 1000000000s is not allowed")]
 fn a_limit_above_ten_years_is_refused() {
-    let _ = Pool::builder().max_wait(Duration::from_secs(1_000_000_000));
+    let _ = Pool::<(), _, _>::builder().max_wait(Duration::from_secs(1_000_000_000));
 }

@@ -16,7 +16,7 @@ use stockade_core::{
     LayerError, Reason, Share,
     priority::{self, Priority, PriorityLayer},
 };
-use stockade_pool::{Of, Pool, PoolBuilder, Rules, Stats, WhenFull};
+use stockade_pool::{Pool, PoolBuilder, Stats, WhenFull};
 use stockade_testkit::{Probe, contract};
 use tokio::{
     sync::Semaphore,
@@ -32,9 +32,7 @@ fn balanced(stats: &Stats) {
 }
 
 /// A pool whose jobs take 100 ms, and log what they were.
-fn logging<R: Rules<char>>(
-    builder: PoolBuilder<R>,
-) -> (Pool<char, char, Refusal>, Arc<Mutex<String>>) {
+fn logging(builder: PoolBuilder<char>) -> (Pool<char, char, Refusal>, Arc<Mutex<String>>) {
     let log = Arc::new(Mutex::new(String::new()));
     let logged = Arc::clone(&log);
     let pool = builder.build(service_fn(move |job: char| {
@@ -191,7 +189,7 @@ async fn at_three_times_the_capacity_critical_jobs_succeed_and_no_class_is_starv
 }
 
 /// How many jobs of each tenant are answered in ten seconds, where tenant `h` submits ten times as many as `c`.
-async fn offer(builder: PoolBuilder<Of<char>>) -> (u32, u32) {
+async fn offer(builder: PoolBuilder<char>) -> (u32, u32) {
     let (pool, log) = logging(builder.workers(10));
     let end = Instant::now() + 10_000 * MS;
     let mut jobs = Vec::new();
@@ -309,7 +307,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// Each job that is accepted ends once, and one that was not cancelled is answered or told why not.
-async fn play(steps: Vec<Step>, builder: PoolBuilder<Of<usize>>) {
+async fn play(steps: Vec<Step>, builder: PoolBuilder<usize>) {
     let (gate, ran) = (Arc::new(Semaphore::new(0)), Arc::new(Mutex::new(Vec::new())));
     let service = service_fn({
         let (gate, ran) = (Arc::clone(&gate), Arc::clone(&ran));

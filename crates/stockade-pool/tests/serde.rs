@@ -61,7 +61,7 @@ fn what_is_wrong_is_named_with_its_range() {
     assert_eq!(told, "min: 3 is above max, 2");
     let mut backwards = Config::default();
     backwards.workers = std::ops::RangeInclusive::new(3, 2);
-    let backwards = backwards.try_build().unwrap_err();
+    let backwards = backwards.try_build::<()>().unwrap_err();
     assert_eq!(
         backwards.to_string(),
         "PoolBuilder::workers: 3 is not allowed, it has to be from 0 to 2",

@@ -43,7 +43,7 @@ async fn pools_whose_service_is_never_ready_leave_no_task_when_they_are_dropped(
     let probe = Probe::new();
     probe.set_ready(Readiness::Pending);
     for _ in 0..50 {
-        drop(Pool::builder().workers(2).build::<_, Request>(probe.clone()));
+        drop(Pool::<Request, _, _>::builder().workers(2).build(probe.clone()));
         drop(never_made());
     }
     sleep(MS).await;

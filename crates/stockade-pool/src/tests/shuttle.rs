@@ -18,11 +18,11 @@ use stockade_core::{
 use stockade_testkit::schedules;
 
 use crate::{
-    Any, ByHand, Pool, PoolHandle, Rules, Status, WhenFull,
+    ByHand, Pool, PoolHandle, Status, WhenFull,
     config::{Checked, OrderBy},
     in_flight::InFlight,
     roster::Size,
-    rules::Of,
+    rules::Rules,
     shared::Shared,
     staff::{Hired, Spawn},
     worker::{Step, Worker},
@@ -127,7 +127,7 @@ fn steer(handle: &PoolHandle<u32, u32, Refusal>) {
     }
 }
 
-fn once(rules: Of<u32>, workers: Size, queue: usize, set: fn(&mut Checked)) {
+fn once(rules: Rules<u32>, workers: Size, queue: usize, set: fn(&mut Checked)) {
     let threads = Threads::default();
     let started = Arc::clone(&threads.0);
     let mut config = Checked { size: workers, ..Checked::default() };
@@ -160,18 +160,18 @@ fn once(rules: Of<u32>, workers: Size, queue: usize, set: fn(&mut Checked)) {
 
 #[test]
 fn a_fixed_pool_loses_no_job_and_no_wake() {
-    schedules(|| once(Any.into_rules(), Size { min: 2, max: 2 }, 1, |_| {}));
+    schedules(|| once(Rules::default(), Size { min: 2, max: 2 }, 1, |_| {}));
 }
 
 #[test]
 fn a_rendezvous_pool_that_grows_and_shrinks_loses_no_job_and_no_wake() {
-    schedules(|| once(Any.into_rules(), Size { min: 0, max: 2 }, 0, |_| {}));
+    schedules(|| once(Rules::default(), Size { min: 0, max: 2 }, 0, |_| {}));
 }
 
 #[test]
 fn a_pool_with_keys_loses_no_job_and_no_wake() {
     schedules(|| {
-        let mut rules: Of<u32> = Any.into_rules();
+        let mut rules: Rules<u32> = Rules::default();
         rules.share = Some(Arc::new(|n| Share::of(n % 2)));
         once(rules, Size { min: 1, max: 2 }, 2, |config| config.order_by = OrderBy::Key);
     });
@@ -180,7 +180,7 @@ fn a_pool_with_keys_loses_no_job_and_no_wake() {
 #[test]
 fn a_pool_with_weights_loses_no_job_and_no_wake() {
     schedules(|| {
-        let mut rules: Of<u32> = Any.into_rules();
+        let mut rules: Rules<u32> = Rules::default();
         rules.weigh = Some(Arc::new(|n| *n as usize));
         once(rules, Size { min: 1, max: 2 }, 2, |config| config.admission.budget = Some(2));
     });
@@ -189,7 +189,7 @@ fn a_pool_with_weights_loses_no_job_and_no_wake() {
 #[test]
 fn a_pool_that_drops_the_oldest_job_loses_no_other_and_no_wake() {
     schedules(|| {
-        once(Any.into_rules(), Size { min: 1, max: 2 }, 1, |config| {
+        once(Rules::default(), Size { min: 1, max: 2 }, 1, |config| {
             config.admission.when_full = WhenFull::DropOldest;
         });
     });
@@ -198,7 +198,7 @@ fn a_pool_that_drops_the_oldest_job_loses_no_other_and_no_wake() {
 #[test]
 fn a_pool_whose_jobs_give_way_to_others_loses_none_and_no_wake() {
     schedules(|| {
-        let mut rules: Of<u32> = Any.into_rules();
+        let mut rules: Rules<u32> = Rules::default();
         let class = |n: &u32| Share::of_class(Priority::ALL[*n as usize % Priority::ALL.len()]);
         rules.share = Some(Arc::new(class));
         once(rules, Size { min: 1, max: 2 }, 1, |config| {
