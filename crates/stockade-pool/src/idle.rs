@@ -11,18 +11,16 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Tells when a worker has been idle for long. To register a timer is costly, so a timer is left alone when the worker
 /// gets a job, and moved when it fires: a worker that is busy now and then registers one per idle limit.
+#[derive(Default)]
 pub(crate) struct Idle {
     /// When the worker will have been idle for long.
     until: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 // === impl Idle ===
 
 impl Idle {
-    pub(crate) const fn new() -> Self {
-        Self { until: None }
-    }
-
     /// The worker has a job.
     #[inline]
     pub(crate) fn end(&mut self) {
@@ -30,24 +28,16 @@ impl Idle {
     }
 
     /// Ready when the worker has been idle for `limit`; then the next spell begins.
-    pub(crate) fn poll(
-        &mut self,
-        mut timer: Pin<&mut Option<Sleep>>,
-        limit: Duration,
-        cx: &mut Context<'_>,
-    ) -> Poll<()> {
+    pub(crate) fn poll(&mut self, limit: Duration, cx: &mut Context<'_>) -> Poll<()> {
         let until = *self.until.get_or_insert_with(|| saturating_add(Instant::now(), limit));
-        if timer.is_none() {
-            timer.set(Some(sleep_until(until)));
-        }
-        while let Some(mut timer) = timer.as_mut().as_pin_mut() {
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(until)));
+        loop {
             ready!(timer.as_mut().poll(cx));
             if timer.deadline() >= until {
-                break;
+                self.until = None;
+                return Poll::Ready(());
             }
-            timer.reset(until);
+            timer.as_mut().reset(until);
         }
-        self.end();
-        Poll::Ready(())
     }
 }

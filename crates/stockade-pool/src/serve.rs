@@ -5,7 +5,6 @@
 
 use std::{
     future::poll_fn,
-    mem::take,
     pin::pin,
     sync::Arc,
     task::{Poll, ready},
@@ -18,10 +17,8 @@ use tokio::{task::yield_now, time::sleep};
 use crate::{
     MakeWorker, PoolService,
     contain::{contain, discard, guard},
-    idle::Idle,
-    in_flight::InFlight,
     rebuild::Rebuild,
-    turn::{Stopped, Turn},
+    turn::Stopped,
     worker::Worker,
 };
 
@@ -42,6 +39,7 @@ pub(crate) async fn run<M, S, Req, R>(
             && let Err(panic) = contain(work(&mut worker, &make, &*rebuild)).await
         {
             worker.tell(panic);
+            worker.give_up();
             worker.rebuilding();
             yield_now().await;
         }
@@ -63,13 +61,12 @@ async fn work<M, S, Req, R>(
     R: Rebuild<S::Response, S::Error>,
 {
     let mut maker = None;
-    let mut failures = 0_u32;
     loop {
-        let failed = match build(worker, &mut maker, make, failures == 0).await {
+        let failed = match build(worker, &mut maker, make).await {
             None => break,
             Some(None) => Some(None),
             Some(Some(mut service)) => {
-                let stopped = serve(worker, &mut service, &mut failures, rebuild).await;
+                let stopped = serve(worker, &mut service, rebuild).await;
                 if let Err(panic) = guard(|| drop(service)) {
                     worker.tell(panic);
                 }
@@ -79,15 +76,15 @@ async fn work<M, S, Req, R>(
                 }
             }
         };
-        failures = failures.saturating_add(1);
+        worker.failures = worker.failures.saturating_add(1);
         worker.rebuilding();
         if let Some(error) = failed {
             match worker.shared.config.give_up_after {
-                Some(limit) if failures >= limit => worker.fail_one(error),
+                Some(limit) if worker.failures >= limit => worker.fail_one(error),
                 _ => discard(error),
             }
         }
-        if let Some(pause) = backoff(failures)
+        if let Some(pause) = backoff(worker.failures)
             && worker.wait(sleep(pause)).await.is_none()
         {
             break;
@@ -107,7 +104,6 @@ async fn build<M, S, Req, T, E>(
     worker: &mut Worker<Req, T, E>,
     maker: &mut Option<M>,
     make: &Mutex<M>,
-    _first: bool,
 ) -> Option<Option<S>>
 where
     M: MakeWorker<S>,
@@ -122,7 +118,7 @@ where
         Ok(Ok(service)) => Some(Some(service)),
         Ok(Err(_error)) => {
             #[cfg(feature = "tracing")]
-            if _first {
+            if worker.failures == 0 {
                 tracing::warn!(
                     target: "stockade",
                     layer = "pool",
@@ -145,36 +141,31 @@ where
 async fn serve<S, Req, R>(
     worker: &mut Worker<Req, S::Response, S::Error>,
     service: &mut S,
-    failures: &mut u32,
     rebuild: &R,
 ) -> Stopped<S::Error>
 where
     S: PoolService<Req>,
     R: Rebuild<S::Response, S::Error>,
 {
-    let (mut call, mut timer, mut idle) = (pin!(None), pin!(None), Idle::new());
-    let mut turn = Turn { worker, job: InFlight::new(), ran: false, failures };
+    let mut call = pin!(None);
     let stopped = poll_fn(|cx| {
         loop {
             // Many jobs in one stretch, so that one that is answered at once is never stored in a future.
-            match guard(|| turn.poll_jobs(service, call.as_mut(), rebuild, cx)) {
+            match guard(|| worker.poll_jobs(service, call.as_mut(), rebuild, cx)) {
                 Ok(Poll::Ready(stopped)) => return Poll::Ready(stopped),
                 Ok(Poll::Pending) => {}
-                Err(panic) => return Poll::Ready(turn.panicked(panic, call.as_mut())),
+                Err(panic) => return Poll::Ready(worker.panicked(panic, call.as_mut())),
             }
-            if take(&mut turn.ran) {
-                idle.end();
-            }
-            if !turn.worker.is_spare() {
+            if !worker.is_spare() {
                 return Poll::Pending;
             }
-            ready!(idle.poll(timer.as_mut(), turn.worker.shared.config.idle, cx));
-            if turn.worker.try_leave() {
+            ready!(worker.idle.poll(worker.shared.config.idle, cx));
+            if worker.try_leave() {
                 return Poll::Ready(Stopped::Left);
             }
         }
     })
     .await;
-    turn.settle();
+    worker.settle();
     stopped
 }

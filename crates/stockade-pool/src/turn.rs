@@ -1,4 +1,4 @@
-//! A worker and the job that it has in hand: takes job after job, and runs each under its deadline and in its span.
+//! What a worker does with jobs: takes one after the other, and runs each under its deadline and in its span.
 
 use std::{
     mem::replace,
@@ -12,22 +12,11 @@ use tower_service::Service;
 
 use crate::{
     contain::{Panic, discard, guard},
-    in_flight::InFlight,
     nested,
     rebuild::Rebuild,
     span::Span,
     worker::{Step, Worker},
 };
-
-/// What a worker has in hand. When it is dropped, as when the worker is stopped, a job that runs ends as cancelled.
-pub(crate) struct Turn<'a, Req, T, E> {
-    pub(crate) worker: &'a mut Worker<Req, T, E>,
-    pub(crate) job: InFlight<Req, T, E>,
-    /// It has run a job in this poll.
-    pub(crate) ran: bool,
-    /// How often the service has failed in a row.
-    pub(crate) failures: &'a mut u32,
-}
 
 /// Why a worker stopped using its service.
 pub(crate) enum Stopped<E> {
@@ -39,9 +28,9 @@ pub(crate) enum Stopped<E> {
 /// How many jobs in a row a worker runs before it lets other tasks have the thread.
 const MOST: u32 = 64;
 
-// === impl Turn ===
+// === impl Worker ===
 
-impl<Req, T, E: LayerError> Turn<'_, Req, T, E> {
+impl<Req, T, E: LayerError> Worker<Req, T, E> {
     /// Runs jobs until there is none, or one is pending, or the service is.
     #[inline(always)]
     pub(crate) fn poll_jobs<S, R>(
@@ -61,13 +50,13 @@ impl<Req, T, E: LayerError> Turn<'_, Req, T, E> {
                 match service.poll_ready(cx) {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(error)) => {
-                        tell_broken(self.worker, &error, *self.failures == 0);
+                        tell_broken(self, &error, self.failures == 0);
                         return Poll::Ready(Stopped::Broken(Some(error)));
                     }
                     Poll::Pending => {
                         self.settle();
-                        self.worker.stand_aside();
-                        return self.worker.poll_over(cx).map(|()| Stopped::Left);
+                        self.stand_aside();
+                        return self.poll_over(cx).map(|()| Stopped::Left);
                     }
                 }
                 jobs += 1;
@@ -77,13 +66,12 @@ impl<Req, T, E: LayerError> Turn<'_, Req, T, E> {
                     let _ = pin!(yield_now()).poll(cx);
                     return Poll::Pending;
                 }
-                if ready!(self.worker.poll_next(&mut self.job, cx)) == Step::Leave {
+                if ready!(self.poll_next(cx)) == Step::Leave {
                     return Poll::Ready(Stopped::Left);
                 }
-                self.ran = true;
             }
             if ready!(self.poll_job(service, call.as_mut(), rebuild, cx)) {
-                *self.failures = 0;
+                self.failures = 0;
             } else {
                 return Poll::Ready(Stopped::Broken(None));
             }
@@ -107,7 +95,6 @@ impl<Req, T, E: LayerError> Turn<'_, Req, T, E> {
         if self.job.request.is_some() && self.refuse_unwanted() {
             return Poll::Ready(true);
         }
-        let shared = &self.worker.shared;
         let mut request = self.job.request.take();
         self.job.started = true;
         let mut poll_call = || {
@@ -120,25 +107,26 @@ impl<Req, T, E: LayerError> Turn<'_, Req, T, E> {
             }
         };
         let (carried, mut answered) = (self.job.carried.take(), None);
+        let Self { shared, job, .. } = self;
         let mut poll_once = || {
             if answered.is_none() {
-                answered = Some(nested::enter(&**shared, || self.job.enter(&mut poll_call)));
+                answered = Some(nested::enter(&**shared, || job.enter(&mut poll_call)));
             }
         };
         if let Some(around) = &carried {
             around(&mut poll_once);
         }
         poll_once();
-        self.job.carried = carried;
+        job.carried = carried;
         if answered != Some(true) {
-            ready!(self.worker.poll_cancelled(cx));
+            ready!(self.poll_cancelled(cx));
             self.refuse(Reason::Cancelled);
             call.set(None);
             return Poll::Ready(true);
         }
         let fatal = self.job.result.as_ref().is_some_and(|result| rebuild.is_fatal(result));
         call.set(None);
-        self.job.end(shared.clock());
+        self.job.end(self.shared.clock());
         Poll::Ready(!fatal)
     }
 
@@ -152,13 +140,13 @@ impl<Req, T, E: LayerError> Turn<'_, Req, T, E> {
         let span = replace(&mut self.job.span, Span::NONE);
         let _inside = span.enter();
         if self.job.has_ended() {
-            self.job.end(self.worker.shared.clock());
+            self.job.end(self.shared.clock());
         } else if !self.job.is_free() {
             self.refuse(Reason::Panicked);
         }
-        self.worker.tell(panic);
+        self.tell(panic);
         if let Err(panic) = guard(|| call.set(None)) {
-            self.worker.tell(panic);
+            self.tell(panic);
         }
         Stopped::Broken(None)
     }
@@ -168,9 +156,9 @@ impl<Req, T, E: LayerError> Turn<'_, Req, T, E> {
     fn refuse_unwanted(&mut self) -> bool {
         let reason = if self.job.is_expired() {
             Reason::Expired
-        } else if self.worker.is_cancelled() {
+        } else if self.is_cancelled() {
             Reason::Cancelled
-        } else if self.worker.shared.config.admission.is_late(self.job.since) {
+        } else if self.shared.config.admission.is_late(self.job.since) {
             Reason::WaitExceeded
         } else {
             return false;
@@ -178,32 +166,6 @@ impl<Req, T, E: LayerError> Turn<'_, Req, T, E> {
         discard(self.job.request.take());
         self.refuse(reason);
         true
-    }
-}
-
-impl<Req, T, E> Turn<'_, Req, T, E> {
-    /// Ends the job without an answer of the service.
-    #[cold]
-    fn refuse(&mut self, reason: Reason) {
-        let shared = &self.worker.shared;
-        self.job.refuse(shared.rejected(reason), shared.clock());
-    }
-
-    #[inline]
-    pub(crate) fn settle(&mut self) {
-        self.worker.settle(&mut self.job);
-    }
-}
-
-impl<Req, T, E> Drop for Turn<'_, Req, T, E> {
-    fn drop(&mut self) {
-        if !self.job.is_free() {
-            if let Some(key) = self.job.key.filter(|_| self.job.started) {
-                self.job.kept = guard(|| self.worker.shared.save_stopped(key)).unwrap_or_default();
-            }
-            self.refuse(Reason::Cancelled);
-        }
-        self.settle();
     }
 }
 

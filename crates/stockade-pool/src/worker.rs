@@ -1,4 +1,4 @@
-//! A worker on the roster: how it asks for a job, sleeps, waits for something else, and leaves.
+//! A worker and the job that it has in hand: how it asks for a job, sleeps, waits for something else, and leaves.
 //!
 //! Whatever a worker waits for, closing the pool reaches it.
 
@@ -18,7 +18,8 @@ use stockade_core::{
 };
 
 use crate::{
-    contain::{Panic, discard, tell},
+    contain::{Panic, discard, guard, tell},
+    idle::Idle,
     in_flight::InFlight,
     locked::Core,
     queue::Binding,
@@ -26,16 +27,21 @@ use crate::{
     staff::{Hired, Token},
 };
 
-/// A worker on the roster; dropping it takes it off.
+/// A worker on the roster. When it is dropped, as when it is stopped, a job that runs ends as cancelled, and the worker is
+/// off the roster.
 pub(crate) struct Worker<Req, T, E> {
     pub(crate) shared: Arc<Shared<Req, T, E>>,
     pub(crate) number: usize,
+    pub(crate) job: InFlight<Req, T, E>,
     /// The caller of the job at hand has gone.
     cancelled: Arc<AtomicBool>,
     binding: Binding,
     /// The one that the roster has.
     waker: Option<Waker>,
     standing: Standing,
+    pub(crate) idle: Idle,
+    /// How often the service has failed in a row.
+    pub(crate) failures: u32,
     _token: Token,
 }
 
@@ -69,23 +75,22 @@ impl<Req, T, E> Worker<Req, T, E> {
         Self {
             shared,
             number,
+            job: InFlight::new(),
             cancelled,
             binding: Binding::default(),
             waker: None,
             standing: Standing::default(),
+            idle: Idle::default(),
+            failures: 0,
             _token: token,
         }
     }
 
-    /// Fills `job` with the next one, or sleeps. A job in it that has ended is handed over in the same visit to the lock.
+    /// Takes the next job, or sleeps. A job in hand that has ended is handed over in the same visit to the lock.
     #[inline(always)]
-    pub(crate) fn poll_next(
-        &mut self,
-        job: &mut InFlight<Req, T, E>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Step> {
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         self.keep_waker(cx);
-        let Self { shared, number, cancelled, binding, standing, .. } = self;
+        let Self { shared, number, job, cancelled, binding, standing, idle, .. } = self;
         let (number, now, ended) = (*number, shared.clock(), job.has_ended());
         let mut core = shared.lock();
         if ended {
@@ -115,6 +120,7 @@ impl<Req, T, E> Worker<Req, T, E> {
         };
         cancelled.store(false, Relaxed);
         standing.worked = true;
+        idle.end();
         job.fill(key, taken, now);
         core.wake_workers();
         shared.let_go(core);
@@ -126,15 +132,32 @@ impl<Req, T, E> Worker<Req, T, E> {
     }
 
     /// Hands over a job that has ended, before the worker does something that may take long.
-    pub(crate) fn settle(&mut self, job: &mut InFlight<Req, T, E>) {
-        if !job.has_ended() {
+    pub(crate) fn settle(&mut self) {
+        if !self.job.has_ended() {
             return;
         }
         let mut core = self.shared.lock();
-        core.record(job, self.number);
+        core.record(&mut self.job, self.number);
         core.queue.finish(&mut self.binding);
         self.shared.see_to(core);
-        job.discard();
+        self.job.discard();
+    }
+
+    /// Ends the job in hand without an answer of the service.
+    #[cold]
+    pub(crate) fn refuse(&mut self, reason: Reason) {
+        self.job.refuse(self.shared.rejected(reason), self.shared.clock());
+    }
+
+    /// Ends a job that the worker cannot go on with.
+    pub(crate) fn give_up(&mut self) {
+        if !self.job.is_free() {
+            if let Some(key) = self.job.key.filter(|_| self.job.started) {
+                self.job.kept = guard(|| self.shared.save_stopped(key)).unwrap_or_default();
+            }
+            self.refuse(Reason::Cancelled);
+        }
+        self.settle();
     }
 
     /// Takes no job for now: another worker runs the job that it was woken for, and the next ones of its key.
@@ -238,14 +261,13 @@ impl<Req, T, E> Worker<Req, T, E> {
         }
         let Some((key, taken)) = core.take(&mut self.binding, number, now) else { return };
         self.shared.let_go(core);
-        let mut job = InFlight::new();
-        job.fill(key, taken, now);
-        discard(job.request.take());
-        match (error, self.shared.clock()) {
-            (Some(error), now) => job.fail(error, now),
-            (None, now) => job.refuse(self.shared.rejected(Reason::Unavailable), now),
+        self.job.fill(key, taken, now);
+        discard(self.job.request.take());
+        match error {
+            Some(error) => self.job.fail(error, self.shared.clock()),
+            None => self.refuse(Reason::Unavailable),
         }
-        self.settle(&mut job);
+        self.settle();
     }
 
     pub(crate) fn tell(&self, panic: Panic) {
@@ -278,6 +300,7 @@ impl Standing {
 
 impl<Req, T, E> Drop for Worker<Req, T, E> {
     fn drop(&mut self) {
+        self.give_up();
         let mut core = self.shared.lock();
         core.queue.finish(&mut self.binding);
         let entry = if self.standing.left { None } else { core.roster.leave(self.number) };

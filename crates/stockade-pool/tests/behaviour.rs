@@ -698,5 +698,8 @@ fn impossible_settings_are_refused_where_they_are_written() {
         message(|| drop(Pool::<(), _, _>::builder().workers(0))),
         "PoolBuilder::workers: 0 is not allowed, it has to be from 1 to 1048576"
     );
-    assert!(message(|| drop(Pool::builder().queue(usize::MAX))).contains("18446744073709551615"));
+    assert!(
+        message(|| drop(Pool::<(), _, _>::builder().queue(usize::MAX)))
+            .contains("18446744073709551615")
+    );
 }

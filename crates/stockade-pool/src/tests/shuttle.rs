@@ -20,7 +20,6 @@ use stockade_testkit::schedules;
 use crate::{
     ByHand, Pool, PoolHandle, Status, WhenFull,
     config::{Checked, OrderBy},
-    in_flight::InFlight,
     roster::Size,
     rules::Rules,
     shared::Shared,
@@ -46,9 +45,8 @@ impl Spawn<u32, u32, Refusal> for Threads {
 
 /// A worker, which may have been idle for long at any time.
 fn work(mut worker: Worker<u32, u32, Refusal>) {
-    let mut job = InFlight::new();
     loop {
-        let next = poll_fn(|cx| match worker.poll_next(&mut job, cx) {
+        let next = poll_fn(|cx| match worker.poll_next(cx) {
             Poll::Pending if worker.is_spare() && thread_rng().r#gen() && worker.try_leave() => {
                 Poll::Ready(Step::Leave)
             }
@@ -57,11 +55,11 @@ fn work(mut worker: Worker<u32, u32, Refusal>) {
         match block_on(next) {
             Step::Leave => return,
             Step::Job => {
-                let request = job.request.take().expect("a worker is given a request");
+                let request = worker.job.request.take().expect("a worker is given a request");
                 thread::yield_now();
-                job.enter(|| Poll::Ready(Ok(request)));
+                worker.job.enter(|| Poll::Ready(Ok(request)));
                 if thread_rng().r#gen() {
-                    worker.settle(&mut job);
+                    worker.settle();
                     worker.stand_aside();
                 }
             }
