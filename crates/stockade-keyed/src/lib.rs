@@ -5,7 +5,7 @@
 //! stacks than it was told.
 //!
 //! It is not a cache of clients, and it does not share out a limit among keys. For a rate limit alone,
-//! `RateLayer::keyed` of `stockade-rate` takes 16 bytes a key in place of a stack.
+//! `RateLayer::keyed` of `stockade-rate` takes a few dozen bytes a key in place of a stack.
 //!
 //! - [`KeyedLayer`] is the configuration, and the `tower` layer.
 //! - [`Keyed`] is the service.
