@@ -1,5 +1,5 @@
 //! The catalogue: every subset of the five layers, with and without the pool in front; and, where they are asked for,
-//! those with hedge, fallback, coalesce or chaos in them.
+//! those with hedge, fallback, coalesce, keyed or chaos in them.
 
 use std::{fmt, str::FromStr};
 
@@ -18,6 +18,8 @@ pub struct Combo {
     pub retry: bool,
     /// The hedge.
     pub hedge: bool,
+    /// Everything from here to the timeout for each key.
+    pub keyed: bool,
     /// The circuit breaker.
     pub breaker: bool,
     /// The rate limit.
@@ -31,9 +33,9 @@ pub struct Combo {
 }
 
 /// The parts of a stack, outermost first.
-pub const PARTS: [&str; 10] = [
-    "pool", "fallback", "coalesce", "retry", "hedge", "breaker", "rate", "limit", "timeout",
-    "chaos",
+pub const PARTS: [&str; 11] = [
+    "pool", "fallback", "coalesce", "retry", "hedge", "keyed", "breaker", "rate", "limit",
+    "timeout", "chaos",
 ];
 
 /// What the stack without any layer is called.
@@ -60,6 +62,7 @@ impl Combo {
             fallback: bits & 128 != 0,
             coalesce: bits & 256 != 0,
             chaos: bits & 512 != 0,
+            keyed: bits & 1_024 != 0,
         }
     }
 
@@ -68,9 +71,9 @@ impl Combo {
         Self::sorted(64)
     }
 
-    /// Those and all that have a newer layer in them: 1,024, in the same order.
+    /// Those and all that have a newer layer in them: 2,048, in the same order.
     fn every() -> Vec<Self> {
-        Self::sorted(1_024)
+        Self::sorted(2_048)
     }
 
     fn sorted(end: u16) -> Vec<Self> {
@@ -81,17 +84,18 @@ impl Combo {
 
     /// Whether it is none of the 64.
     pub fn has_newer(self) -> bool {
-        self.hedge || self.fallback || self.coalesce || self.chaos
+        self.hedge || self.fallback || self.coalesce || self.keyed || self.chaos
     }
 
     /// Which of [`PARTS`] are in it.
-    pub fn has(self) -> [bool; 10] {
+    pub fn has(self) -> [bool; 11] {
         [
             self.pool,
             self.fallback,
             self.coalesce,
             self.retry,
             self.hedge,
+            self.keyed,
             self.breaker,
             self.rate,
             self.limit,
@@ -153,6 +157,7 @@ impl Combo {
             "hedge" => Ok(&mut self.hedge),
             "fallback" => Ok(&mut self.fallback),
             "coalesce" => Ok(&mut self.coalesce),
+            "keyed" => Ok(&mut self.keyed),
             "chaos" => Ok(&mut self.chaos),
             other => Err(format!("unknown layer {other:?}; there are: {}", PARTS.join(", "))),
         }
@@ -250,9 +255,11 @@ mod tests {
         assert!(!Combo::all().iter().any(|combo| combo.has_newer()));
         let selection = Selection { layers: Some(layers("hedge,retry").unwrap()), filter: None };
         assert_eq!(names(&selection), ["bare", "retry", "hedge", "retry+hedge"]);
+        let selection = Selection { layers: Some(layers("keyed,limit").unwrap()), filter: None };
+        assert_eq!(names(&selection), ["bare", "limit", "keyed", "keyed+limit"]);
         let all = Selection { layers: Some(layers(&PARTS.join(",")).unwrap()), filter: None };
         let names: HashSet<_> = names(&all).into_iter().collect();
-        assert_eq!(names.len(), 1_024);
+        assert_eq!(names.len(), 2_048);
         assert!(names.contains(&PARTS.join("+")) && names.contains("bare"));
     }
 

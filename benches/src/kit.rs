@@ -1,7 +1,8 @@
 //! Our stacks: the 64 subsets of five layers and the pool, each with a type of its own.
 //!
-//! Stacks with hedge, fallback, coalesce or chaos in them have one type, because 960 more would take too long to compile:
-//! the service and each layer are in a box, which costs an allocation a call. Compare them with each other only.
+//! Stacks with hedge, fallback, coalesce, keyed or chaos in them have one type, because 1,984 more would take too long
+//! to compile: the service and each layer are in a box, which costs an allocation a call. Compare them with each other
+//! only.
 
 use std::{
     future::{Ready, ready},
@@ -10,14 +11,14 @@ use std::{
 };
 
 use stockade::{
-    BreakerLayer, ChaosLayer, CoalesceLayer, Error, FallbackLayer, HedgeLayer, LayerError,
-    LimitLayer, Pool, RateLayer, RetryLayer, TimeoutLayer,
+    BreakerLayer, ChaosLayer, CoalesceLayer, Error, FallbackLayer, HedgeLayer, KeyedLayer,
+    LayerError, LimitLayer, Pool, RateLayer, RetryLayer, TimeoutLayer,
     coalesce::{Bypass, SharedError},
     fallback::OnError,
     pool::PoolBuilder,
     retry::Backoff,
 };
-use tower::{Layer, ServiceBuilder, util::BoxCloneSyncService};
+use tower::{Layer, ServiceBuilder, layer::layer_fn, util::BoxCloneSyncService};
 
 use crate::{
     combo::Combo,
@@ -49,6 +50,9 @@ pub struct Kit {
 
 /// An answer in place of an error.
 pub type Answer = fn(Failure) -> Ready<Result<u64, Failure>>;
+
+/// How many keys there are in a stack with a stack for each.
+const KEYS: u64 = 1_000;
 
 type Boxed<R> = BoxCloneSyncService<R, u64, Failure>;
 
@@ -155,18 +159,7 @@ impl Kit {
         if combo.chaos {
             stack = BoxCloneSyncService::new(self.chaos.layer(stack));
         }
-        if combo.timeout {
-            stack = BoxCloneSyncService::new(self.timeout.layer(stack));
-        }
-        if combo.limit {
-            stack = BoxCloneSyncService::new(self.limit.layer(stack));
-        }
-        if combo.rate {
-            stack = BoxCloneSyncService::new(self.rate.layer(stack));
-        }
-        if combo.breaker {
-            stack = BoxCloneSyncService::new(self.breaker.layer(stack));
-        }
+        stack = if combo.keyed { self.keyed(combo, stack) } else { self.guarded(combo, stack) };
         if combo.hedge {
             stack = BoxCloneSyncService::new(self.hedge.layer(stack));
         }
@@ -180,6 +173,34 @@ impl Kit {
             stack = BoxCloneSyncService::new(self.fallback.layer(stack));
         }
         if combo.pool { visit.visit(self.pool().build(stack)) } else { visit.visit(stack) }
+    }
+
+    /// The layers from the breaker to the timeout. They share nothing with those of another stack.
+    fn guarded<R: Payload>(&self, combo: Combo, mut stack: Boxed<R>) -> Boxed<R> {
+        if combo.timeout {
+            stack = BoxCloneSyncService::new(self.timeout.clone().per_service().layer(stack));
+        }
+        if combo.limit {
+            stack = BoxCloneSyncService::new(self.limit.clone().per_service().layer(stack));
+        }
+        if combo.rate {
+            stack = BoxCloneSyncService::new(self.rate.clone().per_service().layer(stack));
+        }
+        if combo.breaker {
+            stack = BoxCloneSyncService::new(self.breaker.clone().per_service().layer(stack));
+        }
+        stack
+    }
+
+    /// The same layers anew for each key.
+    fn keyed<R: Payload>(&self, combo: Combo, stack: Boxed<R>) -> Boxed<R> {
+        let kit = self.clone();
+        let layers = move |_: &u64| {
+            let kit = kit.clone();
+            layer_fn(move |stack| kit.guarded::<R>(combo, stack))
+        };
+        let key = |request: &R| request.number() % KEYS;
+        BoxCloneSyncService::new(KeyedLayer::new(key, KEYS as usize, layers).layer(stack))
     }
 }
 

@@ -73,6 +73,7 @@ fn list_names_the_stacks_that_were_asked_for() {
     assert_eq!(list(&["--layers", "retry,breaker"]), ["bare", "breaker", "retry", "retry+breaker"]);
     let newer = list(&["--layers", "hedge,retry"]);
     assert_eq!(newer, ["bare", "retry", "hedge", "retry+hedge"]);
+    assert_eq!(list(&["--layers", "keyed,limit"]), ["bare", "limit", "keyed", "keyed+limit"]);
     assert_eq!(list(&["--filter", "^pool\\+rate$"]), ["bare", "pool+rate"]);
 }
 

@@ -133,8 +133,9 @@ pub struct Measuring {
 
     /// Only the stacks made of these layers and no others, such as retry,breaker; pool is one of them
     ///
-    /// Stacks with fallback, coalesce, hedge or chaos in them are measured only where these are named here. In
-    /// them each layer is in a box, which costs an allocation a call, so compare them with each other only.
+    /// Stacks with fallback, coalesce, hedge, keyed or chaos in them are measured only where these are named here. In
+    /// them each layer is in a box, which costs an allocation a call, so compare them with each other only. With
+    /// keyed, each of 1,000 keys has its own breaker, rate limit, limit and timeout, of those that are named.
     #[arg(long, global = true, value_name = "LAYERS", value_parser = combo::layers)]
     pub layers: Option<Combo>,
 
