@@ -3,13 +3,12 @@
 use std::{hint::black_box, sync::Arc};
 
 use stockade::{BreakerLayer, KeyedLayer, LimitLayer, RateLayer};
-use tokio::runtime::Runtime;
-use tower::{Layer, ServiceBuilder, ServiceExt, layer::util::Stack as Layers};
+use tower::{Layer, ServiceBuilder, ServiceExt, layer::util::Stack as Layers, service_fn};
 
 #[cfg(feature = "peers")]
 use crate::peers::elsewhere;
 use crate::{
-    drive::{Runner, each_thread, one_handle, spawned},
+    drive::{Runner, each_thread, one_handle},
     kit::Kit,
     service::{AtOnce, Stack},
     turns::{Entry, Planned, Promise, on},
@@ -19,6 +18,7 @@ const BARE: &str = "bare stacks, cloned for each call";
 const KEYED: &str = "stockade";
 const ALONE: &str = "one of the threads alone";
 const BOTH: &str = "all threads";
+const BARE_BOTH: &str = "all threads, bare stacks";
 
 /// All groups.
 #[inline]
@@ -34,7 +34,7 @@ pub fn groups(threads: usize) -> Vec<Planned> {
 #[inline]
 fn group(keys: u64) -> Planned {
     let mut entries = vec![
-        Entry::new(BARE, move |rt| bare(rt, keys)),
+        Entry::new(BARE, move |rt| one_handle(rt, bare(keys))),
         Entry::new(KEYED, move |rt| warm(one_handle(rt, keyed(keys)), keys)),
     ];
     if keys == 1_000 {
@@ -62,8 +62,13 @@ fn group(keys: u64) -> Planned {
     }
 }
 
+/// With one key all threads write to the limit and the rate limit of one stack, which is slow whoever looks the stack up.
 #[inline]
 fn shared(keys: u64, threads: usize) -> Planned {
+    let promise = match keys {
+        1 => Promise::Time(BOTH, BARE_BOTH, 2.0),
+        _ => Promise::Time(BOTH, ALONE, 1.5),
+    };
     Planned {
         name: format!("a stack for each of {keys} keys, {}", on(threads)),
         about: format!("{threads} threads share all stacks, each with a clone"),
@@ -72,23 +77,16 @@ fn shared(keys: u64, threads: usize) -> Planned {
         entries: vec![
             Entry::new(ALONE, move |rt| warm(one_handle(rt, keyed(keys)), keys)),
             Entry::new(BOTH, move |rt| warm(each_thread(rt, keyed(keys)), keys)),
+            Entry::new(BARE_BOTH, move |rt| each_thread(rt, bare(keys))),
         ],
-        promises: vec![Promise::Time(BOTH, ALONE, 1.5)],
+        promises: vec![promise],
     }
 }
 
 /// Takes the stack of each call's key from an array.
-fn bare(rt: &Arc<Runtime>, keys: u64) -> Runner {
+fn bare(keys: u64) -> impl Stack {
     let stacks: Arc<[_]> = (0..keys).map(|_| layers().layer(AtOnce::<200>)).collect();
-    spawned(rt, move |calls| {
-        let stacks = Arc::clone(&stacks);
-        async move {
-            for n in 0..calls {
-                let stack = black_box(&stacks[key(black_box(n), keys) as usize]).clone();
-                black_box(stack.oneshot(n).await.expect("it lets every call through"));
-            }
-        }
-    })
+    service_fn(move |n| black_box(&stacks[key(n, keys) as usize]).clone().oneshot(n))
 }
 
 type Four = Layers<stockade::TimeoutLayer, Layers<LimitLayer, Layers<RateLayer, BreakerLayer>>>;
