@@ -26,16 +26,11 @@ pub(crate) struct Member<S, P> {
 
 /// What a call keeps alive.
 pub(crate) struct Origin<S, P> {
-    template: Arc<Template<S, P>>,
-    pub(crate) account: Account,
-}
-
-/// What the clones of one service share.
-struct Template<S, P> {
     /// Further attempts clone it. It is never called, so it is never ready. In a mutex because it need not be
     /// `Sync`; only the user's `Clone` runs under that.
     instance: Mutex<S>,
-    policy: P,
+    pub(crate) policy: Arc<P>,
+    pub(crate) account: Account,
 }
 
 pub(crate) struct Account {
@@ -60,14 +55,17 @@ const BATCH: u64 = 32;
 // === impl Member ===
 
 impl<S, P> Member<S, P> {
-    pub(crate) fn new(instance: S, policy: P, shared: Arc<Shared>) -> Self {
-        let template = Arc::new(Template { instance: Mutex::new(instance), policy });
-        Self { origin: Arc::new(Origin { template, account: Account::new(shared) }), calls: 0 }
+    pub(crate) fn new(instance: S, policy: Arc<P>, shared: Arc<Shared>) -> Self {
+        let (instance, account) = (Mutex::new(instance), Account::new(shared));
+        Self { origin: Arc::new(Origin { instance, policy, account }), calls: 0 }
     }
 
     /// Charges its account for one call, which keeps it alive.
     #[inline]
-    pub(crate) fn charge(&mut self) -> Arc<Origin<S, P>> {
+    pub(crate) fn charge(&mut self) -> Arc<Origin<S, P>>
+    where
+        S: Clone,
+    {
         if self.calls < SETTLED || self.origin.account.is_outdated() {
             self.settle();
         } else {
@@ -82,14 +80,17 @@ impl<S, P> Member<S, P> {
 
     /// Charges the account of another one, or opens one if it is time for that.
     #[cold]
-    fn settle(&mut self) {
-        self.calls = SETTLED.min(self.calls + 1);
-        if self.calls < SETTLED && !self.origin.account.is_outdated() {
-            return self.origin.account.charge_guest();
+    fn settle(&mut self)
+    where
+        S: Clone,
+    {
+        let Origin { account, policy, .. } = &*self.origin;
+        if account.is_guest(&mut self.calls) {
+            return account.charge_guest();
         }
-        let account = Account::new(Arc::clone(&self.origin.account.shared));
-        account.charge_own();
-        self.origin = Arc::new(Origin { template: Arc::clone(&self.origin.template), account });
+        let own = Self::new(self.origin.instance(), Arc::clone(policy), Arc::clone(&account.shared));
+        own.origin.account.charge_own();
+        self.origin = own.origin;
     }
 }
 
@@ -102,18 +103,13 @@ impl<S, P> Clone for Member<S, P> {
 // === impl Origin ===
 
 impl<S, P> Origin<S, P> {
-    #[inline]
-    pub(crate) fn policy(&self) -> &P {
-        &self.template.policy
-    }
-
     /// An instance of the service for a further attempt.
     pub(crate) fn instance(&self) -> S
     where
         S: Clone,
     {
         // Not by `lock`, of which each stack would have a copy.
-        match self.template.instance.lock() {
+        match self.instance.lock() {
             Ok(instance) => instance.clone(),
             Err(poisoned) => poisoned.into_inner().clone(),
         }
@@ -133,6 +129,12 @@ impl Account {
     #[inline]
     fn is_outdated(&self) -> bool {
         self.version != self.shared.version()
+    }
+
+    /// Whether the call after so many `calls` of a clone is charged to the account of another one.
+    fn is_guest(&self, calls: &mut u8) -> bool {
+        *calls = SETTLED.min(*calls + 1);
+        *calls < SETTLED && !self.is_outdated()
     }
 
     /// Takes a token for a further attempt. False if the budget has none.
@@ -183,7 +185,7 @@ mod tests {
     fn member() -> (Member<(), ()>, Budget) {
         let budget = Budget::new(1.0, 0.0);
         let config = Config { budget: Some(budget.clone()), ..Config::new(3) };
-        (Member::new((), (), Arc::new(Shared::new(config))), budget)
+        (Member::new((), Arc::new(()), Arc::new(Shared::new(config))), budget)
     }
 
     fn tokens(budget: &Budget) -> usize {

@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
-use stockade_core::{Class, Judged, Reason, Rejected, config::MAX_DURATION, deadline, waits::Wait};
+use stockade_core::{
+    Class, Judged, LayerError, Reason, Rejected, config::MAX_DURATION, deadline, waits::Wait,
+};
 use tokio::{
     task::coop,
     time::{Instant, Sleep, sleep_until},
@@ -20,8 +22,10 @@ use crate::{
     shared::{GaveUp, Shared},
 };
 
-/// How far a call has come.
-pub(crate) struct Course {
+/// How far a call has come whose first attempt has failed. `E` is the error of the service.
+pub(crate) struct Course<E> {
+    /// The error to give up with, so far.
+    error: Option<E>,
     /// How many attempts there were, with the one that is under way.
     attempts: u32,
     /// Whether the next attempt counts as one. It does not after a refusal.
@@ -35,7 +39,6 @@ pub(crate) struct Course {
     /// That of the error to give up with, if there is one, and of the last one.
     heaviest: Weight,
     last: Weight,
-    phase: Phase,
     /// While it waits.
     nap: Option<Nap>,
 }
@@ -45,16 +48,6 @@ pub(crate) struct Rules<'a> {
     account: &'a Account,
     config: &'a Config,
     until: Option<Instant>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// The last attempt has not ended yet, or the wait after it has not.
-    Before,
-    /// The next attempt has begun: an instance gets ready for it.
-    Begun,
-    /// There is no further attempt.
-    Over,
 }
 
 struct Nap {
@@ -98,7 +91,7 @@ impl<'a> Rules<'a> {
     }
 
     /// The refusal of a call for which it is too late.
-    pub(crate) fn expired(&self) -> Rejected {
+    fn expired(&self) -> Rejected {
         Rejected::new(&"retry", Reason::Expired).with_name(self.account.shared.name)
     }
 
@@ -117,10 +110,10 @@ fn after(max_elapsed: Duration) -> Instant {
 
 // === impl Course ===
 
-impl Course {
-    /// That of a call whose first attempt has failed.
-    pub(crate) const fn new() -> Self {
-        Self {
+impl<E> Course<E> {
+    pub(crate) fn boxed() -> Box<Self> {
+        Box::new(Self {
+            error: None,
             attempts: 1,
             counts: true,
             refusals: 0,
@@ -128,9 +121,8 @@ impl Course {
             waits: None,
             heaviest: Weight::Refused,
             last: Weight::Refused,
-            phase: Phase::Before,
             nap: None,
-        }
+        })
     }
 
     /// How many attempts there were, with the one that is under way.
@@ -141,10 +133,6 @@ impl Course {
     /// The number of the next attempt, once it is decided on.
     pub(crate) const fn next(&self) -> u32 {
         self.attempts + self.counts as u32
-    }
-
-    pub(crate) const fn shown(&self) -> &'static str {
-        if self.nap.is_some() { "sleeping" } else { "calling" }
     }
 
     /// Whether the request has to be asked if it may be repeated: the attempt may have had an effect.
@@ -167,7 +155,6 @@ impl Course {
         sent: bool,
         may_repeat: bool,
     ) -> bool {
-        self.phase = Phase::Before;
         self.last = match judged {
             Judged::Refused(_) => Weight::Refused,
             Judged::Answered(class) if !sent && class != Class::Success => Weight::Unready,
@@ -190,46 +177,68 @@ impl Course {
                 self.nap = Some(Nap { sleep, _wait: Wait::start() });
             }
             Err(why) => {
-                self.phase = Phase::Over;
                 self.gave_up(shared, why, judged);
             }
         }
         wait.is_ok()
     }
 
-    /// Whether the error of the last attempt is the one to give up with.
-    pub(crate) fn is_heaviest(&self) -> bool {
-        self.last >= self.heaviest
-    }
-
-    /// Whether to keep the error of the last attempt, because it is the one to give up with.
-    pub(crate) fn keeps(&mut self) -> bool {
-        let keeps = self.is_heaviest();
-        self.heaviest = self.heaviest.max(self.last);
-        keeps
-    }
-
-    /// Waits before the next attempt, which then begins. False if there is none: the call was given up, or it is too
-    /// late.
-    pub(crate) fn poll_begin(&mut self, rules: &Rules<'_>, cx: &mut Context<'_>) -> Poll<bool> {
-        if self.phase == Phase::Before {
-            if let Some(nap) = &mut self.nap {
-                ready!(nap.sleep.as_mut().poll(cx));
-                self.nap = None;
-            }
-            // The thread may have been blocked for longer than the wait.
-            if self.is_too_late(rules) {
-                return Poll::Ready(false);
-            }
-            // A service that is always ready and always fails must not keep the thread.
-            ready!(coop::poll_proceed(cx)).made_progress();
-            self.phase = Phase::Begun;
-            self.attempts = self.next();
-            if self.counts {
-                stockade_core::attempts::record();
-            }
+    /// Keeps the error of an attempt that is repeated, if it is the one to give up with.
+    pub(crate) fn keep(&mut self, error: E) {
+        if self.last >= self.heaviest {
+            self.heaviest = self.last;
+            self.error = Some(error);
         }
-        Poll::Ready(self.phase == Phase::Begun)
+    }
+
+    /// Replaces the `last` error of a call that is given up, if another one was kept that weighs more.
+    pub(crate) fn outweigh(&mut self, last: &mut E) {
+        if self.last < self.heaviest
+            && let Some(error) = self.error.take()
+        {
+            *last = error;
+        }
+    }
+
+    /// Ready when the next attempt begins, after the wait for it; or with the error if it is too late.
+    pub(crate) fn poll_begin(
+        &mut self,
+        rules: &Rules<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), E>>
+    where
+        E: LayerError,
+    {
+        if let Some(nap) = &mut self.nap {
+            ready!(nap.sleep.as_mut().poll(cx));
+            self.nap = None;
+        }
+        // The thread may have been blocked for longer than the wait.
+        self.in_time(rules)?;
+        // A service that is always ready and always fails must not keep the thread.
+        ready!(coop::poll_proceed(cx)).made_progress();
+        self.attempts = self.next();
+        if self.counts {
+            stockade_core::attempts::record();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// The error of a call for which it is too late by now. It is given up.
+    pub(crate) fn in_time(&mut self, rules: &Rules<'_>) -> Result<(), E>
+    where
+        E: LayerError,
+    {
+        let limited = rules.until.is_some() || deadline::is_set();
+        if !limited || !rules.room(Instant::now()).is_zero() {
+            return Ok(());
+        }
+        let last = Judged::Answered(Class::TRANSIENT);
+        self.gave_up(&rules.account.shared, GaveUp::TooLate, last);
+        Err(match self.error.take() {
+            Some(error) => error,
+            None => rules.expired().into_error(),
+        })
     }
 
     /// The wait after an answer of the service that is to be repeated. The token comes last, because it costs other
@@ -303,18 +312,6 @@ impl Course {
             "waiting"
         );
         Ok(wait)
-    }
-
-    /// Whether it is too late by now for another attempt. Then the call is given up.
-    pub(crate) fn is_too_late(&mut self, rules: &Rules<'_>) -> bool {
-        let limited = rules.until.is_some() || deadline::is_set();
-        if !limited || !rules.room(Instant::now()).is_zero() {
-            return false;
-        }
-        self.phase = Phase::Over;
-        let last = Judged::Answered(Class::TRANSIENT);
-        self.gave_up(&rules.account.shared, GaveUp::TooLate, last);
-        true
     }
 
     /// A call that is given up is a warning. A result that no attempt would change is none, and a refusal that is

@@ -31,10 +31,21 @@ pin_project! {
     ///
     /// It may panic when it is polled after it has been ready.
     pub struct ResponseFuture<F, E, Req, S, P> {
-        // Under way; or it was the only one, and has ended.
         #[pin]
-        pub(crate) attempt: Option<F>,
+        pub(crate) state: State<F, S>,
         pub(crate) call: Call<Req, S, E, P>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    pub(crate) enum State<F, S> {
+        // An attempt is under way; or it was the only one, and has ended.
+        Calling { #[pin] attempt: F },
+        // The call waits before the next attempt, or has ended.
+        Sleeping,
+        // An instance gets ready for the next attempt.
+        Readying { service: S },
     }
 }
 
@@ -55,38 +66,64 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        loop {
-            if let Some(attempt) = this.attempt.as_mut().as_pin_mut() {
-                // Not taken apart on the pass path, where it would be copied.
-                let polled = attempt.poll(cx);
-                let Poll::Ready(result) = &polled else { return Poll::Pending };
-                let Some(judged) = this.call.judge(result) else {
-                    this.call.drop_request();
-                    return polled;
-                };
-                let ends = this.call.ends(judged, result, true);
-                // What the attempt held is free before the call goes on.
-                this.attempt.set(None);
-                if ends {
-                    this.call.end();
-                    return polled;
+        let mut answer = loop {
+            let next = match this.state.as_mut().project() {
+                StateProj::Calling { attempt } => {
+                    // Not taken apart on the pass path, where it would be copied.
+                    let polled = attempt.poll(cx);
+                    let Poll::Ready(result) = &polled else { return Poll::Pending };
+                    let Some(judged) = this.call.judge(result) else {
+                        // All else is dropped with the future: what is done between the answer and its return has
+                        // it copied.
+                        this.call.request = None;
+                        return polled;
+                    };
+                    if !this.call.repeats(judged, result, true) {
+                        break polled;
+                    }
+                    // A response is dropped before the wait, because its connection may be what the next attempt needs.
+                    if let Poll::Ready(result) = polled {
+                        this.call.keep(result);
+                    }
+                    State::Sleeping
                 }
-                // A response is dropped before the wait, because its connection may be what the next attempt needs.
-                if let Poll::Ready(Err(error)) = polled {
-                    this.call.keep(error);
-                }
-            }
-            if let Some(error) = ready!(this.call.poll_between(this.attempt.as_mut(), cx)) {
-                this.call.end();
-                return Poll::Ready(Err(error));
-            }
-        }
+                StateProj::Sleeping => match ready!(this.call.poll_begin(cx)) {
+                    Ok(service) => State::Readying { service },
+                    Err(error) => break Poll::Ready(Err(error)),
+                },
+                StateProj::Readying { service } => match ready!(service.poll_ready(cx)) {
+                    Ok(()) => match this.call.start(service) {
+                        Ok(attempt) => State::Calling { attempt },
+                        Err(error) => break Poll::Ready(Err(error)),
+                    },
+                    Err(unready) => {
+                        let result = Err(unready);
+                        match this.call.judge(&result) {
+                            Some(judged) if this.call.repeats(judged, &result, false) => {
+                                this.call.keep(result);
+                            }
+                            _ => break Poll::Ready(result),
+                        }
+                        State::Sleeping
+                    }
+                },
+            };
+            this.state.set(next);
+        };
+        this.state.set(State::Sleeping);
+        this.call.end(&mut answer);
+        answer
     }
 }
 
 impl<F, E, Req, S, P> fmt::Debug for ResponseFuture<F, E, Req, S, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (attempts, state) = self.call.shown();
+        let state = match self.state {
+            State::Calling { .. } => "calling, or done",
+            State::Sleeping => "sleeping",
+            State::Readying { .. } => "readying",
+        };
+        let attempts = self.call.course.as_ref().map_or(1, |course| course.attempts());
         f.debug_struct("ResponseFuture")
             .field("state", &state)
             .field("attempts", &attempts)

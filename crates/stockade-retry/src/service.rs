@@ -11,7 +11,7 @@ use tower_service::Service;
 
 use crate::{
     CloneRequest, Idempotent, Policy, Prepare, ResponseFuture, RetryHandle, account::Member,
-    call::Call, course::Rules, shared::Shared,
+    call::Call, course::Rules, future::State, shared::Shared,
 };
 
 /// Repeats the calls to `S` that fail. Made by [`RetryLayer`](crate::RetryLayer).
@@ -76,7 +76,7 @@ impl<S, P> Retry<S, P> {
     where
         S: Clone,
     {
-        Self { inner: inner.clone(), member: Member::new(inner, policy, shared) }
+        Self { inner: inner.clone(), member: Member::new(inner, Arc::new(policy), shared) }
     }
 
     /// Shows what was repeated and given up by all who share the layer.
@@ -110,9 +110,9 @@ where
         let origin = self.member.origin();
         // One by one, because what stands in memory as a whole would be copied as a whole.
         let (mut charged, mut until, mut copy) = (None, None, None);
-        if origin.account.shared.is_enabled() && !origin.policy().bypass.passes_by(&request) {
+        if origin.account.shared.is_enabled() && !origin.policy.bypass.passes_by(&request) {
             let origin = self.member.charge();
-            let Policy { prepare, clone_request, .. } = origin.policy();
+            let Policy { prepare, clone_request, .. } = &*origin.policy;
             prepare.prepare(&mut request, 1, None);
             let rules = Rules::new(&origin.account, None);
             if rules.may_follow(1) {
@@ -121,9 +121,9 @@ where
             until = rules.latest();
             charged = Some(origin);
         }
-        let attempt = Some(self.inner.call(request));
-        let call = Call { origin: charged, until, request: copy, further: None };
-        ResponseFuture { attempt, call }
+        let state = State::Calling { attempt: self.inner.call(request) };
+        let call = Call { origin: charged, until, request: copy, course: None };
+        ResponseFuture { state, call }
     }
 }
 

@@ -23,7 +23,7 @@ fn each_call_is_paid_for_once() {
         const CALLS: usize = 40;
         let budget = Budget::new(1.0, 0.0);
         let config = Config { budget: Some(budget.clone()), ..Config::new(3) };
-        let mut first = Member::new((), (), Arc::new(Shared::new(config)));
+        let mut first = Member::new((), Arc::new(()), Arc::new(Shared::new(config)));
         let mut spent: usize = (0..5).map(|_| call(&mut first, false)).sum();
         let threads: Vec<_> = (0..2)
             .map(|_| {
