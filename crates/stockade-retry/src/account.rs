@@ -88,7 +88,8 @@ impl<S, P> Member<S, P> {
         if account.is_guest(&mut self.calls) {
             return account.charge_guest();
         }
-        let own = Self::new(self.origin.instance(), Arc::clone(policy), Arc::clone(&account.shared));
+        let own =
+            Self::new(self.origin.instance(), Arc::clone(policy), Arc::clone(&account.shared));
         own.origin.account.charge_own();
         self.origin = own.origin;
     }

@@ -3,10 +3,7 @@
 //! Each stack has a copy of this code, in which each adapter and each closure is a function of its own. So it is written
 //! out, and what the types of a stack have no part in is decided by the [`Course`].
 
-use std::{
-    sync::Arc,
-    task::{Context, Poll, ready},
-};
+use std::{sync::Arc, task::Poll};
 
 use stockade_core::{Class, Classify, Judged, LayerError};
 use tokio::time::Instant;
@@ -65,7 +62,8 @@ where
         let may_repeat = match request {
             None => false,
             Some(request) => {
-                !course.has_to_ask(rules, judged, sent) || origin.policy.idempotent.may_repeat(request)
+                !course.has_to_ask(rules, judged, sent)
+                    || origin.policy.idempotent.may_repeat(request)
             }
         };
         let repeats = course.after(rules, judged, sent, may_repeat);
@@ -95,28 +93,24 @@ where
         self.course = None;
     }
 
-    /// Ready with an instance for the next attempt, once that begins; or with the error if it is too late.
-    pub(crate) fn poll_begin(&mut self, cx: &mut Context<'_>) -> Poll<Result<S, E>> {
-        let Self { origin: Some(origin), until, course: Some(course), .. } = self else { ended() };
-        let rules = &Rules::new(&origin.account, *until);
-        match ready!(course.poll_begin(rules, cx)) {
-            Ok(()) => Poll::Ready(Ok(origin.instance())),
-            Err(error) => Poll::Ready(Err(error)),
-        }
-    }
-
-    /// Makes the next attempt with an instance that is ready, unless it is too late.
-    pub(crate) fn start(&mut self, service: &mut S) -> Result<S::Future, E> {
-        let Self { origin: Some(origin), until, request, course: Some(course) } = self else {
+    /// Calls an instance that is ready.
+    pub(crate) fn start(&mut self, service: &mut S) -> S::Future {
+        let Self { origin: Some(origin), request, course: Some(course), .. } = self else {
             ended()
         };
-        let rules = &Rules::new(&origin.account, *until);
-        course.in_time(rules)?;
         let Some(next) = request.take() else { ended() };
-        if rules.may_follow(course.attempts()) {
+        if Rules::new(&origin.account, None).may_follow(course.attempts()) {
             *request = origin.policy.clone_request.clone_request(&next);
         }
-        Ok(service.call(next))
+        service.call(next)
+    }
+}
+
+impl<Req, S, E, P> Call<Req, S, E, P> {
+    /// What decides about a call whose first attempt has failed.
+    pub(crate) fn further(&mut self) -> (&mut Course<E>, &Origin<S, P>, Rules<'_>) {
+        let Self { origin: Some(origin), until, course: Some(course), .. } = self else { ended() };
+        (course, origin, Rules::new(&origin.account, *until))
     }
 }
 

@@ -87,15 +87,21 @@ where
                     }
                     State::Sleeping
                 }
-                StateProj::Sleeping => match ready!(this.call.poll_begin(cx)) {
-                    Ok(service) => State::Readying { service },
-                    Err(error) => break Poll::Ready(Err(error)),
-                },
-                StateProj::Readying { service } => match ready!(service.poll_ready(cx)) {
-                    Ok(()) => match this.call.start(service) {
-                        Ok(attempt) => State::Calling { attempt },
+                StateProj::Sleeping => {
+                    let (course, origin, rules) = this.call.further();
+                    match ready!(course.poll_begin(&rules, cx)) {
+                        Ok(()) => State::Readying { service: origin.instance() },
                         Err(error) => break Poll::Ready(Err(error)),
-                    },
+                    }
+                }
+                StateProj::Readying { service } => match ready!(service.poll_ready(cx)) {
+                    Ok(()) => {
+                        let (course, _, rules) = this.call.further();
+                        if let Err(error) = course.in_time(&rules) {
+                            break Poll::Ready(Err(error));
+                        }
+                        State::Calling { attempt: this.call.start(service) }
+                    }
                     Err(unready) => {
                         let result = Err(unready);
                         match this.call.judge(&result) {

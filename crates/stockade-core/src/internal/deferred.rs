@@ -8,6 +8,7 @@
 use std::{
     convert, fmt,
     future::poll_fn,
+    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -82,15 +83,21 @@ pub struct Deferred<W: Waiter, S, Req> {
     request: Option<Req>,
 }
 
-/// Gives up the readiness that `service` holds.
-pub fn let_go<S: Clone>(service: &mut S) {
-    *service = service.clone();
+/// Takes the instance that may be ready, or hold something for that, and leaves a clone.
+pub fn take<S: Clone>(service: &mut S) -> S {
+    let clone = service.clone();
+    mem::replace(service, clone)
 }
 
 /// Gives up the readiness that `service` holds, and returns a clone for a later call.
 pub fn release<S: Clone>(service: &mut S) -> S {
     let_go(service);
     service.clone()
+}
+
+/// Gives up the readiness that `service` holds.
+pub fn let_go<S: Clone>(service: &mut S) {
+    *service = service.clone();
 }
 
 // === impl Admission ===
