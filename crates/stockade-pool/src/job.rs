@@ -3,6 +3,7 @@
 use std::{
     fmt,
     future::poll_fn,
+    mem::replace,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
@@ -49,8 +50,13 @@ pub struct Job<Req, T, E> {
 }
 
 enum State<Req, T, E> {
-    Submitted { key: Key, pool: Lease<Handles<Req, T, E>>, known: Option<Known> },
-    Refused(Rejected),
+    Submitted {
+        key: Key,
+        pool: Lease<Handles<Req, T, E>>,
+        known: Option<Known>,
+    },
+    /// It was refused, and the request is there until it is asked for.
+    Refused(Rejected, Option<Box<Req>>),
     Done,
 }
 
@@ -87,13 +93,10 @@ impl<Req, T, E> Job<Req, T, E> {
         Self { state: State::Submitted { key, pool, known }, limit }
     }
 
-    pub(crate) fn refused(rejected: Rejected) -> Self {
-        Self { state: State::Refused(rejected), limit: None }
-    }
-
-    /// A job whose request is kept until [`accepted`](Self::accepted) asks for it.
-    pub(crate) fn refused_with(key: Key, pool: Lease<Handles<Req, T, E>>) -> Self {
-        Self { state: State::Submitted { key, pool, known: None }, limit: None }
+    /// A job that was refused. The request is kept until [`accepted`](Self::accepted) asks for it.
+    #[cold]
+    pub(crate) fn refused(rejected: Rejected, request: Req) -> Self {
+        Self { state: State::Refused(rejected, Some(Box::new(request))), limit: None }
     }
 
     /// Waits until the job has a place in the queue.
@@ -116,23 +119,24 @@ impl<Req, T, E> Job<Req, T, E> {
 
     fn poll_accepted(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refused<Req>>> {
         self.poll_limit(cx);
-        let State::Submitted { key, pool, .. } = &self.state else {
+        if let State::Submitted { key, pool, .. } = &self.state {
+            let Err((rejected, request)) = ready!(pool.shared.poll_accepted(*key, cx)) else {
+                return Poll::Ready(Ok(()));
+            };
+            self.state = State::Refused(rejected, Some(Box::new(request)));
+        }
+        let State::Refused(rejected, Some(request)) = replace(&mut self.state, State::Done) else {
             panic!("the request of this `Job` has been returned already");
         };
-        let Err((rejected, request)) = ready!(pool.shared.poll_accepted(*key, cx)) else {
-            return Poll::Ready(Ok(()));
-        };
-        self.state = State::Refused(rejected);
-        rejected.tell();
-        Poll::Ready(Err(Refused { rejected, request }))
+        self.state = State::Refused(rejected, None);
+        Poll::Ready(Err(Refused { rejected, request: *request }))
     }
 
     /// Lets the job go on without waiting for its answer, which is dropped. A job that waits for a place goes on
     /// waiting, and if the pool closes before it has one, it is queued all the same: it runs, or a drain hands its
     /// request back.
     pub fn detach(mut self) {
-        if let State::Submitted { key, pool, .. } = std::mem::replace(&mut self.state, State::Done)
-        {
+        if let State::Submitted { key, pool, .. } = replace(&mut self.state, State::Done) {
             pool.shared.leave(key, true);
         }
     }
@@ -155,8 +159,8 @@ impl<Req, T, E: LayerError> Job<Req, T, E> {
     /// The error of a job that was not accepted.
     #[cold]
     fn refusal(&mut self) -> E {
-        match std::mem::replace(&mut self.state, State::Done) {
-            State::Refused(rejected) => E::from_rejected(rejected),
+        match replace(&mut self.state, State::Done) {
+            State::Refused(rejected, _) => E::from_rejected(rejected),
             _ => panic!("`Job` polled after it was ready"),
         }
     }
@@ -204,7 +208,7 @@ impl<Req, T, E> fmt::Debug for Job<Req, T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {
             State::Submitted { .. } => "submitted",
-            State::Refused(_) => "refused",
+            State::Refused(..) => "refused",
             State::Done => "done",
         };
         f.debug_tuple("Job").field(&state).finish()
@@ -267,16 +271,11 @@ impl<Req, T, E> Shared<Req, T, E> {
         E: LayerError,
     {
         let mut waker = Some(cx.waker().clone());
-        let mut core = self.lock();
-        let polled = core.queue.poll(key, cx.waker());
-        let seen = match &polled {
-            None => core.queue.look(key, true, &mut waker),
-            Some(_) => Seen::Accepted,
-        };
-        drop(core);
+        let seen = self.lock().queue.look(key, true, &mut waker);
         waker.into_iter().for_each(discard);
         match seen {
-            Seen::Waiting | Seen::Accepted => polled.unwrap_or(Poll::Pending),
+            Seen::Waiting | Seen::Accepted => Poll::Pending,
+            Seen::Answered => self.poll_result(key, cx),
             // It was told of where the job ended.
             Seen::Ended(reason) => Poll::Ready(Err(E::from_rejected(self.rejected(reason)))),
             Seen::Refused(reason, request, details) => {
@@ -304,7 +303,7 @@ impl<Req, T, E> Shared<Req, T, E> {
             Seen::Waiting => Poll::Pending,
             Seen::Refused(reason, Some(request), details) => {
                 discard(details);
-                Poll::Ready(Err((self.rejected(reason), request)))
+                Poll::Ready(Err((self.refuse(reason), request)))
             }
             _ => Poll::Ready(Ok(())),
         }

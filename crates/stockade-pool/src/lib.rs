@@ -99,7 +99,7 @@ pub use outcome::{Outcome, Status};
 pub use pool::Pool;
 pub use queue::Order;
 pub use rebuild::{Never, Rebuild};
-pub use run::{ByHand, IntoSource, Iter, Outcomes, Source, Streamed};
+pub use run::{ByHand, IntoSource, Iter, Outcomes, Streamed};
 pub use scale::{Load, PerJob, Scale, Workers};
 pub use service::{MakeWorker, PoolService};
 pub use sizing::Sizing;

@@ -81,10 +81,7 @@ impl<Req, T, E> Pool<Req, T, E> {
         let shared = &pool.shared;
         match shared.submit(shared.new_job(request), Owner::Caller(None), false, Waits::Allowed) {
             Ok(submitted) => Job::submitted(submitted, pool, None),
-            Err((request, reason)) => {
-                let key = shared.keep_refused(request, reason);
-                Job::refused_with(key, pool)
-            }
+            Err((request, reason)) => Job::refused(shared.refuse(reason), request),
         }
     }
 
@@ -98,11 +95,7 @@ impl<Req, T, E> Pool<Req, T, E> {
         let shared = &pool.shared;
         match shared.submit(shared.new_job(request), Owner::Caller(None), false, Waits::No) {
             Ok(submitted) => Ok(Job::submitted(submitted, pool, None)),
-            Err((request, reason)) => {
-                let rejected = shared.rejected(reason);
-                rejected.tell();
-                Err(Refused::new(rejected, request))
-            }
+            Err((request, reason)) => Err(Refused::new(shared.refuse(reason), request)),
         }
     }
 
@@ -194,7 +187,7 @@ impl<Req, T, E: LayerError> Service<Req> for Pool<Req, T, E> {
         if deadline::has_passed() {
             shared.leave_place(&mut self.place);
             shared.count_refused(Reason::Expired);
-            return refused(shared, Reason::Expired);
+            return Job::refused(shared.refuse(Reason::Expired), request);
         }
         let held = match std::mem::take(&mut self.place) {
             Place::Held => true,
@@ -209,16 +202,9 @@ impl<Req, T, E: LayerError> Service<Req> for Pool<Req, T, E> {
         let waits = if held || shared.is_fair() { Waits::Allowed } else { Waits::No };
         match shared.submit(shared.new_job(request), owner, held, waits) {
             Ok(submitted) => Job::submitted(submitted, pool, known),
-            Err((_, reason)) => refused(shared, reason),
+            Err((request, reason)) => Job::refused(shared.refuse(reason), request),
         }
     }
-}
-
-#[cold]
-fn refused<Req, T, E>(shared: &Shared<Req, T, E>, reason: Reason) -> Job<Req, T, E> {
-    let rejected = shared.rejected(reason);
-    rejected.tell();
-    Job::refused(rejected)
 }
 
 impl<Req, T, E> Clone for Pool<Req, T, E> {

@@ -169,6 +169,13 @@ impl<Req, T, E> Shared<Req, T, E> {
         }
     }
 
+    /// The same, told of where it happens.
+    pub(crate) fn refuse(&self, reason: Reason) -> Rejected {
+        let rejected = self.rejected(reason);
+        rejected.tell();
+        rejected
+    }
+
     /// The instant, if the pool reads the clock.
     #[inline]
     pub(crate) fn clock(&self) -> Option<Instant> {
@@ -305,11 +312,6 @@ impl<Req, T, E> Shared<Req, T, E> {
     /// Counts a call that is refused before it asks for a place.
     pub(crate) fn count_refused(&self, reason: Reason) {
         self.lock().counts.refused.count(reason, priority::current());
-    }
-
-    /// Keeps the request of a job that is refused, until its caller asks for it.
-    pub(crate) fn keep_refused(&self, request: Req, reason: Reason) -> Key {
-        self.lock().queue.keep_refused(request, reason)
     }
 
     // --- runs ---

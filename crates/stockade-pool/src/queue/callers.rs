@@ -24,7 +24,15 @@ impl<Req, T, E> Queue<Req, T, E> {
                 self.records.release(key);
                 return Seen::Accepted;
             }
-            State::Refused(..) => return self.refusal(key),
+            State::Refused(..) => {
+                let Record { state: State::Refused(request, reason), details, .. } =
+                    self.records.remove(key).unwrap_or_default()
+                else {
+                    return Seen::Gone;
+                };
+                return Seen::Refused(reason, request, details);
+            }
+            &State::Ended(None) if answer => return Seen::Answered,
             &State::Ended(Some(reason)) if answer => {
                 record.clear();
                 self.records.release(key);
@@ -42,15 +50,6 @@ impl<Req, T, E> Queue<Req, T, E> {
         seen
     }
 
-    /// Whether the job of a run has left the line: it was accepted, or it is refused and its request comes back.
-    pub(crate) fn look_at_line(&mut self, key: Key) -> Seen<Req> {
-        match self.records.get(key).map(|record| &record.state) {
-            Some(State::Waiting(_)) => Seen::Waiting,
-            Some(State::Refused(..)) => self.refusal(key),
-            _ => Seen::Accepted,
-        }
-    }
-
     /// What the service has answered to a job, or pending while `waker` is kept for the answer. None if there is something
     /// else to be [looked](Self::look) at. Reports how long the job was queued.
     #[inline(always)]
@@ -66,16 +65,6 @@ impl<Req, T, E> Queue<Req, T, E> {
         }
         record.clear();
         self.records.release_with(key, |record| record.result.take().map(Poll::Ready))
-    }
-
-    /// A refusal that was not read.
-    fn refusal(&mut self, key: Key) -> Seen<Req> {
-        match self.records.remove(key) {
-            Some(Record { state: State::Refused(request, reason), details, .. }) => {
-                Seen::Refused(reason, request, details)
-            }
-            _ => Seen::Gone,
-        }
     }
 
     /// Nobody waits for a job any more. Unless it is to `stay`, it leaves the queue, or the line for it. Returns where

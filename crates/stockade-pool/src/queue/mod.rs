@@ -146,8 +146,9 @@ impl<Req, T, E> Queue<Req, T, E> {
     /// A handle stands in line, to hold a place.
     pub(crate) fn wait_to_hold(&mut self, waker: Waker, since: Option<Instant>) -> Key {
         let (key, record) = self.records.claim();
-        record.write_handle(State::Waiting(None), Owner::Caller(Some(waker)));
-        record.details_mut().since = since;
+        (record.state, record.owner) = (State::Waiting(None), Owner::Caller(Some(waker)));
+        let details = record.details_mut();
+        (details.tag, details.since) = (Some(Tag::HANDLE), since);
         self.line.push(&mut self.records, key, Tag::HANDLE.share);
         key
     }
@@ -168,13 +169,6 @@ impl<Req, T, E> Queue<Req, T, E> {
         let (key, record) = self.records.claim();
         record.state = State::Waiting(Some(record.write(new, owner)));
         self.line.push(&mut self.records, key, share);
-        key
-    }
-
-    /// Keeps the request of a job that is refused a place, until its caller asks.
-    pub(crate) fn keep_refused(&mut self, request: Req, reason: Reason) -> Key {
-        let (key, record) = self.records.claim();
-        record.write_handle(State::Refused(Some(request), reason), Owner::Caller(None));
         key
     }
 

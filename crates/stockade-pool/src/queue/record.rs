@@ -103,6 +103,8 @@ pub(crate) enum State<Req> {
 pub(crate) enum Seen<Req> {
     Waiting,
     Accepted,
+    /// The service has answered it, and the answer is to be read.
+    Answered,
     /// It was accepted, and the pool has ended it.
     Ended(Reason),
     /// With the request, and what else there is to be dropped.
@@ -181,12 +183,6 @@ impl<Req, T, E> Record<Req, T, E> {
             (self.detailed, self.details) = (true, new.details);
         }
         new.request
-    }
-
-    /// Writes a handle that waits for a place, or a request that is kept for its caller.
-    pub(super) fn write_handle(&mut self, state: State<Req>, owner: Owner) {
-        (self.state, self.owner) = (state, owner);
-        self.details_mut().tag = Some(Tag::HANDLE);
     }
 
     #[inline]

@@ -8,7 +8,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use stockade_core::{Reason, internal::Key as RunKey};
+use stockade_core::{Reason, Rejected, internal::Key as RunKey};
 
 use crate::{
     Status,
@@ -25,7 +25,7 @@ pub(crate) struct Batch<Req, T, E> {
     pool: Lease<Handles<Req, T, E>>,
     run: RunKey,
     /// The job that waits for a place.
-    in_line: Option<Key>,
+    pub(crate) in_line: Option<Key>,
     pub(crate) submitted: u64,
     pub(crate) read: u64,
     /// How many jobs may be under way, or have ended unread.
@@ -68,11 +68,6 @@ impl<Req, T, E> Batch<Req, T, E> {
         self.in_line.is_none() && self.submitted - self.read < self.most
     }
 
-    /// Whether a job waits for a place.
-    pub(crate) fn is_in_line(&self) -> bool {
-        self.in_line.is_some()
-    }
-
     /// Submits a request. Returns whether workers are idle and would take more.
     ///
     /// # Errors
@@ -91,8 +86,7 @@ impl<Req, T, E> Batch<Req, T, E> {
 
     /// Reports a request that was refused as a job that has ended.
     pub(crate) fn end_refused(&mut self, request: Req, reason: Reason) {
-        let rejected = self.pool.shared.rejected(reason);
-        rejected.tell();
+        let rejected = self.refuse(reason);
         let kept = self.pool.shared.rules.keep.is_some();
         let status = match reason {
             Reason::QueueFull => Status::Failed,
@@ -103,8 +97,9 @@ impl<Req, T, E> Batch<Req, T, E> {
         self.submitted += 1;
     }
 
-    pub(crate) fn rejected(&self, reason: Reason) -> stockade_core::Rejected {
-        self.pool.shared.rejected(reason)
+    /// Tells of a refusal.
+    pub(crate) fn refuse(&self, reason: Reason) -> Rejected {
+        self.pool.shared.refuse(reason)
     }
 
     /// Ready when something has changed; otherwise the reader is woken then.
@@ -112,7 +107,7 @@ impl<Req, T, E> Batch<Req, T, E> {
         let waker = cx.waker().clone();
         let mut core = self.pool.shared.lock();
         if let Some(key) = self.in_line {
-            match core.queue.look_at_line(key) {
+            match core.queue.look(key, false, &mut None) {
                 Seen::Waiting => {}
                 Seen::Refused(reason, request, details) => {
                     drop(core);

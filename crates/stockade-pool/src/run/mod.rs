@@ -4,7 +4,7 @@ mod batch;
 mod source;
 
 use std::{
-    collections::VecDeque,
+    collections::BTreeMap,
     fmt,
     future::poll_fn,
     pin::Pin,
@@ -16,9 +16,9 @@ use stockade_core::{LayerError, Reason};
 
 pub(crate) use batch::Mailbox;
 use batch::{Batch, Change};
-pub use source::{ByHand, IntoSource, Iter, Source, Streamed};
+pub use source::{ByHand, IntoSource, Iter, Streamed};
 
-use crate::{Outcome, Refused, lease::Lease, pool::Handles};
+use crate::{Outcome, Refused, lease::Lease, outcome::Ended, pool::Handles};
 
 /// What became of the requests given to [`Pool::run`](crate::Pool::run), in the order in which they ended, or with
 /// [`ordered`](Self::ordered) in the order of the requests.
@@ -56,22 +56,22 @@ use crate::{Outcome, Refused, lease::Lease, pool::Handles};
 /// # }
 /// ```
 #[must_use = "requests are taken as outcomes are read"]
-pub struct Outcomes<S: Source, T, E> {
+pub struct Outcomes<S: Stream, T, E> {
     batch: Batch<S::Item, T, E>,
     /// None when it has ended.
     source: Option<S>,
     /// The pool is closed, and this request came back.
     back: Option<S::Item>,
     closed: bool,
-    /// With order: what has ended before one that is to be read first, from `batch.read` on.
+    /// With order: what has ended before one that is to be read first.
     early: Option<Early<S::Item, T, E>>,
 }
 
-type Early<Req, T, E> = VecDeque<Option<Outcome<Req, T, E>>>;
+type Early<Req, T, E> = BTreeMap<u64, Ended<Req, T, E>>;
 
 // === impl Outcomes ===
 
-impl<S: Source, T, E> Outcomes<S, T, E> {
+impl<S: Stream + Unpin, T, E> Outcomes<S, T, E> {
     pub(crate) fn new(pool: Lease<Handles<S::Item, T, E>>, source: S) -> Self {
         let batch = Batch::new(pool);
         Self { batch, source: Some(source), back: None, closed: false, early: None }
@@ -86,7 +86,7 @@ impl<S: Source, T, E> Outcomes<S, T, E> {
     #[track_caller]
     pub fn ordered(mut self) -> Self {
         assert!(self.batch.submitted == 0, "stockade: call `ordered` before outcomes are read");
-        self.early = Some(VecDeque::new());
+        self.early = Some(BTreeMap::new());
         self
     }
 
@@ -110,7 +110,7 @@ impl<S: Source, T, E> Outcomes<S, T, E> {
         let mut taken = 0;
         while !self.closed && self.batch.has_room() {
             let Some(source) = &mut self.source else { return false };
-            let request = match source.poll_next(cx) {
+            let request = match Pin::new(source).poll_next(cx) {
                 Poll::Ready(Some(request)) => request,
                 Poll::Ready(None) => {
                     self.source = None;
@@ -143,7 +143,7 @@ impl<S: Source, T, E> Outcomes<S, T, E> {
     }
 }
 
-impl<S: Source, T, E: LayerError> Outcomes<S, T, E> {
+impl<S: Stream + Unpin, T, E: LayerError> Outcomes<S, T, E> {
     /// The next outcome, or none when all requests have ended.
     ///
     /// # Cancel safety
@@ -184,7 +184,7 @@ impl<S: Source, T, E: LayerError> Outcomes<S, T, E> {
             if let Some(outcome) = self.read() {
                 return Poll::Ready(Some(outcome));
             }
-            let taken = self.source.is_none() && !self.batch.is_in_line();
+            let taken = self.source.is_none() && !self.batch.in_line.is_some();
             if self.is_empty() && (self.closed || taken) {
                 return Poll::Ready(None);
             }
@@ -203,23 +203,15 @@ impl<S: Source, T, E: LayerError> Outcomes<S, T, E> {
 
     /// The next outcome that is at hand.
     fn read(&mut self) -> Option<Outcome<S::Item, T, E>> {
-        let outcome = match &mut self.early {
-            None => self.batch.ended.pop_front()?.into_outcome(),
+        let ended = match &mut self.early {
+            None => self.batch.ended.pop_front()?,
             Some(early) => {
-                while let Some(ended) = self.batch.ended.pop_front() {
-                    let position = (ended.id - self.batch.read) as usize;
-                    if early.len() <= position {
-                        early.resize_with(position + 1, || None);
-                    }
-                    early[position] = Some(ended.into_outcome());
-                }
-                let first = early.front_mut()?.take()?;
-                early.pop_front();
-                first
+                early.extend(self.batch.ended.drain(..).map(|ended| (ended.id, ended)));
+                early.remove(&self.batch.read)?
             }
         };
         self.batch.read += 1;
-        Some(outcome)
+        Some(ended.into_outcome())
     }
 }
 
@@ -243,15 +235,13 @@ impl<Req, T, E> Outcomes<ByHand<Req>, T, E> {
             Err(refused) => Some(refused),
         };
         let Some((request, reason)) = refused else { return Ok(()) };
-        let rejected = self.batch.rejected(reason);
-        rejected.tell();
-        Err(Refused::new(rejected, request))
+        Err(Refused::new(self.batch.refuse(reason), request))
     }
 
     /// Waits until no request is in line; returns one that was refused.
     async fn in_line(&mut self) -> Option<(Req, Reason)> {
-        while self.batch.is_in_line() {
-            let change = poll_fn(|cx| match self.batch.is_in_line() {
+        while self.batch.in_line.is_some() {
+            let change = poll_fn(|cx| match self.batch.in_line.is_some() {
                 true => self.batch.poll_change(cx),
                 false => Poll::Ready(Change::Some),
             });
@@ -273,7 +263,7 @@ impl<I: Iterator, T, E> Outcomes<Iter<I>, T, E> {
 
 impl<S, T, E> Stream for Outcomes<S, T, E>
 where
-    S: Source,
+    S: Stream + Unpin,
     E: LayerError,
 {
     type Item = Outcome<S::Item, T, E>;
@@ -284,9 +274,9 @@ where
 }
 
 // Nothing in it is pinned.
-impl<S: Source, T, E> Unpin for Outcomes<S, T, E> {}
+impl<S: Stream, T, E> Unpin for Outcomes<S, T, E> {}
 
-impl<S: Source, T, E> fmt::Debug for Outcomes<S, T, E> {
+impl<S: Stream, T, E> fmt::Debug for Outcomes<S, T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Outcomes")
             .field("submitted", &self.batch.submitted)

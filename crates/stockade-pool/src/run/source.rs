@@ -8,28 +8,15 @@ use std::{
 
 use futures_core::Stream;
 
-/// Where the requests of a run come from: [`Iter`], [`Streamed`] or [`ByHand`], and nothing else.
-pub trait Source: sealed::Sealed {
-    /// The requests.
-    type Item;
-
-    /// The next request, none at the end.
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Self::Item>>;
-}
-
 /// What [`Pool::run`](crate::Pool::run) takes: anything that can be iterated over, [`Streamed`] or [`ByHand`].
 pub trait IntoSource {
     /// The requests.
     type Item;
     /// Where they come from.
-    type Source: Source<Item = Self::Item>;
+    type Source: Stream<Item = Self::Item> + Unpin;
 
     /// The source.
     fn into_source(self) -> Self::Source;
-}
-
-mod sealed {
-    pub trait Sealed {}
 }
 
 /// The requests of an iterator.
@@ -70,13 +57,14 @@ impl<I> Iter<I> {
     }
 }
 
-impl<I> sealed::Sealed for Iter<I> {}
+// Nothing in it is pinned.
+impl<I> Unpin for Iter<I> {}
 
-impl<I: Iterator> Source for Iter<I> {
+impl<I: Iterator> Stream for Iter<I> {
     type Item = I::Item;
 
     #[inline]
-    fn poll_next(&mut self, _: &mut Context<'_>) -> Poll<Option<I::Item>> {
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<I::Item>> {
         Poll::Ready(self.0.next())
     }
 }
@@ -92,22 +80,12 @@ impl<I: IntoIterator> IntoSource for I {
 
 // === impl Streamed ===
 
-impl<S> sealed::Sealed for Streamed<S> {}
-
-impl<S: Stream + Unpin> Source for Streamed<S> {
-    type Item = S::Item;
-
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<S::Item>> {
-        Pin::new(&mut self.0).poll_next(cx)
-    }
-}
-
 impl<S: Stream + Unpin> IntoSource for Streamed<S> {
     type Item = S::Item;
-    type Source = Self;
+    type Source = S;
 
-    fn into_source(self) -> Self {
-        self
+    fn into_source(self) -> S {
+        self.0
     }
 }
 
@@ -126,12 +104,10 @@ impl<Req> Default for ByHand<Req> {
     }
 }
 
-impl<Req> sealed::Sealed for ByHand<Req> {}
-
-impl<Req> Source for ByHand<Req> {
+impl<Req> Stream for ByHand<Req> {
     type Item = Req;
 
-    fn poll_next(&mut self, _: &mut Context<'_>) -> Poll<Option<Req>> {
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Req>> {
         Poll::Ready(None)
     }
 }
