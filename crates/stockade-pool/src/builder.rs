@@ -9,7 +9,8 @@ use tokio::{runtime::Handle, time::sleep};
 use crate::{
     MakeWorker, Never, Order, Pool, PoolLayer, PoolService, Rebuild, Scale, Sizing, WhenFull,
     Workers,
-    config::{Checked, OrderBy},
+    config::{Checked, OrderBy, QUEUES, TIMES, WAITS},
+    roster::Size,
     rules::Rules,
     service::CloneService,
     shared::{Capture, Shared},
@@ -87,7 +88,7 @@ impl<Req, B> PoolBuilder<Req, B> {
     /// If the most is not from 1 to 1,048,576, or the range ends below its start.
     #[track_caller]
     pub fn workers(mut self, n: impl Workers) -> Self {
-        checked(self.config.set_workers("PoolBuilder::workers", n.range()));
+        self.config.size = checked(Size::check("PoolBuilder::workers", n.range()));
         self
     }
 
@@ -105,7 +106,7 @@ impl<Req, B> PoolBuilder<Req, B> {
     /// If `limit` is zero or above ten years.
     #[track_caller]
     pub fn idle(mut self, limit: Duration) -> Self {
-        checked(self.config.set_idle(limit));
+        self.config.idle = allow("PoolBuilder::idle", limit, TIMES);
         self
     }
 
@@ -183,7 +184,7 @@ impl<Req, B> PoolBuilder<Req, B> {
     /// If `n` is above two billion (`2^31 - 1 - 2^20`).
     #[track_caller]
     pub fn queue(mut self, n: usize) -> Self {
-        checked(self.config.set_queue(n));
+        self.config.admission.capacity = allow("PoolBuilder::queue", n, QUEUES);
         self
     }
 
@@ -213,7 +214,9 @@ impl<Req, B> PoolBuilder<Req, B> {
     /// If `limit` is above ten years.
     #[track_caller]
     pub fn max_wait(mut self, limit: Duration) -> Self {
-        checked(self.config.set_max_wait(limit));
+        let limit = allow("PoolBuilder::max_wait", limit, WAITS);
+        self.config.admission.max_wait = Some(limit);
+        self.config.clock = true;
         self
     }
 
@@ -439,7 +442,7 @@ impl<Req, B> PoolBuilder<Req, B> {
     /// If an owned name is longer than 128 bytes, or the process has 4,096 of them already.
     #[track_caller]
     pub fn name(mut self, name: impl Into<Name>) -> Self {
-        checked(self.config.set_name(name.into()));
+        self.config.name = Some(checked(name.into().check("PoolBuilder::name")));
         self
     }
 
@@ -453,7 +456,7 @@ impl<Req, B> PoolBuilder<Req, B> {
 }
 
 /// Starting it.
-impl<Req, B> PoolBuilder<Req, B> {
+impl<Req: Send + 'static, B> PoolBuilder<Req, B> {
     /// Starts the pool; each worker owns a clone of `service`.
     ///
     /// After a panic, or an error of readiness, the worker goes on with another clone.
@@ -465,7 +468,6 @@ impl<Req, B> PoolBuilder<Req, B> {
     pub fn build<S>(self, service: S) -> Pool<Req, S::Response, S::Error>
     where
         S: PoolService<Req> + Clone,
-        Req: Send + 'static,
         B: Rebuild<S::Response, S::Error>,
     {
         self.build_make(CloneService(service))
@@ -485,7 +487,6 @@ impl<Req, B> PoolBuilder<Req, B> {
     where
         M: MakeWorker<S>,
         S: PoolService<Req>,
-        Req: Send + 'static,
         B: Rebuild<S::Response, S::Error>,
     {
         match self.try_build_make(make) {
@@ -506,7 +507,6 @@ impl<Req, B> PoolBuilder<Req, B> {
     pub fn try_build<S>(self, service: S) -> Result<Pool<Req, S::Response, S::Error>, BuildError>
     where
         S: PoolService<Req> + Clone,
-        Req: Send + 'static,
         B: Rebuild<S::Response, S::Error>,
     {
         self.try_build_make(CloneService(service))
@@ -528,7 +528,6 @@ impl<Req, B> PoolBuilder<Req, B> {
     where
         M: MakeWorker<S>,
         S: PoolService<Req>,
-        Req: Send + 'static,
         B: Rebuild<S::Response, S::Error>,
     {
         let runtime = Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
@@ -547,7 +546,9 @@ impl<Req, B> PoolBuilder<Req, B> {
         shared.start().map_err(BuildError::Thread)?;
         Ok(pool)
     }
+}
 
+impl<Req, B> PoolBuilder<Req, B> {
     /// The pool as a layer, which starts it when it is applied to a service.
     pub fn into_layer(self) -> PoolLayer<Req, B> {
         PoolLayer::new(self)

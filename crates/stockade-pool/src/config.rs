@@ -90,9 +90,9 @@ pub(crate) enum OrderBy {
 }
 
 /// With the workers, fewer than the four billion for which there are keys.
-const QUEUES: RangeInclusive<usize> = 0..=u32::MAX as usize / 2 - MOST;
-const WAITS: RangeInclusive<Duration> = Duration::ZERO..=MAX_DURATION;
-const TIMES: RangeInclusive<Duration> = MIN_DURATION..=MAX_DURATION;
+pub(crate) const QUEUES: RangeInclusive<usize> = 0..=u32::MAX as usize / 2 - MOST;
+pub(crate) const WAITS: RangeInclusive<Duration> = Duration::ZERO..=MAX_DURATION;
+pub(crate) const TIMES: RangeInclusive<Duration> = MIN_DURATION..=MAX_DURATION;
 
 #[cfg(feature = "serde")]
 stockade_core::fields! {
@@ -125,17 +125,18 @@ impl Config {
     ///
     /// The first setting that is not allowed.
     pub fn try_build<Req>(self) -> Result<PoolBuilder<Req>, ConfigError> {
-        let mut checked = Checked::default();
-        checked.set_workers("PoolBuilder::workers", self.workers)?;
-        checked.set_queue(self.queue)?;
-        checked.set_idle(self.idle)?;
-        checked.admission.max_waiting = self.max_waiting.unwrap_or(usize::MAX);
-        if let Some(limit) = self.max_wait {
-            checked.set_max_wait(limit)?;
-        }
-        if let Some(name) = self.name {
-            checked.set_name(name)?;
-        }
+        let mut checked = Checked {
+            size: Size::check("PoolBuilder::workers", self.workers)?,
+            idle: check("PoolBuilder::idle", self.idle, TIMES)?,
+            name: self.name.map(|name| name.check("PoolBuilder::name")).transpose()?,
+            clock: self.max_wait.is_some(),
+            ..Checked::default()
+        };
+        let Admission { capacity, max_waiting, max_wait, .. } = &mut checked.admission;
+        *capacity = check("PoolBuilder::queue", self.queue, QUEUES)?;
+        *max_waiting = self.max_waiting.unwrap_or(usize::MAX);
+        *max_wait =
+            self.max_wait.map(|limit| check("PoolBuilder::max_wait", limit, WAITS)).transpose()?;
         Ok(PoolBuilder::of(checked))
     }
 }
@@ -167,37 +168,6 @@ impl Default for Checked {
 }
 
 impl Checked {
-    pub(crate) fn set_workers(
-        &mut self,
-        setting: &str,
-        workers: RangeInclusive<usize>,
-    ) -> Result<(), ConfigError> {
-        self.size = Size::check(setting, workers)?;
-        Ok(())
-    }
-
-    pub(crate) fn set_queue(&mut self, n: usize) -> Result<(), ConfigError> {
-        self.admission.capacity = check("PoolBuilder::queue", n, QUEUES)?;
-        Ok(())
-    }
-
-    pub(crate) fn set_idle(&mut self, limit: Duration) -> Result<(), ConfigError> {
-        self.idle = check("PoolBuilder::idle", limit, TIMES)?;
-        Ok(())
-    }
-
-    pub(crate) fn set_max_wait(&mut self, limit: Duration) -> Result<(), ConfigError> {
-        let limit = check("PoolBuilder::max_wait", limit, WAITS)?;
-        self.admission.max_wait = Some(limit);
-        self.clock = true;
-        Ok(())
-    }
-
-    pub(crate) fn set_name(&mut self, name: Name) -> Result<(), ConfigError> {
-        self.name = Some(name.check("PoolBuilder::name")?);
-        Ok(())
-    }
-
     /// The same where settings that say one thing in two ways have been made one: a job that may not wait at all is
     /// accepted when a worker is free for it.
     pub(crate) fn resolved(mut self) -> Self {

@@ -102,24 +102,6 @@ pub(crate) async fn drain<Req, T, E>(
     }
 }
 
-/// Drains at the first signal; the second, or the end of `limit`, ends the drain.
-pub(crate) async fn shutdown_on<Req, T, E, F>(
-    shared: Arc<Shared<Req, T, E>>,
-    mut signal: impl FnMut() -> F,
-    limit: Duration,
-) -> Drained<Req>
-where
-    F: Future<Output = ()>,
-{
-    signal().await;
-    let second = signal();
-    let until = async {
-        // An error means that the time is up, and so does a signal.
-        let _ = timeout(until_stopped(limit), second).await;
-    };
-    drain(shared, until).await
-}
-
 /// Closes the pool, hands back what is queued, and stops the workers.
 pub(crate) fn abort<Req, T, E>(shared: &Arc<Shared<Req, T, E>>) -> Vec<Req> {
     // The queue is handed back here, and not by the last worker to go.

@@ -6,9 +6,14 @@ use std::{
 };
 
 use stockade_core::config::ConfigError;
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 
-use crate::{Drained, Stats, Workers, drain, pool::debug, roster::Size, shared::Shared};
+use crate::{
+    Drained, Percentiles, Stats, Workers, drain, pool::debug, roster::Size, shared::Shared,
+};
 
 /// Watches, steers and drains a pool without keeping it open.
 ///
@@ -124,11 +129,21 @@ impl<Req, T, E> PoolHandle<Req, T, E> {
     /// # Panics
     ///
     /// In a runtime without time.
-    pub async fn shutdown_on<F>(&self, signal: impl FnMut() -> F, limit: Duration) -> Drained<Req>
+    pub async fn shutdown_on<F>(
+        &self,
+        mut signal: impl FnMut() -> F,
+        limit: Duration,
+    ) -> Drained<Req>
     where
         F: Future<Output = ()>,
     {
-        drain::shutdown_on(Arc::clone(&self.shared), signal, limit).await
+        signal().await;
+        let second = signal();
+        let until = async {
+            // An error means that the time is up, and so does a signal.
+            let _ = timeout(drain::until_stopped(limit), second).await;
+        };
+        drain::drain(Arc::clone(&self.shared), until).await
     }
 
     /// Starts no job until [`resume`](Self::resume). What runs goes on, and the queue takes as many jobs as it holds
@@ -212,9 +227,10 @@ impl<Req, T, E> Shared<Req, T, E> {
         let oldest = core.queue.oldest().zip(now);
         drop(core);
         stats.oldest = oldest.map(|(since, now)| now.saturating_duration_since(since));
-        if let Some([queue_wait, run_time]) = window.map(|window| window.percentiles()) {
-            (stats.queue_wait, stats.run_time) = (Some(queue_wait), Some(run_time));
-        }
+        [stats.queue_wait, stats.run_time] = match window {
+            Some(window) => window.map(|halves| Some(Percentiles::of(halves))),
+            None => [None, None],
+        };
         stats
     }
 

@@ -44,14 +44,6 @@ pub(crate) struct InFlight<Req, T, E> {
     pub(crate) carried: Option<Carried>,
 }
 
-/// How long a job was queued and ran.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Times {
-    pub(crate) queued: Duration,
-    pub(crate) ran: Option<Duration>,
-    pub(crate) ended: Instant,
-}
-
 // === impl InFlight ===
 
 impl<Req, T, E> InFlight<Req, T, E> {
@@ -181,11 +173,15 @@ impl<Req, T, E> InFlight<Req, T, E> {
         Some(taken.saturating_duration_since(since))
     }
 
-    pub(crate) fn times(&self) -> Option<Times> {
-        let ended = self.ended?;
-        let ran =
-            self.started.then(|| ended.saturating_duration_since(self.taken.unwrap_or(ended)));
-        Some(Times { queued: self.queued_for()?, ran, ended })
+    /// When it has ended, if anybody wants to know.
+    pub(crate) fn ended(&self) -> Option<Instant> {
+        self.ended
+    }
+
+    /// How long it ran, if it was started and anybody wants to know.
+    pub(crate) fn ran_for(&self) -> Option<Duration> {
+        let ended = self.ended.filter(|_| self.started)?;
+        Some(ended.saturating_duration_since(self.taken.unwrap_or(ended)))
     }
 
     /// What became of it, as the job of this number in a run; none if the answer was handed over.
@@ -205,7 +201,7 @@ impl<Req, T, E> InFlight<Req, T, E> {
             },
             request,
             queued_for: self.queued_for(),
-            ran_for: self.times().and_then(|times| times.ran),
+            ran_for: self.ran_for(),
             worker: self.started.then_some(worker),
             attempts: if self.started { self.counter.attempts() } else { 0 },
         })

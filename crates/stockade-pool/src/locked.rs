@@ -90,7 +90,9 @@ impl<Req, T, E> Core<Req, T, E> {
         }
         let claimed = self.queue.len() + self.queue.held - usize::from(held);
         let behind = tag.is_some_and(|tag| self.queue.is_behind(tag));
-        let free = if self.paused { 0 } else { self.roster.available() + self.growth() };
+        let max = if self.per_job { self.roster.size.max } else { 0 };
+        let growth = max.saturating_sub(self.roster.alive());
+        let free = if self.paused { 0 } else { self.roster.available() + growth };
         match claimed < free && !behind && self.queue.is_line_free() {
             true => Verdict::Admit,
             false => Verdict::Refuse(Reason::QueueFull),
@@ -107,12 +109,6 @@ impl<Req, T, E> Core<Req, T, E> {
         let Size { max, .. } = self.roster.size;
         let workers = if self.per_job { max } else { max.min(self.roster.alive()) };
         workers.saturating_sub(self.counts.running)
-    }
-
-    /// How many workers would be added for jobs.
-    fn growth(&self) -> usize {
-        let grows = self.per_job && !self.closed;
-        if grows { self.roster.size.max.saturating_sub(self.roster.alive()) } else { 0 }
     }
 
     /// How many workers are missing: by the built-in rule one for each job that none is free to take, and as many as the
@@ -217,8 +213,8 @@ impl<Req, T, E> Core<Req, T, E> {
         self.answered += 1;
         self.counts.running -= 1;
         self.counts.count(job.status());
-        if let Some(measured) = &mut self.measured {
-            measured.record(job.times());
+        if let Some((measured, ended)) = self.measured.as_mut().zip(job.ended()) {
+            measured.record(ended, [job.queued_for(), job.ran_for()]);
         }
         let Some(key) = job.key else { return };
         let queued_for = job.queued_for();
@@ -236,12 +232,6 @@ impl<Req, T, E> Core<Req, T, E> {
             }
         }
         job.clear();
-    }
-
-    /// Ends the job that was queued first, to make room for a newer one.
-    pub(crate) fn shed_oldest(&mut self, shed: Rejected) -> Option<Unstarted<Req>> {
-        let (key, job) = self.queue.hand_back()?;
-        Some(self.end_unstarted(key, job, shed))
     }
 
     /// Looks for jobs that give way to a new one for which there is no place, and ends them. Where it waits in line with

@@ -10,8 +10,7 @@ use stockade_core::Reason;
 use crate::{
     admission::Verdict,
     contain::discard,
-    locked::Unstarted,
-    queue::{Key, Seen},
+    queue::{Key, Seen, Tag},
     shared::Shared,
 };
 
@@ -62,7 +61,7 @@ impl<Req, T, E> Shared<Req, T, E> {
     ) -> Poll<()> {
         let (waker, since) = (cx.waker().clone(), self.clock());
         let mut core = self.lock();
-        let mut dropped = None;
+        let (mut dropped, shed) = (Vec::new(), self.rejected(Reason::Shed));
         match core.verdict(None, false, inside) {
             Verdict::Refuse(_) => return Poll::Ready(()),
             // A place belongs to a job of some share, which is known when there is one.
@@ -77,13 +76,15 @@ impl<Req, T, E> Shared<Req, T, E> {
                 // The new workers may have made room already.
                 return self.poll_line(place, key, cx.waker().clone());
             }
-            Verdict::DropOldest => dropped = core.shed_oldest(self.rejected(Reason::Shed)),
+            verdict @ Verdict::DropOldest => {
+                core.make_room(Tag::HANDLE, (verdict, false), shed, &mut dropped);
+            }
             Verdict::Admit => {}
         }
         core.queue.held += 1;
         *place = Place::Held;
         self.let_go(core);
-        discard(dropped.map(Unstarted::tell));
+        dropped.into_iter().for_each(|dropped| discard(dropped.tell()));
         Poll::Ready(())
     }
 

@@ -5,8 +5,7 @@ use std::{
     time::Duration,
 };
 
-use stockade_core::{LayerError, Reason, deadline};
-use tokio::time::sleep;
+use stockade_core::{LayerError, Reason, deadline, priority};
 use tower_service::Service;
 
 use crate::{
@@ -133,8 +132,7 @@ impl<Req, T, E> Pool<Req, T, E> {
     ///
     /// In a runtime without time.
     pub async fn drain(&self, limit: Duration) -> Drained<Req> {
-        let until = sleep(drain::until_stopped(limit));
-        drain::drain(Arc::clone(&self.handles.shared), until).await
+        self.handle().drain(limit).await
     }
 
     /// Refuses new jobs from now on; those that are queued will run. Ends a [pause](PoolHandle::pause).
@@ -186,7 +184,7 @@ impl<Req, T, E: LayerError> Service<Req> for Pool<Req, T, E> {
         let shared = &pool.shared;
         if deadline::has_passed() {
             shared.leave_place(&mut self.place);
-            shared.count_refused(Reason::Expired);
+            shared.lock().counts.refused.count(Reason::Expired, priority::current());
             return Job::refused(shared.refuse(Reason::Expired), request);
         }
         let held = match std::mem::take(&mut self.place) {

@@ -72,17 +72,12 @@ pub struct PerJob;
 
 /// A number of workers, or a range of it: `8`, `2..=32` or `2..33`.
 ///
-/// Implemented for these and nothing else. A range that ends below its start, or at 0, is refused where it is given.
+/// A range that ends below its start, or at 0, is refused where it is given.
 /// With a start of 0 the last idle worker leaves too.
-pub trait Workers: sealed::Workers {}
-
-pub(crate) mod sealed {
-    use std::ops::RangeInclusive;
-
-    pub trait Workers {
-        /// From the fewest to the most.
-        fn range(self) -> RangeInclusive<usize>;
-    }
+pub trait Workers {
+    /// From the fewest to the most.
+    #[doc(hidden)]
+    fn range(self) -> RangeInclusive<usize>;
 }
 
 // === impl PerJob ===
@@ -95,22 +90,19 @@ impl Scale for PerJob {
 
 // === impl Workers ===
 
-impl Workers for usize {}
-impl sealed::Workers for usize {
+impl Workers for usize {
     fn range(self) -> RangeInclusive<usize> {
         self..=self
     }
 }
 
-impl Workers for RangeInclusive<usize> {}
-impl sealed::Workers for RangeInclusive<usize> {
+impl Workers for RangeInclusive<usize> {
     fn range(self) -> RangeInclusive<usize> {
         self
     }
 }
 
-impl Workers for Range<usize> {}
-impl sealed::Workers for Range<usize> {
+impl Workers for Range<usize> {
     fn range(self) -> RangeInclusive<usize> {
         self.start..=self.end.saturating_sub(1)
     }
@@ -118,7 +110,7 @@ impl sealed::Workers for Range<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::sealed::Workers;
+    use super::Workers;
     use crate::roster::Size;
 
     #[test]

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use stockade_core::{
     Reason, Rejected, deadline,
     internal::{
-        Key as RunKey, lock,
+        lock,
         sync::{
             Mutex, MutexGuard,
             atomic::{AtomicBool, AtomicU64, Ordering::*},
@@ -32,7 +32,6 @@ use crate::{
     nested,
     queue::{Carried, Details, Extra, Key, New, Owner},
     rules::Rules,
-    run::Mailbox,
     span::Span,
     staff::{Spawn, Tasks},
 };
@@ -281,7 +280,7 @@ impl<Req, T, E> Shared<Req, T, E> {
         }
         let mut dropped = Vec::new();
         let is_full = matches!(verdict, Verdict::Refuse(Reason::QueueFull) | Verdict::DropOldest);
-        if is_full && core.queue.is_fair() && !self.is_inside() {
+        if is_full && !self.is_inside() {
             let shed = self.rejected(Reason::Shed);
             let waits = waits != Waits::No;
             verdict = core.make_room(new.tag(), (verdict, waits), shed, &mut dropped);
@@ -294,9 +293,6 @@ impl<Req, T, E> Shared<Req, T, E> {
                 Err((new, reason))
             }
             Verdict::Admit | Verdict::DropOldest => {
-                if verdict == Verdict::DropOldest {
-                    dropped.extend(core.shed_oldest(self.rejected(Reason::Shed)));
-                }
                 core.count_accepted();
                 Ok(core.queue.push(new, owner))
             }
@@ -307,32 +303,6 @@ impl<Req, T, E> Shared<Req, T, E> {
             Ok(key) => Ok(Submitted { key, waits, hungry: false, answered: u64::MAX }),
             Err((new, reason)) => Err((new.request, reason)),
         }
-    }
-
-    /// Counts a call that is refused before it asks for a place.
-    pub(crate) fn count_refused(&self, reason: Reason) {
-        self.lock().counts.refused.count(reason, priority::current());
-    }
-
-    // --- runs ---
-
-    pub(crate) fn begin_run(&self) -> RunKey {
-        self.lock().runs.push_back(Mailbox::default())
-    }
-
-    /// Nobody will read what becomes of a run: what has not ended leaves the queue, or is cancelled.
-    pub(crate) fn leave_run(self: &Arc<Self>, run: RunKey, unended: bool) {
-        let mut core = self.lock();
-        let mailbox = core.runs.remove(run);
-        let mut gone = Vec::new();
-        let jobs = if unended { core.queue.of_run(run) } else { Vec::new() };
-        for key in jobs {
-            let (left, what) = core.queue.leave(key, false);
-            core.cancel(&left);
-            gone.push(what);
-        }
-        self.see_to(core);
-        discard((gone, mailbox));
     }
 
     // --- workers come and go ---

@@ -4,7 +4,7 @@ use hdrhistogram::Histogram;
 use stockade_core::{Reason, priority::Priority};
 use tokio::time::Instant;
 
-use crate::{Status, in_flight::Times};
+use crate::Status;
 
 /// What a pool has done and is doing; a snapshot, in which all numbers are of the same instant.
 ///
@@ -104,19 +104,14 @@ pub struct Percentiles {
 /// before.
 #[derive(Debug)]
 pub(crate) struct Measured {
-    halves: [Half; 2],
+    current: Times<Histogram<u32>>,
+    before: Times<Histogram<u32>>,
     /// When the half that is filled began.
     since: Option<Instant>,
 }
 
-#[derive(Clone, Debug)]
-struct Half {
-    queue_wait: Histogram<u32>,
-    run_time: Histogram<u32>,
-}
-
-/// A copy of a window that rolls.
-pub(crate) struct Window([Half; 2]);
+/// How long jobs are queued, and run.
+type Times<V> = [V; 2];
 
 /// Between one and two of these are in the window.
 const HALF: Duration = Duration::from_secs(60);
@@ -188,23 +183,28 @@ impl Refusals {
 
 impl Measured {
     pub(crate) fn new() -> Self {
-        Self { halves: [Half::new(), Half::new()], since: None }
+        let longest = LONGEST.as_micros() as u64;
+        let empty: Histogram<u32> =
+            Histogram::new_with_max(longest, 3).expect("the bounds of the histogram are constant");
+        let current = [empty.clone(), empty];
+        Self { before: current.clone(), current, since: None }
     }
 
-    pub(crate) fn record(&mut self, times: Option<Times>) {
-        let Some(times) = times else { return };
-        self.roll(times.ended);
-        let [current, _] = &mut self.halves;
-        record(&mut current.queue_wait, times.queued);
-        if let Some(ran) = times.ran {
-            record(&mut current.run_time, ran);
+    /// A job has ended then, which was queued for so long and ran for so long, if it was started.
+    pub(crate) fn record(&mut self, ended: Instant, times: Times<Option<Duration>>) {
+        self.roll(ended);
+        for (histogram, time) in self.current.iter_mut().zip(times) {
+            if let Some(time) = time {
+                let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+                histogram.saturating_record(micros);
+            }
         }
     }
 
     /// What the window holds, to be summed up without the lock.
-    pub(crate) fn window(&mut self, now: Instant) -> Window {
+    pub(crate) fn window(&mut self, now: Instant) -> Times<[Histogram<u32>; 2]> {
         self.roll(now);
-        Window(self.halves.clone())
+        [0, 1].map(|which| [self.current[which].clone(), self.before[which].clone()])
     }
 
     fn roll(&mut self, now: Instant) {
@@ -214,52 +214,19 @@ impl Measured {
             return;
         }
         self.since = Some(now);
-        self.halves.swap(0, 1);
-        self.halves[0].clear();
+        std::mem::swap(&mut self.current, &mut self.before);
+        self.current.iter_mut().for_each(Histogram::reset);
         if passed >= 2 * HALF {
-            self.halves[1].clear();
+            self.before.iter_mut().for_each(Histogram::reset);
         }
-    }
-}
-
-fn record(histogram: &mut Histogram<u32>, duration: Duration) {
-    histogram.saturating_record(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
-}
-
-// === impl Window ===
-
-impl Window {
-    /// How long jobs were queued, and ran.
-    pub(crate) fn percentiles(mut self) -> [Percentiles; 2] {
-        let [current, before] = &mut self.0;
-        [
-            Percentiles::of(&mut current.queue_wait, &before.queue_wait),
-            Percentiles::of(&mut current.run_time, &before.run_time),
-        ]
-    }
-}
-
-// === impl Half ===
-
-impl Half {
-    fn new() -> Self {
-        let histogram = || {
-            let longest = LONGEST.as_micros() as u64;
-            Histogram::new_with_max(longest, 3).expect("the bounds of the histogram are constant")
-        };
-        Self { queue_wait: histogram(), run_time: histogram() }
-    }
-
-    fn clear(&mut self) {
-        self.queue_wait.reset();
-        self.run_time.reset();
     }
 }
 
 // === impl Percentiles ===
 
 impl Percentiles {
-    fn of(both: &mut Histogram<u32>, before: &Histogram<u32>) -> Self {
+    /// Of both halves of a window.
+    pub(crate) fn of([mut both, before]: [Histogram<u32>; 2]) -> Self {
         both.add(before).expect("both have the same bounds");
         let at = |quantile| Duration::from_micros(both.value_at_quantile(quantile));
         Self {
@@ -281,11 +248,11 @@ mod tests {
     fn what_was_recorded_two_minutes_ago_is_forgotten() {
         let (mut measured, start) = (Measured::new(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        let times = |ended| Some(Times { queued: HALF, ran: Some(HALF), ended });
-        measured.record(times(at(0)));
-        measured.record(times(at(59)));
-        measured.record(times(at(61)));
-        let mut counts = |seconds| measured.window(at(seconds)).percentiles().map(|of| of.count);
+        for seconds in [0, 59, 61] {
+            measured.record(at(seconds), [Some(HALF); 2]);
+        }
+        let mut counts =
+            |seconds| measured.window(at(seconds)).map(|halves| Percentiles::of(halves).count);
         assert_eq!(counts(62), [3, 3]);
         assert_eq!(counts(125), [1, 1]);
         assert_eq!(counts(500), [0, 0]);

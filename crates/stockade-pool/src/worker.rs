@@ -11,17 +11,13 @@ use std::{
 
 use stockade_core::{
     Reason,
-    internal::sync::{
-        MutexGuard,
-        atomic::{AtomicBool, Ordering::*},
-    },
+    internal::sync::atomic::{AtomicBool, Ordering::*},
 };
 
 use crate::{
     contain::{Panic, discard, guard, tell},
     idle::Idle,
     in_flight::InFlight,
-    locked::Core,
     queue::Binding,
     shared::Shared,
     staff::{Hired, Token},
@@ -107,7 +103,14 @@ impl<Req, T, E> Worker<Req, T, E> {
         let taken = if may_not { None } else { core.take(binding, number, now) };
         let Some((key, taken)) = taken else {
             if core.roster.is_too_large() || (core.closed && !core.paused) {
-                return standing.leave(number, shared, core, job);
+                standing.left = true;
+                let entry = core.roster.leave(number);
+                core.wake_workers();
+                core.wake_if_over();
+                shared.let_go(core);
+                discard(entry);
+                job.discard();
+                return Poll::Ready(Step::Leave);
             }
             (standing.asleep, standing.worked) = (true, false);
             standing.spare = core.roster.alive() > core.roster.size.min;
@@ -272,29 +275,6 @@ impl<Req, T, E> Worker<Req, T, E> {
 
     pub(crate) fn tell(&self, panic: Panic) {
         tell(panic, self.shared.config.name, self.number);
-    }
-}
-
-// === impl Standing ===
-
-impl Standing {
-    /// There will be no job to take, or there are too many workers.
-    #[cold]
-    fn leave<Req, T, E>(
-        &mut self,
-        number: usize,
-        shared: &Shared<Req, T, E>,
-        mut core: MutexGuard<'_, Core<Req, T, E>>,
-        job: &mut InFlight<Req, T, E>,
-    ) -> Poll<Step> {
-        self.left = true;
-        let entry = core.roster.leave(number);
-        core.wake_workers();
-        core.wake_if_over();
-        shared.let_go(core);
-        discard(entry);
-        job.discard();
-        Poll::Ready(Step::Leave)
     }
 }
 

@@ -111,10 +111,12 @@ impl<Req, T, E> Queue<Req, T, E> {
         }
     }
 
-    /// The job that was queued first of those that have the share of a new one.
+    /// The job that was queued first of those that have the share of a new one, where jobs have shares.
     pub(crate) fn oldest_like(&self, new: Tag) -> Option<Key> {
-        let Discipline::Fair(queued) = &self.discipline else { return None };
-        queued.first(|flow| flow == new.share.flow())
+        match &self.discipline {
+            Discipline::Fair(queued) => queued.first(|flow| flow == new.share.flow()),
+            _ => self.queued.front(&self.records),
+        }
     }
 
     /// Whether there may be one more job of this key.

@@ -20,7 +20,7 @@ use crate::{
     shared::Waits,
 };
 
-/// The reader's end of a run. Dropping it cancels what has not ended.
+/// The reader's end of a run. When it is dropped, what has not ended leaves the queue, or is cancelled.
 pub(crate) struct Batch<Req, T, E> {
     pool: Lease<Handles<Req, T, E>>,
     run: RunKey,
@@ -56,10 +56,12 @@ const SHARE: usize = 128;
 
 impl<Req, T, E> Batch<Req, T, E> {
     pub(crate) fn new(pool: Lease<Handles<Req, T, E>>) -> Self {
-        let workers = pool.shared.lock().roster.size.max;
+        let mut core = pool.shared.lock();
+        let run = core.runs.push_back(Mailbox::default());
+        let workers = core.roster.size.max;
+        drop(core);
         let room = pool.shared.config.admission.capacity.saturating_add(workers).saturating_mul(2);
         let most = room.min(workers.saturating_mul(SHARE)) as u64;
-        let run = pool.shared.begin_run();
         Self { pool, run, in_line: None, submitted: 0, read: 0, most, ended: VecDeque::new() }
     }
 
@@ -138,9 +140,19 @@ impl<Req, T, E> Batch<Req, T, E> {
 
 impl<Req, T, E> Drop for Batch<Req, T, E> {
     fn drop(&mut self) {
-        self.pool
-            .shared
-            .leave_run(self.run, self.read + (self.ended.len() as u64) < self.submitted);
+        let shared = &self.pool.shared;
+        let mut core = shared.lock();
+        let mailbox = core.runs.remove(self.run);
+        let mut gone = Vec::new();
+        let all_ended = self.read + self.ended.len() as u64 == self.submitted;
+        let jobs = if all_ended { Vec::new() } else { core.queue.of_run(self.run) };
+        for key in jobs {
+            let (left, what) = core.queue.leave(key, false);
+            core.cancel(&left);
+            gone.push(what);
+        }
+        shared.see_to(core);
+        discard((gone, mailbox));
     }
 }
 

@@ -184,7 +184,7 @@ impl<S: Stream + Unpin, T, E: LayerError> Outcomes<S, T, E> {
             if let Some(outcome) = self.read() {
                 return Poll::Ready(Some(outcome));
             }
-            let taken = self.source.is_none() && !self.batch.in_line.is_some();
+            let taken = self.source.is_none() && self.batch.in_line.is_none();
             if self.is_empty() && (self.closed || taken) {
                 return Poll::Ready(None);
             }
