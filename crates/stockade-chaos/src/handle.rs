@@ -1,4 +1,4 @@
-//! What can be seen, and turned.
+//! The switch of the faults, and how many there were.
 
 use std::sync::{
     Arc,

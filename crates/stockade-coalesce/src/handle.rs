@@ -1,4 +1,4 @@
-//! What can be seen.
+//! How many calls are in flight, and how many joined another one.
 
 use std::sync::{
     Arc,

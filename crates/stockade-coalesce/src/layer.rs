@@ -1,4 +1,4 @@
-//! The layer, which is the configuration.
+//! The layer and its setters.
 
 use std::{fmt, marker::PhantomData, sync::Arc};
 

@@ -13,13 +13,13 @@
 //! | `timeout.limit`, all of `retry` except `name` and `seed`, `attempt_timeout.limit` | calls that begin after that |
 //! | all of `breaker` except `name`; `rate.calls`, `rate.per`; `limit.max`, `limit.queue`, `limit.max_wait`; `pool.workers` | all calls, at once |
 //!
-//! All else needs a restart, and a file in which something else has changed is refused, with an error that names all of
-//! it. A breaker of which something has changed keeps its state and forgets its window; a retry budget that has changed starts
-//! anew.
+//! Everything else needs a restart, and a file in which something else has changed is refused, with an error that names all
+//! of it. A breaker whose settings have changed keeps its state and forgets its window; a retry budget that has changed
+//! starts anew.
 //!
 //! # What a call finds
 //!
-//! Settings change while no call is being made: a call that comes in that instant waits for it to pass. So
+//! Settings change between calls: a call that comes at that instant waits until they have changed. So
 //!
 //! - when a call is made, all layers down to the client know it under the settings from before, or all of them under the
 //!   new ones;
@@ -33,16 +33,15 @@
 //!
 //! # How the file is watched
 //!
-//! It is read at an interval. That works on every file system, also over a network, and for a config map of Kubernetes,
-//! whose files are links that are swapped; a service of the operating system that tells of changes does not, and would
-//! be a dependency. The file is read by a thread that may block. One that is larger than [`Watch::max_size`] is not
-//! read, and neither is what is no file.
+//! It is read at an interval, by a thread that may block. That works on every file system, over a network too, and for a
+//! config map of Kubernetes, whose files are links that are swapped. A file that is larger than [`Watch::max_size`] is
+//! refused, and so is anything that is not a regular file.
 //!
 //! A change counts once two readings in a row have found the same, because a file that is being written can be valid
 //! before all of it is there. So settings are in force after one to two intervals.
 //!
-//! A file that is refused is told once: by [`Watching::status`], and with the feature `tracing` by an event (`warn`; a
-//! change is `info`). The task ends when [`Watching`] is dropped.
+//! A refused file is reported once: by [`Watching::status`], and with the feature `tracing` by an event (`warn`; a
+//! change is `info`). The task that reads the file ends when [`Watching`] is dropped.
 //!
 //! # Features
 //!

@@ -7,18 +7,17 @@ use std::{
 
 use crate::priority::Priority;
 
-/// Whose call it is, how much of the whole that one gets, and what the call costs. For the `fair_by` of a limit or a
-/// pool.
+/// The key of a call, such as its tenant, with a weight, and with what the call costs. For the `fair_by` of a limit or a pool.
 ///
-/// Calls with the same key form a flow. Every flow with calls that wait gets a share of what is served that is as large
-/// as its weight: with the weights 1, 1 and 2 a quarter, a quarter and a half. What a flow does not use goes to the others.
+/// While calls of several keys wait, each key gets places in proportion to its weight: with the weights 1, 1 and 2 a quarter, a
+/// quarter and a half. What a key does not use goes to the others.
 ///
 /// # Example
 ///
 /// ```
 /// use stockade_core::Share;
 ///
-/// // Who pays gets three times the share of who does not. A report costs as much as ten other calls.
+/// // A tenant that pays gets three times the share of one that does not. A report costs as much as ten other calls.
 /// let share = |tenant: &str, pays: bool, is_report: bool| {
 ///     Share::of(tenant).weight(if pays { 3 } else { 1 }).cost(if is_report { 10 } else { 1 })
 /// };

@@ -4,7 +4,7 @@ use stockade_core::LayerError;
 
 /// Answers in place of a failed call. There are two: [`OnError`] sees the error, [`OnRequest`] the request too.
 ///
-/// It is there to be named in bounds; a closure becomes one in [`FallbackLayer`](crate::FallbackLayer).
+/// It is public so that bounds can name it; a closure becomes one in [`FallbackLayer`](crate::FallbackLayer).
 pub trait Handler<Req, T, E> {
     /// What is kept of a request for the case that its call fails.
     type Kept;

@@ -1,4 +1,4 @@
-//! What can be seen.
+//! How many hedges there were, and their switch.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What can be seen.
+//! Which keys there are, and the handles of their layers.
 
 use std::{cmp::Reverse, fmt, hash::Hash, sync::Arc};
 
@@ -11,7 +11,7 @@ use crate::{
 
 /// Shows the keys of a [`KeyedLayer`](crate::KeyedLayer), and hands out the handles of each. Cheap to clone.
 ///
-/// Looking at a key is no use of it. Before it looks, it drops the keys that are idle for too long.
+/// Looking at a key does not count as using it. Before it looks, it drops the keys that are idle for too long.
 ///
 /// # Example
 ///

@@ -163,7 +163,7 @@ impl LimitHandle {
         self.shared.semaphore.is_closed()
     }
 
-    /// Waits until the limit is [closed](Self::close) and nothing is in flight. As many as like may wait.
+    /// Waits until the limit is [closed](Self::close) and nothing is in flight. Any number of tasks may wait.
     ///
     /// Permits that were taken by hand are in flight, and so are instances of
     /// [`LimitLayer::backpressure`](crate::LimitLayer::backpressure) that are ready.

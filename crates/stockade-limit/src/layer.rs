@@ -54,7 +54,7 @@ pub struct LimitLayer<M: Maximum = Fixed, X = Plain> {
 
 /// Where the maximum of a [`LimitLayer`] comes from: [`Fixed`], or [`Adaptive`].
 ///
-/// It is there to be named in bounds; nobody else can implement it.
+/// It is public so that bounds can name it; it cannot be implemented elsewhere.
 pub trait Maximum: Clone + sealed::Sealed {
     /// What moves the maximum of one limit.
     #[doc(hidden)]
@@ -186,10 +186,10 @@ impl<M: Maximum, X> LimitLayer<M, X> {
         self.with_hook(|hook| Hold(hold, hook))
     }
 
-    /// Admits calls that wait by their [priority](stockade_core::priority), and not as they came.
+    /// Admits waiting calls by their [priority](stockade_core::priority), and not as they came.
     ///
-    /// Each class gets ten times the share of the one below while both wait, in the order in which they came within
-    /// one: of 1,111 places that become free while calls of all classes wait, Critical gets 1,000, Default 100, Sheddable 10
+    /// While calls of both wait, each class gets ten times the share of the one below; within a class they are admitted as they
+    /// came. Of 1,111 places that become free while calls of all classes wait, Critical gets 1,000, Default 100, Sheddable 10
     /// and Background 1. So the higher class is nearly always next, and none is starved; what a class does not
     /// use goes to the others.
     ///
@@ -232,25 +232,25 @@ impl<M: Maximum, X> LimitLayer<M, X> {
         LimitLayer { discipline, ..self.with_hook(ByPriority) }
     }
 
-    /// Admits calls that wait in equal shares to those whose calls they are, and not as they came.
+    /// Admits waiting calls in equal shares for each tenant, or another key, and not as they came.
     ///
-    /// `of` says whose call it is: a key, such as a tenant, or a [`Share`](stockade_core::Share) of it with a weight and
-    /// with what the call costs. A key that borrows from the request is given as `Share::of(&request.tenant)`, which needs no
-    /// copy. It is asked of calls that have to wait, before the lock is taken. Who has calls that
-    /// wait gets as many places as the others, however many it has; what one does not use goes to the others.
+    /// `of` returns the key of a call, or a [`Share`](stockade_core::Share) of it with a weight and with what the call costs. A
+    /// key that borrows from the request is given as `Share::of(&request.tenant)`, which needs no copy. `of` is called for
+    /// calls that have to wait, before the lock is taken. Each key with waiting calls gets as many places as the others,
+    /// however many calls it has; what a key does not use goes to the others.
     ///
-    /// In a full queue the one with the most calls that wait for its weight loses the last of them to one with fewer. It is
-    /// refused with [`Shed`](stockade_core::Reason::Shed). So the queue should have room for a few calls of each. Nothing
-    /// is kept of those for whom nothing waits.
+    /// In a full queue the key with the most waiting calls for its weight loses the last of them to a key with fewer. That call is
+    /// refused with [`Shed`](stockade_core::Reason::Shed). So the queue should have room for a few calls of each key. Nothing
+    /// is kept of a key without waiting calls.
     ///
-    /// Permits that are taken by hand and instances of [`backpressure`](Self::backpressure) have no request: they all
-    /// count as those of one more.
+    /// Permits that are taken by hand and instances of [`backpressure`](Self::backpressure) have no request: together they
+    /// count as one more key.
     ///
     /// The algorithm is self-clocked fair queueing (S. J. Golestani, "A Self-Clocked Fair Queueing Scheme for Broadband
     /// Applications", INFOCOM 1994).
     ///
     /// Of this and [`by_priority`](Self::by_priority) the last one counts. To have both, use tenant and class as the key,
-    /// with a weight by class; each pair has a share of its own then, so who has more or higher classes gets more.
+    /// with a weight by class; each pair has a share of its own then, so a tenant with more or higher classes gets more.
     ///
     /// # Example
     ///

@@ -25,11 +25,11 @@ use crate::Metrics;
 /// One page, without anything from elsewhere: the states of breakers, queues, limits, pools with the jobs that run,
 /// durations, and refusals by reason, updated ten times a second. Handles that are added later show up.
 ///
-/// Whoever reaches the page sees the names and the numbers, so serve it where only you do. Nothing can be changed on it
-/// unless you turn [`control`](Self::control) on.
+/// Anybody who can reach the page sees the names and the numbers, so do not put it on the internet. Nothing can be changed on
+/// it unless you turn [`control`](Self::control) on.
 ///
-/// While nobody looks, nothing is read. However many look, the handles are read once for all of them, and only what has
-/// changed is sent. There may be [`MAX_STREAMS`] browsers at once; a further one is told to come again.
+/// While nobody looks at it, nothing is read. However many viewers there are, the handles are read once for all of them, and
+/// only what has changed is sent. There may be [`MAX_STREAMS`] browsers at once; a further one is told to come again.
 ///
 /// A graceful shutdown of the server waits for browsers that are open, so give it a limit.
 #[derive(Clone)]
@@ -85,7 +85,7 @@ const SHORTEST: usize = 16;
 // === impl Dashboard ===
 
 impl Dashboard {
-    /// Lets whoever knows `token` force breakers open, pause pools and change limits, by buttons on the page.
+    /// Lets people who know `token` force breakers open, pause pools and change limits, by buttons on the page.
     ///
     /// The token is compared in constant time, and a request from a page of another origin is refused even with it. A
     /// breaker is held open until it is released on the page, or until the router is dropped.

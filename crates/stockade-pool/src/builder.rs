@@ -309,17 +309,17 @@ impl<Req, B> PoolBuilder<Req, B> {
         self
     }
 
-    /// Runs jobs in equal shares for those whose they are (default: first in, first out).
+    /// Runs jobs in equal shares for each tenant, or another key (default: first in, first out).
     ///
-    /// `of` says whose a job is: a key, such as a tenant, or a [`Share`](stockade_core::Share) of it with a weight and with
-    /// what the job costs. A key that borrows from the request is given as `Share::of(&request.tenant)`, which needs no copy. Who
-    /// has jobs queued gets as many started as the others, however many it has; what one does
-    /// not use goes to the others. Jobs wait in line for a place in the same order.
+    /// `of` returns the key of a job, or a [`Share`](stockade_core::Share) of it with a weight and with what the job costs. A
+    /// key that borrows from the request is given as `Share::of(&request.tenant)`, which needs no copy. Of each key with queued
+    /// jobs as many are started as of the others, however many it has; what a key does not use goes to the others. Jobs wait
+    /// in line for a place in the same order.
     ///
-    /// A job that would be refused because the queue is full takes the place of the last one of who has the most jobs
-    /// queued for its weight, if its own has fewer. That one ends with [`Shed`](stockade_core::Reason::Shed). So the queue
-    /// should have room for a few jobs of each. When that happens, and when a handle is ready, is the same as for
-    /// [`by_priority`](Self::by_priority). Nothing is kept of those who have no job.
+    /// A job that would be refused because the queue is full takes the place of another: of the last job of the key with the most
+    /// queued jobs for its weight, if its own key has fewer. That one ends with [`Shed`](stockade_core::Reason::Shed). So the queue
+    /// should have room for a few jobs of each key. When that happens, and when a handle is ready, is the same as for
+    /// [`by_priority`](Self::by_priority). Nothing is kept of a key without jobs.
     ///
     /// The algorithm is self-clocked fair queueing (S. J. Golestani, "A Self-Clocked Fair Queueing Scheme for Broadband
     /// Applications", INFOCOM 1994).

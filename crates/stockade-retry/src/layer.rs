@@ -1,4 +1,4 @@
-//! The layer, which is its own builder.
+//! The layer and its setters.
 
 use std::{
     fmt,

@@ -15,8 +15,8 @@ use crate::{
 /// The status of a server whose own layers ended a call with `error`. The table is on the [module's](super) page.
 /// [`RespondLayer`](super::RespondLayer) does this for all calls of a server.
 ///
-/// The message says in a few words why, without the name or kind of the layer. Of an error that is no refusal it
-/// says nothing, because such a one may tell more than a stranger is to know: log it.
+/// The message says in a few words why, without the name or kind of the layer. It says nothing about an error that is not a
+/// refusal, because that may contain what strangers must not see: log it.
 ///
 /// # Example
 ///

@@ -57,7 +57,7 @@ pub struct Respond<S, A = Answers> {
 
 stockade_core::accessors!(Respond<S, A>);
 
-/// How refusals are answered: as HTTP says it, or as gRPC does. It is there to be named in bounds.
+/// How refusals are answered: as HTTP says it, or as gRPC does. It is public so that bounds can name it.
 pub trait AnswerRefusal<T>: Clone {
     /// The answer to a refusal; to any other error if there is none.
     #[doc(hidden)]

@@ -22,7 +22,7 @@ pin_project! {
 
 /// What is done with a permit once its body has ended or failed: [`Release`], or a closure.
 ///
-/// It is there to be named in bounds.
+/// It is public so that bounds can name it.
 pub trait BodyEnd<P, E> {
     /// The body has ended, or has failed with this error.
     #[doc(hidden)]

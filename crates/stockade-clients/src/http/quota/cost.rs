@@ -4,14 +4,14 @@ use std::fmt;
 
 use stockade_rate::RateHandle;
 
-/// What a call is charged: [`NoCost`], or [`Settled`]. It is there to be named in bounds.
+/// What a call is charged: [`NoCost`], or [`Settled`]. It is public so that bounds can name it.
 pub trait Estimate<Req> {
     /// What the rate limit has charged for this request.
     #[doc(hidden)]
     fn estimate(&self, request: &Req) -> u32;
 }
 
-/// What a call has cost: [`NoCost`], or [`Settled`]. It is there to be named in bounds.
+/// What a call has cost: [`NoCost`], or [`Settled`]. It is public so that bounds can name it.
 pub trait Settle<T> {
     /// Corrects what the call was charged.
     #[doc(hidden)]

@@ -139,8 +139,8 @@ impl ExtractLayer {
     /// Refuses a request that leaves less time than `min` at once, with [`Expired`](Reason::Expired); by default only one
     /// that leaves none.
     ///
-    /// Choose what the handler needs at the least. A client that asks for less gets nothing of use, and yet its calls time
-    /// out in the clients of the handler: their breakers count that against the servers behind, and open for all. A request
+    /// Set it to the least time that the handler needs. A caller that allows less gets nothing of use, but its calls time out in
+    /// the clients of the handler: their breakers count that against the servers behind, and open for all callers. A request
     /// without the header is not refused, whatever `max` is.
     ///
     /// # Panics

@@ -16,19 +16,19 @@ use tower_service::Service;
 
 use super::{priority as wire_priority, time::TimeHeader};
 
-/// Writes what is left of the [deadline](stockade_core::deadline), and the [priority](stockade_core::priority), onto
-/// each request, for the server to go by.
+/// Writes the time that is left until the [deadline](stockade_core::deadline), and the [priority](stockade_core::priority),
+/// into headers of each request, for the server to keep to.
 ///
 /// It takes requests of `http` (hyper, a tonic `Channel`, any other), of reqwest, and of tonic around a generated
-/// client. Put it inside the retry, right above the `map_err` over the client: each attempt then tells what is left.
+/// client. Put it inside the retry, right above the `map_err` over the client: each attempt then sends the time left by then.
 ///
 /// - A call without a deadline gets no header for it, and one with the default priority none for that: it then reads no
 ///   clock and allocates nothing. A priority that was there goes, so a server's handler passes on no more than its own.
-/// - What is told is what is left less a [margin](Self::margin) for the way, rounded down. If nothing is left then, the
+/// - The header has the time that is left less a [margin](Self::margin) for the way, rounded down. If nothing is left then, the
 ///   call is refused with [`Expired`](Reason::Expired), and nothing is sent.
-/// - It is what is left when the call is made. What the client inside then takes to connect, or waits in a queue of its own,
-///   the server does not know: it may work for so much longer, unless it learns that the caller has gone.
-/// - Where the request has the header already, as by `tonic::Request::set_timeout`, the shorter time counts.
+/// - That is the time when the call is made. If the client inside takes time to connect, or has the request wait in a queue of
+///   its own, the server does not know: it may work for that much longer, unless it learns that the caller has gone.
+/// - If the request has the header already, as from `tonic::Request::set_timeout`, the shorter time counts.
 ///
 /// # Example
 ///
