@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, fmt, hash::Hash, sync::Arc};
 
-use stockade_core::{Reason, internal::sync::atomic::Ordering::Relaxed};
+use stockade_core::{Reason, internal::sync::atomic::Ordering::Relaxed, priority::Priority};
 
 use crate::{
     in_use::Common,
@@ -74,7 +74,8 @@ impl<K: Clone, H: Clone> KeyedHandle<K, H> {
         Self { shared }
     }
 
-    /// The handles of a key that is there.
+    /// The handles of a key that is there. So the handle of a key's limit or rate limit tells which calls of the key it
+    /// refused: `refused` by reason, and `refused_of` by class of priority.
     ///
     /// They stay those of the key only while it is there: of one that was dropped and came back, get them anew.
     pub fn get(&self, key: &K) -> Option<H> {
@@ -140,6 +141,11 @@ impl<K: Clone, H: Clone> KeyedHandle<K, H> {
     /// stacks refuse is counted there.
     pub fn refused(&self, reason: Reason) -> u64 {
         self.shared.common().refusals.get(reason)
+    }
+
+    /// How many calls of this class this layer refused, for whatever reason.
+    pub fn refused_of(&self, priority: Priority) -> u64 {
+        self.shared.common().refusals.of(priority)
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 };
 
 use stockade_breaker::BreakerLayer;
-use stockade_core::{Error, LayerError, Reason};
+use stockade_core::{Error, LayerError, Reason, priority, priority::Priority};
 use stockade_keyed::{KeyedLayer, WhenFull};
 use stockade_limit::LimitLayer;
 use stockade_rate::RateLayer;
@@ -152,6 +152,30 @@ async fn refusals_of_a_stack_are_counted_for_its_key() {
     let refused = |key| handle.stats(&key).unwrap().refused;
     assert_eq!((refused(1), refused(2), refused(3)), (2, 0, 0));
     assert_eq!(handle.top(9, |stats| stats.refused)[0].0, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusals_by_class_are_told_for_each_key_and_for_the_layer() {
+    let layer = KeyedLayer::with_handles(id, 2, |_| LimitLayer::new(1).queue(0).with_handle());
+    let (layer, handle) = layer.when_full(WhenFull::Refuse).with_handle();
+    let stack = layer.layer(Probe::new());
+    let call = |class, request| task::spawn(priority::scope(class, stack.clone().oneshot(request)));
+    let mut calls = [0, 1].map(|key| call(Priority::Critical, Request::wait(key)));
+    calls.iter_mut().for_each(|call| assert_pending!(call.poll()));
+    for (class, key) in [
+        (Priority::Background, 0),
+        (Priority::Default, 0),
+        (Priority::Background, 1),
+        (Priority::Sheddable, 2),
+    ] {
+        assert!(assert_ready!(call(class, Request::ready(key)).poll()).is_err());
+    }
+    let of = |key: u64| {
+        let limit = handle.get(&key).unwrap();
+        Priority::ALL.map(|priority| limit.refused_of(priority))
+    };
+    assert_eq!((of(0), of(1)), ([1, 0, 1, 0], [1, 0, 0, 0]));
+    assert_eq!(Priority::ALL.map(|priority| handle.refused_of(priority)), [0, 1, 0, 0]);
 }
 
 #[tokio::test(start_paused = true)]
