@@ -18,14 +18,6 @@ pin_project! {
     }
 }
 
-/// How an attempt ended.
-pub(crate) enum Ended<T, E> {
-    /// It was called, and answered.
-    Answered(Result<T, E>),
-    /// It was not called: its instance failed to become ready, or there is no time left.
-    NotMade,
-}
-
 // === impl Attempt ===
 
 impl<S: Service<Req>, Req> Attempt<S, Req, S::Future> {
@@ -33,21 +25,22 @@ impl<S: Service<Req>, Req> Attempt<S, Req, S::Future> {
         Self::Readying { service, request: Some(request) }
     }
 
+    /// Ready with its answer. `None`: it was not called, because its instance failed to become ready, or no time is left.
     pub(crate) fn poll(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Ended<S::Response, S::Error>> {
+    ) -> Poll<Option<Result<S::Response, S::Error>>> {
         loop {
             match self.as_mut().project() {
                 AttemptProj::Readying { service, request } => {
                     let ready = ready!(service.poll_ready(cx)).is_ok() && !deadline::has_passed();
                     let Some(request) = request.take().filter(|_| ready) else {
-                        return Poll::Ready(Ended::NotMade);
+                        return Poll::Ready(None);
                     };
                     let future = service.call(request);
                     self.set(Self::Calling { future });
                 }
-                AttemptProj::Calling { future } => return future.poll(cx).map(Ended::Answered),
+                AttemptProj::Calling { future } => return future.poll(cx).map(Some),
             }
         }
     }

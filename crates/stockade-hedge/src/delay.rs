@@ -24,15 +24,15 @@ use crate::Rule;
 
 /// The delay, as it is now.
 #[derive(Debug)]
-pub(crate) enum Delay {
-    Fixed(Duration),
-    Rolling(Box<Rolling>),
+pub(crate) struct Delay {
+    /// In nanoseconds, or [`UNKNOWN`]. Only to be read, so it orders nothing.
+    nanos: AtomicU64,
+    /// None for one that is fixed.
+    latencies: Option<Box<Latencies>>,
 }
 
 #[derive(Debug)]
-pub(crate) struct Rolling {
-    /// In nanoseconds, or [`UNKNOWN`]. Only to be read, so it orders nothing.
-    delay: AtomicU64,
+struct Latencies {
     gathered: Shards<Mutex<Batch>>,
     window: Mutex<Window>,
 }
@@ -78,60 +78,44 @@ const LONGEST: u32 = 3_600_000_000;
 
 impl Delay {
     pub(crate) fn new(rule: Rule, now: Instant) -> Self {
-        match rule {
-            Rule::After(delay) => Self::Fixed(delay),
-            Rule::Percentile(quantile) => Self::Rolling(Box::new(Rolling::new(quantile, now))),
-        }
+        let (nanos, latencies) = match rule {
+            Rule::After(delay) => (delay.as_nanos() as u64, None),
+            Rule::Percentile(quantile) => {
+                let gathered = Shards::new(|| Mutex::new(Batch::new(now)));
+                let window = Mutex::new(Window::new(quantile, now));
+                (UNKNOWN, Some(Box::new(Latencies { gathered, window })))
+            }
+        };
+        Self { nanos: AtomicU64::new(nanos), latencies }
     }
 
     /// The delay, if it is known.
     pub(crate) fn get(&self) -> Option<Duration> {
-        match self {
-            Self::Fixed(delay) => Some(*delay),
-            Self::Rolling(rolling) => {
-                let nanos = rolling.delay.load(Relaxed);
-                (nanos != UNKNOWN).then(|| Duration::from_nanos(nanos))
-            }
-        }
+        let nanos = self.nanos.load(Relaxed);
+        (nanos != UNKNOWN).then(|| Duration::from_nanos(nanos))
     }
 
-    /// Where latencies are recorded, if they are.
-    pub(crate) fn rolling(&self) -> Option<&Rolling> {
-        match self {
-            Self::Fixed(_) => None,
-            Self::Rolling(rolling) => Some(rolling),
-        }
-    }
-}
-
-// === impl Rolling ===
-
-impl Rolling {
-    fn new(quantile: f64, now: Instant) -> Self {
-        Self {
-            delay: AtomicU64::new(UNKNOWN),
-            gathered: Shards::new(|| Mutex::new(Batch { latencies: [0; FULL], len: 0, due: now })),
-            window: Mutex::new(Window::new(quantile, now)),
-        }
+    /// Whether it depends on what is recorded.
+    pub(crate) const fn is_percentile(&self) -> bool {
+        self.latencies.is_some()
     }
 
     /// A first attempt took this long, or was given up after it.
     pub(crate) fn record(&self, latency: Duration, now: Instant) {
+        let Some(Latencies { gathered, window }) = self.latencies.as_deref() else { return };
+        let hand_over = |latencies: &[u32]| {
+            if let Some(nanos) = lock(window).record(latencies, now) {
+                self.nanos.store(nanos, Relaxed);
+            }
+        };
         let micros = u32::try_from(latency.as_micros()).unwrap_or(LONGEST).clamp(1, LONGEST);
         // As long as nothing is hedged, each call counts at once.
-        if self.delay.load(Relaxed) == UNKNOWN {
-            return self.hand_over(&[micros], now);
+        if self.get().is_none() {
+            return hand_over(&[micros]);
         }
-        let mut batch = lock(self.gathered.own());
+        let mut batch = lock(gathered.own());
         if batch.push(micros, now) {
-            self.hand_over(batch.take(now), now);
-        }
-    }
-
-    fn hand_over(&self, latencies: &[u32], now: Instant) {
-        let mut window = lock(&self.window);
-        if let Some(delay) = window.record(latencies, now) {
-            self.delay.store(delay, Relaxed);
+            hand_over(batch.take(now));
         }
     }
 }
@@ -139,6 +123,10 @@ impl Rolling {
 // === impl Batch ===
 
 impl Batch {
+    const fn new(now: Instant) -> Self {
+        Self { latencies: [0; FULL], len: 0, due: now }
+    }
+
     /// `true`: it is to be handed over.
     fn push(&mut self, micros: u32, now: Instant) -> bool {
         if self.len == 0 {
@@ -217,14 +205,18 @@ mod tests {
     }
 
     fn record(delay: &Delay, latencies: impl Iterator<Item = Duration>, now: Instant) {
-        latencies.for_each(|latency| delay.rolling().unwrap().record(latency, now));
+        latencies.for_each(|latency| delay.record(latency, now));
+    }
+
+    fn in_window(delay: &Delay) -> u64 {
+        lock(&delay.latencies.as_ref().unwrap().window).all.len()
     }
 
     #[test]
     fn a_fixed_delay_is_known_at_once() {
         let delay = Delay::new(Rule::After(MS), Instant::now());
         assert_eq!(delay.get(), Some(MS));
-        assert!(delay.rolling().is_none());
+        assert!(!delay.is_percentile());
     }
 
     #[test]
@@ -266,14 +258,13 @@ mod tests {
         let delay = Delay::new(Rule::Percentile(0.5), start);
         record(&delay, (0..100).map(|_| MS * 10), start);
         record(&delay, (0..31).map(|_| MS * 90), start);
-        let gathered = |delay: &Delay| delay.rolling().unwrap().window.lock().unwrap().all.len();
-        assert_eq!(gathered(&delay), 100);
+        assert_eq!(in_window(&delay), 100);
         record(&delay, [MS * 90].into_iter(), start);
-        assert_eq!(gathered(&delay), 132, "32 of them");
+        assert_eq!(in_window(&delay), 132, "32 of them");
         record(&delay, [MS * 90].into_iter(), start);
-        assert_eq!(gathered(&delay), 132);
+        assert_eq!(in_window(&delay), 132);
         record(&delay, [MS * 90].into_iter(), start + OLD);
-        assert_eq!(gathered(&delay), 134, "the first is a second old");
+        assert_eq!(in_window(&delay), 134, "the first is a second old");
     }
 
     #[test]
@@ -282,7 +273,7 @@ mod tests {
         let delay = Delay::new(Rule::Percentile(0.5), start);
         record(&delay, (0..120).map(|_| MS * 10), start);
         record(&delay, [MS].into_iter(), start + OLD + HALF);
-        assert_eq!(delay.rolling().unwrap().window.lock().unwrap().all.len(), 101);
+        assert_eq!(in_window(&delay), 101);
     }
 
     #[test]

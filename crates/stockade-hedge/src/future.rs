@@ -5,22 +5,17 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use pin_project_lite::pin_project;
 use stockade_core::{
     Class, Classify, Judged, LayerError, deadline,
-    internal::{Cold, Timer, sync::atomic::Ordering::Relaxed},
+    internal::{Cold, Timer, lock},
 };
 use tokio::time::Instant;
 use tower_service::Service;
 
-use crate::{
-    HedgeRequest,
-    attempt::{Attempt, Ended},
-    service::Application,
-};
+use crate::{HedgeRequest, attempt::Attempt, service::Application};
 
 pin_project! {
     /// The answer of a [`Hedge`](crate::Hedge): the first good one of its attempts.
@@ -43,6 +38,7 @@ pin_project! {
     }
 }
 
+type Answer<S, Req> = Result<<S as Service<Req>>::Response, <S as Service<Req>>::Error>;
 type Further<S, Req> = Pin<Box<Attempt<S, Req, <S as Service<Req>>::Future>>>;
 
 /// What only a call has whose first attempt did not end at once.
@@ -52,17 +48,14 @@ struct Slow<S: Service<Req>, Req> {
     further: Vec<Further<S, Req>>,
     /// How many further attempts were begun.
     begun: u32,
-    failed: Option<Result<S::Response, S::Error>>,
+    failed: Option<Answer<S, Req>>,
 }
 
-/// What an answer means for the call.
-enum Verdict {
-    Wins,
-    Fails,
-    /// It fails, and no further attempt is to be begun, of any call, for so long.
-    Stops(Option<Duration>),
-    /// A layer inside refused the attempt.
-    Refused,
+/// A call while it is polled.
+struct Call<'a, S: Service<Req>, Req, C, K> {
+    application: &'a Application<S, C, K>,
+    copy: &'a mut Option<Req>,
+    slow: &'a mut Cold<Slow<S, Req>>,
 }
 
 // === impl ResponseFuture ===
@@ -71,18 +64,11 @@ impl<S: Service<Req>, Req, C, K> ResponseFuture<S, Req, C, K> {
     pub(crate) fn new(
         first: S::Future,
         copy: Option<Req>,
-        application: Arc<Application<S, C, K>>,
+        application: Option<Arc<Application<S, C, K>>>,
     ) -> Self {
-        let rolling = application.shared.delay.rolling();
-        let begun = rolling.map(|_| Instant::now());
-        let application = Some(application);
+        let is_timed = application.as_ref().is_some_and(|a| a.shared.delay.is_percentile());
+        let begun = is_timed.then(Instant::now);
         Self { first: Some(first), begun, copy, application, slow: Cold::none() }
-    }
-
-    /// The future of a call that is not hedged, whatever happens.
-    pub(crate) fn passing(first: S::Future) -> Self {
-        let (first, slow) = (Some(first), Cold::none());
-        Self { first, begun: None, copy: None, application: None, slow }
     }
 }
 
@@ -106,33 +92,20 @@ where
             }
             return first;
         };
+        let mut call = Call { application, copy: this.copy, slow: this.slow };
         let mut answer = None;
         if let Poll::Ready(result) = first {
             this.first.set(None);
-            record(application, this.begun.take());
-            match judge(&application.classify, &result) {
-                Verdict::Wins => answer = Some(result),
-                verdict => {
-                    if let Verdict::Stops(after) = verdict {
-                        application.shared.hold_back(after, Instant::now());
-                    }
-                    if !matches!(verdict, Verdict::Fails) {
-                        *this.copy = None;
-                    }
-                    match this.slow.get_mut().filter(|slow| !slow.further.is_empty()) {
-                        Some(slow) => slow.failed = Some(result),
-                        None => answer = Some(result),
-                    }
-                }
-            }
+            application.shared.record(this.begun.take());
+            answer = call.judge(result, true);
         }
         if answer.is_none() {
-            answer = Slow::poll(this.slow, this.copy, application, this.first.is_some(), cx);
+            answer = call.poll(this.first.is_some(), cx);
         }
         let Some(answer) = answer else { return Poll::Pending };
         // The losers are dropped at once, and with them what they held.
         this.first.set(None);
-        record(application, this.begun.take());
+        application.shared.record(this.begun.take());
         drop(this.slow.take());
         *this.application = None;
         Poll::Ready(answer)
@@ -149,136 +122,100 @@ impl<S: Service<Req>, Req, C, K> fmt::Debug for ResponseFuture<S, Req, C, K> {
     }
 }
 
-/// How long the first attempt took, or had taken when it lost.
-fn record<S, C, K>(application: &Application<S, C, K>, begun: Option<Instant>) {
-    if let (Some(rolling), Some(begun)) = (application.shared.delay.rolling(), begun) {
-        let now = Instant::now();
-        rolling.record(now.saturating_duration_since(begun), now);
-    }
-}
+// === impl Call ===
 
-fn judge<T, E, C>(classify: &C, result: &Result<T, E>) -> Verdict
-where
-    E: LayerError,
-    C: Classify<T, E>,
-{
-    match Judged::of(classify, result.as_ref()) {
-        Judged::Refused(_) => Verdict::Refused,
-        Judged::Answered(Class::Success | Class::Permanent | Class::Ignored) => Verdict::Wins,
-        Judged::Answered(class @ Class::Overload { .. }) => Verdict::Stops(class.after()),
-        Judged::Answered(class) if class.after().is_some() => Verdict::Stops(class.after()),
-        Judged::Answered(_) => Verdict::Fails,
-    }
-}
-
-// === impl Slow ===
-
-impl<S, Req> Slow<S, Req>
+impl<S, Req, C, K> Call<'_, S, Req, C, K>
 where
     S: Service<Req> + Clone,
     S::Error: LayerError,
+    C: Classify<S::Response, S::Error>,
+    K: HedgeRequest<Req>,
 {
-    /// Polls the further attempts, and begins one that is due.
-    fn poll<C, K>(
-        slow: &mut Cold<Self>,
-        copy: &mut Option<Req>,
-        application: &Application<S, C, K>,
-        first: bool,
-        cx: &mut Context<'_>,
-    ) -> Option<Result<S::Response, S::Error>>
-    where
-        C: Classify<S::Response, S::Error>,
-        K: HedgeRequest<Req>,
-    {
-        if slow.is_taken() {
-            // A call that may not be sent twice waits for its only attempt.
-            copy.as_ref()?;
-            let timer = timer(application, cx)?;
-            let new = Self { timer: Some(timer), further: Vec::new(), begun: 0, failed: None };
-            *slow = Cold::new(new);
+    /// What an attempt has come to, if it is the answer. A failure is kept while other attempts are left.
+    fn judge(&mut self, result: Answer<S, Req>, is_first: bool) -> Option<Answer<S, Req>> {
+        let shared = &self.application.shared;
+        match Judged::of(&self.application.classify, result.as_ref()) {
+            Judged::Refused(_) if is_first => *self.copy = None,
+            Judged::Refused(_) => {
+                shared.refused();
+                return None;
+            }
+            Judged::Answered(Class::Success | Class::Permanent | Class::Ignored) => {
+                if !is_first {
+                    lock(&shared.stats).won += 1;
+                }
+                return Some(result);
+            }
+            // No further attempt is begun, of any call, for a while.
+            Judged::Answered(class)
+                if matches!(class, Class::Overload { .. }) || class.after().is_some() =>
+            {
+                shared.hold_back(class.after(), Instant::now());
+                *self.copy = None;
+            }
+            Judged::Answered(_) => {}
         }
-        let slow = slow.get_mut()?;
+        let Some(slow) = self.slow.get_mut() else { return Some(result) };
+        slow.failed = Some(result);
+        None
+    }
+
+    /// Polls the further attempts, and begins one that is due.
+    fn poll(&mut self, has_first: bool, cx: &mut Context<'_>) -> Option<Answer<S, Req>> {
+        if self.slow.is_taken() {
+            // A call that may not be sent twice waits for its only attempt.
+            self.copy.as_ref()?;
+            let timer = Some(self.application.shared.timer(cx)?);
+            self.slow.put(Slow { timer, further: Vec::new(), begun: 0, failed: None });
+        }
         loop {
-            if let Some(answer) = slow.poll_further(copy, application, cx) {
+            if let Some(answer) = self.poll_further(cx) {
                 return Some(answer);
             }
-            if slow.further.is_empty() && !first {
-                return slow.failed.take();
+            if self.slow.further.is_empty() && !has_first {
+                return self.slow.failed.take();
             }
-            let due = slow.timer.as_mut()?.poll(cx).is_ready();
-            if !due || !slow.begin(copy, application, cx) {
+            let is_due = self.slow.timer.as_mut()?.poll(cx).is_ready();
+            if !is_due || !self.begin(cx) {
                 return None;
             }
         }
     }
 
     /// The answer of a further attempt, if one wins.
-    fn poll_further<C, K>(
-        &mut self,
-        copy: &mut Option<Req>,
-        application: &Application<S, C, K>,
-        cx: &mut Context<'_>,
-    ) -> Option<Result<S::Response, S::Error>>
-    where
-        C: Classify<S::Response, S::Error>,
-    {
+    fn poll_further(&mut self, cx: &mut Context<'_>) -> Option<Answer<S, Req>> {
         let mut index = 0;
-        while let Some(attempt) = self.further.get_mut(index) {
+        while let Some(attempt) = self.slow.further.get_mut(index) {
             let Poll::Ready(ended) = attempt.as_mut().poll(cx) else {
                 index += 1;
                 continue;
             };
-            drop(self.further.swap_remove(index));
-            let Ended::Answered(result) = ended else {
-                application.shared.refused();
+            drop(self.slow.further.swap_remove(index));
+            let Some(result) = ended else {
+                self.application.shared.refused();
                 continue;
             };
-            match judge(&application.classify, &result) {
-                Verdict::Wins => {
-                    application.shared.counts.won.fetch_add(1, Relaxed);
-                    return Some(result);
-                }
-                Verdict::Refused => application.shared.refused(),
-                Verdict::Fails => self.failed = Some(result),
-                Verdict::Stops(after) => {
-                    application.shared.hold_back(after, Instant::now());
-                    self.failed = Some(result);
-                    *copy = None;
-                }
+            if let Some(answer) = self.judge(result, false) {
+                return Some(answer);
             }
         }
         None
     }
 
     /// Begins the attempt that is due, if it may be made, and sets the timer for the one after it.
-    fn begin<C, K>(
-        &mut self,
-        copy: &mut Option<Req>,
-        application: &Application<S, C, K>,
-        cx: &mut Context<'_>,
-    ) -> bool
-    where
-        K: HedgeRequest<Req>,
-    {
-        self.timer = None;
+    fn begin(&mut self, cx: &mut Context<'_>) -> bool {
+        let Self { application, copy, slow } = self;
+        slow.timer = None;
         let Some(request) = copy.take().filter(|_| !deadline::has_passed()) else { return false };
         if !application.shared.may_hedge(Instant::now()) {
             return false;
         }
-        self.begun += 1;
-        if self.begun < application.shared.max {
-            *copy = application.copies.copy(&request);
-            self.timer = copy.as_ref().and_then(|_| timer(application, cx));
+        slow.begun += 1;
+        if slow.begun < application.shared.max {
+            **copy = application.copies.copy(&request);
+            slow.timer = copy.as_ref().and_then(|_| application.shared.timer(cx));
         }
-        self.further.push(Box::pin(Attempt::new(application.instance(), request)));
+        slow.further.push(Box::pin(Attempt::new(application.instance(), request)));
         true
     }
-}
-
-/// The timer for the next attempt, once the delay is known.
-fn timer<S, C, K>(application: &Application<S, C, K>, cx: &mut Context<'_>) -> Option<Timer> {
-    let delay = application.shared.delay.get()?;
-    let at = deadline::saturating_add(Instant::now(), delay);
-    // What would begin at the deadline or after it is not begun.
-    (!deadline::is_too_late(at)).then(|| Timer::register(at, cx))
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use stockade_core::internal::sync::atomic::Ordering::Relaxed;
+use stockade_core::internal::{lock, sync::atomic::Ordering::Relaxed};
 
 use crate::shared::Shared;
 
@@ -36,14 +36,7 @@ impl HedgeHandle {
 
     /// What was counted so far.
     pub fn stats(&self) -> Stats {
-        let counts = &self.0.counts;
-        Stats {
-            hedged: counts.hedged.load(Relaxed),
-            won: counts.won.load(Relaxed),
-            refused: counts.refused.load(Relaxed),
-            over_budget: counts.over_budget.load(Relaxed),
-            held_back: counts.held_back.load(Relaxed),
-        }
+        *lock(&self.0.stats)
     }
 
     /// After what time another attempt is made now; `None` until a percentile is known.

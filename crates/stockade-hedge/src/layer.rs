@@ -13,7 +13,7 @@ use stockade_core::{
 use tower_layer::Layer;
 
 use crate::{
-    ByClone, Config, Hedge, HedgeHandle, Idempotent, Rule, With,
+    ByClone, Config, Hedge, HedgeHandle, Idempotent, Rule,
     config::{DELAYS, MAXIMA, PERCENTILES},
     shared::Shared,
 };
@@ -33,6 +33,7 @@ use crate::{
 ///
 /// Put it right above what is slow now and then: inside of retry and outside of the breaker, so that each attempt
 /// has its own place in the limits.
+#[derive(Clone)]
 pub struct HedgeLayer<C = DefaultClassify, K = ByClone, B = NoBypass> {
     config: Config,
     classify: C,
@@ -120,11 +121,11 @@ impl<C, K, B> HedgeLayer<C, K, B> {
 
     /// How a request is copied, in place of its `Clone`; `None`: it may not be sent twice.
     #[must_use]
-    pub fn clone_request<Req, F>(self, clone_request: F) -> HedgeLayer<C, With<F>, B>
+    pub fn clone_request<Req, F>(self, clone_request: F) -> HedgeLayer<C, F, B>
     where
         F: Fn(&Req) -> Option<Req>,
     {
-        self.copies(With(clone_request))
+        self.copies(clone_request)
     }
 
     /// Makes one attempt only of the calls for which `passes_by` says so, as if the layer were not there: they copy
@@ -182,18 +183,6 @@ impl<C: Clone, K: Clone, B: Clone> Fresh for HedgeLayer<C, K, B> {
     fn fresh(&self) -> Self {
         let budget = self.config.budget.as_ref().map(Budget::fresh);
         self.clone().set(|config| config.budget = budget)
-    }
-}
-
-impl<C: Clone, K: Clone, B: Clone> Clone for HedgeLayer<C, K, B> {
-    fn clone(&self) -> Self {
-        Self {
-            config: self.config.clone(),
-            classify: self.classify.clone(),
-            copies: self.copies.clone(),
-            bypass: self.bypass.clone(),
-            shared: Arc::clone(&self.shared),
-        }
     }
 }
 

@@ -49,5 +49,5 @@ pub use config::{Config, Rule};
 pub use future::ResponseFuture;
 pub use handle::{HedgeHandle, Stats};
 pub use layer::HedgeLayer;
-pub use request::{ByClone, HedgeRequest, Idempotent, With};
+pub use request::{ByClone, HedgeRequest, Idempotent};
 pub use service::Hedge;

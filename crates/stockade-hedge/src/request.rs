@@ -1,6 +1,7 @@
 //! Which requests may be sent twice, and how they are copied for it.
 
-/// Makes the copy of a request that another attempt sends; `None` where it may not be sent twice.
+/// Makes the copy of a request that another attempt sends; `None` where it may not be sent twice. Closures
+/// `Fn(&Req) -> Option<Req>` do.
 #[diagnostic::on_unimplemented(
     message = "`HedgeLayer` cannot send the request `{Req}` twice",
     label = "this stack hedges, and `{Req}` cannot be cloned",
@@ -20,10 +21,6 @@ pub struct ByClone;
 #[derive(Clone, Copy, Debug)]
 pub struct Idempotent<F>(pub(crate) F);
 
-/// Those that a function copies may be sent twice.
-#[derive(Clone, Copy, Debug)]
-pub struct With<F>(pub(crate) F);
-
 // Not recommended, so that the compiler reports what `HedgeRequest` says instead of a missing `Clone`.
 #[diagnostic::do_not_recommend]
 impl<Req: Clone> HedgeRequest<Req> for ByClone {
@@ -39,8 +36,9 @@ impl<Req: Clone, F: Fn(&Req) -> bool> HedgeRequest<Req> for Idempotent<F> {
     }
 }
 
-impl<Req, F: Fn(&Req) -> Option<Req>> HedgeRequest<Req> for With<F> {
+#[diagnostic::do_not_recommend]
+impl<Req, F: Fn(&Req) -> Option<Req>> HedgeRequest<Req> for F {
     fn copy(&self, request: &Req) -> Option<Req> {
-        (self.0)(request)
+        self(request)
     }
 }

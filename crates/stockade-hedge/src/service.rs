@@ -39,6 +39,7 @@ use crate::{ByClone, HedgeHandle, HedgeRequest, ResponseFuture, shared::Shared};
 /// # Cancel safety
 ///
 /// Dropping the response future drops all attempts. The token of a further attempt is spent.
+#[derive(Clone)]
 pub struct Hedge<S, C = DefaultClassify, K = ByClone, B = NoBypass> {
     inner: S,
     bypass: B,
@@ -95,28 +96,10 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        if self.bypass.passes_by(&request) {
-            return ResponseFuture::passing(self.inner.call(request));
-        }
-        let application = &self.application;
-        let copy = if application.shared.enabled.load(Relaxed) {
-            application.shared.budget.deposit(1);
-            application.copies.copy(&request)
-        } else {
-            None
-        };
-        let future = self.inner.call(request);
-        ResponseFuture::new(future, copy, Arc::clone(application))
-    }
-}
-
-impl<S: Clone, C, K, B: Clone> Clone for Hedge<S, C, K, B> {
-    fn clone(&self) -> Self {
-        Self {
-            inner: self.inner.clone(),
-            bypass: self.bypass.clone(),
-            application: Arc::clone(&self.application),
-        }
+        let passes_by = self.bypass.passes_by(&request);
+        let application = (!passes_by).then(|| Arc::clone(&self.application));
+        let copy = application.as_ref().and_then(|application| application.copy(&request));
+        ResponseFuture::new(self.inner.call(request), copy, application)
     }
 }
 
@@ -133,6 +116,18 @@ impl<S: fmt::Debug, C, K, B> fmt::Debug for Hedge<S, C, K, B> {
 // === impl Application ===
 
 impl<S: Clone, C, K> Application<S, C, K> {
+    /// The copy of a request for another attempt, if there may be one.
+    fn copy<Req>(&self, request: &Req) -> Option<Req>
+    where
+        K: HedgeRequest<Req>,
+    {
+        if !self.shared.enabled.load(Relaxed) {
+            return None;
+        }
+        self.shared.budget.deposit(1);
+        self.copies.copy(request)
+    }
+
     /// An instance for a further attempt.
     pub(crate) fn instance(&self) -> S {
         lock(&self.template).clone()

@@ -1,14 +1,20 @@
 //! What all services of a layer share.
 
-use std::time::Duration;
+use std::{task::Context, time::Duration};
 
 use stockade_core::{
-    Budget,
-    internal::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    Budget, deadline,
+    internal::{
+        Timer, lock,
+        sync::{
+            Mutex,
+            atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        },
+    },
 };
 use tokio::time::Instant;
 
-use crate::{config::Config, delay::Delay};
+use crate::{Config, Stats, delay::Delay};
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -20,16 +26,8 @@ pub(crate) struct Shared {
     start: Instant,
     /// Until when the server is left alone, in nanoseconds since the start. It pairs with nothing.
     quiet_until: AtomicU64,
-    pub(crate) counts: Counts,
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct Counts {
-    pub(crate) hedged: AtomicU64,
-    pub(crate) won: AtomicU64,
-    pub(crate) refused: AtomicU64,
-    pub(crate) over_budget: AtomicU64,
-    pub(crate) held_back: AtomicU64,
+    /// Only further attempts count, which are few.
+    pub(crate) stats: Mutex<Stats>,
 }
 
 /// How long a server is left alone that has too much to do, and does not say for how long.
@@ -48,8 +46,23 @@ impl Shared {
             enabled: AtomicBool::new(true),
             start,
             quiet_until: AtomicU64::new(0),
-            counts: Counts::default(),
+            stats: Mutex::default(),
         }
+    }
+
+    /// How long the first attempt took that was begun then, or had taken when it lost.
+    pub(crate) fn record(&self, begun: Option<Instant>) {
+        if let Some(begun) = begun {
+            let now = Instant::now();
+            self.delay.record(now.saturating_duration_since(begun), now);
+        }
+    }
+
+    /// The timer for the next attempt, once the delay is known.
+    pub(crate) fn timer(&self, cx: &mut Context<'_>) -> Option<Timer> {
+        let at = deadline::saturating_add(Instant::now(), self.delay.get()?);
+        // What would begin at the deadline or after it is not begun.
+        (!deadline::is_too_late(at)).then(|| Timer::register(at, cx))
     }
 
     /// The server has too much to do: no further attempt is begun for as long as it says, or for a second.
@@ -63,12 +76,13 @@ impl Shared {
     pub(crate) fn may_hedge(&self, now: Instant) -> bool {
         let since = now.saturating_duration_since(self.start).as_nanos() as u64;
         if since < self.quiet_until.load(Relaxed) {
-            self.counts.held_back.fetch_add(1, Relaxed);
+            lock(&self.stats).held_back += 1;
             return false;
         }
         let may = self.budget.withdraw(now);
-        let counts = if may { &self.counts.hedged } else { &self.counts.over_budget };
-        counts.fetch_add(1, Relaxed);
+        let mut stats = lock(&self.stats);
+        *(if may { &mut stats.hedged } else { &mut stats.over_budget }) += 1;
+        drop(stats);
         self.tell(may);
         may
     }
@@ -83,6 +97,6 @@ impl Shared {
     /// A layer inside refused another attempt.
     pub(crate) fn refused(&self) {
         self.budget.give_back();
-        self.counts.refused.fetch_add(1, Relaxed);
+        lock(&self.stats).refused += 1;
     }
 }
