@@ -42,8 +42,9 @@
 //! order](guide::choosing_layers), [what callers see on a bad day](guide::bad_day), [the pool](guide::pool),
 //! [axum](guide::axum), [reqwest, tonic, SQL and Redis](guide::real_clients), [tests](guide::testing), [what to
 //! watch](guide::watching), [who comes first](guide::priority), [a stack per key](guide::stack_per_key), [settings from
-//! files](guide::settings_from_files), [many processes](guide::fleet), [layers without a service](guide::by_hand), [a layer of your
-//! own](guide::own_layer), and what to write [in place of what you know](guide::coming_from).
+//! files](guide::settings_from_files), [deadlines across processes](guide::across_processes), [a fleet of many
+//! processes](guide::fleet), [layers without a service](guide::by_hand), [a layer of your own](guide::own_layer), and what to
+//! write [in place of what you know](guide::coming_from).
 //!
 //! # Features
 //!
