@@ -32,8 +32,8 @@
 //! # Retry-After
 //!
 //! Both forms are understood, seconds and an HTTP date. A date counts from the answer's own `Date`, and one that
-//! has passed is zero. A fraction of a second is rounded up, what cannot be read is no hint, and above [`MAX_RETRY_AFTER`](crate::MAX_RETRY_AFTER) the hint is cut to that, unless
-//! [told otherwise](Http::max_retry_after).
+//! has passed is zero. A fraction of a second is rounded up, and what cannot be read counts as no hint. A hint above
+//! [`MAX_RETRY_AFTER`](crate::MAX_RETRY_AFTER) is cut to that, unless [told otherwise](Http::max_retry_after).
 //!
 //! # Which requests may be repeated
 //!

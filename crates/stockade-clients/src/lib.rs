@@ -21,17 +21,17 @@
 //! These versions are what the tests run against. Clients that are made of any HTTP service, as kube, octocrab and
 //! async-openai are, take a stack with layers in it: see the module `http`.
 //!
-//! Each has a table of what it makes of which result, and [`situations`] shows what comes of that on a bad day. They take any error type of a stack, be it
-//! [`Error<E>`](stockade_core::Error), a `BoxError` or an enum of your own: see [`Cause`]. A refusal by a layer
-//! inside is judged as by [`DefaultClassify`](stockade_core::DefaultClassify).
+//! Each classifier has a table of what it makes of which result, and [`situations`] shows what comes of that on a bad day.
+//! They take any error type of a stack: [`Error<E>`](stockade_core::Error), a `BoxError` or an enum of your own, see
+//! [`Cause`]. A refusal by a layer inside is judged as by [`DefaultClassify`](stockade_core::DefaultClassify).
 //!
-//! [`Failure`] is for people: it has an error name the host and say what to do, without any password. The features
-//! for databases bring `connect`, which makes a connection in time or says what is wrong.
+//! [`Failure`] makes errors readable: it names the host and says what to do, without any password. The features for
+//! databases bring `connect`, which makes a connection in time or says what is wrong.
 //!
 //! For servers, `http::RespondLayer` and `grpc::RespondLayer` make a layer's refusal an answer. `http::InjectLayer` and
 //! `http::ExtractLayer` take the deadline and the priority of a call from one process to the next, and `http::hold_body`
-//! keeps a permit until an answer has streamed. With the feature `rate`, `http::QuotaLayer` has rate limits learn from what
-//! servers tell of their quotas.
+//! keeps a permit until an answer has streamed. With the feature `rate`, `http::QuotaLayer` adjusts rate limits to what
+//! servers say about their quotas.
 //!
 //! # Example
 //!

@@ -6,23 +6,25 @@
 //!
 //! It does not persist jobs.
 //!
+//! - [`PoolBuilder`] makes a pool, [`PoolLayer`] makes one in the middle of a `ServiceBuilder`, and [`Pool::tasks`] makes
+//!   one that runs futures. [`Sizing`] says how large a pool has to be.
+//! - [`PoolHandle`] watches, pauses, resizes and shuts down; [`Stats`] counts.
+//! - The queue is first in, first out, unless it goes by [class](PoolBuilder::by_priority), by
+//!   [shares](PoolBuilder::fair_by) or by [priorities](PoolBuilder::priority), has [keys](PoolBuilder::affinity) or
+//!   another [`Order`].
+//! - The number of workers may follow the load ([`Scale`]).
+//!
 //! # Ways in
 //!
 //! - As a [`tower_service::Service`]: `ready` waits for a place in the queue, `call` returns the answer.
 //! - [`Pool::submit`] returns a [`Job`], to be awaited, cancelled or [detached](Job::detach).
 //! - [`Pool::run`] takes many requests, from an iterator, a stream or by hand, and returns their [`Outcomes`].
 //!
-//! [`PoolBuilder`] makes a pool, [`PoolLayer`] makes one in the middle of a `ServiceBuilder`, [`Pool::tasks`] makes one that
-//! runs futures, and [`Sizing`] says how large a pool has to be. [`PoolHandle`] watches, pauses, resizes and shuts down;
-//! [`Stats`] counts.
-//!
-//! The queue is first in, first out, unless it goes by [class](PoolBuilder::by_priority), by [shares](PoolBuilder::fair_by)
-//! or by [priorities](PoolBuilder::priority), has [keys](PoolBuilder::affinity) or another [`Order`]. The number of workers may follow the load ([`Scale`]).
-//!
 //! # Features
 //!
 //! - `serde`: [`Config`] can be read from a file, and written.
-//! - `tracing`: an event for each refusal, for services that a worker could not make, and for panics; the caller's span goes with its job.
+//! - `tracing`: an event for each refusal, for services that a worker could not make, and for panics; the caller's span
+//!   goes with its job.
 //!
 //! # Example
 //!
