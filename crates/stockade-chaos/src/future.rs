@@ -21,26 +21,17 @@ pin_project! {
     ///
     /// If it was made to, and if it is polled after it was ready.
     pub struct ResponseFuture<F, T, E> {
+        // None once it has ended, or if it was not made.
         #[pin]
-        state: State<F>,
-        // Taken when the call has ended.
-        held: Cold<Held<T, E>>,
+        call: Option<F>,
+        // Taken when its answer is given.
+        fault: Cold<Held<T, E>>,
     }
 }
 
-pin_project! {
-    #[project = StateProj]
-    enum State<F> {
-        Calling { #[pin] future: F },
-        // The call has ended, or was not made.
-        Held,
-        Panicking,
-    }
-}
-
-/// What a fault holds.
-enum Held<T, E> {
-    /// How long to hold back the answer.
+/// What a fault makes of a call.
+pub(crate) enum Held<T, E> {
+    /// How long to hold back the answer, when it is there.
     Delay(Duration),
     Answer {
         answer: Option<Result<T, E>>,
@@ -48,6 +39,7 @@ enum Held<T, E> {
         timer: Option<Timer>,
     },
     Hang,
+    Panic,
 }
 
 const AFTER: &str = "`ResponseFuture` polled after it was ready";
@@ -55,23 +47,9 @@ const AFTER: &str = "`ResponseFuture` polled after it was ready";
 // === impl ResponseFuture ===
 
 impl<F, T, E> ResponseFuture<F, T, E> {
-    pub(crate) fn calling(future: F, delay: Option<Duration>) -> Self {
-        let held = delay.map_or(Cold::none(), |delay| Cold::new(Held::Delay(delay)));
-        Self { state: State::Calling { future }, held }
-    }
-
-    pub(crate) fn failing(error: E) -> Self {
-        let answer = Some(Err(error));
-        let held = Held::Answer { answer, until: Instant::now(), timer: None };
-        Self { state: State::Held, held: Cold::new(held) }
-    }
-
-    pub(crate) const fn hanging() -> Self {
-        Self { state: State::Held, held: Cold::new(Held::Hang) }
-    }
-
-    pub(crate) const fn panicking() -> Self {
-        Self { state: State::Panicking, held: Cold::none() }
+    /// The answer of `call`, or of none.
+    pub(crate) fn new(call: Option<F>, fault: Option<Held<T, E>>) -> Self {
+        Self { call, fault: fault.map_or(Cold::none(), Cold::new) }
     }
 }
 
@@ -83,30 +61,28 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        if let StateProj::Calling { future } = this.state.as_mut().project() {
-            let result = ready!(future.poll(cx));
-            let Some(Held::Delay(delay)) = this.held.get() else { return Poll::Ready(result) };
+        if let Some(call) = this.call.as_mut().as_pin_mut() {
+            let result = ready!(call.poll(cx));
+            let Some(Held::Delay(delay)) = this.fault.get() else { return Poll::Ready(result) };
             let until = saturating_add(Instant::now(), *delay);
             // What the call held is free, and only its answer on the way.
-            this.state.set(State::Held);
-            *this.held = Cold::new(Held::Answer { answer: Some(result), until, timer: None });
-        } else if let StateProj::Panicking = this.state.as_mut().project() {
-            panic!("stockade-chaos: this call was made to panic");
+            this.call.set(None);
+            *this.fault = Cold::new(Held::answer(result, until));
         }
-        let answer = ready!(this.held.get_mut().expect(AFTER).poll(cx));
-        drop(this.held.take());
+        let answer = ready!(this.fault.get_mut().expect(AFTER).poll(cx));
+        drop(this.fault.take());
         Poll::Ready(answer)
     }
 }
 
 impl<F, T, E> fmt::Debug for ResponseFuture<F, T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = match (&self.state, self.held.get()) {
-            (State::Calling { .. }, _) => "calling",
-            (State::Panicking, _) => "panicking",
-            (State::Held, Some(Held::Hang)) => "hanging",
-            (State::Held, Some(_)) => "held back",
-            (State::Held, None) => "done",
+        let state = match (&self.call, self.fault.get()) {
+            (Some(_), _) => "calling",
+            (None, Some(Held::Panic)) => "panicking",
+            (None, Some(Held::Hang)) => "hanging",
+            (None, Some(_)) => "held back",
+            (None, None) => "done",
         };
         f.debug_tuple("ResponseFuture").field(&state).finish()
     }
@@ -115,11 +91,20 @@ impl<F, T, E> fmt::Debug for ResponseFuture<F, T, E> {
 // === impl Held ===
 
 impl<T, E> Held<T, E> {
+    pub(crate) const fn answer(answer: Result<T, E>, until: Instant) -> Self {
+        Self::Answer { answer: Some(answer), until, timer: None }
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, E>> {
-        let Self::Answer { answer, until, timer } = self else { return Poll::Pending };
-        if Instant::now() < *until {
-            ready!(timer.get_or_insert_with(|| Timer::register(*until, cx)).poll(cx));
+        match self {
+            Self::Answer { answer, until, timer } => {
+                if Instant::now() < *until {
+                    ready!(timer.get_or_insert_with(|| Timer::register(*until, cx)).poll(cx));
+                }
+                Poll::Ready(answer.take().expect(AFTER))
+            }
+            Self::Panic => panic!("stockade-chaos: this call was made to panic"),
+            Self::Delay(_) | Self::Hang => Poll::Pending,
         }
-        Poll::Ready(answer.take().expect(AFTER))
     }
 }

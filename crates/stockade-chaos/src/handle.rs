@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    atomic::{AtomicBool, Ordering::Relaxed},
 };
 
 use fastrand::Rng;
@@ -35,8 +35,8 @@ pub struct Counts {
 pub(crate) struct Shared {
     pub(crate) config: Config,
     enabled: AtomicBool,
-    rng: Mutex<Rng>,
-    counts: [AtomicU64; 5],
+    /// Where chance comes from, and what came of it.
+    drawn: Mutex<(Rng, Counts)>,
 }
 
 // === impl ChaosHandle ===
@@ -58,9 +58,7 @@ impl ChaosHandle {
 
     /// What it did so far.
     pub fn counts(&self) -> Counts {
-        let [slow, errors, rejected, hung, panicked] =
-            self.0.counts.each_ref().map(|count| count.load(Relaxed));
-        Counts { slow, errors, rejected, hung, panicked }
+        lock(&self.0.drawn).1
     }
 }
 
@@ -68,8 +66,8 @@ impl ChaosHandle {
 
 impl Shared {
     pub(crate) fn new(config: Config, seed: u64) -> Self {
-        let rng = Mutex::new(Rng::with_seed(seed));
-        Self { config, enabled: AtomicBool::new(false), rng, counts: Default::default() }
+        let drawn = Mutex::new((Rng::with_seed(seed), Counts::default()));
+        Self { config, enabled: AtomicBool::new(false), drawn }
     }
 
     pub(crate) fn is_enabled(&self) -> bool {
@@ -78,15 +76,17 @@ impl Shared {
 
     /// What befalls the next call.
     pub(crate) fn draw(&self) -> Option<Fault> {
-        let fault = Fault::draw(&self.config, &mut lock(&self.rng))?;
-        let index = match fault {
-            Fault::Slow(_) => 0,
-            Fault::Error => 1,
-            Fault::Reject => 2,
-            Fault::Hang => 3,
-            Fault::Panic => 4,
-        };
-        self.counts[index].fetch_add(1, Relaxed);
+        let mut drawn = lock(&self.drawn);
+        let (rng, counts) = &mut *drawn;
+        let fault = Fault::draw(&self.config, rng)?;
+        *match fault {
+            Fault::Slow(_) => &mut counts.slow,
+            Fault::Error => &mut counts.errors,
+            Fault::Reject => &mut counts.rejected,
+            Fault::Hang => &mut counts.hung,
+            Fault::Panic => &mut counts.panicked,
+        } += 1;
+        drop(drawn);
         #[cfg(feature = "tracing")]
         tracing::debug!(target: "stockade", layer = "chaos", name = self.config.name, ?fault, "made up a fault");
         Some(fault)

@@ -25,6 +25,7 @@ use crate::{Chaos, ChaosHandle, Config, Latency, NoError, config::PROBABILITIES,
 /// | [`only`](Self::only) | every request |
 ///
 /// All clones of the layer, and the services they make, share one source of chance and one switch.
+#[derive(Clone)]
 pub struct ChaosLayer<F = NoError, O = NoBypass> {
     seed: u64,
     config: Config,
@@ -151,14 +152,6 @@ impl<F, O> ChaosLayer<F, O> {
     fn shared(&self) -> Arc<Shared> {
         let new = || Arc::new(Shared::new(self.config, self.seed));
         Arc::clone(self.shared.get_or_init(new))
-    }
-}
-
-impl<F: Clone, O: Clone> Clone for ChaosLayer<F, O> {
-    fn clone(&self) -> Self {
-        let Self { seed, config, ref error, ref only, ref shared } = *self;
-        let (error, only, shared) = (error.clone(), only.clone(), Arc::clone(shared));
-        Self { seed, config, error, only, shared }
     }
 }
 

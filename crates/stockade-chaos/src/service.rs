@@ -7,9 +7,12 @@ use std::{
 };
 
 use stockade_core::{Bypass, LayerError, NoBypass, Reason, Rejected, internal::deferred};
+use tokio::time::Instant;
 use tower_service::Service;
 
-use crate::{ChaosHandle, MakeError, NoError, ResponseFuture, fault::Fault, handle::Shared};
+use crate::{
+    ChaosHandle, MakeError, NoError, ResponseFuture, fault::Fault, future::Held, handle::Shared,
+};
 
 /// Makes some calls to `S` slow, fail, hang or panic; made by [`ChaosLayer`](crate::ChaosLayer).
 ///
@@ -67,25 +70,27 @@ where
 
     fn call(&mut self, request: Req) -> Self::Future {
         let may = self.shared.is_enabled() && !self.only.passes_by(&request);
-        let future = match may.then(|| self.shared.draw()).flatten() {
-            None => return ResponseFuture::calling(self.inner.call(request), None),
-            Some(Fault::Slow(delay)) => {
-                return ResponseFuture::calling(self.inner.call(request), Some(delay));
-            }
-            Some(Fault::Error) => match self.error.make() {
-                Some(error) => ResponseFuture::failing(error),
-                None => return ResponseFuture::calling(self.inner.call(request), None),
-            },
+        let fault = match may.then(|| self.shared.draw()).flatten() {
+            None => None,
+            Some(Fault::Slow(delay)) => Some(Held::Delay(delay)),
+            Some(Fault::Error) => self.error.make().map(failed),
             Some(Fault::Reject) => {
                 let refused = Rejected::new(&"chaos", Reason::Shed);
-                ResponseFuture::failing(refused.with_name(self.shared.config.name).into_error())
+                Some(failed(refused.with_name(self.shared.config.name).into_error()))
             }
-            Some(Fault::Hang) => ResponseFuture::hanging(),
-            Some(Fault::Panic) => ResponseFuture::panicking(),
+            Some(Fault::Hang) => Some(Held::Hang),
+            Some(Fault::Panic) => Some(Held::Panic),
         };
-        drop(deferred::release(&mut self.inner));
-        future
+        if let None | Some(Held::Delay(_)) = fault {
+            return ResponseFuture::new(Some(self.inner.call(request)), fault);
+        }
+        deferred::let_go(&mut self.inner);
+        ResponseFuture::new(None, fault)
     }
+}
+
+fn failed<T, E>(error: E) -> Held<T, E> {
+    Held::answer(Err(error), Instant::now())
 }
 
 /// Without the closures, which cannot be shown.
