@@ -12,10 +12,7 @@ use pin_project_lite::pin_project;
 use stockade_core::internal::deferred;
 use tower_service::Service;
 
-use crate::{
-    service::{CallerOf, begin},
-    work::Heard,
-};
+use crate::{shared::Caller, work::Heard};
 
 pin_project! {
     /// The answer of a [`Coalesce`](crate::Coalesce).
@@ -54,7 +51,7 @@ pin_project! {
 }
 
 struct Sharing<S: Service<Req>, Req, K: Hash + Eq> {
-    caller: CallerOf<S, Req, K>,
+    caller: Caller<K, S::Future>,
     /// What is needed to make the call anew; `None` for the caller that began it.
     spare: Option<(S, Req)>,
     /// The call panicked.
@@ -70,7 +67,7 @@ impl<S: Service<Req>, Req, K: Hash + Eq> ResponseFuture<S, Req, K> {
         Self { state: State::Passing { future } }
     }
 
-    pub(crate) const fn sharing(caller: CallerOf<S, Req, K>, spare: Option<(S, Req)>) -> Self {
+    pub(crate) const fn sharing(caller: Caller<K, S::Future>, spare: Option<(S, Req)>) -> Self {
         Self { state: State::Sharing { sharing: Some(Sharing { caller, spare, lost: false }) } }
     }
 }
@@ -140,9 +137,9 @@ where
         self.lost = false;
         if leads {
             let (mut service, request) = self.spare.take().expect("it was there above");
-            begin::<S, Req, K>(&self.caller, &mut service, request);
+            self.caller.begin(|| service.call(request));
         } else {
-            drop(deferred::release(service));
+            deferred::let_go(service);
         }
         Poll::Ready(Ok(()))
     }

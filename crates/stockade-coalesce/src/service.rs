@@ -8,14 +8,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use stockade_core::{Bypass, NoBypass, deadline, internal::deferred};
+use stockade_core::{Bypass, NoBypass, internal::deferred};
 use tower_service::Service;
 
-use crate::{
-    CoalesceHandle, ResponseFuture,
-    handle::Counts,
-    shared::{Caller, Shared},
-};
+use crate::{CoalesceHandle, ResponseFuture, handle::Counts, shared::Shared};
 
 /// Lets calls to `S` with the same key share one answer; made by [`CoalesceLayer`](crate::CoalesceLayer).
 ///
@@ -43,24 +39,12 @@ pub struct Coalesce<S: Service<Req>, Req, K, F, O = NoBypass> {
     inner: S,
     key: F,
     only: O,
-    shared: Arc<SharedBy<S, Req, K>>,
+    shared: Arc<Shared<K, S::Future>>,
     counts: Arc<Counts>,
     requests: PhantomData<fn(Req)>,
 }
 
-type SharedBy<S, Req, K> = Shared<
-    K,
-    <S as Service<Req>>::Future,
-    <S as Service<Req>>::Response,
-    <S as Service<Req>>::Error,
->;
-
-pub(crate) type CallerOf<S, Req, K> = Caller<
-    K,
-    <S as Service<Req>>::Future,
-    <S as Service<Req>>::Response,
-    <S as Service<Req>>::Error,
->;
+stockade_core::accessors!(Coalesce<S: Service<Req>, Req, K, F, O>);
 
 // === impl Coalesce ===
 
@@ -74,41 +58,6 @@ impl<S: Service<Req>, Req, K, F, O> Coalesce<S, Req, K, F, O> {
     pub fn handle(&self) -> CoalesceHandle {
         CoalesceHandle::new(Arc::clone(&self.counts))
     }
-
-    /// The service inside.
-    pub fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// The service inside, mutably.
-    pub fn get_mut(&mut self) -> &mut S {
-        &mut self.inner
-    }
-
-    /// The service inside, without the layer.
-    pub fn into_inner(self) -> S {
-        self.inner
-    }
-}
-
-/// Begins the call that `caller` leads. If that panics, the others hear that there will be none.
-pub(crate) fn begin<S, Req, K>(caller: &CallerOf<S, Req, K>, service: &mut S, request: Req)
-where
-    S: Service<Req>,
-    K: Hash + Eq,
-{
-    struct Lost<'a, S: Service<Req>, Req, K: Hash + Eq>(&'a CallerOf<S, Req, K>);
-
-    impl<S: Service<Req>, Req, K: Hash + Eq> Drop for Lost<'_, S, Req, K> {
-        fn drop(&mut self) {
-            self.0.lose();
-        }
-    }
-
-    let lost = Lost::<S, Req, K>(caller);
-    let future = deadline::hidden(|| service.call(request));
-    std::mem::forget(lost);
-    caller.begin(future);
 }
 
 impl<S, Req, K, F, O> Service<Req> for Coalesce<S, Req, K, F, O>
@@ -134,7 +83,7 @@ where
         }
         let (caller, leads) = self.shared.join((self.key)(&request));
         if leads {
-            begin::<S, Req, K>(&caller, &mut self.inner, request);
+            caller.begin(|| self.inner.call(request));
             return ResponseFuture::sharing(caller, None);
         }
         let service = deferred::release(&mut self.inner);

@@ -4,13 +4,17 @@ use std::{
     any::Any,
     collections::HashMap,
     hash::Hash,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::Arc,
     task::{Context, Poll},
 };
 
-use stockade_core::internal::{
-    Key, lock,
-    sync::{Mutex, atomic::Ordering::Relaxed},
+use stockade_core::{
+    deadline,
+    internal::{
+        Key, lock,
+        sync::{Mutex, atomic::Ordering::Relaxed},
+    },
 };
 
 use crate::{
@@ -19,22 +23,22 @@ use crate::{
 };
 
 /// What the clones of one service share.
-pub(crate) struct Shared<K, F, T, E> {
-    entries: Mutex<HashMap<K, Entry<F, T, E>>>,
+pub(crate) struct Shared<K, F: Future> {
+    entries: Mutex<HashMap<K, Entry<F>>>,
     counts: Arc<Counts>,
 }
 
-struct Entry<F, T, E> {
-    work: Arc<Work<F, T, E>>,
+struct Entry<F: Future> {
+    work: Arc<Work<F>>,
     callers: usize,
 }
 
 /// A caller of a call in flight. Dropping it leaves the call, which ends if it was the last.
-pub(crate) struct Caller<K: Hash + Eq, F, T, E> {
-    shared: Arc<Shared<K, F, T, E>>,
+pub(crate) struct Caller<K: Hash + Eq, F: Future> {
+    shared: Arc<Shared<K, F>>,
     key: K,
     // Taken when the caller leaves.
-    work: Option<Arc<Work<F, T, E>>>,
+    work: Option<Arc<Work<F>>>,
     waker: Option<Key>,
 }
 
@@ -45,15 +49,15 @@ const LEFT: &str = "a caller is not used after it has left";
 
 // === impl Shared ===
 
-impl<K, F, T, E> Shared<K, F, T, E> {
+impl<K, F: Future> Shared<K, F> {
     pub(crate) fn new(counts: Arc<Counts>) -> Self {
         Self { entries: Mutex::new(HashMap::new()), counts }
     }
 }
 
-impl<K: Hash + Eq + Clone, F, T, E> Shared<K, F, T, E> {
+impl<K: Hash + Eq + Clone, F: Future> Shared<K, F> {
     /// Joins the call of this key. `true`: there was none, and the caller has to begin it.
-    pub(crate) fn join(self: &Arc<Self>, key: K) -> (Caller<K, F, T, E>, bool) {
+    pub(crate) fn join(self: &Arc<Self>, key: K) -> (Caller<K, F>, bool) {
         let mut entries = lock(&self.entries);
         let (work, leads) = match entries.get_mut(&key) {
             Some(entry) => {
@@ -74,9 +78,9 @@ impl<K: Hash + Eq + Clone, F, T, E> Shared<K, F, T, E> {
     }
 }
 
-impl<K: Hash + Eq, F, T, E> Shared<K, F, T, E> {
+impl<K: Hash + Eq, F: Future> Shared<K, F> {
     /// Takes this call off the list, so that the next one with its key begins anew.
-    fn end(&self, key: &K, work: &Arc<Work<F, T, E>>, is_over: impl FnOnce(&mut usize) -> bool) {
+    fn end(&self, key: &K, work: &Arc<Work<F>>, is_over: impl FnOnce(&mut usize) -> bool) {
         let mut entries = lock(&self.entries);
         let entry = entries.get_mut(key).filter(|entry| Arc::ptr_eq(&entry.work, work));
         let gone = if entry.is_some_and(|entry| is_over(&mut entry.callers)) {
@@ -95,8 +99,8 @@ impl<K: Hash + Eq, F, T, E> Shared<K, F, T, E> {
 
 // === impl Caller ===
 
-impl<K: Hash + Eq, F, T, E> Caller<K, F, T, E> {
-    fn work(&self) -> &Arc<Work<F, T, E>> {
+impl<K: Hash + Eq, F: Future> Caller<K, F> {
+    fn work(&self) -> &Arc<Work<F>> {
         self.work.as_ref().expect(LEFT)
     }
 
@@ -108,15 +112,16 @@ impl<K: Hash + Eq, F, T, E> Caller<K, F, T, E> {
         self.shared.join(self.key.clone())
     }
 
-    /// The call that this caller has to begin is on its way.
-    pub(crate) fn begin(&self, future: F) {
-        self.work().begin(future);
-    }
-
-    /// The call that this caller has to begin will not be made.
-    pub(crate) fn lose(&self) {
-        self.shared.end(&self.key, self.work(), |_| true);
-        self.work().lose(None);
+    /// Begins the call, which sees no deadline. If that panics, the others hear that there will be no result.
+    pub(crate) fn begin(&self, call: impl FnOnce() -> F) {
+        match catch_unwind(AssertUnwindSafe(|| deadline::hidden(call))) {
+            Ok(future) => self.work().begin(future),
+            Err(panic) => {
+                self.shared.end(&self.key, self.work(), |_| true);
+                self.work().lose();
+                resume_unwind(panic);
+            }
+        }
     }
 
     /// The panic that ended the call, for the first to ask.
@@ -125,24 +130,20 @@ impl<K: Hash + Eq, F, T, E> Caller<K, F, T, E> {
     }
 
     /// The result, once it was heard of.
-    pub(crate) fn result(mut self) -> Option<Result<T, E>>
+    pub(crate) fn result(mut self) -> Option<F::Output>
     where
-        T: Clone,
-        E: Clone,
+        F::Output: Clone,
     {
         self.leave()?.result()
     }
 
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Heard>
-    where
-        F: Future<Output = Result<T, E>>,
-    {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Heard> {
         let Self { shared, key, work, waker } = self;
         let work = work.as_ref().expect(LEFT);
         work.poll(waker, cx, || shared.end(key, work, |_| true))
     }
 
-    fn leave(&mut self) -> Option<Arc<Work<F, T, E>>> {
+    fn leave(&mut self) -> Option<Arc<Work<F>>> {
         let work = self.work.take()?;
         self.shared.end(&self.key, &work, |callers| {
             *callers -= 1;
@@ -155,7 +156,7 @@ impl<K: Hash + Eq, F, T, E> Caller<K, F, T, E> {
     }
 }
 
-impl<K: Hash + Eq, F, T, E> Drop for Caller<K, F, T, E> {
+impl<K: Hash + Eq, F: Future> Drop for Caller<K, F> {
     fn drop(&mut self) {
         drop(self.leave());
     }

@@ -25,10 +25,10 @@ use stockade_core::{
 };
 
 /// One call that several callers wait for.
-pub(crate) struct Work<F, T, E> {
+pub(crate) struct Work<F: Future> {
     bell: Arc<Bell>,
     stage: Mutex<Stage<F>>,
-    result: OnceLock<Result<T, E>>,
+    result: OnceLock<F::Output>,
 }
 
 enum Stage<F> {
@@ -58,7 +58,7 @@ pub(crate) enum Heard {
 
 // === impl Work ===
 
-impl<F, T, E> Work<F, T, E> {
+impl<F: Future> Work<F> {
     pub(crate) fn new() -> Self {
         let stage = Mutex::new(Stage::Taken);
         Self { bell: Arc::default(), stage, result: OnceLock::new() }
@@ -71,8 +71,8 @@ impl<F, T, E> Work<F, T, E> {
     }
 
     /// There will be no result.
-    pub(crate) fn lose(&self, panic: Option<Box<dyn Any + Send>>) {
-        self.put(Stage::Lost(panic));
+    pub(crate) fn lose(&self) {
+        self.put(Stage::Lost(None));
         self.bell.ring();
     }
 
@@ -85,10 +85,9 @@ impl<F, T, E> Work<F, T, E> {
     }
 
     /// The result, once it is there. For the last caller it is not cloned.
-    pub(crate) fn result(self: Arc<Self>) -> Option<Result<T, E>>
+    pub(crate) fn result(self: Arc<Self>) -> Option<F::Output>
     where
-        T: Clone,
-        E: Clone,
+        F::Output: Clone,
     {
         match Arc::try_unwrap(self) {
             Ok(work) => work.result.into_inner(),
@@ -108,10 +107,7 @@ impl<F, T, E> Work<F, T, E> {
         key: &mut Option<Key>,
         cx: &mut Context<'_>,
         ended: impl FnOnce(),
-    ) -> Poll<Heard>
-    where
-        F: Future<Output = Result<T, E>>,
-    {
+    ) -> Poll<Heard> {
         self.bell.register(key, cx.waker());
         let mut future = {
             let mut stage = lock(&self.stage);

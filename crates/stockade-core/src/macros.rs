@@ -13,8 +13,8 @@
 /// ```
 #[macro_export]
 macro_rules! accessors {
-    ($service:ident<$s:ident $(, $other:ident)*>) => {
-        impl<$s $(, $other)*> $service<$s $(, $other)*> {
+    ($service:ident<$s:ident $(: $bound:path)? $(, $other:ident)*>) => {
+        impl<$s $(: $bound)? $(, $other)*> $service<$s $(, $other)*> {
             /// The service inside.
             pub fn get_ref(&self) -> &$s {
                 &self.inner
