@@ -71,7 +71,7 @@ impl Layer {
                 if let Some(queue) = queue {
                     pool = pool.queue(queue.size());
                 }
-                pool.into_layer().layer(inner).boxed_clone()
+                pool.layer(inner).boxed_clone()
             }
         }
     }

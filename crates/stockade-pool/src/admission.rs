@@ -9,7 +9,7 @@ use std::time::Duration;
 use stockade_core::Reason;
 use tokio::time::Instant;
 
-use crate::queue::{Key, Queue, Tag};
+use crate::queue::{Queue, Tag};
 
 /// What the queue of a pool may hold.
 #[derive(Clone, Copy, Debug)]
@@ -49,16 +49,6 @@ pub(crate) enum Verdict {
     DropOldest,
 }
 
-/// Who is next in line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Next {
-    Admit(Key),
-    /// It has waited for too long.
-    Refuse(Key),
-    /// Nobody, or there is no place.
-    Nobody,
-}
-
 // === impl Admission ===
 
 impl Admission {
@@ -69,26 +59,27 @@ impl Admission {
         &self,
         queue: &Queue<Req, T, E>,
         takers: usize,
-        tag: Option<Tag>,
+        tag: Tag,
     ) -> Verdict {
         let free = queue.is_line_free()
-            && self.room(queue, takers) > 0
-            && self.fits(queue, tag.map_or(1, |tag| tag.weight))
-            && tag.is_none_or(|tag| queue.has_room_for(tag));
+            && self.has_room(queue, takers, tag.weight)
+            && queue.has_room_for(tag);
         if free && self.max_wait.is_none() {
             return Verdict::Admit;
         }
         self.verdict_otherwise(queue, free)
     }
 
-    /// Whether there is a place for a job, whoever waits in line for it.
+    /// Whether there is a place for a job of this weight, whoever waits in line for it.
+    #[inline]
     pub(crate) fn has_room<Req, T, E>(
         &self,
         queue: &Queue<Req, T, E>,
         takers: usize,
-        tag: Tag,
+        weight: u64,
     ) -> bool {
-        self.room(queue, takers) > 0 && self.fits(queue, tag.weight)
+        let most = self.capacity.saturating_add(takers);
+        queue.len() + queue.held < most && self.fits(queue, weight)
     }
 
     fn verdict_otherwise<Req, T, E>(&self, queue: &Queue<Req, T, E>, free: bool) -> Verdict {
@@ -103,29 +94,10 @@ impl Admission {
         }
     }
 
-    /// Who is next in line for a place.
-    #[inline]
-    pub(crate) fn next<Req, T, E>(&self, queue: &Queue<Req, T, E>, takers: usize) -> Next {
-        let Some((key, since, weight)) = queue.first_in_line() else { return Next::Nobody };
-        if self.is_late(since) {
-            return Next::Refuse(key);
-        }
-        if self.room(queue, takers) > 0 && self.fits(queue, weight) {
-            return Next::Admit(key);
-        }
-        Next::Nobody
-    }
-
     /// Whether a job that was submitted then has waited for too long.
     #[inline]
     pub(crate) fn is_late(&self, since: Option<Instant>) -> bool {
         self.max_wait.zip(since).is_some_and(|(limit, since)| since.elapsed() > limit)
-    }
-
-    /// For how many more jobs there is room.
-    #[inline]
-    fn room<Req, T, E>(&self, queue: &Queue<Req, T, E>, takers: usize) -> usize {
-        self.capacity.saturating_add(takers).saturating_sub(queue.len() + queue.held)
     }
 
     /// Whether a job of this weight fits into the budget; one that never does is let in alone.

@@ -7,8 +7,7 @@ use stockade_core::{
 use tokio::{runtime::Handle, time::sleep};
 
 use crate::{
-    MakeWorker, Never, Order, Pool, PoolLayer, PoolService, Rebuild, Scale, Sizing, WhenFull,
-    Workers,
+    MakeWorker, Never, Order, Pool, PoolService, Rebuild, Scale, Sizing, WhenFull, Workers,
     config::{Checked, OrderBy, QUEUES, TIMES, WAITS},
     roster::Size,
     rules::Rules,
@@ -17,13 +16,30 @@ use crate::{
     spawn::{self, watch_runtime},
 };
 
-/// Describes a pool, and starts it.
+/// Describes a pool, and starts it, or starts one in the middle of a `ServiceBuilder`.
 ///
 /// The setters only store, so their order does not matter, except that of [`affinity`](Self::affinity),
 /// [`by_priority`](Self::by_priority), [`fair_by`](Self::fair_by), [`priority`](Self::priority) and [`order`](Self::order)
 /// the last one counts.
 ///
 /// `B` says after which results a worker makes its service anew.
+///
+/// # Example
+///
+/// ```
+/// use stockade_core::Error;
+/// use stockade_pool::Pool;
+/// use tower::{ServiceBuilder, ServiceExt};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let pool = ServiceBuilder::new()
+///     .layer(Pool::builder().workers(4))
+///     .map_err(Error::Service)
+///     .service_fn(async |n: u32| Ok::<_, std::io::Error>(n + 1));
+/// assert_eq!(pool.oneshot(1).await.unwrap(), 2);
+/// # }
+/// ```
 #[must_use = "a pool starts when it is built"]
 pub struct PoolBuilder<Req, B = Never> {
     rules: Rules<Req>,
@@ -545,13 +561,6 @@ impl<Req: Send + 'static, B> PoolBuilder<Req, B> {
         }
         shared.start().map_err(BuildError::Thread)?;
         Ok(pool)
-    }
-}
-
-impl<Req, B> PoolBuilder<Req, B> {
-    /// The pool as a layer, which starts it when it is applied to a service.
-    pub fn into_layer(self) -> PoolLayer<Req, B> {
-        PoolLayer::new(self)
     }
 }
 

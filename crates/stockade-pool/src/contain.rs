@@ -2,12 +2,11 @@
 
 use std::{
     any::Any,
+    future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::Pin,
-    task::{Context, Poll},
+    pin::pin,
+    task::Poll,
 };
-
-use pin_project_lite::pin_project;
 
 pub(crate) type Panic = Box<dyn Any + Send>;
 
@@ -33,46 +32,18 @@ pub(crate) fn forget(panic: Panic) {
 }
 
 /// Polls what is the user's; a panic is returned.
-pub(crate) fn contain<F: Future>(future: F) -> Contain<F> {
-    Contain { future }
+pub(crate) async fn contain<F: Future>(future: F) -> Result<F::Output, Panic> {
+    let mut future = pin!(future);
+    let polled = poll_fn(|cx| match guard(|| future.as_mut().poll(cx)) {
+        Ok(polled) => polled.map(Ok),
+        Err(panic) => Poll::Ready(Err(panic)),
+    });
+    polled.await
 }
 
-pin_project! {
-    /// A future whose panic is its output.
-    pub(crate) struct Contain<F> {
-        #[pin]
-        future: F,
-    }
-}
-
-impl<F: Future> Future for Contain<F> {
-    type Output = Result<F::Output, Panic>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let future = self.project().future;
-        match guard(|| future.poll(cx)) {
-            Ok(polled) => polled.map(Ok),
-            Err(panic) => Poll::Ready(Err(panic)),
-        }
-    }
-}
-
-/// Tells of a panic. The panic hook has printed it; the event says which worker it was.
-pub(crate) fn tell(panic: Panic, _name: Option<&'static str>, _worker: usize) {
-    #[cfg(feature = "tracing")]
-    tracing::error!(
-        target: "stockade",
-        layer = "pool",
-        name = _name,
-        worker = _worker,
-        panic = message(&*panic),
-        "panicked"
-    );
-    forget(panic);
-}
-
+/// What a panic says.
 #[cfg(feature = "tracing")]
-fn message(panic: &(dyn Any + Send)) -> &str {
+pub(crate) fn message(panic: &(dyn Any + Send)) -> &str {
     match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
         (Some(message), _) => message,
         (_, Some(message)) => message,

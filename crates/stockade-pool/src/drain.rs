@@ -70,7 +70,7 @@ pub(crate) async fn drain<Req, T, E>(
     let _draining = Draining::begin(&shared);
     let before = shared.stats();
     let (mut unfinished, mut stopped) = (Vec::new(), None);
-    let (mut ended, mut until) = (pin!(shared.tasks.wait()), pin!(until));
+    let (mut ended, mut until) = (pin!(shared.ended()), pin!(until));
     let in_time = poll_fn(|cx| match ended.as_mut().poll(cx) {
         Poll::Ready(()) => Poll::Ready(true),
         Poll::Pending => until.as_mut().poll(cx).map(|()| false),
@@ -137,7 +137,7 @@ impl<Req, T, E> Shared<Req, T, E> {
     /// The requests of jobs that were stopped, or still run although they were told to stop.
     pub(crate) fn take_stopped(&self) -> Vec<Req> {
         let mut core = self.lock();
-        let running: Vec<Key> = core.queue.running().map(|(key, _)| key).collect();
+        let running: Vec<Key> = core.queue.running().map(|(key, ..)| key).collect();
         let kept: Vec<Req> =
             running.into_iter().filter_map(|key| core.queue.take_kept(key)).collect();
         let mut stopped = std::mem::take(&mut core.stopped);

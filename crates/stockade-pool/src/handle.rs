@@ -241,9 +241,9 @@ impl<Req, T, E> Shared<Req, T, E> {
         let mut jobs: Vec<RunningJob> = core
             .queue
             .running()
-            .map(|(_, job)| RunningJob {
-                name: job.name.cloned(),
-                worker: job.worker,
+            .map(|(_, worker, job)| RunningJob {
+                name: job.extra.as_ref().and_then(|extra| extra.name.clone()),
+                worker,
                 running_for: now.zip(job.since).map(|(now, at)| now.saturating_duration_since(at)),
             })
             .collect();

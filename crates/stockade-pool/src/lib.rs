@@ -6,8 +6,8 @@
 //!
 //! It does not persist jobs.
 //!
-//! - [`PoolBuilder`] makes a pool, [`PoolLayer`] makes one in the middle of a `ServiceBuilder`, and [`Pool::tasks`] makes
-//!   one that runs futures. [`Sizing`] says how large a pool has to be.
+//! - [`PoolBuilder`] makes a pool, also in the middle of a `ServiceBuilder`, and [`Pool::tasks`] makes one that
+//!   runs futures. [`Sizing`] says how large a pool has to be.
 //! - [`PoolHandle`] watches, pauses, resizes and shuts down; [`Stats`] counts.
 //! - The queue is first in, first out, unless it goes by [class](PoolBuilder::by_priority), by
 //!   [shares](PoolBuilder::fair_by) or by [priorities](PoolBuilder::priority), has [keys](PoolBuilder::affinity) or
@@ -96,7 +96,6 @@ pub use config::Config;
 pub use drain::Drained;
 pub use handle::{PoolHandle, RunningJob, WeakPoolHandle};
 pub use job::{Job, Refused};
-pub use layer::PoolLayer;
 pub use outcome::{Outcome, Status};
 pub use pool::Pool;
 pub use queue::Order;

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::{
     Load, Stats, Status, WhenFull,
-    admission::{Next, Verdict},
+    admission::Verdict,
     config::Checked,
     contain::discard,
     in_flight::InFlight,
@@ -70,12 +70,12 @@ impl<Req, T, E> Core<Req, T, E> {
 
     /// Whether there is a place for this job, or for a handle that does not know its job yet.
     #[inline(always)]
-    pub(crate) fn verdict(&self, tag: Option<Tag>, held: bool, inside: bool) -> Verdict {
+    pub(crate) fn verdict(&self, tag: Tag, held: bool, inside: bool) -> Verdict {
         if self.closed || inside {
             return self.verdict_inside(tag, held);
         }
         match held {
-            true if tag.is_none_or(|tag| self.queue.has_room_for(tag)) => Verdict::Admit,
+            true if self.queue.has_room_for(tag) => Verdict::Admit,
             true => Verdict::Wait,
             false => self.config.admission.verdict(&self.queue, self.takers(), tag),
         }
@@ -84,12 +84,12 @@ impl<Req, T, E> Core<Req, T, E> {
     /// Of a pool that is closed, or from inside one of its jobs: there it must not wait, because it might wait for
     /// itself, and it needs a worker that is free.
     #[cold]
-    fn verdict_inside(&self, tag: Option<Tag>, held: bool) -> Verdict {
+    fn verdict_inside(&self, tag: Tag, held: bool) -> Verdict {
         if self.closed {
             return Verdict::Refuse(Reason::PoolClosed);
         }
         let claimed = self.queue.len() + self.queue.held - usize::from(held);
-        let behind = tag.is_some_and(|tag| self.queue.is_behind(tag));
+        let behind = self.queue.is_behind(tag);
         let max = if self.per_job { self.roster.size.max } else { 0 };
         let growth = max.saturating_sub(self.roster.alive());
         let free = if self.paused { 0 } else { self.roster.available() + growth };
@@ -145,11 +145,13 @@ impl<Req, T, E> Core<Req, T, E> {
 
     #[cold]
     fn admit_line(&mut self) {
-        loop {
-            match self.config.admission.next(&self.queue, self.takers()) {
-                Next::Nobody => return,
-                Next::Admit(key) => self.enter(key),
-                Next::Refuse(key) => self.refuse(key, Reason::WaitExceeded),
+        while let Some((key, since, weight)) = self.queue.first_in_line() {
+            if self.config.admission.is_late(since) {
+                self.refuse(key, Reason::WaitExceeded);
+            } else if self.config.admission.has_room(&self.queue, self.takers(), weight) {
+                self.enter(key);
+            } else {
+                return;
             }
         }
     }
@@ -166,9 +168,8 @@ impl<Req, T, E> Core<Req, T, E> {
 
     /// Refuses a place to one who waits for it. A handle that waits is counted when it is called, and refused then.
     pub(crate) fn refuse(&mut self, key: Key, reason: Reason) {
-        let priority = self.queue.priority(key);
-        if let Some((is_job, owner)) = self.queue.refuse(key, reason) {
-            if is_job {
+        if let Some((priority, owner)) = self.queue.refuse(key, reason) {
+            if let Some(priority) = priority {
                 self.counts.refused.count(reason, priority);
             }
             self.tell(owner);
@@ -259,7 +260,7 @@ impl<Req, T, E> Core<Req, T, E> {
                 return Verdict::Refuse(Reason::QueueFull);
             };
             ended.push(self.end_unstarted(key, job, shed));
-            if self.config.admission.has_room(&self.queue, self.takers(), new) {
+            if self.config.admission.has_room(&self.queue, self.takers(), new.weight) {
                 return Verdict::Admit;
             }
         }

@@ -39,7 +39,7 @@ impl<Req, T, E> Shared<Req, T, E> {
             Place::None => {
                 let inside = self.is_inside();
                 let mut core = self.lock();
-                let verdict = core.verdict(None, false, inside);
+                let verdict = core.verdict(Tag::HANDLE, false, inside);
                 if verdict == Verdict::Admit {
                     core.queue.held += 1;
                     *place = Place::Held;
@@ -62,7 +62,7 @@ impl<Req, T, E> Shared<Req, T, E> {
         let (waker, since) = (cx.waker().clone(), self.clock());
         let mut core = self.lock();
         let (mut dropped, shed) = (Vec::new(), self.rejected(Reason::Shed));
-        match core.verdict(None, false, inside) {
+        match core.verdict(Tag::HANDLE, false, inside) {
             Verdict::Refuse(_) => return Poll::Ready(()),
             // A place belongs to a job of some share, which is known when there is one.
             _ if core.queue.is_fair() => return Poll::Ready(()),

@@ -36,7 +36,7 @@ use std::{
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
 /// let pool = ServiceBuilder::new()
-///     .layer(Pool::builder().workers(1..=8).scale(Patient).into_layer())
+///     .layer(Pool::builder().workers(1..=8).scale(Patient))
 ///     .service_fn(async |n: u32| Ok::<_, Error<Infallible>>(n));
 /// # assert_eq!(pool.oneshot(1).await, Ok(1));
 /// # }

@@ -33,7 +33,7 @@ use crate::{
     queue::{Carried, Details, Extra, Key, New, Owner},
     rules::Rules,
     span::Span,
-    staff::{Spawn, Tasks},
+    staff::Spawn,
 };
 
 /// What callers and workers share.
@@ -50,8 +50,8 @@ pub(crate) struct Shared<Req, T, E> {
     pub(crate) spawn: Box<dyn Spawn<Req, T, E>>,
     /// How many workers there are, for those who watch it.
     pub(crate) size: watch::Sender<usize>,
-    /// The workers' tasks, until the last one has ended.
-    pub(crate) tasks: Tasks,
+    /// It has a receiver for each worker, until the worker is gone.
+    pub(crate) tokens: watch::Sender<()>,
     /// Cancelled when the pool is closed.
     pub(crate) closed: CancellationToken,
     /// The workers are to stop. Each is woken after it was written, and reads it whenever it is polled.
@@ -98,7 +98,6 @@ impl<Req, T, E> Shared<Req, T, E> {
     ) -> Self {
         let config = config.resolved();
         let core = Core::new(config, scale.is_none());
-        let closed = CancellationToken::new();
         Self {
             core: Mutex::new(core),
             answered: AtomicU64::new(0),
@@ -108,8 +107,8 @@ impl<Req, T, E> Shared<Req, T, E> {
             scale,
             spawn,
             size: watch::Sender::new(0),
-            tasks: Tasks { tokens: watch::Sender::new(()), closed: closed.clone() },
-            closed,
+            tokens: watch::Sender::new(()),
+            closed: CancellationToken::new(),
             stopped: AtomicBool::new(false),
         }
     }
@@ -236,7 +235,7 @@ impl<Req, T, E> Shared<Req, T, E> {
     ) -> Result<Submitted, (Req, Reason)> {
         let inside = self.is_inside();
         let mut core = self.lock();
-        let verdict = core.verdict(Some(new.tag()), held, inside);
+        let verdict = core.verdict(new.tag(), held, inside);
         if verdict != Verdict::Admit {
             let waits = if inside { Waits::No } else { waits };
             return self.submit_otherwise(core, (new, owner), held, waits, verdict);
@@ -267,7 +266,7 @@ impl<Req, T, E> Shared<Req, T, E> {
             drop(core);
             self.add_workers(1);
             core = self.lock();
-            verdict = core.verdict(Some(new.tag()), held, false);
+            verdict = core.verdict(new.tag(), held, false);
         }
         verdict = match (verdict, waits) {
             (Verdict::Wait, Waits::No) => Verdict::Refuse(Reason::QueueFull),

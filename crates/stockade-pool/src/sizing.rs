@@ -29,7 +29,7 @@ use crate::roster::{MOST, Size};
 /// let sizing = Sizing::memory_bound(64 << 20, 1 << 30);
 /// assert_eq!(sizing.workers().1 + sizing.queue(), 16);
 /// let pool = ServiceBuilder::new()
-///     .layer(Pool::builder().sizing(sizing).into_layer())
+///     .layer(Pool::builder().sizing(sizing))
 ///     .service_fn(async |n: u32| Ok::<_, Error<Infallible>>(n));
 /// # assert_eq!(pool.oneshot(1).await, Ok(1));
 /// # }

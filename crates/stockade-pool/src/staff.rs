@@ -2,56 +2,23 @@
 
 use std::{io, sync::Arc};
 
-use stockade_core::internal::sync::{
-    MutexGuard,
-    atomic::{AtomicBool, Ordering::*},
-};
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use stockade_core::internal::sync::{MutexGuard, atomic::Ordering::*};
 
 use crate::{
     contain::{Panic, discard, guard},
     locked::Core,
     roster::Size,
     shared::Shared,
+    worker::Worker,
 };
-
-/// The tasks of the workers.
-#[derive(Clone)]
-pub(crate) struct Tasks {
-    /// It has a receiver for each task.
-    pub(crate) tokens: watch::Sender<()>,
-    pub(crate) closed: CancellationToken,
-}
-
-/// Held by a worker as long as it lives.
-pub(crate) type Token = watch::Receiver<()>;
 
 /// Starts workers.
 pub(crate) trait Spawn<Req, T, E>: Send + Sync {
     /// Starts a worker. One that cannot be started is tried again later, if the pool still needs it.
-    fn spawn(&self, shared: &Arc<Shared<Req, T, E>>, hired: Hired) -> io::Result<()>;
+    fn spawn(&self, worker: Worker<Req, T, E>) -> io::Result<()>;
 
     /// Waits for what is left of workers that have ended.
     fn join(&self) {}
-}
-
-/// A worker that is on the roster and has not been started yet.
-pub(crate) struct Hired {
-    pub(crate) number: usize,
-    /// The worker counts as a task from here on, so that a drain waits for it.
-    pub(crate) token: Token,
-    pub(crate) cancelled: Arc<AtomicBool>,
-}
-
-// === impl Tasks ===
-
-impl Tasks {
-    /// Waits until the pool is closed and the last task has ended.
-    pub(crate) async fn wait(&self) {
-        self.closed.cancelled().await;
-        self.tokens.closed().await;
-    }
 }
 
 // === impl Shared ===
@@ -67,16 +34,16 @@ impl<Req, T, E> Shared<Req, T, E> {
     ) -> io::Result<()> {
         let hire = |_| {
             let (number, cancelled) = core.roster.hire();
-            Hired { number, token: self.tasks.tokens.subscribe(), cancelled }
+            Worker::new(Arc::clone(self), number, cancelled)
         };
-        let hired: Vec<Hired> = (0..n).map(hire).collect();
+        let hired: Vec<Worker<_, _, _>> = (0..n).map(hire).collect();
         core.counts.peak_workers = core.counts.peak_workers.max(core.roster.alive());
         core.admit();
         core.wake_workers();
         self.let_go(core);
         let mut started = Ok(());
-        for hired in hired {
-            if let Err(error) = self.spawn.spawn(self, hired) {
+        for worker in hired {
+            if let Err(error) = self.spawn.spawn(worker) {
                 started = Err(error);
             }
         }
@@ -93,6 +60,15 @@ impl<Req, T, E> Shared<Req, T, E> {
         let core = self.lock();
         let missing = core.missing();
         self.add(core, missing)
+    }
+
+    /// Waits until the pool is closed and the last worker is gone, with all that it had.
+    pub(crate) fn ended(&self) -> impl Future<Output = ()> + use<Req, T, E> {
+        let (closed, workers) = (self.closed.clone(), self.tokens.clone());
+        async move {
+            closed.cancelled().await;
+            workers.closed().await;
+        }
     }
 
     /// Tells those who watch it how many workers there are.

@@ -50,7 +50,7 @@ impl<Req, T, E: LayerError> Worker<Req, T, E> {
                 match service.poll_ready(cx) {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(error)) => {
-                        tell_broken(self, &error, self.failures == 0);
+                        self.tell_broken(&error);
                         return Poll::Ready(Stopped::Broken(Some(error)));
                     }
                     Poll::Pending => {
@@ -130,6 +130,21 @@ impl<Req, T, E: LayerError> Worker<Req, T, E> {
         Poll::Ready(!fatal)
     }
 
+    /// Tells of the first readiness error in a row.
+    fn tell_broken(&self, _error: &E) {
+        #[cfg(feature = "tracing")]
+        if self.failures == 0 {
+            tracing::warn!(
+                target: "stockade",
+                layer = "pool",
+                name = self.shared.config.name,
+                worker = self.number,
+                reason = _error.rejected().map(|rejected| rejected.reason().label()),
+                "the service of a worker has failed to become ready, and is made anew"
+            );
+        }
+    }
+
     /// Something of the user's has panicked. It costs the job at hand its answer, if it has none yet.
     #[cold]
     pub(crate) fn panicked<F>(
@@ -166,20 +181,5 @@ impl<Req, T, E: LayerError> Worker<Req, T, E> {
         discard(self.job.request.take());
         self.refuse(reason);
         true
-    }
-}
-
-/// Tells of the first readiness error in a row.
-fn tell_broken<Req, T, E: LayerError>(_worker: &Worker<Req, T, E>, _error: &E, _first: bool) {
-    #[cfg(feature = "tracing")]
-    if _first {
-        tracing::warn!(
-            target: "stockade",
-            layer = "pool",
-            name = _worker.shared.config.name,
-            worker = _worker.number,
-            reason = _error.rejected().map(|rejected| rejected.reason().label()),
-            "the service of a worker has failed to become ready, and is made anew"
-        );
     }
 }

@@ -13,14 +13,14 @@ use stockade_core::{
     Reason,
     internal::sync::atomic::{AtomicBool, Ordering::*},
 };
+use tokio::sync::watch;
 
 use crate::{
-    contain::{Panic, discard, guard, tell},
+    contain::{Panic, discard, forget, guard},
     idle::Idle,
     in_flight::InFlight,
     queue::Binding,
     shared::Shared,
-    staff::{Hired, Token},
 };
 
 /// A worker on the roster. When it is dropped, as when it is stopped, a job that runs ends as cancelled, and the worker is
@@ -38,7 +38,8 @@ pub(crate) struct Worker<Req, T, E> {
     pub(crate) idle: Idle,
     /// How often the service has failed in a row.
     pub(crate) failures: u32,
-    _token: Token,
+    /// A drain waits until it is dropped.
+    _token: watch::Receiver<()>,
 }
 
 /// What a worker knows of itself.
@@ -66,9 +67,14 @@ pub(crate) enum Step {
 // === impl Worker ===
 
 impl<Req, T, E> Worker<Req, T, E> {
-    pub(crate) fn new(shared: Arc<Shared<Req, T, E>>, hired: Hired) -> Self {
-        let Hired { number, token, cancelled } = hired;
+    /// One that is on the roster with this number, and looks there whether its job is cancelled.
+    pub(crate) fn new(
+        shared: Arc<Shared<Req, T, E>>,
+        number: usize,
+        cancelled: Arc<AtomicBool>,
+    ) -> Self {
         Self {
+            _token: shared.tokens.subscribe(),
             shared,
             number,
             job: InFlight::new(),
@@ -78,7 +84,6 @@ impl<Req, T, E> Worker<Req, T, E> {
             standing: Standing::default(),
             idle: Idle::default(),
             failures: 0,
-            _token: token,
         }
     }
 
@@ -273,8 +278,18 @@ impl<Req, T, E> Worker<Req, T, E> {
         self.settle();
     }
 
+    /// Tells of a panic. The panic hook has printed it; the event says which worker it was.
     pub(crate) fn tell(&self, panic: Panic) {
-        tell(panic, self.shared.config.name, self.number);
+        #[cfg(feature = "tracing")]
+        tracing::error!(
+            target: "stockade",
+            layer = "pool",
+            name = self.shared.config.name,
+            worker = self.number,
+            panic = crate::contain::message(&*panic),
+            "panicked"
+        );
+        forget(panic);
     }
 }
 

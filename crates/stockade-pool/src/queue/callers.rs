@@ -1,11 +1,8 @@
 //! What callers do with their jobs once they are submitted: look at them, read their answers, and leave them.
 
-use std::{
-    task::{Poll, Waker},
-    time::Duration,
-};
+use std::task::{Poll, Waker};
 
-use stockade_core::{internal::Key as RunKey, priority::Priority, waits};
+use stockade_core::{internal::Key as RunKey, waits};
 
 use super::{
     Key, Left, Owner, Queue, Seen,
@@ -61,7 +58,7 @@ impl<Req, T, E> Queue<Req, T, E> {
             return waits.then_some(Poll::Pending);
         }
         if let Some(queued_for) = record.details().and_then(|details| details.queued_for) {
-            waits::record(Duration::from_nanos(queued_for.get()));
+            waits::record(queued_for);
         }
         record.clear();
         self.records.release_with(key, |record| record.result.take().map(Poll::Ready))
@@ -116,11 +113,6 @@ impl<Req, T, E> Queue<Req, T, E> {
     pub(crate) fn is_waiting(&self, key: Key) -> bool {
         let waits = |record: &Record<_, _, _>| matches!(record.state, State::Waiting(_));
         self.records.get(key).is_some_and(waits)
-    }
-
-    /// The class of a job.
-    pub(crate) fn priority(&self, key: Key) -> Priority {
-        self.records.get(key).map_or(Priority::Default, |record| record.priority)
     }
 
     /// The copy of the request of a job that runs.

@@ -12,14 +12,14 @@ mod order;
 mod record;
 mod slab;
 
-use std::{num::NonZeroU64, task::Waker, time::Duration};
+use std::{task::Waker, time::Duration};
 
-use stockade_core::{Reason, Rejected};
+use stockade_core::{Reason, Rejected, priority::Priority};
 use tokio::time::Instant;
 
 pub(crate) use affinity::Binding;
 pub use order::Order;
-pub(crate) use record::{Carried, Details, Extra, Left, New, Owner, Running, Seen, Tag, Taken};
+pub(crate) use record::{Carried, Details, Extra, Left, New, Owner, Seen, Tag, Taken};
 pub(crate) use slab::Key;
 
 use crate::{config::OrderBy, span::Span};
@@ -198,16 +198,16 @@ impl<Req, T, E> Queue<Req, T, E> {
         }
     }
 
-    /// Refuses a place to one who waits for it. Returns whether it is a job, and whom to tell.
-    pub(crate) fn refuse(&mut self, key: Key, reason: Reason) -> Option<(bool, Owner)> {
+    /// Refuses a place to one who waits for it. Returns its class if it is a job, and whom to tell.
+    pub(crate) fn refuse(&mut self, key: Key, reason: Reason) -> Option<(Option<Priority>, Owner)> {
         let record = self.records.get_mut(key)?;
         let State::Waiting(request) = &mut record.state else { return None };
         let request = request.take();
-        let is_job = request.is_some();
+        let priority = request.is_some().then_some(record.priority);
         record.state = State::Refused(request, reason);
         let told = record.owner.told();
         self.line.remove(&mut self.records, key);
-        Some((is_job, told))
+        Some((priority, told))
     }
 
     /// Gives the next job to a worker: the one that was queued first, if it is `overdue` and jobs have no keys.
@@ -252,9 +252,8 @@ impl<Req, T, E> Queue<Req, T, E> {
             let waker = waker.take();
             record.state = State::Ended(refusal.take().map(|rejected| rejected.reason()));
             record.result = result.take();
-            if let Some(queued_for) = queued_for {
-                let nanos = u64::try_from(queued_for.as_nanos()).unwrap_or(u64::MAX);
-                record.details_mut().queued_for = NonZeroU64::new(nanos);
+            if queued_for.is_some() {
+                record.details_mut().queued_for = queued_for;
             }
             return (Owner::Caller(waker), extra);
         }
@@ -276,14 +275,11 @@ impl<Req, T, E> Queue<Req, T, E> {
         is_queued.then(|| self.take(key, usize::MAX, None)).flatten()
     }
 
-    /// The jobs that run.
-    pub(crate) fn running(&self) -> impl Iterator<Item = (Key, Running<'_>)> {
-        self.records.iter().filter_map(|(key, record)| {
-            let State::Running(worker) = record.state else { return None };
-            let details = record.details();
-            let extra = details.and_then(|details| details.extra.as_ref());
-            let name = extra.and_then(|extra| extra.name.as_ref());
-            Some((key, Running { worker, name, since: details.and_then(|details| details.since) }))
+    /// The jobs that run, each with its worker.
+    pub(crate) fn running(&self) -> impl Iterator<Item = (Key, usize, &Details<Req>)> {
+        self.records.iter().filter_map(|(key, record)| match record.state {
+            State::Running(worker) => Some((key, worker, &record.details)),
+            _ => None,
         })
     }
 

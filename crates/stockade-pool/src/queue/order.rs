@@ -24,7 +24,7 @@ use super::slab::Key;
 /// # async fn main() {
 /// // The largest first.
 /// let pool = ServiceBuilder::new()
-///     .layer(Pool::builder().order(|size: &u32| -i64::from(*size)).into_layer())
+///     .layer(Pool::builder().order(|size: &u32| -i64::from(*size)))
 ///     .service_fn(async |n: u32| Ok::<_, Error<Infallible>>(n));
 /// # assert_eq!(pool.oneshot(1).await, Ok(1));
 /// # }

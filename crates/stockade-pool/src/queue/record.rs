@@ -1,6 +1,6 @@
 //! One job, from when it is submitted until its answer is read.
 
-use std::{borrow::Cow, num::NonZeroU64, task::Waker};
+use std::{borrow::Cow, task::Waker, time::Duration};
 
 use stockade_core::{Reason, Share, internal::Key as RunKey, priority::Priority};
 use tokio::time::Instant;
@@ -24,8 +24,8 @@ pub(crate) struct Details<Req> {
     pub(crate) tag: Option<Tag>,
     pub(crate) span: Span,
     pub(crate) extra: Option<Box<Extra<Req>>>,
-    /// For how many nanoseconds it was queued, from when it has ended.
-    pub(crate) queued_for: Option<NonZeroU64>,
+    /// How long it was queued, from when it has ended.
+    pub(crate) queued_for: Option<Duration>,
 }
 
 /// What a worker gets of a job.
@@ -121,13 +121,6 @@ pub(crate) enum Left {
     Running(usize),
     /// It had ended, or goes on without its caller.
     Nothing,
-}
-
-/// A job that runs.
-pub(crate) struct Running<'a> {
-    pub(crate) worker: usize,
-    pub(crate) name: Option<&'a Cow<'static, str>>,
-    pub(crate) since: Option<Instant>,
 }
 
 // === impl New ===

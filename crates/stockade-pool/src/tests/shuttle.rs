@@ -23,7 +23,7 @@ use crate::{
     roster::Size,
     rules::Rules,
     shared::Shared,
-    staff::{Hired, Spawn},
+    staff::Spawn,
     worker::{Step, Worker},
 };
 
@@ -35,8 +35,7 @@ type Modelled = Pool<u32, u32, Refusal>;
 struct Threads(Arc<Mutex<Vec<JoinHandle<()>>>>);
 
 impl Spawn<u32, u32, Refusal> for Threads {
-    fn spawn(&self, shared: &Arc<Shared<u32, u32, Refusal>>, hired: Hired) -> std::io::Result<()> {
-        let worker = Worker::new(Arc::clone(shared), hired);
+    fn spawn(&self, worker: Worker<u32, u32, Refusal>) -> std::io::Result<()> {
         let thread = thread::spawn(move || work(worker));
         lock(&self.0).push(thread);
         Ok(())
