@@ -107,6 +107,8 @@ fn each_page_of_the_guide_has_a_heading_and_is_shown_and_its_code_is_compiled_in
     for page in pages {
         let text = fs::read_to_string(&page).unwrap();
         assert!(text.starts_with("# "), "{} has no heading", page.display());
+        let left_out = text.lines().find(|line| line.starts_with("```rust") && *line != "```rust");
+        assert_eq!(left_out, None, "{} has code that is not compiled or not run", page.display());
         let page = page.strip_prefix(&source).unwrap().to_str().unwrap();
         let file = format!("/{page}\")]");
         let compiled = elsewhere.iter().filter(|library| library.contains(&file)).count();

@@ -81,9 +81,9 @@ pub enum Outage {
     Open,
     /// Refuses all calls as [`Unavailable`](stockade_core::Reason::Unavailable), also those that wait.
     Closed,
-    /// Gives this node one part in so many of the rate and of the burst, from an empty bucket. With as many nodes as
-    /// are said, the rate holds while the Redis is away for all of them. Where it is away for some nodes only, these
-    /// have their shares beyond it.
+    /// With `Share(n)` this node goes on with an n-th of the rate and of the burst, from an empty bucket. With up to `n` nodes
+    /// the rate holds while the Redis is away for all of them. If it is away for some nodes only, their shares come on
+    /// top of it.
     Share(#[cfg_attr(feature = "serde", serde(with = "fields::share"))] u32),
 }
 
