@@ -30,7 +30,8 @@ use crate::{ByClone, HedgeHandle, HedgeRequest, ResponseFuture, shared::Shared};
 ///   further attempt, that attempt is forgotten and its token given back.
 /// - A clone is not ready, and shares budget, window and counts.
 ///
-/// A call that is answered at once allocates nothing; one that waits shares the timer of its thread. It reads the clock only with a percentile, or when it waits.
+/// A call that is answered at once allocates nothing; one that waits shares the timer of its thread. It reads the clock
+/// only with a percentile, or when it waits.
 ///
 /// # Errors
 ///

@@ -6,7 +6,8 @@ use crate::{Permit, shared::Shared};
 
 /// What a layer was told about single calls: which to pass by, what keeps the permit of which, and whose turn it is.
 ///
-/// [`Plain`] for nothing, [`Bypass`], [`Hold`], [`ByPriority`] and [`FairBy`] otherwise. The trait is public so that bounds can name it.
+/// [`Plain`] for nothing, [`Bypass`], [`Hold`], [`ByPriority`] and [`FairBy`] otherwise. The trait is public so that
+/// bounds can name it.
 pub trait Hook<Req, T>: Clone {
     /// The response that becomes of `T`.
     type Response;

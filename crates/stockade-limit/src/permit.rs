@@ -82,7 +82,8 @@ impl Waiter {
         Self { shared: Arc::clone(shared), place, until, timer: None, reserves: false }
     }
 
-    /// Those who reserve have no request yet, so nobody knows whose it will be. Outlasts the bound of the queue and the longest wait; `shared` may be closed.
+    /// Reserves a permit before there is a request, and so without a key. The bound of the queue and the longest wait do not
+    /// hold for it; `shared` may be closed.
     pub(crate) fn reserving(shared: &Arc<Shared>) -> Self {
         let closed = |_| Self::new(shared, Place::Left, None);
         let mut waiter = shared.enter(u32::MAX, None, None).unwrap_or_else(closed);

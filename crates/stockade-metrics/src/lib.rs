@@ -39,7 +39,8 @@
 //! # Names
 //!
 //! Every metric has the label `name`, which tells instances of a kind apart. Durations are in seconds. Labels such as
-//! `reason` and `state` have the same values as in `tracing` events: what messages say, with `_` between the words. Each kind has a crate feature.
+//! `reason` and `state` have the same values as in `tracing` events: what messages say, with `_` between the words. Each
+//! kind has a crate feature.
 //!
 //! | metric | type | further label | what it is |
 //! |---|---|---|---|

@@ -39,11 +39,12 @@ use crate::{
 ///
 /// - [`RateLimited`](stockade_core::Reason::RateLimited): there is no token, and no queue.
 /// - [`QueueFull`](stockade_core::Reason::QueueFull): there is no place in the queue.
-/// - [`WaitExceeded`](stockade_core::Reason::WaitExceeded): the wait would be longer than [`max_wait`](crate::RateLayer::max_wait).
-/// - [`Expired`](stockade_core::Reason::Expired): the wait would end at the [deadline](stockade_core::deadline) of the call, or after
-///   it. A call whose deadline has passed by the time it has its tokens is refused too, without a time.
-/// - [`TooCostly`](stockade_core::Reason::TooCostly): the call [costs](crate::RateLayer::cost) more than the burst. It would be refused
-///   at any time.
+/// - [`WaitExceeded`](stockade_core::Reason::WaitExceeded): the wait would be longer than
+///   [`max_wait`](crate::RateLayer::max_wait).
+/// - [`Expired`](stockade_core::Reason::Expired): the wait would end at the [deadline](stockade_core::deadline) of the
+///   call, or after it. A call whose deadline has passed by the time it has its tokens is refused too, without a time.
+/// - [`TooCostly`](stockade_core::Reason::TooCostly): the call [costs](crate::RateLayer::cost) more than the burst. It
+///   would be refused at any time.
 ///
 /// # Example
 ///

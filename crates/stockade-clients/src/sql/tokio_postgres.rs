@@ -11,8 +11,8 @@ use crate::{
 };
 
 classifier! {
-    /// Judges the errors of `tokio-postgres` by [SQLSTATE](super::class()); with the features `deadpool` and `bb8` also those of
-    /// a pool of `deadpool-postgres` or `bb8-postgres`.
+    /// Judges the errors of `tokio-postgres` by [SQLSTATE](super::class()); with the features `deadpool` and `bb8` also
+    /// those of a pool of `deadpool-postgres` or `bb8-postgres`.
     ///
     /// | error | class | [`gated`](Self::gated) |
     /// |---|---|---|

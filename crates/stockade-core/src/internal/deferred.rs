@@ -45,8 +45,8 @@ pub trait CallWaiter: Waiter + Unpin {
     fn expired(&self) -> Rejected;
 }
 
-/// A refusal in two words, until it is told. It stands where the future of a call that passes would stand, and each layer moves what
-/// stands there.
+/// A refusal in two words, until it is told. It stands where the future of a call that passes would stand, and each layer
+/// moves what stands there.
 #[derive(Debug)]
 pub struct Refusal<B> {
     by: Arc<B>,
