@@ -2,10 +2,9 @@
 
 use std::{
     any::Any,
-    future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
-    task::Poll,
+    pin::Pin,
+    task::{Context, Poll},
 };
 
 pub(crate) type Panic = Box<dyn Any + Send>;
@@ -32,13 +31,15 @@ pub(crate) fn forget(panic: Panic) {
 }
 
 /// Polls what is the user's; a panic is returned.
-pub(crate) async fn contain<F: Future>(future: F) -> Result<F::Output, Panic> {
-    let mut future = pin!(future);
-    let polled = poll_fn(|cx| match guard(|| future.as_mut().poll(cx)) {
+#[inline]
+pub(crate) fn poll_guarded<F: Future>(
+    future: Pin<&mut F>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<F::Output, Panic>> {
+    match guard(|| future.poll(cx)) {
         Ok(polled) => polled.map(Ok),
         Err(panic) => Poll::Ready(Err(panic)),
-    });
-    polled.await
+    }
 }
 
 /// What a panic says.

@@ -1,6 +1,6 @@
 //! What a worker does with its service: makes it, gets it ready, runs job after job.
 //!
-//! Everything of the user's runs under [`guard`] or [`contain`]: a panic costs the job at hand its answer and the worker
+//! Everything of the user's runs under [`guard`]: a panic costs the job at hand its answer and the worker
 //! its service, which is made anew.
 
 use std::{
@@ -16,7 +16,7 @@ use tokio::{task::yield_now, time::sleep};
 
 use crate::{
     MakeWorker, PoolService,
-    contain::{contain, discard, guard},
+    contain::{discard, guard, poll_guarded},
     rebuild::Rebuild,
     turn::Stopped,
     worker::Worker,
@@ -33,22 +33,22 @@ pub(crate) async fn run<M, S, Req, R>(
     R: Rebuild<S::Response, S::Error>,
 {
     let shared = Arc::clone(&worker.shared);
-    let mut run = pin!(async move {
-        // A panic that nothing inside has contained must not cost the pool a worker.
-        while !worker.has_left()
-            && let Err(panic) = contain(work(&mut worker, &make, &*rebuild)).await
-        {
-            worker.tell(panic);
-            worker.give_up();
-            worker.rebuilding();
-            yield_now().await;
-        }
-    });
-    let until_stopped = poll_fn(|cx| match shared.is_stopped() {
-        true => Poll::Ready(()),
-        false => run.as_mut().poll(cx),
-    });
-    until_stopped.await;
+    // A panic that nothing inside has contained must not cost the pool a worker.
+    while !worker.has_left() {
+        let ended = {
+            let mut work = pin!(work(&mut worker, &make, &*rebuild));
+            let until_stopped = poll_fn(|cx| match shared.is_stopped() {
+                true => Poll::Ready(Ok(())),
+                false => poll_guarded(work.as_mut(), cx),
+            });
+            until_stopped.await
+        };
+        let Err(panic) = ended else { return };
+        worker.tell(panic);
+        worker.give_up();
+        worker.rebuilding();
+        yield_now().await;
+    }
 }
 
 async fn work<M, S, Req, R>(
@@ -109,12 +109,12 @@ where
     M: MakeWorker<S>,
 {
     let number = worker.number;
-    let building = contain(async {
+    let mut building = pin!(async {
         let maker = maker.get_or_insert_with(|| lock(make).clone());
         poll_fn(|cx| maker.poll_ready(cx)).await?;
         maker.call(number).await
     });
-    match worker.wait(building).await? {
+    match worker.wait(poll_fn(|cx| poll_guarded(building.as_mut(), cx))).await? {
         Ok(Ok(service)) => Some(Some(service)),
         Ok(Err(_error)) => {
             #[cfg(feature = "tracing")]

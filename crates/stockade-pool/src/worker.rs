@@ -244,13 +244,18 @@ impl<Req, T, E> Worker<Req, T, E> {
     #[inline]
     fn keep_waker(&mut self, cx: &mut Context<'_>) {
         if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            self.waker = Some(cx.waker().clone());
-            let old = self.shared.lock().roster.keep_waker(self.number, self.waker.clone());
-            discard(old);
-            if self.shared.is_stopped() {
-                // It may have been stopped before there was a waker.
-                cx.waker().wake_by_ref();
-            }
+            self.replace_waker(cx.waker());
+        }
+    }
+
+    #[cold]
+    fn replace_waker(&mut self, waker: &Waker) {
+        self.waker = Some(waker.clone());
+        let old = self.shared.lock().roster.keep_waker(self.number, self.waker.clone());
+        discard(old);
+        if self.shared.is_stopped() {
+            // It may have been stopped before there was a waker.
+            waker.wake_by_ref();
         }
     }
 
