@@ -5,7 +5,7 @@ use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 use stockade_core::Reason;
 use tokio::time::timeout;
 
-use crate::{Stats, contain::discard, locked::Unstarted, queue::Key, shared::Shared};
+use crate::{Stats, contain::discard, queue::Key, shared::Shared};
 
 /// What a drain left behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,7 +122,7 @@ impl<Req, T, E> Shared<Req, T, E> {
         }
         core.wake_if_over();
         self.let_go(core);
-        back.into_iter().map(Unstarted::tell).collect()
+        back.into_iter().filter_map(|job| job.into_request(rejected)).collect()
     }
 
     /// Takes the kept request of a job that is stopped, for the drain; returns a copy.

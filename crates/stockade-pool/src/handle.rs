@@ -61,7 +61,17 @@ impl<Req, T, E> PoolHandle<Req, T, E> {
     /// The jobs that run, the oldest first. Looks at all jobs of the pool under its lock, so it is for a status page and
     /// not for every call.
     pub fn running(&self) -> Vec<RunningJob> {
-        self.shared.running()
+        let now = self.shared.clock();
+        let core = self.shared.lock();
+        let running = core.queue.running().map(|(_, worker, job)| RunningJob {
+            name: job.extra.as_ref().and_then(|extra| extra.name.clone()),
+            worker,
+            running_for: now.zip(job.since).map(|(now, at)| now.saturating_duration_since(at)),
+        });
+        let mut jobs: Vec<RunningJob> = running.collect();
+        drop(core);
+        jobs.sort_by_key(|job| std::cmp::Reverse(job.running_for));
+        jobs
     }
 
     /// See [`Pool::drain`](crate::Pool::drain), also for what it needs to return in time.
@@ -149,17 +159,20 @@ impl<Req, T, E> PoolHandle<Req, T, E> {
     /// Starts no job until [`resume`](Self::resume). What runs goes on, and the queue takes as many jobs as it holds
     /// while all workers are busy. A pool that is closed is not paused, so that it ends.
     pub fn pause(&self) {
-        self.shared.pause();
+        let mut core = self.shared.lock();
+        core.paused = !core.closed;
     }
 
     /// Ends a [pause](Self::pause).
     pub fn resume(&self) {
-        self.shared.resume();
+        let mut core = self.shared.lock();
+        core.paused = false;
+        self.shared.see_to(core);
     }
 
     /// Whether it is [paused](Self::pause).
     pub fn is_paused(&self) -> bool {
-        self.shared.is_paused()
+        self.shared.lock().paused
     }
 
     /// Sets how many workers there are: a number, or a range, as
@@ -232,23 +245,5 @@ impl<Req, T, E> Shared<Req, T, E> {
             None => [None, None],
         };
         stats
-    }
-
-    /// The jobs that run, the first to be started first.
-    pub(crate) fn running(&self) -> Vec<RunningJob> {
-        let now = self.clock();
-        let core = self.lock();
-        let mut jobs: Vec<RunningJob> = core
-            .queue
-            .running()
-            .map(|(_, worker, job)| RunningJob {
-                name: job.extra.as_ref().and_then(|extra| extra.name.clone()),
-                worker,
-                running_for: now.zip(job.since).map(|(now, at)| now.saturating_duration_since(at)),
-            })
-            .collect();
-        drop(core);
-        jobs.sort_by_key(|job| std::cmp::Reverse(job.running_for));
-        jobs
     }
 }

@@ -33,7 +33,7 @@ pub(crate) struct InFlight<Req, T, E> {
     pub(crate) kept: Option<Req>,
     /// What is left of the job when it was handed over.
     pub(crate) extra: Option<Box<Extra<Req>>>,
-    priority: Priority,
+    pub(crate) priority: Priority,
     deadline: Option<Instant>,
     counter: Counter,
     /// When it was submitted and taken, and when it has ended, where somebody wants to know.
@@ -146,13 +146,29 @@ impl<Req, T, E> InFlight<Req, T, E> {
             let _inside = self.span.enter();
             rejected.tell();
         }
+        self.reject(rejected);
+        self.end(now);
+    }
+
+    /// The same, told of later.
+    pub(crate) fn reject(&mut self, rejected: Rejected) {
         let stopped = rejected.reason() == Reason::Cancelled && self.kept.is_some();
         self.status = Some(match stopped {
             true => Status::HandedBack { started: true },
             false => Status::of_refusal(rejected.reason()),
         });
         self.refusal = Some(rejected);
-        self.end(now);
+    }
+
+    /// Tells of the refusal where the job was submitted, and returns the request.
+    pub(crate) fn into_request(mut self, rejected: Rejected) -> Option<Req> {
+        {
+            let _inside = self.span.enter();
+            rejected.tell();
+        }
+        let request = self.request.take();
+        discard(self);
+        request
     }
 
     /// The job ends with this error, although it was not started.

@@ -16,7 +16,6 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::{
     contain::discard,
     lease::Lease,
-    locked::Unstarted,
     pool::Handles,
     queue::{Key, Left, Seen},
     shared::{Shared, Submitted},
@@ -335,6 +334,6 @@ impl<Req, T, E> Shared<Req, T, E> {
             ended = Some(core.end_unstarted(key, job, rejected));
         }
         self.see_to(core);
-        discard(ended.map(Unstarted::tell));
+        discard(ended.map(|job| job.into_request(rejected)));
     }
 }

@@ -13,13 +13,11 @@ use stockade_core::{Reason, Rejected, internal::Queue as Runs};
 use tokio::time::Instant;
 
 use crate::{
-    Load, Stats, Status, WhenFull,
+    Load, Stats, WhenFull,
     admission::Verdict,
     config::Checked,
-    contain::discard,
     in_flight::InFlight,
-    outcome::Ended,
-    queue::{Binding, Extra, Key, Left, Owner, Queue, Tag, Taken},
+    queue::{Binding, Key, Left, Owner, Queue, Tag, Taken},
     roster::{Roster, Size},
     run::Mailbox,
     stats::Measured,
@@ -242,7 +240,7 @@ impl<Req, T, E> Core<Req, T, E> {
         new: Tag,
         (verdict, waits): (Verdict, bool),
         shed: Rejected,
-        ended: &mut Vec<Unstarted<Req>>,
+        ended: &mut Vec<InFlight<Req, T, E>>,
     ) -> Verdict {
         let in_line = waits && self.config.admission.when_full == WhenFull::Wait;
         if in_line && self.queue.waiting() > 0 {
@@ -266,31 +264,23 @@ impl<Req, T, E> Core<Req, T, E> {
         }
     }
 
-    /// Ends a job that was taken out of the queue and not given to a worker.
+    /// Ends a job that was taken out of the queue and not given to a worker. It is to be told of, and dropped, without the
+    /// lock.
     pub(crate) fn end_unstarted(
         &mut self,
         key: Key,
         job: Taken<Req>,
         rejected: Rejected,
-    ) -> Unstarted<Req> {
-        let status = Status::of_refusal(rejected.reason());
+    ) -> InFlight<Req, T, E> {
+        let mut ended = InFlight::new();
+        ended.fill(key, job, None);
         if rejected.reason() == Reason::Shed {
-            self.counts.refused.count_lost(job.priority);
+            self.counts.refused.count_lost(ended.priority);
         }
-        self.answered += 1;
-        self.counts.count(status);
-        let (owner, mut extra) = self.queue.end(key, &mut None, &mut Some(rejected), None);
-        match owner {
-            Owner::Run(run, id) => {
-                let request = extra.as_mut().and_then(|extra| extra.kept.take());
-                let ended = Ended::unstarted(id, status, rejected, request);
-                if let Some(run) = self.runs.get_mut(run) {
-                    self.wakes.extend(run.put(ended));
-                }
-            }
-            owner => self.tell(owner),
-        }
-        Unstarted { job, extra, rejected }
+        ended.reject(rejected);
+        self.counts.running += 1;
+        self.record(&mut ended, usize::MAX);
+        ended
     }
 
     /// The caller of a job has gone.
@@ -343,27 +333,5 @@ impl<Req, T, E> Core<Req, T, E> {
             min,
             max,
         }
-    }
-}
-
-/// A job that was ended without a worker, to be told of and dropped without the lock.
-pub(crate) struct Unstarted<Req> {
-    job: Taken<Req>,
-    extra: Option<Box<Extra<Req>>>,
-    rejected: Rejected,
-}
-
-// === impl Unstarted ===
-
-impl<Req> Unstarted<Req> {
-    /// Tells of the refusal where the job was submitted, and returns the request.
-    pub(crate) fn tell(self) -> Req {
-        let Self { job: Taken { request, span, carried, .. }, extra, rejected } = self;
-        {
-            let _inside = span.enter();
-            rejected.tell();
-        }
-        discard((span, carried, extra));
-        request
     }
 }

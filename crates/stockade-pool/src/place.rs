@@ -84,7 +84,7 @@ impl<Req, T, E> Shared<Req, T, E> {
         core.queue.held += 1;
         *place = Place::Held;
         self.let_go(core);
-        dropped.into_iter().for_each(|dropped| discard(dropped.tell()));
+        dropped.into_iter().for_each(|job| discard(job.into_request(shed)));
         Poll::Ready(())
     }
 

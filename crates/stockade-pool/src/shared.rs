@@ -277,10 +277,9 @@ impl<Req, T, E> Shared<Req, T, E> {
         if held {
             core.queue.held -= 1;
         }
-        let mut dropped = Vec::new();
+        let (mut dropped, shed) = (Vec::new(), self.rejected(Reason::Shed));
         let is_full = matches!(verdict, Verdict::Refuse(Reason::QueueFull) | Verdict::DropOldest);
         if is_full && !self.is_inside() {
-            let shed = self.rejected(Reason::Shed);
             let waits = waits != Waits::No;
             verdict = core.make_room(new.tag(), (verdict, waits), shed, &mut dropped);
         }
@@ -297,7 +296,7 @@ impl<Req, T, E> Shared<Req, T, E> {
             }
         };
         self.see_to(core);
-        dropped.into_iter().for_each(|dropped| discard(dropped.tell()));
+        dropped.into_iter().for_each(|job| discard(job.into_request(shed)));
         match key {
             Ok(key) => Ok(Submitted { key, waits, hungry: false, answered: u64::MAX }),
             Err((new, reason)) => Err((new.request, reason)),
@@ -343,21 +342,5 @@ impl<Req, T, E> Shared<Req, T, E> {
         core.wake_all();
         self.see_to(core);
         self.closed.cancel();
-    }
-
-    /// Starts no job until [`resume`](Self::resume).
-    pub(crate) fn pause(&self) {
-        let mut core = self.lock();
-        core.paused = !core.closed;
-    }
-
-    pub(crate) fn is_paused(&self) -> bool {
-        self.lock().paused
-    }
-
-    pub(crate) fn resume(self: &Arc<Self>) {
-        let mut core = self.lock();
-        core.paused = false;
-        self.see_to(core);
     }
 }
