@@ -1,13 +1,10 @@
 //! Which keys there are, and the handles of their layers.
 
-use std::{cmp::Reverse, fmt, hash::Hash, sync::Arc};
+use std::{cmp::Reverse, fmt, sync::Arc};
 
 use stockade_core::{Reason, internal::sync::atomic::Ordering::Relaxed, priority::Priority};
 
-use crate::{
-    in_use::Common,
-    shared::{AnyEntry, Shared},
-};
+use crate::{known::AnyEntry, shared::Look};
 
 /// Shows the keys of a [`KeyedLayer`](crate::KeyedLayer), and hands out the handles of each. Cheap to clone.
 ///
@@ -56,17 +53,6 @@ pub struct KeyStats {
     pub refused: u64,
 }
 
-/// The table of keys, whatever its layers are.
-pub(crate) trait Look<K, H>: Send + Sync {
-    fn common(&self) -> &Common;
-    fn clean(&self);
-    fn max_keys(&self) -> usize;
-    fn len(&self) -> usize;
-    fn find(&self, key: &K) -> Option<Arc<AnyEntry<K, H>>>;
-    fn all(&self) -> Vec<Arc<AnyEntry<K, H>>>;
-    fn all_overflow(&self) -> Vec<Arc<AnyEntry<K, H>>>;
-}
-
 // === impl KeyedHandle ===
 
 impl<K: Clone, H: Clone> KeyedHandle<K, H> {
@@ -102,7 +88,7 @@ impl<K: Clone, H: Clone> KeyedHandle<K, H> {
 
     /// How many keys there may be.
     pub fn max_keys(&self) -> usize {
-        self.shared.max_keys()
+        self.shared.common().max_keys
     }
 
     /// The calls of a key that is there.
@@ -164,43 +150,7 @@ impl<K, H> fmt::Debug for KeyedHandle<K, H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyedHandle")
             .field("keys", &self.shared.len())
-            .field("max_keys", &self.shared.max_keys())
+            .field("max_keys", &self.shared.common().max_keys)
             .finish()
-    }
-}
-
-impl<K, H, L> Look<K, H> for Shared<K, H, L>
-where
-    K: Eq + Hash + Send + Sync + 'static,
-    H: Send + Sync + 'static,
-    L: Send + Sync + 'static,
-{
-    fn common(&self) -> &Common {
-        &self.common
-    }
-
-    fn clean(&self) {
-        let now = self.common.now();
-        while self.sweep(now) {}
-    }
-
-    fn max_keys(&self) -> usize {
-        Self::max_keys(self)
-    }
-
-    fn len(&self) -> usize {
-        Self::len(self)
-    }
-
-    fn find(&self, key: &K) -> Option<Arc<AnyEntry<K, H>>> {
-        Self::find(self, key).map(|entry| entry as _)
-    }
-
-    fn all(&self) -> Vec<Arc<AnyEntry<K, H>>> {
-        Self::all(self).into_iter().map(|entry| entry as _).collect()
-    }
-
-    fn all_overflow(&self) -> Vec<Arc<AnyEntry<K, H>>> {
-        Self::all_overflow(self).into_iter().map(|entry| entry as _).collect()
     }
 }

@@ -14,12 +14,13 @@ use stockade_core::{
 };
 use tokio::time::Instant;
 
-use crate::usage::Usage;
+use crate::{config::Config, usage::Usage};
 
 /// What an entry knows of the layer it belongs to.
 #[derive(Debug)]
 pub(crate) struct Common {
     name: Option<&'static str>,
+    pub(crate) max_keys: usize,
     start: Instant,
     /// When a key may be idle for too long.
     pub(crate) due: AtomicU64,
@@ -45,9 +46,10 @@ pub(crate) fn nanos(duration: Duration) -> u64 {
 // === impl Common ===
 
 impl Common {
-    pub(crate) fn new(name: Option<&'static str>) -> Self {
+    pub(crate) fn new(config: &Config) -> Self {
         Self {
-            name,
+            name: config.name,
+            max_keys: config.max_keys,
             start: Instant::now(),
             due: AtomicU64::new(u64::MAX),
             overdue: AtomicBool::new(false),

@@ -68,6 +68,7 @@ mod config;
 mod future;
 mod handle;
 mod in_use;
+mod known;
 mod layer;
 mod service;
 mod shared;

@@ -1,20 +1,10 @@
-//! Which keys there are, and which of them go.
+//! What all services of a layer share, and how a key comes to its entry.
 //!
-//! All services of a layer share one table of keys; the stacks themselves are in `stacks`, because a stack contains the
-//! client of its service. A call of a key that its service knows does not come here.
-//!
-//! The key that is idle longest is found by a heap. What it is ordered by may be older than the last use, never
-//! younger: a call writes the time of its end to its key, and the heap hears of it when the key is at its top. Then the
-//! key goes back with the right time. So the top, once its time is right, is the key that is idle longest, and a call
-//! takes no lock for the order.
-//!
-//! A key is dropped only when it was not used for the time that is set, also while new keys have no place. So a key
-//! that comes back finds what it would have found had it been kept, if the time is one in which its layers recover.
+//! The stacks themselves are in `stacks`, because a stack contains the client of its service. A call of a key that its
+//! service knows does not come here.
 
 use std::{
-    any::Any,
-    cmp::{Ordering, Reverse},
-    collections::{BinaryHeap, hash_map::RandomState},
+    collections::hash_map::RandomState,
     fmt,
     hash::{BuildHasher, Hash},
     mem,
@@ -22,7 +12,6 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use hashbrown::HashTable;
 use stockade_core::{
     Reason, Rejected,
     internal::{
@@ -34,8 +23,9 @@ use stockade_core::{
 use crate::{
     WhenFull,
     config::Config,
-    in_use::{Common, InUse, Used, nanos},
-    usage::{Idle, Usage},
+    in_use::{Common, InUse},
+    known::{AnyEntry, Entries, Entry, Known, OVERFLOW},
+    usage::Usage,
 };
 
 /// What all services of a layer share.
@@ -45,37 +35,11 @@ pub(crate) struct Shared<K, H, L> {
     hasher: RandomState,
     pub(crate) common: Arc<Common>,
     known: Mutex<Known<K, H, L>>,
+    services: Mutex<Services<K, H, L>>,
 }
 
 /// Makes the layers of a key, and the handles to them.
 pub(crate) type Make<K, H, L> = Arc<dyn Fn(&K) -> (L, H) + Send + Sync>;
-
-/// One key, or one of the overflow stacks.
-pub(crate) struct Entry<K, H, L: ?Sized> {
-    /// None: many keys share it.
-    pub(crate) key: Option<K>,
-    pub(crate) hash: u64,
-    pub(crate) handles: H,
-    pub(crate) usage: Usage,
-    pub(crate) common: Arc<Common>,
-    pub(crate) layers: L,
-}
-
-/// An entry, whatever its layers are.
-pub(crate) type AnyEntry<K, H> = Entry<K, H, dyn Any + Send + Sync>;
-
-struct Known<K, H, L> {
-    entries: HashTable<Arc<Entry<K, H, L>>>,
-    order: BinaryHeap<Reverse<Place<K, H, L>>>,
-    overflow: [Option<Arc<Entry<K, H, L>>>; OVERFLOW],
-    services: Vec<Weak<dyn Forget<K, H, L>>>,
-}
-
-/// An entry, and a time after which it was not used, as far as it is known.
-struct Place<K, H, L> {
-    since: u64,
-    entry: Arc<Entry<K, H, L>>,
-}
 
 /// The stacks of a service, as the table of keys sees them.
 pub(crate) trait Forget<K, H, L>: Send + Sync {
@@ -83,15 +47,18 @@ pub(crate) trait Forget<K, H, L>: Send + Sync {
     fn forget(&self, entry: &Arc<Entry<K, H, L>>);
 }
 
-type Entries<K, H, L> = Vec<Arc<Entry<K, H, L>>>;
-type Evicted<K, H, L> = Entries<K, H, L>;
+/// The table of keys, whatever its layers are, as a handle sees it.
+pub(crate) trait Look<K, H>: Send + Sync {
+    fn common(&self) -> &Common;
+    /// Drops all keys that are idle.
+    fn clean(&self);
+    fn len(&self) -> usize;
+    fn find(&self, key: &K) -> Option<Arc<AnyEntry<K, H>>>;
+    fn all(&self) -> Vec<Arc<AnyEntry<K, H>>>;
+    fn all_overflow(&self) -> Vec<Arc<AnyEntry<K, H>>>;
+}
 
-/// How many keys are looked at under one lock.
-const LOOKS: usize = 32;
-/// How many stacks are shared by the keys that have no place, by their hash.
-pub(crate) const OVERFLOW: usize = 16;
-/// Below this a table is not worth shrinking.
-const SMALL: usize = 64;
+type Services<K, H, L> = Vec<Weak<dyn Forget<K, H, L>>>;
 
 /// Drops what may run code of others. A panic ends here: it is not this call's.
 pub(crate) fn discard<T>(value: T) {
@@ -101,40 +68,25 @@ pub(crate) fn discard<T>(value: T) {
     }
 }
 
-/// Gives memory back after a peak.
-pub(crate) fn shrink<T>(table: &mut HashTable<T>, hash: impl Fn(&T) -> u64) {
-    if table.capacity() > SMALL && table.len() < table.capacity() / 8 {
-        table.shrink_to(SMALL.max(2 * table.len()), hash);
-    }
-}
-
 // === impl Shared ===
 
 impl<K, H, L> Shared<K, H, L> {
     pub(crate) fn new(config: Config, layers: Make<K, H, L>) -> Self {
-        let common = Arc::new(Common::new(config.name));
-        let known = Mutex::new(Known {
-            entries: HashTable::new(),
-            order: BinaryHeap::new(),
-            overflow: Default::default(),
-            services: Vec::new(),
-        });
-        Self { config, layers, hasher: RandomState::new(), common, known }
+        let common = Arc::new(Common::new(&config));
+        let known = Mutex::new(Known::new(config.idle, &common));
+        let services = Mutex::new(Vec::new());
+        Self { config, layers, hasher: RandomState::new(), common, known, services }
     }
 
     pub(crate) fn hash(&self, found: &impl Hash) -> u64 {
         self.hasher.hash_one(found)
     }
 
-    pub(crate) fn max_keys(&self) -> usize {
-        self.config.max_keys
-    }
-
     /// The services of the layer hear from now on which keys are dropped.
     pub(crate) fn tell(&self, service: Weak<dyn Forget<K, H, L>>) {
-        let mut known = lock(&self.known);
-        known.services.retain(|service| service.strong_count() > 0);
-        known.services.push(service);
+        let mut services = lock(&self.services);
+        services.retain(|service| service.strong_count() > 0);
+        services.push(service);
     }
 
     /// A call comes whose key its service does not know.
@@ -158,7 +110,7 @@ impl<K, H, L> Shared<K, H, L> {
         if let Some(entry) = known.hold(hash, |key| found == *key) {
             return Ok(entry);
         }
-        let evicted = known.evict(now, &self.config, &self.common);
+        let evicted = known.evict(now);
         let is_full = known.entries.len() >= self.config.max_keys;
         drop(known);
         self.forget(evicted);
@@ -178,9 +130,7 @@ impl<K, H, L> Shared<K, H, L> {
         }
         if known.entries.len() < self.config.max_keys {
             let held = InUse::hold(&entry);
-            known.entries.insert_unique(hash, Arc::clone(&entry), |entry| entry.hash);
-            known.order.push(Reverse(Place { since: now, entry }));
-            known.note(&self.config, &self.common);
+            known.insert(entry, now);
             return Ok(held);
         }
         drop(known);
@@ -230,142 +180,64 @@ impl<K, H, L> Shared<K, H, L> {
     pub(crate) fn sweep(&self, now: u64) -> bool {
         let mut known = lock(&self.known);
         self.common.overdue.store(false, Relaxed);
-        let evicted = known.evict(now, &self.config, &self.common);
+        let evicted = known.evict(now);
         drop(known);
         self.forget(evicted);
         self.common.due.load(Relaxed) <= now
     }
 
-    fn forget(&self, evicted: Evicted<K, H, L>) {
+    fn forget(&self, evicted: Entries<K, H, L>) {
         if evicted.is_empty() {
             return;
         }
-        let services = lock(&self.known).services.clone();
+        let services = lock(&self.services).clone();
         for service in services.iter().filter_map(Weak::upgrade) {
             evicted.iter().for_each(|entry| service.forget(entry));
             discard(service);
         }
         evicted.into_iter().for_each(discard);
     }
+}
 
-    pub(crate) fn len(&self) -> usize {
+impl<K, H, L> Look<K, H> for Shared<K, H, L>
+where
+    K: Eq + Hash + Send + Sync + 'static,
+    H: Send + Sync + 'static,
+    L: Send + Sync + 'static,
+{
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn clean(&self) {
+        let now = self.common.now();
+        while self.sweep(now) {}
+    }
+
+    fn len(&self) -> usize {
         lock(&self.known).entries.len()
     }
 
-    pub(crate) fn find(&self, key: &K) -> Option<Arc<Entry<K, H, L>>>
-    where
-        K: Eq + Hash,
-    {
+    fn find(&self, key: &K) -> Option<Arc<AnyEntry<K, H>>> {
         let hash = self.hash(key);
-        lock(&self.known).find(hash, |other| key == other).cloned()
+        lock(&self.known).find(hash, |other| key == other).map(any)
     }
 
-    pub(crate) fn all(&self) -> Entries<K, H, L> {
-        lock(&self.known).entries.iter().cloned().collect()
+    fn all(&self) -> Vec<Arc<AnyEntry<K, H>>> {
+        lock(&self.known).entries.iter().map(any).collect()
     }
 
-    pub(crate) fn all_overflow(&self) -> Entries<K, H, L> {
-        lock(&self.known).overflow.iter().flatten().cloned().collect()
+    fn all_overflow(&self) -> Vec<Arc<AnyEntry<K, H>>> {
+        lock(&self.known).overflow.iter().flatten().map(any).collect()
     }
+}
+
+fn any<K, H, L: Send + Sync + 'static>(entry: &Arc<Entry<K, H, L>>) -> Arc<AnyEntry<K, H>> {
+    Arc::clone(entry) as _
 }
 
 impl<K, H, L> fmt::Debug for Shared<K, H, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shared").field("config", &self.config).finish_non_exhaustive()
-    }
-}
-
-// === impl Known ===
-
-impl<K, H, L> Known<K, H, L> {
-    fn find(&self, hash: u64, is: impl Fn(&K) -> bool) -> Option<&Arc<Entry<K, H, L>>> {
-        self.entries.find(hash, |entry| entry.hash == hash && entry.key.as_ref().is_some_and(&is))
-    }
-
-    fn hold(&self, hash: u64, is: impl Fn(&K) -> bool) -> Option<InUse<Entry<K, H, L>>>
-    where
-        Entry<K, H, L>: Used,
-    {
-        self.find(hash, is).map(InUse::hold)
-    }
-
-    /// Takes keys that are idle, the one that is idle longest first.
-    fn evict(&mut self, now: u64, config: &Config, common: &Common) -> Evicted<K, H, L> {
-        let mut evicted = Vec::new();
-        let idle = nanos(config.idle);
-        for _ in 0..LOOKS {
-            let Some(mut top) = self.order.peek_mut() else { break };
-            let Reverse(place) = &mut *top;
-            if place.since.saturating_add(idle) > now {
-                break;
-            }
-            match place.entry.usage.drop_idle(place.since, now) {
-                Idle::Since(since) => place.since = since,
-                Idle::Dropped => {
-                    let Reverse(Place { entry, .. }) =
-                        std::collections::binary_heap::PeekMut::pop(top);
-                    if let Ok(found) =
-                        self.entries.find_entry(entry.hash, |other| Arc::ptr_eq(other, &entry))
-                    {
-                        let _ = found.remove();
-                    }
-                    evicted.push(entry);
-                }
-            }
-        }
-        if !evicted.is_empty() {
-            shrink(&mut self.entries, |entry| entry.hash);
-            if self.order.len() < self.order.capacity() / 8 {
-                self.order.shrink_to(SMALL.max(2 * self.order.len()));
-            }
-        }
-        self.note(config, common);
-        evicted
-    }
-
-    /// Notes when the next key may be idle for too long.
-    fn note(&self, config: &Config, common: &Common) {
-        let next = self.order.peek().map(|Reverse(place)| place.since);
-        let due = next.map_or(u64::MAX, |since| since.saturating_add(nanos(config.idle)));
-        common.due.store(due, Relaxed);
-    }
-}
-
-// === impl Place ===
-
-impl<K, H, L> PartialEq for Place<K, H, L> {
-    fn eq(&self, other: &Self) -> bool {
-        self.since == other.since
-    }
-}
-
-impl<K, H, L> Eq for Place<K, H, L> {}
-
-impl<K, H, L> PartialOrd for Place<K, H, L> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<K, H, L> Ord for Place<K, H, L> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.since.cmp(&other.since)
-    }
-}
-
-// === impl Entry ===
-
-impl<K, H, L> Used for Entry<K, H, L>
-where
-    K: Send + Sync,
-    H: Send + Sync,
-    L: Send + Sync,
-{
-    fn usage(&self) -> &Usage {
-        &self.usage
-    }
-
-    fn common(&self) -> &Common {
-        &self.common
     }
 }

@@ -15,7 +15,8 @@ use tower_layer::Layer;
 
 use crate::{
     in_use::{Common, InUse, Used},
-    shared::{Entry, Forget, Shared, discard, shrink},
+    known::{Entry, shrink},
+    shared::{Forget, Shared, discard},
     usage::Usage,
 };
 

@@ -22,7 +22,7 @@ use crate::{
     WhenFull,
     config::Config,
     in_use::InUse,
-    shared::Shared,
+    shared::{Look, Shared},
     stacks::{Stack, Stacks},
     usage::{Idle, Usage},
 };
@@ -121,7 +121,8 @@ impl World {
         thread::yield_now();
         if own {
             let kept = self.shared.find(&key).expect("a key in use is kept");
-            assert_eq!(kept.layers.0.id, in_use.get().stack.0.id);
+            let kept = kept.layers.downcast_ref::<Made>().expect("they are of this type");
+            assert_eq!(kept.0.id, in_use.get().stack.0.id);
             self.books.end(key);
         }
         drop(in_use);
