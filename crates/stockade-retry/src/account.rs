@@ -55,9 +55,9 @@ const BATCH: u64 = 32;
 // === impl Member ===
 
 impl<S, P> Member<S, P> {
-    pub(crate) fn new(instance: S, policy: Arc<P>, shared: Arc<Shared>) -> Self {
-        let (instance, account) = (Mutex::new(instance), Account::new(shared));
-        Self { origin: Arc::new(Origin { instance, policy, account }), calls: 0 }
+    pub(crate) fn new(instance: S, policy: Arc<P>, account: Account) -> Self {
+        let origin = Origin { instance: Mutex::new(instance), policy, account };
+        Self { origin: Arc::new(origin), calls: 0 }
     }
 
     /// Charges its account for one call, which keeps it alive.
@@ -84,14 +84,11 @@ impl<S, P> Member<S, P> {
     where
         S: Clone,
     {
-        let Origin { account, policy, .. } = &*self.origin;
-        if account.is_guest(&mut self.calls) {
-            return account.charge_guest();
+        let origin = &*self.origin;
+        if let Some(own) = origin.account.charge_guest_or_open(&mut self.calls) {
+            *self = Self::new(origin.instance(), Arc::clone(&origin.policy), own);
+            self.calls = SETTLED;
         }
-        let own =
-            Self::new(self.origin.instance(), Arc::clone(policy), Arc::clone(&account.shared));
-        own.origin.account.charge_own();
-        self.origin = own.origin;
     }
 }
 
@@ -120,7 +117,7 @@ impl<S, P> Origin<S, P> {
 // === impl Account ===
 
 impl Account {
-    fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let [own, guests, paid] = [const { AtomicU64::new(0) }; 3];
         let (config, version) = shared.config();
         Self { shared, config, version, own, guests, paid }
@@ -132,10 +129,17 @@ impl Account {
         self.version != self.shared.version()
     }
 
-    /// Whether the call after so many `calls` of a clone is charged to the account of another one.
-    fn is_guest(&self, calls: &mut u8) -> bool {
+    /// Charges a clone for one call that has made so few `calls` before; or opens and charges its own account, if it is
+    /// time for that.
+    fn charge_guest_or_open(&self, calls: &mut u8) -> Option<Self> {
         *calls = SETTLED.min(*calls + 1);
-        *calls < SETTLED && !self.is_outdated()
+        if *calls < SETTLED && !self.is_outdated() {
+            self.charge_guest();
+            return None;
+        }
+        let own = Self::new(Arc::clone(&self.shared));
+        own.charge_own();
+        Some(own)
     }
 
     /// Takes a token for a further attempt. False if the budget has none.
@@ -186,7 +190,7 @@ mod tests {
     fn member() -> (Member<(), ()>, Budget) {
         let budget = Budget::new(1.0, 0.0);
         let config = Config { budget: Some(budget.clone()), ..Config::new(3) };
-        (Member::new((), Arc::new(()), Arc::new(Shared::new(config))), budget)
+        (Member::new((), Arc::new(()), Account::new(Arc::new(Shared::new(config)))), budget)
     }
 
     fn tokens(budget: &Budget) -> usize {

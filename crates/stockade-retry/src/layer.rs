@@ -9,7 +9,11 @@ use std::{
 use stockade_core::{Budget, Configured, Fresh, Name, PerService, Reusable, config::checked};
 use tower_layer::Layer;
 
-use crate::{Backoff, Config, Policy, Retry, RetryHandle, shared::Shared};
+use crate::{
+    Backoff, Config, Policy, Retry, RetryHandle,
+    account::{Account, Member},
+    shared::Shared,
+};
 
 /// Repeats calls that fail.
 ///
@@ -270,7 +274,9 @@ impl<S: Reusable, P: Clone> Layer<S> for RetryLayer<P> {
     type Service = Retry<S, P>;
 
     fn layer(&self, inner: S) -> Retry<S, P> {
-        Retry::new(inner, self.policy.clone(), Arc::clone(self.shared()))
+        let account = Account::new(Arc::clone(self.shared()));
+        let member = Member::new(inner.clone(), Arc::new(self.policy.clone()), account);
+        Retry { inner, member }
     }
 }
 

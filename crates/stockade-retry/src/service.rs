@@ -11,7 +11,7 @@ use tower_service::Service;
 
 use crate::{
     CloneRequest, Idempotent, Policy, Prepare, ResponseFuture, RetryHandle, account::Member,
-    call::Call, course::Rules, future::State, shared::Shared,
+    call::Call, course::Rules, future::State,
 };
 
 /// Repeats the calls to `S` that fail. Made by [`RetryLayer`](crate::RetryLayer).
@@ -63,8 +63,8 @@ use crate::{
 /// let client: Retry<Client> = RetryLayer::max_attempts(3).layer(Client);
 /// ```
 pub struct Retry<S, P = Policy> {
-    inner: S,
-    member: Member<S, P>,
+    pub(crate) inner: S,
+    pub(crate) member: Member<S, P>,
 }
 
 stockade_core::accessors!(Retry<S, P>);
@@ -72,13 +72,6 @@ stockade_core::accessors!(Retry<S, P>);
 // === impl Retry ===
 
 impl<S, P> Retry<S, P> {
-    pub(crate) fn new(inner: S, policy: P, shared: Arc<Shared>) -> Self
-    where
-        S: Clone,
-    {
-        Self { inner: inner.clone(), member: Member::new(inner, Arc::new(policy), shared) }
-    }
-
     /// Shows what was repeated and given up by all who share the layer.
     pub fn handle(&self) -> RetryHandle {
         RetryHandle::new(Arc::clone(&self.member.origin().account.shared))

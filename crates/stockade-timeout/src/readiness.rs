@@ -39,7 +39,7 @@ impl Readiness {
 
     /// The service inside is polled until this is dropped.
     pub(crate) fn scope(&mut self, lease: &Lease) -> Scope<'_> {
-        let start = || Stopwatch::new(lease.shared.limit_of(|of_layer| of_layer), 0, lease);
+        let start = || Stopwatch::new(lease.shared.limit_now(), 0, lease);
         self.stopwatch.get_or_insert_with(start).scope()
     }
 

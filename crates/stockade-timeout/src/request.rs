@@ -18,7 +18,10 @@ pub trait PerRequest<Req> {
     #[doc(hidden)]
     #[inline]
     fn within(&self, request: &Req, of_layer: u64) -> u64 {
-        self.limit(request).map_or(of_layer, |own| of_layer.min(nanos(own)))
+        match self.limit(request) {
+            Some(own) => of_layer.min(nanos(own)),
+            None => of_layer,
+        }
     }
 }
 

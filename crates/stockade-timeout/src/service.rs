@@ -73,10 +73,10 @@ where
     // Without it an optimized build calls this, and moves the future through memory.
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn call(&mut self, request: Req) -> Self::Future {
-        let limit = if self.bypass.passes_by(&request) {
-            NO_LIMIT
-        } else {
-            self.lease.shared.limit_of(|of_layer| self.per_request.within(&request, of_layer))
+        let limit = match self.lease.shared.limit_now() {
+            NO_LIMIT => NO_LIMIT,
+            _ if self.bypass.passes_by(&request) => NO_LIMIT,
+            of_layer => self.per_request.within(&request, of_layer),
         };
         let spent = match &mut self.readiness {
             Some(readiness) => readiness.take_spent(),

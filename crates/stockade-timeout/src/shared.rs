@@ -58,11 +58,10 @@ impl Drop for Lease {
 // === impl Shared ===
 
 impl Shared {
-    /// The limit in nanoseconds of a call that begins now, which `within` makes of that of the layer; [`NO_LIMIT`] if the
-    /// layer is switched off.
+    /// The limit of a call that begins now, in nanoseconds; [`NO_LIMIT`] if the layer is switched off.
     #[inline]
-    pub(crate) fn limit_of(&self, within: impl FnOnce(u64) -> u64) -> u64 {
-        if self.is_enabled() { within(self.limit.load(Relaxed)) } else { NO_LIMIT }
+    pub(crate) fn limit_now(&self) -> u64 {
+        if self.is_enabled() { self.limit.load(Relaxed) } else { NO_LIMIT }
     }
 
     pub(crate) fn limit(&self) -> Duration {

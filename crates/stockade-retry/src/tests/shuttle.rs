@@ -10,7 +10,11 @@ use shuttle::{
 use stockade_testkit::schedules;
 use tokio::time::Instant;
 
-use crate::{Budget, Config, account::Member, shared::Shared};
+use crate::{
+    Budget, Config,
+    account::{Account, Member},
+    shared::Shared,
+};
 
 fn call(member: &mut Member<(), ()>, asks: bool) -> usize {
     let origin = member.charge();
@@ -23,7 +27,7 @@ fn each_call_is_paid_for_once() {
         const CALLS: usize = 40;
         let budget = Budget::new(1.0, 0.0);
         let config = Config { budget: Some(budget.clone()), ..Config::new(3) };
-        let mut first = Member::new((), Arc::new(()), Arc::new(Shared::new(config)));
+        let mut first = Member::new((), Arc::new(()), Account::new(Arc::new(Shared::new(config))));
         let mut spent: usize = (0..5).map(|_| call(&mut first, false)).sum();
         let threads: Vec<_> = (0..2)
             .map(|_| {
