@@ -50,7 +50,7 @@ async fn main() -> Result<(), Box<dyn StdError>> {
     let page = if let Some(token) = args.token { page.control(token) } else { page };
     let listener = TcpListener::bind(args.listen).await?;
     let address = listener.local_addr()?;
-    let app = Router::new().nest("/stockade", page.into());
+    let app: Router = page.at("/stockade");
     tokio::spawn(async move { axum::serve(listener, app).await });
     println!("http://{address}/stockade");
 
@@ -99,20 +99,19 @@ fn client(
     let (breaker, of_breaker) = BreakerLayer::new().open_for(Duration::from_secs(3)).with_handle();
     let (rate, of_rate) = RateLayer::per_second(60 + 20 * number).with_handle();
     let (limit, of_limit) = LimitLayer::new(4).queue(8).with_handle();
-    metrics.measure(name, measured)?;
-    metrics.retry(name, retries)?;
-    metrics.breaker(name, of_breaker)?;
-    metrics.rate(name, of_rate)?;
-    metrics.limit(name, of_limit)?;
+    let (total, of_total) = TimeoutLayer::new(Duration::from_secs(1)).with_handle();
+    let (attempt, of_attempt) = TimeoutLayer::new(Duration::from_millis(150)).with_handle();
+    let handles = (of_total, measured, retries, of_breaker, of_rate, of_limit, of_attempt);
+    metrics.stack(name, handles)?;
     let begun = Instant::now();
     Ok(ServiceBuilder::new()
-        .layer(TimeoutLayer::new(Duration::from_secs(1)))
+        .layer(total)
         .layer(measure)
         .layer(retry)
         .layer(breaker)
         .layer(rate)
         .layer(limit)
-        .layer(TimeoutLayer::new(Duration::from_millis(150)))
+        .layer(attempt)
         .map_err(Error::Service)
         .service_fn(move |_: u64| serve(begun, number)))
 }

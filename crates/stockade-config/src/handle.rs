@@ -208,6 +208,19 @@ impl Reload for StackHandle {
     }
 }
 
+#[cfg(feature = "metrics")]
+impl stockade_metrics::Handles for &StackHandle {
+    fn add_to(
+        self,
+        metrics: &stockade_metrics::Metrics,
+        name: &str,
+    ) -> Result<(), stockade_metrics::NameTaken> {
+        let StackHandle { timeout, retry, breaker, rate, limit, attempt_timeout, .. } =
+            self.clone();
+        (timeout, retry, breaker, rate, limit, attempt_timeout).add_to(metrics, name)
+    }
+}
+
 impl fmt::Debug for StackHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StackHandle").field("config", &self.config()).finish_non_exhaustive()

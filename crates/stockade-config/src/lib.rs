@@ -46,6 +46,7 @@
 //! # Features
 //!
 //! - `toml` (on by default): [`toml`](toml()) reads TOML.
+//! - `metrics`: `Metrics::stack` of `stockade-metrics` takes a [`StackHandle`], and shows all of its layers.
 //! - `tracing`: an event for each change of settings, and for each file that is refused.
 //!
 //! # Example

@@ -52,6 +52,27 @@ async fn absent_layers_let_calls_pass_and_have_no_handle() {
     assert!(handle.rate.is_none() && handle.limit.is_none() && handle.attempt_timeout.is_none());
 }
 
+#[cfg(feature = "metrics")]
+#[test]
+fn the_handles_of_a_stack_are_added_to_metrics_at_once() {
+    let (_layer, handle) = config(FULL).try_build().unwrap().with_handle();
+    let metrics = stockade_metrics::Metrics::new();
+    metrics.stack("search", &handle).unwrap();
+    let page = metrics.render();
+    for series in [
+        "stockade_timeout_limit_seconds{name=\"search\"} 2.0",
+        "stockade_timeout_limit_seconds{name=\"search attempt\"} 0.2",
+        "stockade_retry_retries_total{name=\"search\"}",
+        "stockade_breaker_state{name=\"search\",state=\"closed\"} 1",
+        "stockade_rate_available{name=\"search\"} 1000",
+        "stockade_limit_max{name=\"search\"} 4",
+    ] {
+        assert!(page.contains(series), "{series} is in {page}");
+    }
+    let taken = metrics.stack("search", &handle).unwrap_err();
+    assert_eq!(taken.to_string(), "there is a timeout `search attempt` already");
+}
+
 #[tokio::test(start_paused = true)]
 async fn each_layer_does_what_its_section_says() {
     let begun = Instant::now();

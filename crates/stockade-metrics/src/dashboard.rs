@@ -57,7 +57,7 @@ struct Shared {
 /// use tokio::net::TcpListener;
 ///
 /// # async fn start(metrics: Metrics) -> std::io::Result<()> {
-/// let app = axum::Router::new().nest("/stockade", dashboard(metrics).into());
+/// let app: axum::Router = dashboard(metrics).at("/stockade");
 /// axum::serve(TcpListener::bind("127.0.0.1:3000").await?, app).await
 /// # }
 /// ```
@@ -125,6 +125,17 @@ impl Dashboard {
         );
         self.token = Some(token);
         self
+    }
+
+    /// The routes of the page at `path`, such as `/stockade`, also with a slash at the end. Merge them with those of your
+    /// own. (`Router::nest` would not answer the path with a slash.)
+    ///
+    /// # Panics
+    ///
+    /// If the path is empty or `/`: there the [`Router`] itself is merged.
+    #[track_caller]
+    pub fn at<S: Clone + Send + Sync + 'static>(self, path: &str) -> Router<S> {
+        Router::new().nest_service(path, Router::<()>::from(self))
     }
 
     /// Allows requests from pages of this origin too, such as `https://ops.example`: for a proxy in front that changes

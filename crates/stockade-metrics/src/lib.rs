@@ -82,6 +82,8 @@
 //! | `stockade_breaker_consecutive_failures` | gauge | | failures since the last success |
 //! | `stockade_breaker_probes` | gauge | | probes in flight |
 //! | `stockade_breaker_open_remaining_seconds` | gauge | | time until it lets probes through, 0 if it is not open |
+//! | `stockade_timeout_limit_seconds` | gauge | | how long a call may take |
+//! | `stockade_timeout_elapsed_total` | counter | | calls that it has ended |
 //! | `stockade_pool_accepted_total` | counter | | jobs accepted |
 //! | `stockade_pool_jobs_total` | counter | `status` | jobs that have ended |
 //! | `stockade_pool_refused_total` | counter | `reason` | jobs refused |
@@ -91,18 +93,18 @@
 //! | `stockade_pool_capacity` | gauge | | jobs that may wait for a worker |
 //! | `stockade_pool_queued` | gauge | | jobs waiting for a worker |
 //! | `stockade_pool_running` | gauge | | jobs running |
+//! | `stockade_pool_paused` | gauge | | 1 while it is paused: no job begins |
 //! | `stockade_pool_workers` | gauge | | workers alive |
 //! | `stockade_pool_workers_idle` | gauge | | workers without a job |
-//! | `stockade_pool_queued_peak` | gauge | | the most jobs that have waited at once |
-//! | `stockade_pool_running_peak` | gauge | | the most jobs that have run at once |
-//! | `stockade_pool_workers_peak` | gauge | | the most workers that have been alive at once |
+//! | `stockade_pool_peak_queued` | gauge | | the most jobs that have waited at once |
+//! | `stockade_pool_peak_running` | gauge | | the most jobs that have run at once |
+//! | `stockade_pool_peak_workers` | gauge | | the most workers that have been alive at once |
 //! | `stockade_pool_rebuilt_total` | counter | | times that a worker began to make its service anew, those that failed included |
 //! | `stockade_pool_queue_wait_seconds` | gauge | `quantile` | time that jobs waited for a worker |
 //! | `stockade_pool_run_time_seconds` | gauge | `quantile` | time that jobs ran |
 //!
 //! The durations of a pool exist if it [measures](stockade_pool::PoolBuilder::measure). Quantile 1 is the longest. They
-//! are gauges, because a Prometheus summary needs a sum, which a pool does not keep. A timeout has no metrics of its own:
-//! the calls that it ends are jobs with `status="timed out"` of a pool around it, and failures of a breaker around it.
+//! are gauges, because a Prometheus summary needs a sum, which a pool does not keep.
 //!
 //! `dashboard.json`, beside this crate's manifest, is a Grafana dashboard that shows all of these, and `alerts.yml` has
 //! alert rules for Prometheus: calls fail faster than the objective allows, a breaker does not close, the queue of a pool
@@ -141,6 +143,9 @@ mod prometheus;
 mod rate;
 #[cfg(feature = "retry")]
 mod retry;
+mod stack;
+#[cfg(feature = "timeout")]
+mod timeout;
 
 #[cfg(feature = "dashboard")]
 pub use dashboard::{Dashboard, MAX_STREAMS, dashboard};
@@ -152,3 +157,4 @@ pub use prometheus::CONTENT_TYPE;
 #[cfg(feature = "prometheus")]
 #[doc(no_inline)]
 pub use prometheus_client;
+pub use stack::Handles;

@@ -53,13 +53,46 @@ struct Groups {
     stacks: Group<crate::keyed::AnyKeyed>,
     #[cfg(feature = "retry")]
     retries: Group<stockade_retry::RetryHandle>,
+    #[cfg(feature = "timeout")]
+    timeouts: Group<stockade_timeout::TimeoutHandle>,
     #[cfg(feature = "breaker")]
     breakers: Group<stockade_breaker::BreakerHandle>,
     #[cfg(feature = "pool")]
     pools: Group<crate::pool::AnyPool>,
 }
 
+/// Makes the method that adds a handle of a type.
+macro_rules! methods {
+    ($($feature:literal $doc:literal $method:ident($handle:ty) => $group:ident;)*) => {
+        impl Metrics {$(
+            #[doc = $doc]
+            ///
+            /// # Errors
+            ///
+            /// [`NameTaken`] if there is a handle of this kind and name already, which stays.
+            #[cfg(feature = $feature)]
+            pub fn $method(
+                &self,
+                name: impl Into<Cow<'static, str>>,
+                handle: $handle,
+            ) -> Result<(), NameTaken> {
+                self.add(name, handle, |groups| &mut groups.$group)
+            }
+        )*}
+    };
+}
+
 // === impl Metrics ===
+
+methods! {
+    "limit" "Adds a concurrency limit." limit(stockade_limit::LimitHandle) => limits;
+    "rate" "Adds a rate limit." rate(stockade_rate::RateHandle) => rates;
+    "retry" "Adds a retry." retry(stockade_retry::RetryHandle) => retries;
+    "timeout" "Adds a timeout." timeout(stockade_timeout::TimeoutHandle) => timeouts;
+    "breaker" "Adds a circuit breaker." breaker(stockade_breaker::BreakerHandle) => breakers;
+    "measure" "Adds calls that a [`MeasureLayer`](crate::MeasureLayer) measures."
+        measure(crate::MeasureHandle) => calls;
+}
 
 impl Metrics {
     /// An empty list.
@@ -67,32 +100,39 @@ impl Metrics {
         Self::default()
     }
 
-    /// Adds a concurrency limit.
+    /// Adds the handles of a whole stack, all with its name: a tuple of them, from the outside in, or those of a stack from
+    /// a file.
+    ///
+    /// Of two timeouts the second is the one of each attempt, and is added as `<name> attempt`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use stockade_limit::LimitLayer;
+    /// use stockade_metrics::Metrics;
+    /// use stockade_timeout::TimeoutLayer;
+    ///
+    /// # fn main() -> Result<(), stockade_metrics::NameTaken> {
+    /// let (total, of_total) = TimeoutLayer::new(Duration::from_secs(9)).with_handle();
+    /// let (limit, of_limit) = LimitLayer::new(64).with_handle();
+    /// let (attempt, of_attempt) = TimeoutLayer::new(Duration::from_secs(2)).with_handle();
+    /// let metrics = Metrics::new();
+    /// metrics.stack("orders", (of_total, of_limit, of_attempt))?;
+    ///
+    /// let page = metrics.render();
+    /// assert!(page.contains(r#"stockade_limit_max{name="orders"} 64"#));
+    /// assert!(page.contains(r#"stockade_timeout_limit_seconds{name="orders"} 9"#));
+    /// assert!(page.contains(r#"stockade_timeout_limit_seconds{name="orders attempt"} 2"#));
+    /// # drop((total, limit, attempt));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`NameTaken`] if there is a handle of this kind and name already, which stays.
-    #[cfg(feature = "limit")]
-    pub fn limit(
-        &self,
-        name: impl Into<Cow<'static, str>>,
-        handle: stockade_limit::LimitHandle,
-    ) -> Result<(), NameTaken> {
-        self.add(name, handle, |groups| &mut groups.limits)
-    }
-
-    /// Adds a rate limit.
-    ///
-    /// # Errors
-    ///
-    /// [`NameTaken`] if there is a handle of this kind and name already, which stays.
-    #[cfg(feature = "rate")]
-    pub fn rate(
-        &self,
-        name: impl Into<Cow<'static, str>>,
-        handle: stockade_rate::RateHandle,
-    ) -> Result<(), NameTaken> {
-        self.add(name, handle, |groups| &mut groups.rates)
+    /// [`NameTaken`] if there is a handle of one of the kinds with this name already. Those before it have been added.
+    pub fn stack(&self, name: &str, handles: impl crate::Handles) -> Result<(), NameTaken> {
+        handles.add_to(self, name)
     }
 
     /// Adds a rate limit with keys: the number of its keys, and the bucket that keys without one share. No key has a
@@ -132,34 +172,6 @@ impl Metrics {
         self.add(name, crate::keyed::AnyKeyed::new(handle), |groups| &mut groups.stacks)
     }
 
-    /// Adds a retry.
-    ///
-    /// # Errors
-    ///
-    /// [`NameTaken`] if there is a handle of this kind and name already, which stays.
-    #[cfg(feature = "retry")]
-    pub fn retry(
-        &self,
-        name: impl Into<Cow<'static, str>>,
-        handle: stockade_retry::RetryHandle,
-    ) -> Result<(), NameTaken> {
-        self.add(name, handle, |groups| &mut groups.retries)
-    }
-
-    /// Adds a circuit breaker.
-    ///
-    /// # Errors
-    ///
-    /// [`NameTaken`] if there is a handle of this kind and name already, which stays.
-    #[cfg(feature = "breaker")]
-    pub fn breaker(
-        &self,
-        name: impl Into<Cow<'static, str>>,
-        handle: stockade_breaker::BreakerHandle,
-    ) -> Result<(), NameTaken> {
-        self.add(name, handle, |groups| &mut groups.breakers)
-    }
-
     /// Adds a pool, without keeping it alive.
     ///
     /// # Errors
@@ -178,20 +190,6 @@ impl Metrics {
     {
         let pool = crate::pool::AnyPool::new(handle.downgrade());
         self.add(name, pool, |groups| &mut groups.pools)
-    }
-
-    /// Adds calls that a [`MeasureLayer`](crate::MeasureLayer) measures.
-    ///
-    /// # Errors
-    ///
-    /// [`NameTaken`] if there is a handle of this kind and name already, which stays.
-    #[cfg(feature = "measure")]
-    pub fn measure(
-        &self,
-        name: impl Into<Cow<'static, str>>,
-        handle: crate::MeasureHandle,
-    ) -> Result<(), NameTaken> {
-        self.add(name, handle, |groups| &mut groups.calls)
     }
 
     /// Removes the handles of this name, of every kind. Returns false if there is none.
@@ -276,6 +274,8 @@ impl Groups {
             any(&mut self.stacks),
             #[cfg(feature = "retry")]
             any(&mut self.retries),
+            #[cfg(feature = "timeout")]
+            any(&mut self.timeouts),
             #[cfg(feature = "breaker")]
             any(&mut self.breakers),
             #[cfg(feature = "pool")]

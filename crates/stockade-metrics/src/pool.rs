@@ -15,20 +15,14 @@ pub(crate) struct AnyPool(Box<dyn Erased>);
 
 /// A handle without the types of its jobs.
 trait Erased: Send {
-    fn stats(&self) -> Option<Stats>;
+    /// What it has done, and whether it is paused.
+    fn read(&self) -> Option<(Stats, bool)>;
 
     #[cfg(feature = "dashboard")]
-    fn running(&self) -> Option<Running>;
+    fn running(&self) -> Option<Vec<stockade_pool::RunningJob>>;
 
     #[cfg(feature = "dashboard")]
     fn set_paused(&self, paused: bool) -> Action;
-}
-
-/// What a pool does now.
-#[cfg(feature = "dashboard")]
-struct Running {
-    paused: bool,
-    jobs: Vec<stockade_pool::RunningJob>,
 }
 
 // === impl AnyPool ===
@@ -50,14 +44,13 @@ where
     T: Send + 'static,
     E: Send + 'static,
 {
-    fn stats(&self) -> Option<Stats> {
-        self.upgrade().map(|pool| pool.stats())
+    fn read(&self) -> Option<(Stats, bool)> {
+        self.upgrade().map(|pool| (pool.stats(), pool.is_paused()))
     }
 
     #[cfg(feature = "dashboard")]
-    fn running(&self) -> Option<Running> {
-        let pool = self.upgrade()?;
-        Some(Running { paused: pool.is_paused(), jobs: pool.running() })
+    fn running(&self) -> Option<Vec<stockade_pool::RunningJob>> {
+        self.upgrade().map(|pool| pool.running())
     }
 
     #[cfg(feature = "dashboard")]
@@ -82,22 +75,22 @@ fn quantiles(measured: Option<Percentiles>) -> Vec<(&'static str, f64)> {
 }
 
 impl Readable for AnyPool {
-    type Snapshot = Stats;
+    type Snapshot = (Stats, bool);
 
     const KIND: &'static str = "pool";
 
-    const FAMILIES: &'static [Family<Stats>] = &[
+    const FAMILIES: &'static [Family<(Stats, bool)>] = &[
         Family {
             name: "stockade_pool_accepted",
             help: "Jobs accepted.",
             sort: Counter,
-            values: One(|pool| pool.accepted as f64),
+            values: One(|(pool, _)| pool.accepted as f64),
         },
         Family {
             name: "stockade_pool_jobs",
             help: "Jobs that have ended, by their status.",
             sort: Counter,
-            values: Each("status", |pool| {
+            values: Each("status", |(pool, _)| {
                 vec![
                     ("success", pool.succeeded as f64),
                     ("failed", pool.failed as f64),
@@ -114,7 +107,7 @@ impl Readable for AnyPool {
             name: "stockade_pool_refused",
             help: "Jobs refused, by reason.",
             sort: Counter,
-            values: Each("reason", |pool| {
+            values: Each("reason", |(pool, _)| {
                 let refused = &pool.refused;
                 vec![
                     (Reason::QueueFull.label(), refused.queue_full as f64),
@@ -129,19 +122,19 @@ impl Readable for AnyPool {
             name: "stockade_pool_refused_by_priority",
             help: "Jobs refused a place, or dropped from the queue to make room, by priority.",
             sort: Counter,
-            values: Each("priority", |pool| refused_of(|priority| pool.refused.of(priority))),
+            values: Each("priority", |(pool, _)| refused_of(|priority| pool.refused.of(priority))),
         },
         Family {
             name: "stockade_pool_callers_waiting",
             help: "Callers waiting for a place in the queue.",
             sort: Gauge,
-            values: One(|pool| pool.waiting as f64),
+            values: One(|(pool, _)| pool.waiting as f64),
         },
         Family {
             name: "stockade_pool_oldest",
             help: "How long the oldest job in the queue has waited.",
             sort: Seconds,
-            values: Known(|pool| {
+            values: Known(|(pool, _)| {
                 // Like all durations, it is only known of a pool that measures.
                 pool.queue_wait.map(|_| pool.oldest.unwrap_or_default().as_secs_f64())
             }),
@@ -150,84 +143,90 @@ impl Readable for AnyPool {
             name: "stockade_pool_capacity",
             help: "Jobs that may wait for a worker.",
             sort: Gauge,
-            values: One(|pool| pool.capacity as f64),
+            values: One(|(pool, _)| pool.capacity as f64),
         },
         Family {
             name: "stockade_pool_queued",
             help: "Jobs waiting for a worker.",
             sort: Gauge,
-            values: One(|pool| pool.queued as f64),
+            values: One(|(pool, _)| pool.queued as f64),
         },
         Family {
             name: "stockade_pool_running",
             help: "Jobs running.",
             sort: Gauge,
-            values: One(|pool| pool.running as f64),
+            values: One(|(pool, _)| pool.running as f64),
+        },
+        Family {
+            name: "stockade_pool_paused",
+            help: "1 while it is paused: no job begins.",
+            sort: Gauge,
+            values: One(|(_, is_paused)| f64::from(*is_paused)),
         },
         Family {
             name: "stockade_pool_workers",
             help: "Workers alive.",
             sort: Gauge,
-            values: One(|pool| pool.workers as f64),
+            values: One(|(pool, _)| pool.workers as f64),
         },
         Family {
             name: "stockade_pool_workers_idle",
             help: "Workers without a job.",
             sort: Gauge,
-            values: One(|pool| pool.idle as f64),
+            values: One(|(pool, _)| pool.idle as f64),
         },
         Family {
-            name: "stockade_pool_queued_peak",
+            name: "stockade_pool_peak_queued",
             help: "The most jobs that have waited at once.",
             sort: Gauge,
-            values: One(|pool| pool.peak_queued as f64),
+            values: One(|(pool, _)| pool.peak_queued as f64),
         },
         Family {
-            name: "stockade_pool_running_peak",
+            name: "stockade_pool_peak_running",
             help: "The most jobs that have run at once.",
             sort: Gauge,
-            values: One(|pool| pool.peak_running as f64),
+            values: One(|(pool, _)| pool.peak_running as f64),
         },
         Family {
-            name: "stockade_pool_workers_peak",
+            name: "stockade_pool_peak_workers",
             help: "The most workers that have been alive at once.",
             sort: Gauge,
-            values: One(|pool| pool.peak_workers as f64),
+            values: One(|(pool, _)| pool.peak_workers as f64),
         },
         Family {
             name: "stockade_pool_rebuilt",
             help: "Times that a worker began to make its service anew.",
             sort: Counter,
-            values: One(|pool| pool.rebuilt as f64),
+            values: One(|(pool, _)| pool.rebuilt as f64),
         },
         Family {
             name: "stockade_pool_queue_wait",
             help: "Time that jobs waited for a worker over the last one or two minutes; quantile 1 is the longest.",
             sort: Seconds,
-            values: Each("quantile", |pool| quantiles(pool.queue_wait)),
+            values: Each("quantile", |(pool, _)| quantiles(pool.queue_wait)),
         },
         Family {
             name: "stockade_pool_run_time",
             help: "Time that jobs ran over the last one or two minutes; quantile 1 is the longest.",
             sort: Seconds,
-            values: Each("quantile", |pool| quantiles(pool.run_time)),
+            values: Each("quantile", |(pool, _)| quantiles(pool.run_time)),
         },
     ];
 
-    fn read(&self) -> Option<Stats> {
-        self.0.stats()
+    fn read(&self) -> Option<(Stats, bool)> {
+        self.0.read()
     }
 
     #[cfg(feature = "dashboard")]
     fn detail(&self, now: Now) -> Vec<(&'static str, serde_json::Value)> {
         /// The oldest; a page has no room for more.
         const SHOWN: usize = 12;
-        let Some(running) = self.0.running() else { return Vec::new() };
-        let jobs = running.jobs.into_iter().take(SHOWN).map(|job| {
+        let running = self.0.running().into_iter().flatten();
+        let jobs = running.take(SHOWN).map(|job| {
             let since = job.running_for.map(|age| now.since(age));
             serde_json::json!([job.worker, job.name, since])
         });
-        vec![("paused", running.paused.into()), ("jobs", jobs.collect())]
+        vec![("jobs", jobs.collect())]
     }
 
     #[cfg(feature = "dashboard")]

@@ -15,6 +15,7 @@ use stockade_pool::{Pool, PoolHandle};
 use stockade_rate::RateLayer;
 use stockade_retry::RetryLayer;
 use stockade_test_servers::Browser;
+use stockade_timeout::TimeoutLayer;
 use tokio::{net::TcpListener, runtime::Runtime, time::sleep};
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 
@@ -50,10 +51,17 @@ impl Shop {
         metrics.breaker("search", of_breaker.clone()).unwrap();
         metrics.limit("search", of_limit.clone()).unwrap();
         metrics.rate("search", rate).unwrap();
+        let (timeout, times_out) = TimeoutLayer::new(Duration::from_millis(9)).with_handle();
+        metrics.timeout("search", times_out).unwrap();
         metrics.limit(MARKUP, LimitLayer::new(3).with_handle().1).unwrap();
-        let stack = ServiceBuilder::new().layer(measure).layer(retry).layer(breaker).layer(limit);
+        let stack = ServiceBuilder::new()
+            .layer(measure)
+            .layer(retry)
+            .layer(breaker)
+            .layer(limit)
+            .layer(timeout);
         let stack = stack.service(service_fn(async |n: u32| {
-            sleep(Duration::from_millis(5)).await;
+            sleep(Duration::from_millis(if n % 8 == 6 { 60_000 } else { 5 })).await;
             match n % 8 {
                 3 => Err(Failure::Service("no")),
                 5 => Err(Rejected::new(&"timeout", Reason::Elapsed).into()),
@@ -76,7 +84,7 @@ impl Shop {
         }
         metrics.pool("orders", pool.handle()).unwrap();
         let page = dashboard(metrics.clone()).control(TOKEN);
-        let app = Router::new().nest("/stockade", page.into());
+        let app: Router = page.at("/stockade");
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         runtime.spawn(async move { axum::serve(listener, app).await });
@@ -127,7 +135,7 @@ fn a_person_sees_every_handle_live_and_controls_what_the_token_allows() {
 
     // Every handle has a card, and names are text, whatever is in them.
     browser.wait("document.getElementById('state').textContent === 'live'");
-    browser.wait("document.querySelectorAll('article').length === 7");
+    browser.wait("document.querySelectorAll('article').length === 8");
     assert_eq!(browser.ask("document.querySelectorAll('img, article b b').length"), 0);
     assert_eq!(browser.ask("document.title"), "Stockade");
     let names = "[...document.querySelectorAll('h3')].map(h => h.textContent)";
@@ -150,11 +158,13 @@ fn a_person_sees_every_handle_live_and_controls_what_the_token_allows() {
         card("pool", "orders", ".jobs li")
     ));
 
+    browser.wait(&format!("/ended[1-9]/.test({}.textContent)", card("timeout", "search", "dl")));
+
     // Another handle appears while the page is open, and goes.
     shop.metrics.limit("late", LimitLayer::new(1).with_handle().1).unwrap();
-    browser.wait("document.querySelectorAll('article').length === 8");
+    browser.wait("document.querySelectorAll('article').length === 9");
     shop.metrics.remove("late");
-    browser.wait("document.querySelectorAll('article').length === 7");
+    browser.wait("document.querySelectorAll('article').length === 8");
 
     // Without a token there is no button; with a wrong one a button says why nothing happens.
     let visible =
@@ -209,7 +219,7 @@ fn a_person_sees_every_handle_live_and_controls_what_the_token_allows() {
     browser.ask(&filter("ORD"));
     assert_eq!(browser.ask(shown), 1);
     browser.ask(&filter(""));
-    assert_eq!(browser.ask(shown), 7);
+    assert_eq!(browser.ask(shown), 8);
 
     // Light and dark differ, and on a phone nothing is wider than the screen.
     let paper = "getComputedStyle(document.body).backgroundColor";

@@ -80,9 +80,24 @@ async fn the_page_needs_nothing_from_elsewhere() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_page_is_there_with_and_without_a_slash_at_the_end_and_nothing_beside_it() {
+    let app: Router = dashboard(Metrics::new()).at("/stockade");
+    for (path, status) in [
+        ("/stockade", StatusCode::OK),
+        ("/stockade/", StatusCode::OK),
+        ("/stockade/page", StatusCode::NOT_FOUND),
+        ("/", StatusCode::NOT_FOUND),
+    ] {
+        assert_eq!(get(&app, path).await.status(), status, "{path}");
+    }
+    let nested = Router::new().nest("/stockade", dashboard(Metrics::new()).into());
+    assert_eq!(get(&nested, "/stockade").await.status(), StatusCode::OK);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_first_events_tell_the_time_and_all_handles_of_every_kind() {
     let (metrics, _pool) = one_of_each("it").unwrap();
-    let app = Router::new().nest("/stockade", dashboard(metrics).into());
+    let app = dashboard(metrics).at("/stockade");
     let response = get(&app, "/stockade/events").await;
     assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream");
     let mut events = response.into_body();
@@ -93,7 +108,17 @@ async fn the_first_events_tell_the_time_and_all_handles_of_every_kind() {
     let kinds: Vec<_> = rows.iter().map(|row| row[0].as_str().unwrap()).collect();
     assert_eq!(
         kinds,
-        ["breaker", "keyed rate", "limit", "measure", "pool", "rate", "retry", "stack per key"]
+        [
+            "breaker",
+            "keyed rate",
+            "limit",
+            "measure",
+            "pool",
+            "rate",
+            "retry",
+            "stack per key",
+            "timeout"
+        ]
     );
     assert!(rows.iter().all(|row| row[1] == "it"));
     assert_eq!(rows[0][2]["breaker_state"], json!({ "closed": 1 }));
@@ -102,8 +127,8 @@ async fn the_first_events_tell_the_time_and_all_handles_of_every_kind() {
     let page = include_str!("../src/dashboard/page.html");
     for row in rows {
         for metric in row[2].as_object().unwrap().keys() {
-            let known = ["keyed_refused", "pool_oldest", "pool_workers_idle", "_peak", "rebuilt"];
-            let is_left_out = known.iter().any(|end| metric.ends_with(end))
+            let known = ["keyed_refused", "pool_oldest", "pool_workers_idle", "_peak_", "rebuilt"];
+            let is_left_out = known.iter().any(|part| metric.contains(part))
                 || metric == "pool_accepted"
                 || metric == "breaker_window_calls";
             assert!(page.contains(metric) || is_left_out, "{metric} is on the page");
@@ -251,6 +276,12 @@ async fn buttons_force_open_release_pause_resume_and_change() {
 
     assert_eq!(order(&app, "pool", "pause", None).await, DONE);
     assert!(pool.handle().is_paused());
+    let mut events = get(&app, "/events").await.into_body();
+    event(&mut events).await;
+    let all = event(&mut events).await;
+    let of_pool = all["rows"].as_array().unwrap().iter().find(|row| row[0] == "pool").unwrap();
+    assert_eq!(of_pool[2]["pool_paused"], 1);
+    drop(events);
     let job = pool.submit(7);
     assert!(tokio::time::timeout(Duration::from_secs(1), job).await.is_err());
     assert_eq!(order(&app, "pool", "resume", None).await, DONE);

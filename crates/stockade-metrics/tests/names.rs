@@ -72,7 +72,7 @@ async fn each_metric_has_one_help_and_one_type_for_all_its_instances() {
     assert_eq!(types.iter().collect::<BTreeSet<_>>().len(), types.len());
     let units = text.matches("# UNIT ").count();
     let seconds = types.iter().filter(|name| name.ends_with("_seconds")).count();
-    assert_eq!((units, seconds), (6, 6));
+    assert_eq!((units, seconds), (7, 7));
     let mut comments = text.lines().filter(|line| line.starts_with("# HELP "));
     assert!(comments.all(|line| line.ends_with('.')), "{text}");
 }

@@ -114,6 +114,7 @@ async fn durations_are_in_seconds_and_say_so() {
         "stockade.pool.oldest",
         "stockade.pool.queue_wait",
         "stockade.pool.run_time",
+        "stockade.timeout.limit",
     ];
     assert_eq!(in_seconds, expected);
 }

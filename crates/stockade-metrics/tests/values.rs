@@ -22,6 +22,7 @@ use stockade_pool::Pool;
 use stockade_rate::RateLayer;
 use stockade_retry::{Backoff, RetryLayer};
 use stockade_testkit::{Behaviour, Fault, Probe, Readiness, Request, Response};
+use stockade_timeout::TimeoutLayer;
 use tokio::{
     task::yield_now,
     time::{advance, sleep},
@@ -303,12 +304,12 @@ async fn a_pool_shows_where_each_job_is_or_how_it_ended() {
         &metrics,
         &[
             ("stockade_pool_rebuilt_total{name=it}", 1.0),
-            ("stockade_pool_running_peak{name=it}", 2.0),
-            ("stockade_pool_workers_peak{name=it}", 2.0),
+            ("stockade_pool_peak_running{name=it}", 2.0),
+            ("stockade_pool_peak_workers{name=it}", 2.0),
         ],
     );
     let seen = scrape(&metrics);
-    assert!((3.0..=5.0).contains(&seen["stockade_pool_queued_peak{name=it}"]), "{seen:#?}");
+    assert!((3.0..=5.0).contains(&seen["stockade_pool_peak_queued{name=it}"]), "{seen:#?}");
     let longest = |of: &str| seen[&format!("stockade_pool_{of}_seconds{{name=it,quantile=1}}")];
     assert!((1.0..1.01).contains(&longest("queue_wait")), "{seen:#?}");
     assert!((1.0..1.01).contains(&longest("run_time")), "{seen:#?}");
@@ -378,4 +379,50 @@ async fn metrics_keep_no_pool_and_no_service_alive() {
 
     let successor = Pool::builder().build(service_fn(async |()| Ok::<_, Refusal>(())));
     metrics.pool("it", successor.handle()).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_timeout_shows_its_limit_and_how_many_calls_it_has_ended() {
+    let (metrics, (layer, handle)) = (Metrics::new(), TimeoutLayer::new(SECOND).with_handle());
+    metrics.timeout("db", handle.clone()).unwrap();
+    let service = layer.layer(Probe::new());
+    service.clone().oneshot(Request::ready(1)).await.unwrap();
+    service.oneshot(Request::wait(2)).await.unwrap_err();
+    handle.set(SECOND * 3).unwrap();
+    shows(
+        &metrics,
+        &[
+            ("stockade_timeout_limit_seconds{name=db}", 3.0),
+            ("stockade_timeout_elapsed_total{name=db}", 1.0),
+        ],
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_that_is_paused_says_so() {
+    let (metrics, pool) = one_of_each("it").unwrap();
+    shows(&metrics, &[("stockade_pool_paused{name=it}", 0.0)]);
+    pool.handle().pause();
+    shows(&metrics, &[("stockade_pool_paused{name=it}", 1.0)]);
+    pool.handle().resume();
+    shows(&metrics, &[("stockade_pool_paused{name=it}", 0.0)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_handles_of_a_stack_have_its_name_and_a_timeout_of_attempts_another_one() {
+    let metrics = Metrics::new();
+    let timeout = |seconds| TimeoutLayer::new(SECOND * seconds).with_handle().1;
+    let limit = LimitLayer::new(4).with_handle().1;
+    let absent: Option<stockade_retry::RetryHandle> = None;
+    metrics.stack("db", (timeout(9), absent, limit.clone(), timeout(2))).unwrap();
+    shows(
+        &metrics,
+        &[
+            ("stockade_timeout_limit_seconds{name=db}", 9.0),
+            ("stockade_limit_max{name=db}", 4.0),
+            ("stockade_timeout_limit_seconds{name=db attempt}", 2.0),
+        ],
+    );
+    let taken = metrics.stack("db", limit).unwrap_err();
+    assert_eq!(taken.to_string(), "there is a limit `db` already");
 }

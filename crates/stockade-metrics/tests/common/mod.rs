@@ -11,6 +11,7 @@ use stockade_metrics::{MeasureLayer, Metrics, NameTaken};
 use stockade_pool::Pool;
 use stockade_rate::RateLayer;
 use stockade_retry::RetryLayer;
+use stockade_timeout::TimeoutLayer;
 use tower::{Layer, Service, service_fn};
 
 pub(crate) type Refusal = Error<Infallible>;
@@ -67,6 +68,7 @@ pub(crate) fn one_of_each(
     metrics.keyed(name, handle)?;
     metrics.retry(name, RetryLayer::max_attempts(3).with_handle().1)?;
     metrics.breaker(name, BreakerLayer::new().with_handle().1)?;
+    metrics.timeout(name, TimeoutLayer::new(Duration::from_secs(2)).with_handle().1)?;
     metrics.pool(name, pool.handle())?;
     Ok((metrics, pool))
 }
