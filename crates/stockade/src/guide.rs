@@ -12,7 +12,7 @@
 //! | [`real_clients`] | What is there to know about reqwest, tonic, SQL and Redis? |
 //! | [`testing`] | How do I test all that in milliseconds? |
 //! | [`watching`] | What is there to see, and what should wake somebody? |
-//! | [`priority`] | Who is served when not all can be? |
+//! | [`priority`] | Which calls come first when not all can be served? |
 //! | [`stack_per_key`] | How do I keep one host or tenant from harming the others? |
 //! | [`settings_from_files`] | How do I read the settings from a file, and change them while calls run? |
 //! | [`across_processes`] | How do deadlines, priorities and refusals get from one process to the next? |
