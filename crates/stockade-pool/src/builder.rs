@@ -217,10 +217,11 @@ impl<Req, B> PoolBuilder<Req, B> {
         self
     }
 
-    /// How long a job may wait until it is started, from when it is submitted (default: as long as it takes). It is refused with
-    /// [`WaitExceeded`](stockade_core::Reason::WaitExceeded) then. While the first of the queued jobs has waited for half
-    /// of that, new ones are refused at once with [`Shed`](stockade_core::Reason::Shed), because they would wait in vain; not
-    /// so in a pool with keys, priorities or an order. Both refusals say to come back after `limit`.
+    /// How long a job may wait until it is started, from when it is submitted (default: as long as it takes). It is
+    /// refused with [`WaitExceeded`](stockade_core::Reason::WaitExceeded) then. While the first of the queued jobs has
+    /// waited for half of that, new ones are refused at once with [`Shed`](stockade_core::Reason::Shed), because they
+    /// would wait in vain; not so in a pool with keys, priorities or an order. Both refusals say to come back after
+    /// `limit`.
     ///
     /// With zero a job is accepted only when a worker is free for it, and does not wait. A pool with a limit reads the
     /// clock when a job is submitted, taken and ended, and registers a timer for each job whose answer is awaited.
@@ -283,20 +284,20 @@ impl<Req, B> PoolBuilder<Req, B> {
 
     /// Runs jobs by the [priority](stockade_core::priority) with which they were submitted (default: first in, first out).
     ///
-    /// Each class gets ten times the share of the one below while both have jobs queued, in the order in which they came
-    /// within one: of 1,111 jobs that are started while all classes have some, 1,000 are Critical, 100 Default, 10 Sheddable
-    /// and 1 Background. So the higher class is nearly always next, and none is starved; what a class does not use goes to
-    /// the others. Jobs wait in line for a place in the same order.
+    /// While both have queued jobs, each class gets ten times the share of the one below; within a class, jobs are
+    /// started as they came. Of 1,111 jobs that are started while all classes have some, 1,000 are Critical, 100 Default,
+    /// 10 Sheddable and 1 Background. So the higher class is nearly always next, and none is starved; what a class does
+    /// not use goes to the others. Jobs wait in line for a place in the same order.
     ///
     /// A job that would be refused because the queue is full takes the place of one of a lower class: the last one of the
     /// class with the most jobs for its share, which is the lowest one unless a hundred times as many of a higher
-    /// one are queued. That one ends with [`Shed`](stockade_core::Reason::Shed). It is so with
-    /// [`WhenFull::Refuse`], for [`Pool::try_submit`], and in a line that is [bounded](Self::max_waiting). The share holds here,
-    /// too: a class that was refused for so long that it would have had a turn gets the place of another. With
-    /// [`WhenFull::DropOldest`] the oldest of the same class goes if none gives way.
+    /// one are queued. That one ends with [`Shed`](stockade_core::Reason::Shed). This happens with [`WhenFull::Refuse`], for
+    /// [`Pool::try_submit`], and in a line that is [bounded](Self::max_waiting). The share holds here, too: a class that was
+    /// refused for so long that it would have had a turn gets the place of another. With [`WhenFull::DropOldest`] the oldest of
+    /// the same class goes if none gives way.
     ///
-    /// A handle of such a pool is always ready, because a place depends on whose it will be: a call waits for it
-    /// in its [`Job`](crate::Job).
+    /// A handle of such a pool is always ready, because who gets a place depends on the job: a call waits for its place in its
+    /// [`Job`](crate::Job).
     ///
     /// # Example
     ///
@@ -332,10 +333,11 @@ impl<Req, B> PoolBuilder<Req, B> {
     /// jobs as many are started as of the others, however many it has; what a key does not use goes to the others. Jobs wait
     /// in line for a place in the same order.
     ///
-    /// A job that would be refused because the queue is full takes the place of another: of the last job of the key with the most
-    /// queued jobs for its weight, if its own key has fewer. That one ends with [`Shed`](stockade_core::Reason::Shed). So the queue
-    /// should have room for a few jobs of each key. When that happens, and when a handle is ready, is the same as for
-    /// [`by_priority`](Self::by_priority). Nothing is kept of a key without jobs.
+    /// A job that would be refused because the queue is full takes the place of another: of the last job of the key with
+    /// the most queued jobs for its weight, if its own key has fewer. That one ends with
+    /// [`Shed`](stockade_core::Reason::Shed). So the queue should have room for a few jobs of each key. When that
+    /// happens, and when a handle is ready, is the same as for [`by_priority`](Self::by_priority). Nothing is kept of a
+    /// key without jobs.
     ///
     /// The algorithm is self-clocked fair queueing (S. J. Golestani, "A Self-Clocked Fair Queueing Scheme for Broadband
     /// Applications", INFOCOM 1994).
@@ -393,8 +395,8 @@ impl<Req, B> PoolBuilder<Req, B> {
 
     /// Carries task-locals from the caller to the worker, as the deadline goes by itself (default: none).
     ///
-    /// `capture` is called where a job is submitted. `enter` is called around each poll of the job, with what was captured and a
-    /// function that polls it. Costs one allocation a job.
+    /// `capture` is called where a job is submitted. `enter` is called around each poll of the job, with what was
+    /// captured and a function that polls it. Costs one allocation a job.
     ///
     /// # Example
     ///
@@ -429,7 +431,7 @@ impl<Req, B> PoolBuilder<Req, B> {
         self
     }
 
-    /// Keeps a copy of each request, to return it with what did not succeed: in [`Outcome::request`](crate::Outcome), and
+    /// Keeps a copy of each request, and returns it if its job did not succeed: in [`Outcome::request`](crate::Outcome), and
     /// in [`Drained::started`](crate::Drained) if the pool was stopped while it ran (default: off). Costs a clone of the
     /// request and one allocation a job.
     pub fn keep_requests(mut self) -> Self
@@ -479,7 +481,7 @@ impl<Req: Send + 'static, B> PoolBuilder<Req, B> {
     ///
     /// # Panics
     ///
-    /// As [`try_build`](Self::try_build) fails; and in a runtime without time, if the number of workers is a range.
+    /// Where [`try_build`](Self::try_build) fails; and in a runtime without time, if the number of workers is a range.
     #[track_caller]
     pub fn build<S>(self, service: S) -> Pool<Req, S::Response, S::Error>
     where
@@ -497,7 +499,7 @@ impl<Req: Send + 'static, B> PoolBuilder<Req, B> {
     ///
     /// # Panics
     ///
-    /// As [`try_build`](Self::try_build) fails; and in a runtime without time, if the number of workers is a range.
+    /// Where [`try_build`](Self::try_build) fails; and in a runtime without time, if the number of workers is a range.
     #[track_caller]
     pub fn build_make<M, S>(self, make: M) -> Pool<Req, S::Response, S::Error>
     where
