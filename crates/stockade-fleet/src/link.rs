@@ -72,14 +72,20 @@ pub enum Presence {
 }
 
 pub(crate) struct Link {
+    pub(crate) to: Target,
+    state: Mutex<State>,
+    presence: watch::Sender<Presence>,
+}
+
+/// Which Redis it is, and how long to wait for it.
+#[derive(Clone)]
+pub(crate) struct Target {
     pub(crate) client: Client,
     #[cfg(feature = "tls")]
     pub(crate) certificates: redis::TlsCertificates,
     pub(crate) place: Arc<str>,
     connect_timeout: Duration,
     patience: Duration,
-    state: Mutex<State>,
-    presence: watch::Sender<Presence>,
 }
 
 enum State {
@@ -150,17 +156,19 @@ impl Redis {
         let info = url.into_connection_info().map_err(|_| RedisError::url())?;
         let place = format!("{}/{}", info.addr(), info.redis_settings().db()).into();
         let client = Client::open(info).map_err(|_| RedisError::url())?;
-        let link = Link {
+        Ok(Self::to(Target {
             client,
             #[cfg(feature = "tls")]
             certificates: crate::tls::SYSTEM,
             place,
             connect_timeout: Duration::from_secs(1),
             patience: Duration::from_millis(50),
-            state: Mutex::new(State::Idle),
-            presence: watch::Sender::new(Presence::Unknown),
-        };
-        Ok(Self { link: Arc::new(link) })
+        }))
+    }
+
+    fn to(to: Target) -> Self {
+        let presence = watch::Sender::new(Presence::Unknown);
+        Self { link: Arc::new(Link { to, state: Mutex::new(State::Idle), presence }) }
     }
 
     /// How long a call may be held by a Redis that does not answer: 50 ms by default. After that it is decided
@@ -173,7 +181,7 @@ impl Redis {
     #[must_use]
     pub fn patience(self, patience: Duration) -> Self {
         let patience = allow("Redis::patience", patience, MIN_DURATION..=MAX_DURATION);
-        self.set(|link| link.patience = patience)
+        self.set(|to| to.patience = patience)
     }
 
     /// How long a connection may take, the login and the first answer included: 1 s by default.
@@ -185,7 +193,7 @@ impl Redis {
     #[must_use]
     pub fn connect_timeout(self, limit: Duration) -> Self {
         let limit = allow("Redis::connect_timeout", limit, MIN_DURATION..=MAX_DURATION);
-        self.set(|link| link.connect_timeout = limit)
+        self.set(|to| to.connect_timeout = limit)
     }
 
     /// Connects, and looks whether it is a Redis that lets us in and runs scripts.
@@ -217,32 +225,22 @@ impl Redis {
 
     /// Which Redis it is: host, port and database.
     pub fn place(&self) -> &str {
-        &self.link.place
+        &self.link.to.place
     }
 
-    pub(crate) fn set(self, setter: impl FnOnce(&mut Link)) -> Self {
-        let old = &self.link;
-        let mut link = Link {
-            client: old.client.clone(),
-            #[cfg(feature = "tls")]
-            certificates: old.certificates.clone(),
-            place: Arc::clone(&old.place),
-            connect_timeout: old.connect_timeout,
-            patience: old.patience,
-            state: Mutex::new(State::Idle),
-            presence: watch::Sender::new(Presence::Unknown),
-        };
-        setter(&mut link);
-        Self { link: Arc::new(link) }
+    pub(crate) fn set(self, setter: impl FnOnce(&mut Target)) -> Self {
+        let mut to = self.link.to.clone();
+        setter(&mut to);
+        Self::to(to)
     }
 
     pub(crate) fn budget(&self) -> Duration {
-        self.link.patience
+        self.link.to.patience
     }
 
     /// How long after one process the last one finds that it is there again, if it needs it.
     pub(crate) fn stagger(&self) -> Duration {
-        LAST_PROBE + self.link.connect_timeout
+        LAST_PROBE + self.link.to.connect_timeout
     }
 
     /// When it is worth while to come back, while it is away.
@@ -262,7 +260,7 @@ impl Redis {
         question: impl AsyncFnOnce(&mut MultiplexedConnection) -> redis::RedisResult<T>,
     ) -> Result<T, RedisError> {
         let link = &self.link;
-        let until = Instant::now() + within.min(link.patience);
+        let until = Instant::now() + within.min(link.to.patience);
         let found = timeout_at(until, link.connection()).await;
         let (mut connection, life) = found.map_err(|_| link.timed_out())??;
         match timeout_at(until, question(&mut connection)).await {
@@ -271,7 +269,7 @@ impl Redis {
                 Ok(answer)
             }
             Ok(Err(error)) => {
-                let error = RedisError::of(&link.place, &error, false);
+                let error = RedisError::of(&link.to.place, &error, false);
                 if !error.is_about_a_key() {
                     link.lose(life, &error);
                 }
@@ -280,7 +278,7 @@ impl Redis {
             Err(_) => {
                 let error = link.timed_out();
                 // What was cut short to keep the budget of an earlier wait says nothing about the Redis.
-                if within >= link.patience && link.settle(life, false) {
+                if within >= link.to.patience && link.settle(life, false) {
                     link.lose(life, &error);
                 }
                 Err(error)
@@ -292,7 +290,7 @@ impl Redis {
 impl fmt::Debug for Redis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Redis")
-            .field("place", &self.link.place)
+            .field("place", &self.link.to.place)
             .field("presence", &self.presence())
             .finish_non_exhaustive()
     }
@@ -309,7 +307,7 @@ fn is_doubtful(url: &str) -> bool {
 
 impl Link {
     fn timed_out(&self) -> RedisError {
-        RedisError::timed_out(&self.place, "an answer", self.patience)
+        RedisError::timed_out(&self.to.place, "an answer", self.to.patience)
     }
 
     /// The connection, or why there is none. Waits only for the very first one.
@@ -356,22 +354,22 @@ impl Link {
             AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         let connecting = async {
             let mut connection =
-                self.client.get_multiplexed_async_connection_with_config(&config).await?;
+                self.to.client.get_multiplexed_async_connection_with_config(&config).await?;
             let said: String = redis::cmd("PING").query_async(&mut connection).await?;
             let ran: i64 = Script::new(CHECK).invoke_async(&mut connection).await?;
             Ok::<_, redis::RedisError>((said == "PONG" && ran == 7).then_some(connection))
         };
-        match timeout(self.connect_timeout, connecting).await {
+        match timeout(self.to.connect_timeout, connecting).await {
             Ok(Ok(Some(connection))) => Ok(connection),
-            Ok(Ok(None)) => Err(RedisError::new(&self.place, Fault::NotRedis, "")),
-            Ok(Err(error)) => Err(RedisError::of(&self.place, &error, true)),
+            Ok(Ok(None)) => Err(RedisError::new(&self.to.place, Fault::NotRedis, "")),
+            Ok(Err(error)) => Err(RedisError::of(&self.to.place, &error, true)),
             Err(_) => {
                 let tls = matches!(
-                    self.client.get_connection_info().addr(),
+                    self.to.client.get_connection_info().addr(),
                     ConnectionAddr::TcpTls { .. }
                 );
                 let doing = if tls { "connecting over TLS" } else { "connecting" };
-                Err(RedisError::timed_out(&self.place, doing, self.connect_timeout))
+                Err(RedisError::timed_out(&self.to.place, doing, self.to.connect_timeout))
             }
         }
     }
@@ -442,7 +440,7 @@ impl Away {
 impl Drop for Attempt {
     fn drop(&mut self) {
         if !self.settled {
-            let place = &self.link.place;
+            let place = &self.link.to.place;
             let error = RedisError::new(place, Fault::Lost, "the runtime ended");
             self.link.connected(Err(error));
         }

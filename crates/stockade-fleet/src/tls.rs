@@ -39,15 +39,15 @@ impl Redis {
     }
 
     fn certified(self, setter: impl FnOnce(&mut TlsCertificates)) -> Result<Self, RedisError> {
-        let mut certificates = self.link.certificates.clone();
+        let mut certificates = self.link.to.certificates.clone();
         setter(&mut certificates);
-        let info = self.link.client.get_connection_info().clone();
+        let info = self.link.to.client.get_connection_info().clone();
         let client = Client::build_with_tls(info, certificates.clone());
         let client = client.map_err(|error| match error.kind() {
             redis::ErrorKind::InvalidClientConfig => RedisError::url(),
-            _ => RedisError::new(&self.link.place, Fault::Tls, error.to_string()),
+            _ => RedisError::new(&self.link.to.place, Fault::Tls, error.to_string()),
         })?;
-        Ok(self.set(|link| (link.client, link.certificates) = (client, certificates)))
+        Ok(self.set(|to| (to.client, to.certificates) = (client, certificates)))
     }
 
     fn holds_certificate(&self, what: &str, pem: &[u8]) -> Result<(), RedisError> {
@@ -55,7 +55,7 @@ impl Redis {
             return Ok(());
         }
         let said = format!("{what}: expected PEM with a certificate");
-        Err(RedisError::new(&self.link.place, Fault::Tls, said))
+        Err(RedisError::new(&self.link.to.place, Fault::Tls, said))
     }
 }
 

@@ -84,6 +84,15 @@ struct Reporter {
     held: Option<Instant>,
 }
 
+// === impl Snapshot ===
+
+impl Snapshot {
+    /// Of a node that has not heard the fleet.
+    const fn new(mode: Mode, fault: Option<RedisError>) -> Self {
+        Self { mode, fault, reporting: 0, failing: 0, open: false, probing: false }
+    }
+}
+
 // === impl Quorum ===
 
 impl Quorum {
@@ -152,15 +161,7 @@ impl Quorum {
     ///
     /// Outside a tokio runtime with time.
     pub fn join(self, breaker: BreakerHandle) -> Member {
-        let none = Snapshot {
-            mode: Mode::Shared,
-            fault: None,
-            reporting: 0,
-            failing: 0,
-            open: false,
-            probing: false,
-        };
-        let (seen, seeing) = watch::channel(none);
+        let (seen, seeing) = watch::channel(Snapshot::new(Mode::Shared, None));
         let node = format!("{:032x}", fastrand::u128(..));
         let (script, shared) = (board::script(), Shared::None);
         let reporter = Reporter { quorum: self, breaker, node, script, seen, shared, held: None };
@@ -269,14 +270,7 @@ impl Reporter {
                 Snapshot { mode: Mode::Shared, fault: None, reporting, failing, open, probing }
             }
             // Alone: what is open half-opens by itself.
-            Err(error) => Snapshot {
-                mode: Mode::Alone,
-                fault: Some(error),
-                reporting: 0,
-                failing: 0,
-                open: false,
-                probing: false,
-            },
+            Err(error) => Snapshot::new(Mode::Alone, Some(error)),
         };
         self.tell(&snapshot);
         self.seen.send_if_modified(|seen| {
