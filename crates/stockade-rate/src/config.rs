@@ -10,6 +10,7 @@ use stockade_core::{
 
 use crate::{
     RateLayer,
+    backend::Bounds,
     bucket::{self, MAX_FILL},
 };
 
@@ -129,6 +130,10 @@ impl Config {
     /// The time in which one token comes.
     pub(crate) fn period(&self) -> Duration {
         bucket::period(self.calls, self.per)
+    }
+
+    pub(crate) const fn bounds(&self) -> Bounds {
+        Bounds { queue: self.queue, max_wait: self.max_wait }
     }
 
     /// What governor decides by: without the reserve.

@@ -7,13 +7,10 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use stockade_core::{
-    LayerError,
-    internal::{CallWaiter, Slow},
-};
+use stockade_core::{LayerError, internal::Slow};
 use tower_service::Service;
 
-use crate::waiter;
+use crate::{backend::Backend, shared::Shared, waiter::Waiter};
 
 pin_project! {
     /// The response future of [`Rate`](crate::Rate). `F` is the future of the service `S` inside.
@@ -29,44 +26,44 @@ pin_project! {
     ///
     /// Dropping it returns its place in the queue, or its tokens if the service inside was not called yet. A future
     /// that waits and is not polled delays no other call: its tokens are kept for it.
-    pub struct ResponseFuture<F, S, Req, W = waiter::Waiter>
+    pub struct ResponseFuture<F, S, Req, L = Shared>
     where
-        W: CallWaiter,
+        L: Backend,
     {
         #[pin]
-        state: State<F, W, S, Req>,
+        state: State<F, L, S, Req>,
     }
 }
 
 pin_project! {
     #[project = StateProj]
-    enum State<F, W: CallWaiter, S, Req> {
+    enum State<F, L: Backend, S, Req> {
         Running { #[pin] future: F },
         // Becomes Running, or ends.
-        Slow { slow: Slow<W, S, Req> },
+        Slow { slow: Slow<Waiter<L>, S, Req> },
     }
 }
 
 // === impl ResponseFuture ===
 
-impl<F, S, Req, W: CallWaiter> ResponseFuture<F, S, Req, W> {
+impl<F, S, Req, L: Backend> ResponseFuture<F, S, Req, L> {
     #[inline]
     pub(crate) const fn running(future: F) -> Self {
         Self { state: State::Running { future } }
     }
 
     #[inline]
-    pub(crate) const fn slow(slow: Slow<W, S, Req>) -> Self {
+    pub(crate) const fn slow(slow: Slow<Waiter<L>, S, Req>) -> Self {
         Self { state: State::Slow { slow } }
     }
 }
 
-impl<F, S, Req, W> Future for ResponseFuture<F, S, Req, W>
+impl<F, S, Req, L> Future for ResponseFuture<F, S, Req, L>
 where
     F: Future<Output = Result<S::Response, S::Error>>,
     S: Service<Req, Future = F>,
     S::Error: LayerError,
-    W: CallWaiter,
+    L: Backend,
 {
     type Output = Result<S::Response, S::Error>;
 
@@ -88,7 +85,7 @@ where
     }
 }
 
-impl<F, S, Req, W: CallWaiter> fmt::Debug for ResponseFuture<F, S, Req, W> {
+impl<F, S, Req, L: Backend> fmt::Debug for ResponseFuture<F, S, Req, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("ResponseFuture");
         match &self.state {

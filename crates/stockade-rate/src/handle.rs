@@ -55,12 +55,12 @@ impl RateHandle {
 
     /// How many calls were refused for this reason.
     pub fn refused(&self, reason: Reason) -> u64 {
-        self.shared.common().refused(reason)
+        self.shared.common().refusals.get(reason)
     }
 
     /// How many calls of this class were refused, for whatever reason.
     pub fn refused_of(&self, priority: Priority) -> u64 {
-        self.shared.common().refused_of(priority)
+        self.shared.common().refusals.of(priority)
     }
 
     /// The configuration, with the rate and the burst that hold now.

@@ -12,7 +12,9 @@
 //! bucket is asked. A key is cloned and dropped outside of it. The hash is the standard library's, whose secret keeps
 //! others from choosing keys that collide.
 
-use std::{collections::HashMap, fmt, hash::Hash, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap, fmt, hash::Hash, num::NonZeroU32, sync::Arc, task::Poll, time::Duration,
+};
 
 use governor::nanos::Nanos;
 use stockade_core::{
@@ -24,7 +26,7 @@ use crate::{
     Config, Policy, PolicyFor, RateHandle,
     backend::{Admission, Backend},
     bucket::Bucket,
-    limiter::{Common, Limiter, Verdict},
+    limiter::{Common, Limiter},
     shared::Shared,
     waiter::Waiter,
 };
@@ -99,7 +101,7 @@ impl<K: Hash + Eq + Clone> Table<K> {
     }
 
     /// A call with this key comes.
-    fn admit(&self, key: K, now: Nanos, cost: NonZeroU32) -> Admission<Waiter> {
+    fn admit(&self, key: K, now: Nanos, cost: NonZeroU32) -> Admission<Shared> {
         let mut clone = None;
         loop {
             let mut known = lock(&self.known);
@@ -181,18 +183,19 @@ impl<K: Hash + Eq> Known<K> {
 
 impl<K> Slot<K> {
     /// A call comes, and there is no queue.
-    fn admit(&mut self, common: &Arc<Common>, now: Nanos, cost: NonZeroU32) -> Admission<Waiter> {
+    fn admit(&mut self, common: &Arc<Common>, now: Nanos, cost: NonZeroU32) -> Admission<Shared> {
         let bucket = Bucket::full_at(common.quota, self.full_at);
         let verdict = if bucket.take(now, cost).is_ok() {
-            Ok(Verdict::Pass)
+            Poll::Ready(Ok(()))
         } else {
-            common.judge(&Limiter::default(), &bucket, now, cost)
+            let (limiter, bounds) = (Limiter::default(), common.config.bounds());
+            common.judge(&limiter, common.at(&bucket, now), cost, bounds)
         };
         self.full_at = bucket.word();
         match verdict {
-            Ok(Verdict::Pass) => Admission::Pass,
-            Ok(Verdict::Wait) => Admission::Wait(Waiter::new(self.grown(common, now), cost, true)),
-            Err(rejected) => Admission::Refuse(Refusal::new(common, rejected)),
+            Poll::Ready(Ok(())) => Admission::Pass,
+            Poll::Ready(Err(rejected)) => Admission::Refuse(Refusal::new(common, rejected)),
+            Poll::Pending => Admission::Wait(Waiter::new(self.grown(common, now), cost)),
         }
     }
 
@@ -249,7 +252,7 @@ where
     K: Hash + Eq + Clone,
     F: Fn(&Req) -> K + Clone,
 {
-    fn admit(&self, request: &Req, cost: Option<NonZeroU32>) -> Admission<Waiter> {
+    fn admit(&self, request: &Req, cost: Option<NonZeroU32>) -> Admission<Shared> {
         let key = (self.key)(request);
         self.table.admit(key, self.table.common.now(), cost.unwrap_or(NonZeroU32::MIN))
     }
@@ -301,7 +304,7 @@ impl<K: Hash + Eq + Clone> KeyedHandle<K> {
 
     /// How many calls were refused for this reason, whatever their keys.
     pub fn refused(&self, reason: Reason) -> u64 {
-        self.table.common.refused(reason)
+        self.table.common.refusals.get(reason)
     }
 
     /// The configuration of each bucket.

@@ -5,7 +5,13 @@
 //! [`serve`](Limiter::serve) gives tokens to every call that is due, so it makes no difference what triggers it. Each wait
 //! is known beforehand: it is what the call and those ahead of it cost, times the period.
 
-use std::{cell::Cell, collections::BTreeSet, num::NonZeroU32, task::Waker, time::Duration};
+use std::{
+    cell::Cell,
+    collections::BTreeSet,
+    num::NonZeroU32,
+    task::{Poll, Waker},
+    time::Duration,
+};
 
 use governor::{Quota, nanos::Nanos};
 use stockade_core::{
@@ -18,7 +24,7 @@ use stockade_core::{
 };
 use tokio::time::Instant;
 
-use crate::{Config, alarm::RuntimeId, bucket::Bucket};
+use crate::{Config, alarm::RuntimeId, backend::Bounds, bucket::Bucket};
 
 /// What all buckets of one layer share: one, or one for each key.
 #[derive(Debug)]
@@ -30,7 +36,7 @@ pub struct Common {
     start: Instant,
     // It pairs with nothing.
     enabled: AtomicBool,
-    refusals: Refusals,
+    pub(crate) refusals: Refusals,
 }
 
 /// What is under the lock of a bucket.
@@ -52,6 +58,15 @@ pub(crate) struct Limiter {
     too_costly: BTreeSet<Key>,
 }
 
+/// When a call comes, to which bucket, and whether it may take the reserve.
+#[derive(Clone, Copy)]
+pub(crate) struct At<'a> {
+    first: &'a Bucket,
+    config: &'a Config,
+    now: Nanos,
+    is_critical: bool,
+}
+
 /// A call in the queue.
 pub(crate) struct Entry {
     pub(crate) cost: NonZeroU32,
@@ -60,19 +75,6 @@ pub(crate) struct Entry {
     pub(crate) runtime: Cell<Option<RuntimeId>>,
     /// Taken when it is woken.
     pub(crate) waker: Cell<Option<Waker>>,
-}
-
-/// What a call that waits is told.
-pub(crate) enum Turn {
-    Waits,
-    Served,
-    TooCostly,
-}
-
-/// What a call that comes and is not refused is told.
-pub(crate) enum Verdict {
-    Pass,
-    Wait,
 }
 
 // === impl Common ===
@@ -100,9 +102,10 @@ impl Common {
         deadline::saturating_add(self.start, at.into())
     }
 
-    /// Whether the call that is made here may take the reserve, if there is one.
-    pub(crate) fn is_critical(&self) -> bool {
-        self.config.reserve > 0 && priority::current() == Priority::Critical
+    /// The call that is made here comes now.
+    pub(crate) fn at<'a>(&'a self, first: &'a Bucket, now: Nanos) -> At<'a> {
+        let is_critical = self.config.reserve > 0 && priority::current() == Priority::Critical;
+        At { first, config: &self.config, now, is_critical }
     }
 
     pub(crate) fn is_enabled(&self) -> bool {
@@ -119,38 +122,34 @@ impl Common {
         self.rejected(reason)
     }
 
-    pub(crate) fn refused(&self, reason: Reason) -> u64 {
-        self.refusals.get(reason)
-    }
-
-    pub(crate) fn refused_of(&self, priority: Priority) -> u64 {
-        self.refusals.of(priority)
-    }
-
-    /// What becomes of a call that found no token at once.
+    /// Whether a call that found no token at once passes after all, or is refused; otherwise it waits.
     pub(crate) fn judge(
         &self,
         limiter: &Limiter,
-        first: &Bucket,
-        now: Nanos,
+        at: At<'_>,
         cost: NonZeroU32,
-    ) -> Result<Verdict, Rejected> {
-        if !self.is_enabled() {
-            return Ok(Verdict::Pass);
+        bounds: Bounds,
+    ) -> Poll<Result<(), Rejected>> {
+        if self.passes(limiter, at, cost) {
+            return Poll::Ready(Ok(()));
         }
-        if cost > limiter.most(first, &self.config, self.is_critical()) {
-            return Err(self.refuse(Reason::TooCostly));
+        if cost > limiter.most(at) {
+            return Poll::Ready(Err(self.refuse(Reason::TooCostly)));
         }
-        let refuse = |(reason, after)| self.refuse(reason).with_retry_after(after);
-        let wait = limiter.judge(first, self, now, cost).map_err(refuse)?;
-        let Some(wait) = wait else { return Ok(Verdict::Pass) };
-        let Some(deadline) = deadline::current() else { return Ok(Verdict::Wait) };
-        let left = deadline.saturating_duration_since(Instant::now());
-        match wait.checked_sub(left) {
-            // What is due at the deadline is late, so it has to come earlier by more than the difference.
-            Some(late) => Err(refuse((Reason::Expired, late + Duration::from_nanos(1)))),
-            None => Ok(Verdict::Wait),
+        let after = |tokens| limiter.after(at, tokens);
+        let wait = after(limiter.ahead(at).saturating_add(cost.get().into()));
+        let left = deadline::current().map(|end| end.saturating_duration_since(Instant::now()));
+        // A place becomes free with the tokens of the head.
+        let place = || limiter.head().map_or(wait, after);
+        match bounds.judge(limiter.len(), wait, left, place) {
+            Ok(()) => Poll::Pending,
+            Err((reason, after)) => Poll::Ready(Err(self.refuse(reason).with_retry_after(after))),
         }
+    }
+
+    /// Whether a call passes at once.
+    pub(crate) fn passes(&self, limiter: &Limiter, at: At<'_>, cost: NonZeroU32) -> bool {
+        !self.is_enabled() || limiter.pass(at, cost)
     }
 }
 
@@ -176,78 +175,40 @@ impl Limiter {
         self.changed.as_ref().unwrap_or(first)
     }
 
-    /// How long a call that comes has to wait, if it does not pass; or why it may not, and after what time it could.
-    fn judge(
-        &self,
-        first: &Bucket,
-        common: &Common,
-        now: Nanos,
-        cost: NonZeroU32,
-    ) -> Result<Option<Duration>, (Reason, Duration)> {
-        let (config, is_critical) = (&common.config, common.is_critical());
-        let bucket = self.bucket(first);
-        let head = self.queue.front();
-        if self.pass(first, config, now, cost, is_critical) {
-            return Ok(None);
-        }
-        let deep = self.deep(config, now, is_critical);
-        let after = |tokens: u64| Duration::from(bucket.due(now, tokens, deep).saturating_sub(now));
-        let cost = u64::from(cost.get());
-        let wait = after(self.ahead(is_critical).saturating_add(cost));
-        let too_long = config.max_wait.map_or(Duration::ZERO, |max| wait.saturating_sub(max));
-        if self.queue.len() >= config.queue {
-            let full = if config.queue == 0 { Reason::RateLimited } else { Reason::QueueFull };
-            // A place becomes free with the head's tokens. Without any place, the wait is one's own.
-            let place = head.map_or(cost, |head| head.cost.get().into());
-            return Err((full, after(place).max(too_long)));
-        }
-        if too_long > Duration::ZERO {
-            return Err((Reason::WaitExceeded, too_long));
-        }
-        Ok(Some(wait))
+    /// What the head of the queue costs.
+    fn head(&self) -> Option<u64> {
+        self.queue.front().map(|head| head.cost.get().into())
     }
 
-    /// Takes the tokens for a call that comes now, if they are there and nobody is ahead of it.
-    pub(crate) fn pass(
-        &self,
-        first: &Bucket,
-        config: &Config,
-        now: Nanos,
-        cost: NonZeroU32,
-        is_critical: bool,
-    ) -> bool {
-        let deep = self.deep(config, now, is_critical);
-        self.ahead(is_critical) == 0 && self.bucket(first).take_deep(now, cost, deep).is_ok()
+    /// Takes the tokens for a call, if they are there and nobody is ahead of it.
+    fn pass(&self, at: At<'_>, cost: NonZeroU32) -> bool {
+        let bucket = self.bucket(at.first);
+        self.ahead(at) == 0 && bucket.take_deep(at.now, cost, self.deep(at)).is_ok()
     }
 
-    /// What those cost who are ahead of a call that comes now. One that may take the reserve overtakes those that may not.
-    fn ahead(&self, is_critical: bool) -> u64 {
-        if is_critical { self.critical_owed } else { self.owed }
+    /// What those cost who are ahead of a call. One that may take the reserve overtakes those that may not.
+    fn ahead(&self, at: At<'_>) -> u64 {
+        if at.is_critical { self.critical_owed } else { self.owed }
     }
 
     /// How many tokens more than others a call may take. During a penalty there is no reserve.
-    fn deep(&self, config: &Config, now: Nanos, is_critical: bool) -> u32 {
-        if is_critical && self.not_before <= now { config.reserved(self.rate(config).0) } else { 0 }
+    fn deep(&self, at: At<'_>) -> u32 {
+        if self.not_before <= at.now { self.reserved(at) } else { 0 }
+    }
+
+    fn reserved(&self, at: At<'_>) -> u32 {
+        if at.is_critical { at.config.reserved(self.rate(at.config).0) } else { 0 }
     }
 
     /// The most that a call may cost.
-    pub(crate) fn most(&self, first: &Bucket, config: &Config, is_critical: bool) -> NonZeroU32 {
-        let reserved = if is_critical { config.reserved(self.rate(config).0) } else { 0 };
-        self.bucket(first).burst().saturating_add(reserved)
+    fn most(&self, at: At<'_>) -> NonZeroU32 {
+        self.bucket(at.first).burst().saturating_add(self.reserved(at))
     }
 
-    /// After what time a call that comes now would get its tokens.
-    pub(crate) fn wait(
-        &self,
-        first: &Bucket,
-        config: &Config,
-        now: Nanos,
-        cost: NonZeroU32,
-        is_critical: bool,
-    ) -> Duration {
-        let tokens = self.ahead(is_critical).saturating_add(cost.get().into());
-        let due = self.bucket(first).due(now, tokens, self.deep(config, now, is_critical));
-        due.saturating_sub(now).into()
+    /// After what time the last of so many tokens will be there.
+    fn after(&self, at: At<'_>, tokens: u64) -> Duration {
+        let due = self.bucket(at.first).due(at.now, tokens, self.deep(at));
+        due.saturating_sub(at.now).into()
     }
 
     /// The tokens that are there for a call that comes now.
@@ -257,18 +218,15 @@ impl Limiter {
 
     pub(crate) fn enter(
         &mut self,
+        at: At<'_>,
         cost: NonZeroU32,
-        is_critical: bool,
         runtime: RuntimeId,
         waker: Waker,
     ) -> Key {
         self.owed += u64::from(cost.get());
-        let key = self.queue.push_back(Entry {
-            cost,
-            is_critical,
-            runtime: Cell::new(Some(runtime)),
-            waker: Cell::new(Some(waker)),
-        });
+        let (runtime, waker) = (Cell::new(Some(runtime)), Cell::new(Some(waker)));
+        let is_critical = at.is_critical;
+        let key = self.queue.push_back(Entry { cost, is_critical, runtime, waker });
         if is_critical {
             self.critical_owed += u64::from(cost.get());
             self.critical.insert(key);
@@ -284,21 +242,20 @@ impl Limiter {
     /// call is due.
     pub(crate) fn serve(
         &mut self,
-        first: &Bucket,
-        config: &Config,
-        now: Nanos,
+        at: At<'_>,
         enabled: bool,
         served: &mut Vec<Entry>,
     ) -> Option<Nanos> {
         loop {
             let key = self.critical.first().copied().or_else(|| self.queue.front_key())?;
             let Entry { cost, is_critical, .. } = *self.queue.get(key)?;
-            let deep = self.deep(config, now, is_critical);
-            if enabled && cost > self.most(first, config, is_critical) {
+            let at = At { is_critical, ..at };
+            let bucket = self.bucket(at.first);
+            if enabled && cost > self.most(at) {
                 self.too_costly.insert(key);
-            } else if enabled && let Err(due) = self.bucket(first).take_due(now, cost, deep) {
+            } else if enabled && let Err(due) = bucket.take_due(at.now, cost, self.deep(at)) {
                 // With the end of a penalty the reserve is there again.
-                let ends = is_critical && self.not_before > now;
+                let ends = is_critical && self.not_before > at.now;
                 return Some(if ends { due.min(self.not_before) } else { due });
             }
             served.extend(self.remove(key));
@@ -306,13 +263,13 @@ impl Limiter {
     }
 
     /// What has become of the call that entered with this key.
-    pub(crate) fn turn(&mut self, key: Key) -> Turn {
+    pub(crate) fn turn(&mut self, key: Key) -> Poll<Result<(), Reason>> {
         if self.queue.get(key).is_some() {
-            Turn::Waits
+            Poll::Pending
         } else if self.too_costly.remove(&key) {
-            Turn::TooCostly
+            Poll::Ready(Err(Reason::TooCostly))
         } else {
-            Turn::Served
+            Poll::Ready(Ok(()))
         }
     }
 

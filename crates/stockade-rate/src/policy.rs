@@ -33,11 +33,7 @@ pub trait Policy: Clone {
 pub trait PolicyFor<Req>: Policy {
     /// A call comes. It costs 1 unless the cost is said.
     #[doc(hidden)]
-    fn admit(
-        &self,
-        request: &Req,
-        cost: Option<NonZeroU32>,
-    ) -> Admission<<Self::Limiter as Backend>::Waiter>;
+    fn admit(&self, request: &Req, cost: Option<NonZeroU32>) -> Admission<Self::Limiter>;
 }
 
 /// One bucket for all calls, of which each takes one token: the default.
@@ -93,7 +89,7 @@ impl<L: Backend> Policy for Single<L> {
 
 impl<L: Backend, Req> PolicyFor<Req> for Single<L> {
     #[inline]
-    fn admit(&self, _: &Req, cost: Option<NonZeroU32>) -> Admission<L::Waiter> {
+    fn admit(&self, _: &Req, cost: Option<NonZeroU32>) -> Admission<L> {
         L::admit(&self.limiter, cost.unwrap_or(NonZeroU32::MIN))
     }
 }
@@ -138,11 +134,7 @@ where
     P: PolicyFor<Req>,
 {
     #[inline]
-    fn admit(
-        &self,
-        request: &Req,
-        said: Option<NonZeroU32>,
-    ) -> Admission<<P::Limiter as Backend>::Waiter> {
+    fn admit(&self, request: &Req, said: Option<NonZeroU32>) -> Admission<P::Limiter> {
         match self.cost.of(request, said) {
             Some(cost) => self.policy.admit(request, cost),
             None => Admission::Pass,

@@ -18,7 +18,9 @@ use tower_service::Service;
 
 use crate::{
     Policy, PolicyFor, ResponseFuture, Single,
-    backend::{Admission, Backend, LocalWaiter, Permit, Shared},
+    backend::{Admission, Permit},
+    shared::Shared,
+    waiter::Waiter,
 };
 
 /// A service whose calls pass no faster than a rate.
@@ -92,7 +94,7 @@ where
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = ResponseFuture<S::Future, S, Req, Waiter<P>>;
+    type Future = ResponseFuture<S::Future, S, Req, P::Limiter>;
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
@@ -116,22 +118,20 @@ where
     }
 }
 
-type Waiter<P> = <<P as Policy>::Limiter as Backend>::Waiter;
-
 // === waiting in `poll_ready` ===
 
 #[doc(hidden)]
 impl<S> Reserve for Rate<S> {
     type Permit = Permit<Shared>;
-    type Waiter = LocalWaiter;
+    type Waiter = Waiter;
 
     fn try_reserve(&self) -> Option<Permit<Shared>> {
         let shared = self.policy.limiter();
         shared.try_reserve().then(|| Permit::new(Arc::clone(shared), NonZeroU32::MIN))
     }
 
-    fn wait(&self) -> LocalWaiter {
-        self.policy.limiter().reserve()
+    fn wait(&self) -> Waiter {
+        Waiter::unbounded(Arc::clone(self.policy.limiter()))
     }
 }
 

@@ -8,7 +8,7 @@
 use std::{
     num::NonZeroU32,
     sync::Arc,
-    task::{Poll, Waker},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -30,9 +30,9 @@ use tokio::runtime::Handle;
 use crate::{
     Config, RateHandle,
     alarm::{Alarms, Changes, RuntimeId},
-    backend::{Admission, Backend},
+    backend::{Admission, Backend, Bounds},
     bucket::{Bucket, MAX_FILL},
-    limiter::{Common, Entry, Limiter, Turn, Verdict},
+    limiter::{At, Common, Entry, Limiter},
     waiter::Waiter,
 };
 
@@ -56,16 +56,6 @@ struct State {
     alarms: Alarms,
 }
 
-/// Where a call is that waits.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Place {
-    /// Before the queue, which it enters when it is first polled.
-    Outside,
-    Queued(Key),
-    /// Served or refused.
-    Done,
-}
-
 // === impl Shared ===
 
 impl Shared {
@@ -86,6 +76,10 @@ impl Shared {
         self.common.now()
     }
 
+    fn at(&self, now: Nanos) -> At<'_> {
+        self.common.at(&self.first, now)
+    }
+
     /// Takes tokens if they are there and nobody waits for them.
     #[inline]
     pub(crate) fn pass(&self, now: Nanos, cost: NonZeroU32) -> bool {
@@ -95,34 +89,29 @@ impl Shared {
     /// What becomes of a call that did not pass.
     #[cold]
     #[inline(never)]
-    fn judge(self: &Arc<Self>, now: Nanos, cost: NonZeroU32) -> Admission<Waiter> {
+    fn judge(self: &Arc<Self>, now: Nanos, cost: NonZeroU32) -> Admission<Self> {
         // Calls that are due are served first, so that they do not count as waiting.
         let verdict = self.settle(lock(&self.state), now, Changes::default(), |limiter| {
-            self.common.judge(limiter, &self.first, now, cost)
+            self.common.judge(limiter, self.at(now), cost, self.common.config.bounds())
         });
         match verdict {
-            Ok(Verdict::Pass) => Admission::Pass,
-            Ok(Verdict::Wait) => Admission::Wait(Waiter::new(Arc::clone(self), cost, true)),
-            Err(rejected) => Admission::Refuse(Refusal::new(&self.common, rejected)),
+            Poll::Ready(Ok(())) => Admission::Pass,
+            Poll::Ready(Err(rejected)) => Admission::Refuse(Refusal::new(&self.common, rejected)),
+            Poll::Pending => Admission::Wait(Waiter::new(Arc::clone(self), cost)),
         }
     }
 
     /// Takes tokens at once, or refuses.
     pub(crate) fn try_take(&self, cost: NonZeroU32) -> Result<(), Rejected> {
         let now = self.now();
-        if self.pass(now, cost) || !self.common.is_enabled() {
+        if self.pass(now, cost) {
             return Ok(());
         }
-        let (config, is_critical) = (&self.common.config, self.common.is_critical());
-        let limiter = &lock(&self.state).limiter;
-        if cost > limiter.most(&self.first, config, is_critical) {
-            return Err(self.common.refuse(Reason::TooCostly));
+        let bounds = Bounds { queue: 0, max_wait: None };
+        match self.common.judge(&lock(&self.state).limiter, self.at(now), cost, bounds) {
+            Poll::Ready(taken) => taken,
+            Poll::Pending => unreachable!("no call waits where there is no queue"),
         }
-        if limiter.pass(&self.first, config, now, cost, is_critical) {
-            return Ok(());
-        }
-        let after = limiter.wait(&self.first, config, now, cost, is_critical);
-        Err(self.common.refuse(Reason::RateLimited).with_retry_after(after))
     }
 
     /// A call that waits takes its place in the queue, unless it passes or is refused after all. `bounded` says
@@ -133,22 +122,16 @@ impl Shared {
         cost: NonZeroU32,
         bounded: bool,
         (runtime, waker): (Option<Handle>, Waker),
-        place: &mut Place,
+        place: &mut Option<Key>,
     ) -> Poll<Result<(), Rejected>> {
         let mut state = lock(&self.state);
-        let first = &self.first;
-        *place = Place::Done;
-        let (config, is_critical) = (&self.common.config, self.common.is_critical());
-        let verdict = if bounded {
-            self.common.judge(&state.limiter, first, now, cost)?
-        } else if !self.common.is_enabled()
-            || state.limiter.pass(first, config, now, cost, is_critical)
-        {
-            Verdict::Pass
-        } else {
-            Verdict::Wait
-        };
-        if let Verdict::Pass = verdict {
+        let (common, at) = (&self.common, self.at(now));
+        if bounded {
+            let judged = common.judge(&state.limiter, at, cost, common.config.bounds());
+            if judged.is_ready() {
+                return judged;
+            }
+        } else if common.passes(&state.limiter, at, cost) {
             return Poll::Ready(Ok(()));
         }
         let Some(runtime) = runtime else {
@@ -157,7 +140,7 @@ impl Shared {
                 "stockade: a call that waits for a token needs a tokio runtime with time, and there is none here"
             );
         };
-        *place = Place::Queued(state.limiter.enter(cost, is_critical, runtime.id(), waker));
+        *place = Some(state.limiter.enter(at, cost, runtime.id(), waker));
         state.alarms.enter(&runtime, self);
         self.settle(state, now, Changes::default(), |_| ());
         Poll::Pending
@@ -189,11 +172,7 @@ impl Shared {
             limiter.turn(key)
         });
         drop((old, waker));
-        match turn {
-            Turn::Waits => Poll::Pending,
-            Turn::Served => Poll::Ready(Ok(())),
-            Turn::TooCostly => Poll::Ready(Err(self.common.refuse(Reason::TooCostly))),
-        }
+        turn.map_err(|reason| self.common.refuse(reason))
     }
 
     /// A call that waits is dropped. If it had been served, its tokens go back.
@@ -204,7 +183,7 @@ impl Shared {
         let left: Option<Entry> = state.limiter.remove(key);
         if let Some(entry) = &left {
             state.alarms.leave(entry.runtime.get(), &mut changes);
-        } else if let Turn::Served = state.limiter.turn(key) {
+        } else if let Poll::Ready(Ok(())) = state.limiter.turn(key) {
             state.limiter.give_back(&self.first, now, cost.get().into());
         }
         self.settle(state, now, changes, |_| ());
@@ -233,8 +212,7 @@ impl Shared {
     ) -> R {
         let mut served = Vec::new();
         let State { limiter, alarms } = &mut *state;
-        let (config, enabled) = (&self.common.config, self.common.is_enabled());
-        let due = limiter.serve(&self.first, config, now, enabled, &mut served);
+        let due = limiter.serve(self.at(now), self.common.is_enabled(), &mut served);
         for entry in &served {
             alarms.leave(entry.runtime.get(), &mut changes);
         }
@@ -256,11 +234,6 @@ impl Shared {
     /// Takes a token if there is one and nobody waits for it.
     pub(crate) fn try_reserve(&self) -> bool {
         self.pass(self.now(), NonZeroU32::MIN)
-    }
-
-    /// Waits for a token, in the queue but not bounded by it.
-    pub(crate) fn reserve(self: &Arc<Self>) -> Waiter {
-        Waiter::new(Arc::clone(self), NonZeroU32::MIN, false)
     }
 
     // === what a handle reads and changes ===
@@ -340,7 +313,8 @@ impl Shared {
 }
 
 impl Backend for Shared {
-    type Waiter = Waiter;
+    type Place = Key;
+    type Refuser = Common;
     type Handle = RateHandle;
     type Plan = Config;
 
@@ -353,9 +327,33 @@ impl Backend for Shared {
     }
 
     #[inline]
-    fn admit(this: &Arc<Self>, cost: NonZeroU32) -> Admission<Waiter> {
+    fn admit(this: &Arc<Self>, cost: NonZeroU32) -> Admission<Self> {
         let now = this.now();
         if this.pass(now, cost) { Admission::Pass } else { this.judge(now, cost) }
+    }
+
+    fn poll_served(
+        this: &Arc<Self>,
+        cost: NonZeroU32,
+        bounded: bool,
+        place: &mut Option<Key>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Rejected>> {
+        let now = this.now();
+        // The waker is cloned before the lock, because that may run foreign code.
+        let from = (Handle::try_current().ok(), cx.waker().clone());
+        match *place {
+            None => this.enter(now, cost, bounded, from, place),
+            Some(key) => this.turn(now, key, from),
+        }
+    }
+
+    fn leave(this: &Arc<Self>, key: Key, cost: NonZeroU32) {
+        this.leave(this.now(), key, cost);
+    }
+
+    fn refuse(&self, reason: Reason) -> Rejected {
+        self.common.refuse(reason)
     }
 
     fn give_back(this: &Arc<Self>, cost: NonZeroU32) {

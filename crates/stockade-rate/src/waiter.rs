@@ -1,4 +1,4 @@
-//! The wait of one call, in its response future or in `poll_ready`.
+//! The wait of one call, in its response future or in `poll_ready`, wherever the bucket is.
 
 use std::{
     num::NonZeroU32,
@@ -11,75 +11,69 @@ use stockade_core::{
     Reason, Rejected,
     internal::{self, CallWaiter},
 };
-use tokio::runtime::Handle;
 
 use crate::{
-    backend::Permit,
-    limiter::Common,
-    shared::{Place, Shared},
+    backend::{Backend, Permit},
+    shared::Shared,
 };
 
 /// The wait of one call for its tokens.
 ///
 /// It takes its place in the queue when it is first polled, and gives it back when it is dropped.
 #[derive(Debug)]
-pub struct Waiter {
-    shared: Arc<Shared>,
+pub struct Waiter<L: Backend = Shared> {
+    limiter: Arc<L>,
     cost: NonZeroU32,
     /// Whether the bound of the queue, the longest wait and the deadline hold.
     bounded: bool,
-    place: Place,
+    /// None before it is polled, and once it is served or refused.
+    place: Option<L::Place>,
 }
 
 // === impl Waiter ===
 
-impl Waiter {
-    pub(crate) const fn new(shared: Arc<Shared>, cost: NonZeroU32, bounded: bool) -> Self {
-        Self { shared, cost, bounded, place: Place::Outside }
+impl<L: Backend> Waiter<L> {
+    /// That of a call.
+    pub const fn new(limiter: Arc<L>, cost: NonZeroU32) -> Self {
+        Self { limiter, cost, bounded: true, place: None }
     }
 
-    fn poll_served(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejected>> {
-        let Self { shared, cost, bounded, place } = self;
-        let now = shared.common().now();
-        // The waker is cloned before the lock, because that may run foreign code.
-        let from = (Handle::try_current().ok(), cx.waker().clone());
-        match *place {
-            Place::Outside => shared.enter(now, *cost, *bounded, from, place),
-            Place::Queued(key) => shared.turn(now, key, from),
-            Place::Done => panic!("it is not polled again once it is ready"),
-        }
+    /// That of an instance which becomes ready, and is not refused.
+    pub(crate) const fn unbounded(limiter: Arc<L>) -> Self {
+        Self { limiter, cost: NonZeroU32::MIN, bounded: false, place: None }
     }
 }
 
-impl internal::Waiter for Waiter {
-    type Permit = Permit<Shared>;
+impl<L: Backend> internal::Waiter for Waiter<L> {
+    type Permit = Permit<L>;
 
     fn poll_admit(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Self::Permit, Rejected>> {
-        let served = ready!(self.poll_served(cx));
-        self.place = Place::Done;
-        Poll::Ready(served.map(|()| Permit::new(Arc::clone(&self.shared), self.cost)))
+        let Self { limiter, cost, bounded, place } = self.get_mut();
+        let served = ready!(L::poll_served(limiter, *cost, *bounded, place, cx));
+        *place = None;
+        Poll::Ready(served.map(|()| Permit::new(Arc::clone(limiter), *cost)))
     }
 }
 
-impl CallWaiter for Waiter {
-    type Refuser = Common;
+impl<L: Backend> CallWaiter for Waiter<L> {
+    type Refuser = L::Refuser;
 
     fn start(permit: &mut Self::Permit) {
         permit.spend();
     }
 
     fn expired(&self) -> Rejected {
-        self.shared.common().refuse(Reason::Expired)
+        self.limiter.refuse(Reason::Expired)
     }
 }
 
-impl Drop for Waiter {
+impl<L: Backend> Drop for Waiter<L> {
     fn drop(&mut self) {
-        if let Place::Queued(key) = self.place {
-            self.shared.leave(self.shared.common().now(), key, self.cost);
+        if let Some(place) = self.place.take() {
+            L::leave(&self.limiter, place, self.cost);
         }
     }
 }

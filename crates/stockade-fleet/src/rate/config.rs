@@ -6,6 +6,7 @@ use stockade_core::{
     ConfigError, Name,
     config::{MAX_DURATION, MIN_DURATION, check},
 };
+use stockade_rate::backend::Bounds;
 
 use super::{
     RateLayer,
@@ -172,6 +173,10 @@ impl Config {
 
     pub(crate) fn check_burst(&self, setting: &str, burst: u32) -> Result<u32, ConfigError> {
         check(setting, burst, 1..=saturate(MAX_FILL.as_nanos() / u128::from(self.quota().period)))
+    }
+
+    pub(crate) const fn bounds(&self) -> Bounds {
+        Bounds { queue: self.queue, max_wait: self.max_wait }
     }
 
     pub(crate) fn quota(&self) -> Quota {

@@ -14,16 +14,15 @@ mod refill;
 mod shared;
 mod state;
 mod status;
-mod waiter;
 
 pub use config::{Config, Outage};
 pub use handle::RateHandle;
 pub use layer::RateLayer;
+#[doc(hidden)]
+pub use limiter::Limiter;
 pub use policy::Keyed;
 pub use status::Snapshot;
 pub use stockade_rate::{Bypass, Costly, Policy, PolicyFor};
-#[doc(hidden)]
-pub use {limiter::Limiter, waiter::Waiter};
 
 /// One bucket for all calls: the default.
 pub type Single = stockade_rate::Single<Limiter>;
@@ -38,4 +37,4 @@ pub type Single = stockade_rate::Single<Limiter>;
 pub type Rate<S, P = Single> = stockade_rate::Rate<S, P>;
 
 /// The response future of [`Rate`]. It panics when the call has to wait outside a tokio runtime with time.
-pub type ResponseFuture<F, S, Req> = stockade_rate::ResponseFuture<F, S, Req, Waiter>;
+pub type ResponseFuture<F, S, Req> = stockade_rate::ResponseFuture<F, S, Req, Limiter>;

@@ -7,7 +7,7 @@ use stockade_rate::{
     backend::{Admission, Backend},
 };
 
-use super::{RateHandle, Waiter, keyed::Table, limiter::Limiter, shared::Plan};
+use super::{RateHandle, keyed::Table, limiter::Limiter, shared::Plan};
 
 /// A bucket for each key; see [`RateLayer::keyed`](super::RateLayer::keyed).
 pub struct Keyed<K, F> {
@@ -41,7 +41,7 @@ where
     K: Hash + Eq + Clone + fmt::Display,
     F: Fn(&Req) -> K + Clone,
 {
-    fn admit(&self, request: &Req, cost: Option<NonZeroU32>) -> Admission<Waiter> {
+    fn admit(&self, request: &Req, cost: Option<NonZeroU32>) -> Admission<Limiter> {
         let key = (self.key)(request);
         Limiter::admit(&self.table.limiter(key), cost.unwrap_or(NonZeroU32::MIN))
     }

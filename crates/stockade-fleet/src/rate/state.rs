@@ -1,6 +1,6 @@
 //! The calls that wait on this node, and what is known of their bucket: what is under the lock of a limiter.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use stockade_core::internal::{Key, Queue};
 use tokio::{sync::oneshot, time::Instant};
@@ -34,6 +34,9 @@ pub(crate) struct State {
     pub(crate) debt: u64,
 }
 
+/// The calls whose wait is over, to be told when the lock is free.
+pub(crate) type Told = Vec<(oneshot::Sender<Answered>, Answered)>;
+
 #[derive(Debug)]
 pub(crate) struct Waiting {
     pub(crate) key: Option<Key>,
@@ -57,11 +60,46 @@ pub(crate) struct Known {
 // === impl State ===
 
 impl State {
-    pub(crate) fn pop(&mut self) -> Option<Waiting> {
-        let head = self.queue.pop_front()?;
-        self.owed -= u64::from(head.cost);
-        self.judged -= usize::from(head.judged);
-        Some(head)
+    /// Takes tokens of this node's stock, if they are there and nobody waits for them.
+    pub(crate) fn pass(&mut self, cost: NonZeroU32) -> bool {
+        let cost = u64::from(cost.get());
+        let passes = self.queue.is_empty() && self.stock >= cost;
+        if passes {
+            self.stock -= cost;
+        }
+        passes
+    }
+
+    pub(crate) fn push(&mut self, call: Waiting) -> Key {
+        self.owed += u64::from(call.cost);
+        self.judged += usize::from(call.judged);
+        let key = self.queue.push_back(call);
+        if let Some(call) = self.queue.get_mut(key) {
+            call.key = Some(key);
+        }
+        key
+    }
+
+    /// Takes a call out of the queue, if it is there.
+    pub(crate) fn remove(&mut self, key: Key) -> Option<Waiting> {
+        let gone = self.queue.remove(key)?;
+        self.owed -= u64::from(gone.cost);
+        self.judged -= usize::from(gone.judged);
+        Some(gone)
+    }
+
+    fn pop(&mut self) -> Option<Waiting> {
+        self.queue.front_key().and_then(|key| self.remove(key))
+    }
+
+    /// Serves from the stock, in order.
+    pub(crate) fn serve(&mut self, told: &mut Told) {
+        while let Some(head) = self.queue.front()
+            && self.stock >= u64::from(head.cost)
+        {
+            self.stock -= u64::from(head.cost);
+            told.extend(self.pop().map(|head| (head.tell, Ok(()))));
+        }
     }
 
     pub(crate) fn drain(&mut self) -> Vec<Waiting> {

@@ -24,11 +24,7 @@ use stockade_core::internal::Key;
 use stockade_testkit::schedules;
 use tokio::runtime::{Builder, Handle};
 
-use crate::{
-    Config,
-    limiter::Common,
-    shared::{Place, Shared},
-};
+use crate::{Config, limiter::Common, shared::Shared};
 
 struct Unpark(Thread);
 
@@ -73,13 +69,13 @@ impl World {
         }
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
         let from = || (Some(self.runtime.clone()), waker.clone());
-        let mut place = Place::Outside;
+        let mut place = None;
         match self.shared.enter(self.now(), cost, true, from(), &mut place) {
             Poll::Ready(Ok(())) => return self.served(cost, came),
             Poll::Ready(Err(rejected)) => panic!("nobody is refused here: {rejected}"),
             Poll::Pending => {}
         }
-        let Place::Queued(key) = place else { panic!("it waits") };
+        let key = place.expect("it waits");
         self.entered.lock().unwrap().push((key, self.step()));
         let patience = thread_rng().gen_range(0..6);
         for asked in 0.. {
