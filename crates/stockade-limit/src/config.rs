@@ -7,7 +7,7 @@ use stockade_core::{
     config::{MAX_DURATION, check},
 };
 
-use crate::{LimitLayer, semaphore::MAX};
+use crate::{Fixed, LimitLayer, semaphore::MAX};
 
 /// The configuration of a limit.
 ///
@@ -81,6 +81,6 @@ impl Config {
         check("Config::queue", self.queue, QUEUES)?;
         self.max_wait.map(|wait| check("Config::max_wait", wait, WAITS)).transpose()?;
         self.name.clone().map(|name| name.check("Config::name")).transpose()?;
-        Ok(LimitLayer::from_config(self))
+        Ok(LimitLayer::of(self, Fixed))
     }
 }

@@ -1,10 +1,4 @@
-use std::{
-    fmt,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{fmt, future::poll_fn, sync::Arc, time::Duration};
 
 use stockade_core::{
     ConfigError, Reason, Rejected,
@@ -49,7 +43,7 @@ pub struct LimitHandle {
 }
 
 /// A place among those who wait until nothing is in flight.
-struct Drained<'a> {
+struct Drains<'a> {
     shared: &'a Shared,
     key: Option<Key>,
 }
@@ -172,7 +166,8 @@ impl LimitHandle {
     ///
     /// Dropping the future changes nothing.
     pub async fn drained(&self) {
-        Drained { shared: &self.shared, key: None }.await;
+        let mut drains = Drains { shared: &self.shared, key: None };
+        poll_fn(|cx| self.shared.semaphore.poll_drained(&mut drains.key, cx.waker())).await;
     }
 
     /// A permit, if there is one at once and nobody waits.
@@ -214,18 +209,9 @@ impl fmt::Debug for LimitHandle {
     }
 }
 
-// === impl Drained ===
+// === impl Drains ===
 
-impl Future for Drained<'_> {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.get_mut();
-        this.shared.semaphore.poll_drained(&mut this.key, cx.waker())
-    }
-}
-
-impl Drop for Drained<'_> {
+impl Drop for Drains<'_> {
     fn drop(&mut self) {
         if let Some(key) = self.key {
             self.shared.semaphore.stop_draining(key);

@@ -1,13 +1,12 @@
 //! What a limit does for single calls, beyond limiting them.
 
-use stockade_core::{IntoShare, Share};
+use stockade_core::{Bypass, IntoShare, NoBypass, Share};
 
 use crate::{Permit, shared::Shared};
 
-/// What a layer was told about single calls: which to pass by, what keeps the permit of which, and whose turn it is.
+/// What a layer was told about single calls: which pass by, what keeps their permits, and in which order they wait.
 ///
-/// [`Plain`] for nothing, [`Bypass`], [`Hold`], [`ByPriority`] and [`FairBy`] otherwise. The trait is public so that
-/// bounds can name it.
+/// The trait is public so that bounds can name it. [`Hooks`] implements it.
 pub trait Hook<Req, T>: Clone {
     /// The response that becomes of `T`.
     type Response;
@@ -18,147 +17,133 @@ pub trait Hook<Req, T>: Clone {
 
     /// A permit, if there is one at once.
     #[doc(hidden)]
-    #[inline]
-    fn permit(&self, shared: &Shared) -> Option<Permit> {
-        Permit::try_new(shared.semaphore)
-    }
+    fn permit(&self, shared: &Shared) -> Option<Permit>;
 
     /// Whose call it is, if that is asked for.
     #[doc(hidden)]
-    fn share(&self, _: &Req) -> Option<Share> {
-        None
-    }
+    fn share(&self, request: &Req) -> Option<Share>;
 
     /// The service has answered.
     #[doc(hidden)]
     fn answered(&self, response: T, permit: Permit) -> Self::Response;
 }
 
-/// Every call is limited, and its permit is free once the service has answered.
+/// `B` says which calls pass by, `H` is what keeps permits, and `O` is the order in which calls wait.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Plain;
+pub struct Hooks<B = NoBypass, H = Release, O = Arrival> {
+    pub(crate) bypass: B,
+    pub(crate) hold: H,
+    pub(crate) order: O,
+}
 
-/// Calls pass by for which a function says so; made by [`LimitLayer::bypass`](crate::LimitLayer::bypass).
+/// Every call is limited and waits as it came, and its permit is free once the service has answered.
+pub type Plain = Hooks;
+
+/// What becomes of the permit of a call that was answered. Closures for [`LimitLayer::hold`](crate::LimitLayer::hold) do
+/// that.
+pub trait Hold<T> {
+    /// The response that becomes of `T`.
+    type Response;
+
+    #[doc(hidden)]
+    fn hold(&self, response: T, permit: Permit) -> Self::Response;
+}
+
+/// The permit is free: the default.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Release;
+
+/// In which order calls wait: [`Arrival`], [`ByPriority`] or [`FairBy`].
+pub trait Order<Req> {
+    #[doc(hidden)]
+    #[inline]
+    fn permit(&self, shared: &Shared) -> Option<Permit> {
+        Permit::try_new(shared.semaphore)
+    }
+
+    #[doc(hidden)]
+    fn share(&self, _: &Req) -> Option<Share> {
+        None
+    }
+}
+
+/// First come, first served: the default.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Arrival;
+
+/// By class; made by [`LimitLayer::by_priority`](crate::LimitLayer::by_priority).
 #[derive(Clone, Copy, Debug)]
-pub struct Bypass<F, X>(pub(crate) F, pub(crate) X);
+pub struct ByPriority;
 
-/// Responses keep their permits; made by [`LimitLayer::hold`](crate::LimitLayer::hold).
+/// By whose they are; made by [`LimitLayer::fair_by`](crate::LimitLayer::fair_by).
 #[derive(Clone, Copy, Debug)]
-pub struct Hold<F, X>(pub(crate) F, pub(crate) X);
+pub struct FairBy<F>(pub(crate) F);
 
-/// Calls wait by class; made by [`LimitLayer::by_priority`](crate::LimitLayer::by_priority).
-#[derive(Clone, Copy, Debug)]
-pub struct ByPriority<X>(pub(crate) X);
+// === impl Hooks ===
 
-/// Calls wait by whose they are; made by [`LimitLayer::fair_by`](crate::LimitLayer::fair_by).
-#[derive(Clone, Copy, Debug)]
-pub struct FairBy<F, X>(pub(crate) F, pub(crate) X);
-
-// === impl Hook ===
-
-impl<Req, T> Hook<Req, T> for Plain {
-    type Response = T;
+impl<Req, T, B, H, O> Hook<Req, T> for Hooks<B, H, O>
+where
+    B: Bypass<Req> + Clone,
+    H: Hold<T> + Clone,
+    O: Order<Req> + Clone,
+{
+    type Response = H::Response;
 
     #[inline]
-    fn passes_by(&self, _: &Req) -> bool {
-        false
+    fn passes_by(&self, request: &Req) -> bool {
+        self.bypass.passes_by(request)
     }
 
     #[inline]
-    fn answered(&self, response: T, _: Permit) -> T {
+    fn permit(&self, shared: &Shared) -> Option<Permit> {
+        self.order.permit(shared)
+    }
+
+    fn share(&self, request: &Req) -> Option<Share> {
+        self.order.share(request)
+    }
+
+    #[inline]
+    fn answered(&self, response: T, permit: Permit) -> H::Response {
+        self.hold.hold(response, permit)
+    }
+}
+
+// === impl Hold ===
+
+impl<T> Hold<T> for Release {
+    type Response = T;
+
+    #[inline]
+    fn hold(&self, response: T, _: Permit) -> T {
         response
     }
 }
 
-impl<Req, T, F, X> Hook<Req, T> for Bypass<F, X>
-where
-    F: Fn(&Req) -> bool + Clone,
-    X: Hook<Req, T>,
-{
-    type Response = X::Response;
-
-    fn passes_by(&self, request: &Req) -> bool {
-        (self.0)(request) || self.1.passes_by(request)
-    }
-
-    fn permit(&self, shared: &Shared) -> Option<Permit> {
-        self.1.permit(shared)
-    }
-
-    fn share(&self, request: &Req) -> Option<Share> {
-        self.1.share(request)
-    }
-
-    fn answered(&self, response: T, permit: Permit) -> X::Response {
-        self.1.answered(response, permit)
-    }
-}
-
-impl<Req, T, U, F, X> Hook<Req, T> for Hold<F, X>
-where
-    F: Fn(T, Permit) -> U + Clone,
-    X: Hook<Req, T>,
-{
+impl<T, U, F: Fn(T, Permit) -> U> Hold<T> for F {
     type Response = U;
 
-    fn passes_by(&self, request: &Req) -> bool {
-        self.1.passes_by(request)
-    }
-
-    fn permit(&self, shared: &Shared) -> Option<Permit> {
-        self.1.permit(shared)
-    }
-
-    fn share(&self, request: &Req) -> Option<Share> {
-        self.1.share(request)
-    }
-
-    fn answered(&self, response: T, permit: Permit) -> U {
-        (self.0)(response, permit)
+    fn hold(&self, response: T, permit: Permit) -> U {
+        self(response, permit)
     }
 }
 
-impl<Req, T, X: Hook<Req, T>> Hook<Req, T> for ByPriority<X> {
-    type Response = X::Response;
+// === impl Order ===
 
-    fn passes_by(&self, request: &Req) -> bool {
-        self.0.passes_by(request)
-    }
+impl<Req> Order<Req> for Arrival {}
 
+impl<Req> Order<Req> for ByPriority {
     fn permit(&self, shared: &Shared) -> Option<Permit> {
         shared.try_acquire()
     }
-
-    fn share(&self, request: &Req) -> Option<Share> {
-        self.0.share(request)
-    }
-
-    fn answered(&self, response: T, permit: Permit) -> X::Response {
-        self.0.answered(response, permit)
-    }
 }
 
-impl<Req, T, S, F, X> Hook<Req, T> for FairBy<F, X>
+impl<Req, S, F> Order<Req> for FairBy<F>
 where
-    F: Fn(&Req) -> S + Clone,
+    F: Fn(&Req) -> S,
     S: IntoShare,
-    X: Hook<Req, T>,
 {
-    type Response = X::Response;
-
-    fn passes_by(&self, request: &Req) -> bool {
-        self.1.passes_by(request)
-    }
-
-    fn permit(&self, shared: &Shared) -> Option<Permit> {
-        self.1.permit(shared)
-    }
-
     fn share(&self, request: &Req) -> Option<Share> {
         Some((self.0)(request).into_share())
-    }
-
-    fn answered(&self, response: T, permit: Permit) -> X::Response {
-        self.1.answered(response, permit)
     }
 }

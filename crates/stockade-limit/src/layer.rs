@@ -11,7 +11,7 @@ use stockade_core::{
 use tower_layer::Layer;
 
 use crate::{
-    Adaptive, ByPriority, Bypass, Config, FairBy, Hold, Limit, LimitHandle, Permit, Plain, Policy,
+    Adaptive, ByPriority, Config, FairBy, Hooks, Limit, LimitHandle, Permit, Plain, Policy,
     config::{MAXIMA, QUEUES, WAITS},
     discipline::Discipline,
     shared::Shared,
@@ -100,12 +100,7 @@ impl LimitLayer {
     #[must_use]
     #[track_caller]
     pub fn new(max: usize) -> Self {
-        Self::from_config(Config::new(allow("LimitLayer::new", max, MAXIMA)))
-    }
-
-    pub(crate) fn from_config(config: Config) -> Self {
-        let discipline = Discipline::Fifo;
-        Self { config, maximum: Fixed, discipline, hook: Plain, state: Arc::default() }
+        Self::of(Config::new(allow("LimitLayer::new", max, MAXIMA)), Fixed)
     }
 
     /// As many calls in flight as `policy` finds right, from 1 to 1,000 and 20 at first; and a queue of 1,024 behind
@@ -115,13 +110,15 @@ impl LimitLayer {
     /// See [`Adaptive`] for what it learns from. It reads the clock twice a call, which other limits do not.
     #[must_use]
     pub fn adaptive<P: Policy>(policy: P) -> LimitLayer<Adaptive<P>> {
-        LimitLayer {
-            config: Config::new(20),
-            maximum: Adaptive::new(policy, DefaultClassify),
-            discipline: Discipline::Fifo,
-            hook: Plain,
-            state: Arc::default(),
-        }
+        LimitLayer::of(Config::new(20), Adaptive::new(policy, DefaultClassify))
+    }
+}
+
+impl<M: Maximum> LimitLayer<M> {
+    /// A layer of this configuration, which was checked.
+    pub(crate) fn of(config: Config, maximum: M) -> Self {
+        let discipline = Discipline::Fifo;
+        Self { config, maximum, discipline, hook: Plain::default(), state: Arc::default() }
     }
 }
 
@@ -164,14 +161,68 @@ impl<M: Maximum, X> LimitLayer<M, X> {
         self.with(|config| config.name = Some(name.into()))
     }
 
-    /// Does not limit the calls for which `passes_by` says so, and does not count them either. For health checks and
-    /// the like.
+    /// Waits in `poll_ready`, and not in the response future: for callers that decide by readiness, such as a
+    /// `Balance`, a load shed, a loop that fetches work or the workers of a pool. The service inside need not be
+    /// `Clone`.
+    ///
+    /// It shares the limit with the clones of this layer: calls and instances that wait stand in one queue.
+    /// The bound of the queue and the longest wait do not hold for instances.
     #[must_use]
-    pub fn bypass<Req, F>(self, passes_by: F) -> LimitLayer<M, Bypass<F, X>>
+    pub fn backpressure(self) -> BackpressureLayer<Self> {
+        BackpressureLayer::new(self)
+    }
+
+    /// Gives each service that this layer makes a limit of its own, whose handle is [`Limit::handle`].
+    #[must_use]
+    pub fn per_service(self) -> PerService<Self> {
+        PerService::new(self)
+    }
+
+    /// Ends the setters, and returns the handle of the limit that the layer, its clones and their services share.
+    ///
+    /// A setter after that would start a limit that the handle does not know, so there is none:
+    ///
+    /// ```compile_fail,E0599
+    /// let (layer, handle) = stockade_limit::LimitLayer::new(5).with_handle();
+    /// let layer = layer.name("db");
+    /// ```
+    #[must_use]
+    pub fn with_handle(self) -> (Configured<Self>, LimitHandle) {
+        let handle = LimitHandle::new(Arc::clone(&self.state().0));
+        (Configured::new(self), handle)
+    }
+
+    pub(crate) fn with(mut self, set: impl FnOnce(&mut Config)) -> Self {
+        set(&mut self.config);
+        self.state = Arc::default();
+        self
+    }
+
+    pub(crate) fn with_maximum<N: Maximum>(self, maximum: impl FnOnce(M) -> N) -> LimitLayer<N, X> {
+        let Self { config, discipline, hook, .. } = self;
+        let maximum = maximum(self.maximum);
+        LimitLayer { config, maximum, discipline, hook, state: Arc::default() }
+    }
+
+    fn state(&self) -> &(Arc<Shared>, M::Controller) {
+        self.state.get_or_init(|| {
+            let max = self.maximum.initial(self.config.max);
+            let shared = Shared::new(&self.config, max as u32, self.discipline);
+            let controller = self.maximum.controller(&shared);
+            (shared, controller)
+        })
+    }
+}
+
+impl<M: Maximum, B, H, O> LimitLayer<M, Hooks<B, H, O>> {
+    /// Does not limit the calls for which `passes_by` says so, and does not count them either. For health checks and
+    /// the like. Of two functions the last one counts.
+    #[must_use]
+    pub fn bypass<Req, F>(self, passes_by: F) -> LimitLayer<M, Hooks<F, H, O>>
     where
         F: Fn(&Req) -> bool,
     {
-        self.with_hook(|hook| Bypass(passes_by, hook))
+        self.with_hook(|Hooks { hold, order, .. }| Hooks { bypass: passes_by, hold, order })
     }
 
     /// Gives each response its permit, so that its place stays taken until `hold` or what it returns drops it. For
@@ -179,11 +230,11 @@ impl<M: Maximum, X> LimitLayer<M, X> {
     ///
     /// The permit of a call that is not limited gives nothing back. Of two functions the last one counts.
     #[must_use]
-    pub fn hold<T, U, F>(self, hold: F) -> LimitLayer<M, Hold<F, X>>
+    pub fn hold<T, U, F>(self, hold: F) -> LimitLayer<M, Hooks<B, F, O>>
     where
         F: Fn(T, Permit) -> U,
     {
-        self.with_hook(|hook| Hold(hold, hook))
+        self.with_hook(|Hooks { bypass, order, .. }| Hooks { bypass, hold, order })
     }
 
     /// Admits waiting calls by their [priority](stockade_core::priority), and not as they came.
@@ -227,9 +278,9 @@ impl<M: Maximum, X> LimitLayer<M, X> {
     /// # });
     /// ```
     #[must_use]
-    pub fn by_priority(self) -> LimitLayer<M, ByPriority<X>> {
+    pub fn by_priority(self) -> LimitLayer<M, Hooks<B, H, ByPriority>> {
         let discipline = if M::CAPS_CLASSES { Discipline::Capped } else { Discipline::ByClass };
-        LimitLayer { discipline, ..self.with_hook(ByPriority) }
+        self.with_order(discipline, ByPriority)
     }
 
     /// Admits waiting calls in equal shares for each tenant, or another key, and not as they came.
@@ -280,69 +331,22 @@ impl<M: Maximum, X> LimitLayer<M, X> {
     /// # });
     /// ```
     #[must_use]
-    pub fn fair_by<Req, S, F>(self, of: F) -> LimitLayer<M, FairBy<F, X>>
+    pub fn fair_by<Req, S, F>(self, of: F) -> LimitLayer<M, Hooks<B, H, FairBy<F>>>
     where
         F: Fn(&Req) -> S,
         S: IntoShare,
     {
-        LimitLayer { discipline: Discipline::ByShare, ..self.with_hook(|hook| FairBy(of, hook)) }
+        self.with_order(Discipline::ByShare, FairBy(of))
     }
 
-    /// Waits in `poll_ready`, and not in the response future: for callers that decide by readiness, such as a
-    /// `Balance`, a load shed, a loop that fetches work or the workers of a pool. The service inside need not be
-    /// `Clone`.
-    ///
-    /// It shares the limit with the clones of this layer: calls and instances that wait stand in one queue.
-    /// The bound of the queue and the longest wait do not hold for instances.
-    #[must_use]
-    pub fn backpressure(self) -> BackpressureLayer<Self> {
-        BackpressureLayer::new(self)
+    fn with_order<N>(self, discipline: Discipline, order: N) -> LimitLayer<M, Hooks<B, H, N>> {
+        let layer = self.with_hook(|Hooks { bypass, hold, .. }| Hooks { bypass, hold, order });
+        LimitLayer { discipline, ..layer }
     }
 
-    /// Gives each service that this layer makes a limit of its own, whose handle is [`Limit::handle`].
-    #[must_use]
-    pub fn per_service(self) -> PerService<Self> {
-        PerService::new(self)
-    }
-
-    /// Ends the setters, and returns the handle of the limit that the layer, its clones and their services share.
-    ///
-    /// A setter after that would start a limit that the handle does not know, so there is none:
-    ///
-    /// ```compile_fail,E0599
-    /// let (layer, handle) = stockade_limit::LimitLayer::new(5).with_handle();
-    /// let layer = layer.name("db");
-    /// ```
-    #[must_use]
-    pub fn with_handle(self) -> (Configured<Self>, LimitHandle) {
-        let handle = LimitHandle::new(Arc::clone(&self.state().0));
-        (Configured::new(self), handle)
-    }
-
-    pub(crate) fn with(mut self, set: impl FnOnce(&mut Config)) -> Self {
-        set(&mut self.config);
-        self.state = Arc::default();
-        self
-    }
-
-    fn with_hook<Y>(self, hook: impl FnOnce(X) -> Y) -> LimitLayer<M, Y> {
+    fn with_hook<Y>(self, hook: impl FnOnce(Hooks<B, H, O>) -> Y) -> LimitLayer<M, Y> {
         let Self { config, maximum, discipline, .. } = self;
         LimitLayer { config, maximum, discipline, hook: hook(self.hook), state: Arc::default() }
-    }
-
-    pub(crate) fn with_maximum<N: Maximum>(self, maximum: impl FnOnce(M) -> N) -> LimitLayer<N, X> {
-        let Self { config, discipline, hook, .. } = self;
-        let maximum = maximum(self.maximum);
-        LimitLayer { config, maximum, discipline, hook, state: Arc::default() }
-    }
-
-    fn state(&self) -> &(Arc<Shared>, M::Controller) {
-        self.state.get_or_init(|| {
-            let max = self.maximum.initial(self.config.max);
-            let shared = Shared::new(&self.config, max as u32, self.discipline);
-            let controller = self.maximum.controller(&shared);
-            (shared, controller)
-        })
     }
 }
 
