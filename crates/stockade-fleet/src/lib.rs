@@ -47,6 +47,8 @@ pub mod breaker;
 mod fault;
 #[cfg(all(feature = "redis", feature = "apalis"))]
 pub mod guide;
+#[cfg(feature = "redis")]
+mod handle;
 #[cfg(feature = "apalis")]
 pub mod jobs;
 #[cfg(feature = "redis")]
@@ -61,6 +63,8 @@ mod tls;
 #[cfg(feature = "redis")]
 pub use fault::{Fault, RedisError};
 #[cfg(feature = "redis")]
-pub use link::{Presence, Redis};
+pub use handle::Redis;
+#[cfg(feature = "redis")]
+pub use link::Presence;
 #[cfg(feature = "redis")]
 pub use mode::Mode;

@@ -16,49 +16,16 @@
 //! jittered so that a fleet does not come back at once. A Redis that lets us connect and then refuses, such as a replica
 //! that cannot be written to, goes on from where the pauses were: only a useful answer starts them anew.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, Script,
-    aio::MultiplexedConnection,
-};
-use stockade_core::config::{MAX_DURATION, MIN_DURATION, allow};
-use stockade_core::internal::lock;
-use stockade_core::internal::sync::Mutex;
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, Script, aio::MultiplexedConnection};
+use stockade_core::internal::{lock, sync::Mutex};
 use tokio::{
     sync::watch,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, timeout},
 };
 
 use crate::{Fault, RedisError};
-
-/// A Redis that the processes of a fleet share.
-///
-/// It is a handle: clones share one connection, over which all calls go at once. Making it connects nothing; the
-/// first call that needs it does, or [`check`](Self::check).
-///
-/// Nobody waits for it longer than its [`patience`](Self::patience), and while it is away nobody waits at all: what
-/// happens then is up to the layer that uses it.
-///
-/// With the feature `tls` a URL that begins with `rediss://` makes connections over TLS. The server's certificate has to
-/// be for the host in the URL, and by an authority that the system trusts, or that [`trust`](Self::trust) names.
-///
-/// # Example
-///
-/// ```no_run
-/// use std::time::Duration;
-/// use stockade_fleet::Redis;
-///
-/// # async fn run() -> Result<(), stockade_fleet::RedisError> {
-/// let redis = Redis::new("redis://:secret@redis.internal:6379/0")?.patience(Duration::from_millis(20));
-/// redis.check().await?; // says at the start what is wrong, if anything is
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone)]
-pub struct Redis {
-    pub(crate) link: Arc<Link>,
-}
 
 /// Whether a Redis is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -74,7 +41,7 @@ pub enum Presence {
 pub(crate) struct Link {
     pub(crate) to: Target,
     state: Mutex<State>,
-    presence: watch::Sender<Presence>,
+    pub(crate) presence: watch::Sender<Presence>,
 }
 
 /// Which Redis it is, and how long to wait for it.
@@ -84,8 +51,8 @@ pub(crate) struct Target {
     #[cfg(feature = "tls")]
     pub(crate) certificates: redis::TlsCertificates,
     pub(crate) place: Arc<str>,
-    connect_timeout: Duration,
-    patience: Duration,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) patience: Duration,
 }
 
 enum State {
@@ -136,116 +103,22 @@ return 7
 const FIRST_PROBE: Duration = Duration::from_millis(50);
 const LAST_PROBE: Duration = Duration::from_millis(250);
 
-// === impl Redis ===
+// === impl Link ===
 
-impl Redis {
-    /// The Redis at `url`: `redis://[[user]:password@]host[:port][/database]`, or the same with `rediss://` for TLS. What
-    /// is no letter or digit in a password is written as a %-code, such as `%40` for `@`.
-    ///
-    /// # Errors
-    ///
-    /// [`Fault::Url`], if it is no such URL. What is in it is not repeated.
-    pub fn new(url: &str) -> Result<Self, RedisError> {
-        if is_doubtful(url) {
-            return Err(RedisError::url());
-        }
-        #[cfg(not(feature = "tls"))]
-        if url.starts_with("rediss:") || url.starts_with("valkeys:") {
-            return Err(RedisError::no_tls());
-        }
-        let info = url.into_connection_info().map_err(|_| RedisError::url())?;
-        let place = format!("{}/{}", info.addr(), info.redis_settings().db()).into();
-        let client = Client::open(info).map_err(|_| RedisError::url())?;
-        Ok(Self::to(Target {
-            client,
-            #[cfg(feature = "tls")]
-            certificates: crate::tls::SYSTEM,
-            place,
-            connect_timeout: Duration::from_secs(1),
-            patience: Duration::from_millis(50),
-        }))
-    }
-
-    fn to(to: Target) -> Self {
+impl Link {
+    pub(crate) fn new(to: Target) -> Self {
         let presence = watch::Sender::new(Presence::Unknown);
-        Self { link: Arc::new(Link { to, state: Mutex::new(State::Idle), presence }) }
-    }
-
-    /// How long a call may be held by a Redis that does not answer: 50 ms by default. After that it is decided
-    /// without it. A setter makes a handle with a connection of its own, so clone it after the last one.
-    ///
-    /// # Panics
-    ///
-    /// If it is zero or above ten years.
-    #[track_caller]
-    #[must_use]
-    pub fn patience(self, patience: Duration) -> Self {
-        let patience = allow("Redis::patience", patience, MIN_DURATION..=MAX_DURATION);
-        self.set(|to| to.patience = patience)
-    }
-
-    /// How long a connection may take, the login and the first answer included: 1 s by default.
-    ///
-    /// # Panics
-    ///
-    /// If it is zero or above ten years.
-    #[track_caller]
-    #[must_use]
-    pub fn connect_timeout(self, limit: Duration) -> Self {
-        let limit = allow("Redis::connect_timeout", limit, MIN_DURATION..=MAX_DURATION);
-        self.set(|to| to.connect_timeout = limit)
-    }
-
-    /// Connects, and looks whether it is a Redis that lets us in and runs scripts.
-    ///
-    /// Layers need no such look, they connect when they need to and go on without it when they cannot. It is for
-    /// the start of a program, which may as well end when something is wrong.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong, within the [time to connect](Self::connect_timeout).
-    pub async fn check(&self) -> Result<(), RedisError> {
-        let connection = self.link.connect().await?;
-        let is_needed = !matches!(*lock(&self.link.state), State::Up { .. });
-        if is_needed {
-            self.link.connected(Ok(connection));
-        }
-        Ok(())
-    }
-
-    /// Whether it is there, as far as is known.
-    pub fn presence(&self) -> Presence {
-        *self.link.presence.borrow()
-    }
-
-    /// Follows whether it is there.
-    pub fn watch(&self) -> watch::Receiver<Presence> {
-        self.link.presence.subscribe()
-    }
-
-    /// Which Redis it is: host, port and database.
-    pub fn place(&self) -> &str {
-        &self.link.to.place
-    }
-
-    pub(crate) fn set(self, setter: impl FnOnce(&mut Target)) -> Self {
-        let mut to = self.link.to.clone();
-        setter(&mut to);
-        Self::to(to)
-    }
-
-    pub(crate) fn budget(&self) -> Duration {
-        self.link.to.patience
+        Self { to, state: Mutex::new(State::Idle), presence }
     }
 
     /// How long after one process the last one finds that it is there again, if it needs it.
     pub(crate) fn stagger(&self) -> Duration {
-        LAST_PROBE + self.link.to.connect_timeout
+        LAST_PROBE + self.to.connect_timeout
     }
 
     /// When it is worth while to come back, while it is away.
     pub(crate) fn next_probe(&self) -> Duration {
-        match &*lock(&self.link.state) {
+        match &*lock(&self.state) {
             State::Away(away) => {
                 away.probe_at.saturating_duration_since(Instant::now()).max(FIRST_PROBE)
             }
@@ -253,65 +126,14 @@ impl Redis {
         }
     }
 
-    /// Asks it something, and waits no longer than `within`.
-    pub(crate) async fn ask<T>(
-        &self,
-        within: Duration,
-        question: impl AsyncFnOnce(&mut MultiplexedConnection) -> redis::RedisResult<T>,
-    ) -> Result<T, RedisError> {
-        let link = &self.link;
-        let until = Instant::now() + within.min(link.to.patience);
-        let found = timeout_at(until, link.connection()).await;
-        let (mut connection, life) = found.map_err(|_| link.timed_out())??;
-        match timeout_at(until, question(&mut connection)).await {
-            Ok(Ok(answer)) => {
-                link.settle(life, true);
-                Ok(answer)
-            }
-            Ok(Err(error)) => {
-                let error = RedisError::of(&link.to.place, &error, false);
-                if !error.is_about_a_key() {
-                    link.lose(life, &error);
-                }
-                Err(error)
-            }
-            Err(_) => {
-                let error = link.timed_out();
-                // What was cut short to keep the budget of an earlier wait says nothing about the Redis.
-                if within >= link.to.patience && link.settle(life, false) {
-                    link.lose(life, &error);
-                }
-                Err(error)
-            }
-        }
-    }
-}
-
-impl fmt::Debug for Redis {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Redis")
-            .field("place", &self.link.to.place)
-            .field("presence", &self.presence())
-            .finish_non_exhaustive()
-    }
-}
-
-/// Whether a part of a password may have been taken for the host: what is left after that still has an `@`.
-fn is_doubtful(url: &str) -> bool {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let (authority, beyond) = rest.split_at(rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len()));
-    !authority.is_empty() && !authority.contains('@') && beyond.contains('@')
-}
-
-// === impl Link ===
-
-impl Link {
-    fn timed_out(&self) -> RedisError {
+    pub(crate) fn timed_out(&self) -> RedisError {
         RedisError::timed_out(&self.to.place, "an answer", self.to.patience)
     }
 
     /// The connection, or why there is none. Waits only for the very first one.
-    async fn connection(self: &Arc<Self>) -> Result<(MultiplexedConnection, u64), RedisError> {
+    pub(crate) async fn connection(
+        self: &Arc<Self>,
+    ) -> Result<(MultiplexedConnection, u64), RedisError> {
         loop {
             let mut presence = self.presence.subscribe();
             {
@@ -347,7 +169,7 @@ impl Link {
         });
     }
 
-    async fn connect(&self) -> Result<MultiplexedConnection, RedisError> {
+    pub(crate) async fn connect(&self) -> Result<MultiplexedConnection, RedisError> {
         #[cfg(feature = "tls")]
         crate::tls::choose_provider();
         let config =
@@ -374,7 +196,7 @@ impl Link {
         }
     }
 
-    fn connected(&self, connected: Result<MultiplexedConnection, RedisError>) {
+    pub(crate) fn connected(&self, connected: Result<MultiplexedConnection, RedisError>) {
         let mut state = lock(&self.state);
         let before = match &*state {
             State::Away(away) => Some(away.failures),
@@ -398,7 +220,7 @@ impl Link {
     }
 
     /// Counts an answer that came in time, or did not: true says that it was late too often.
-    fn settle(&self, asked: u64, in_time: bool) -> bool {
+    pub(crate) fn settle(&self, asked: u64, in_time: bool) -> bool {
         match &mut *lock(&self.state) {
             State::Up { life, late, failures, .. } if *life == asked => {
                 if in_time {
@@ -413,7 +235,7 @@ impl Link {
     }
 
     /// The connection of that life is of no use any more.
-    fn lose(&self, lost: u64, error: &RedisError) {
+    pub(crate) fn lose(&self, lost: u64, error: &RedisError) {
         let mut state = lock(&self.state);
         let failures = match &*state {
             State::Up { life, failures, .. } if *life == lost => *failures,

@@ -1,8 +1,8 @@
 //! The one task of a limiter, which asks the bucket for tokens while calls wait.
 //!
-//! It asks for what they all cost together, as far as it is there, or else for the tokens of the call at the head, which
-//! it takes beforehand and waits for. So however many calls wait, there is one question at a time, many calls share a
-//! round trip, and nodes take turns: none can take more than one call's tokens ahead of the others.
+//! It asks for what they all cost together, as far as it is there, or else for the tokens of the call at the head,
+//! which it takes beforehand and waits for. So however many calls wait, there is one question at a time, many calls
+//! share a round trip, and nodes take turns: none can take more than one call's tokens ahead of the others.
 
 use std::{sync::Arc, time::Duration};
 
@@ -156,7 +156,7 @@ impl Refill {
     fn take(&self, state: &mut State, now: Instant, answer: Answer, told: &mut Told) -> Pause {
         // The others may still be alone, for as long as it takes them to find the Redis again.
         if state.share.is_some() && (state.until.is_none() || state.debt > 0) {
-            state.until = Some(now + self.shared().redis.stagger());
+            state.until = Some(now + self.shared().redis.link.stagger());
         }
         let (quota, granted) = (self.shared().quota, u64::from(answer.granted));
         state.allowance = state.allowance.saturating_sub(granted);
@@ -199,7 +199,7 @@ impl Refill {
                 told.extend(calls.into_iter().map(|call| (call.tell, Ok(()))));
             }
             Outage::Closed => {
-                let after = redis.next_probe();
+                let after = redis.link.next_probe();
                 let refuse = || self.limiter.refuse(Reason::Unavailable).with_retry_after(after);
                 told.extend(state.drain().into_iter().map(|call| (call.tell, Err(refuse()))));
             }
