@@ -66,7 +66,9 @@ impl<S: Service<Req>, Req, C, K> ResponseFuture<S, Req, C, K> {
         copy: Option<Req>,
         application: Option<Arc<Application<S, C, K>>>,
     ) -> Self {
-        let is_timed = application.as_ref().is_some_and(|a| a.shared.delay.is_percentile());
+        let is_timed = application
+            .as_ref()
+            .is_some_and(|application| application.shared.delay.is_percentile());
         let begun = is_timed.then(Instant::now);
         Self { first: Some(first), begun, copy, application, slow: Cold::none() }
     }
