@@ -34,7 +34,7 @@ async fn database() -> (Server, PgPool) {
 }
 
 fn storage(pool: &PgPool) -> PostgresStorage<u32> {
-    let config = Config::default().queue("test").batch_size(20);
+    let config = Config::default().queue("test").batch_size(20).lock_tasks(false);
     PostgresStorage::new(pool).with_config(config.heartbeat_interval(SECOND / 5))
 }
 
@@ -90,6 +90,19 @@ async fn a_refused_job_waits_as_the_row_that_it_is_with_all_its_attempts() {
         assert_eq!((after.1.as_str(), after.2), ("Done", 1));
     }
     assert_eq!(before.len(), after.len());
+}
+
+#[tokio::test]
+async fn a_job_goes_back_although_apalis_reports_late_that_it_has_ended_before() {
+    let (_server, pool) = database().await;
+    storage(&pool).push(7).await.unwrap();
+    let all = rows(&pool).await;
+    for (status, then) in [("Running", "Pending"), ("Done", "Pending"), ("Killed", "Killed")] {
+        let set = "UPDATE apalis.jobs SET status = $1";
+        sqlx::query(set).bind(status).execute(&pool).await.unwrap();
+        sqlx::query(POSTGRES).bind(&all[0].0).bind(60.0).execute(&pool).await.unwrap();
+        assert_eq!(rows(&pool).await[0].1, then, "{status}");
+    }
 }
 
 #[tokio::test]

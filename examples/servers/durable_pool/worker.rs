@@ -21,7 +21,8 @@ use crate::stack::{self, WORK};
 
 pub(crate) fn storage(database: &PgPool, queue: &str) -> PostgresStorage<u32> {
     // A worker that was silent for two seconds counts as dead, and its jobs go to others.
-    let config = Config::default().queue(queue).batch_size(8);
+    // Not locking is what `POSTGRES` asks for.
+    let config = Config::default().queue(queue).batch_size(8).lock_tasks(false);
     let config = config.heartbeat_interval(Duration::from_millis(250)).missed_heartbeats(8);
     PostgresStorage::new(database).with_config(config)
 }

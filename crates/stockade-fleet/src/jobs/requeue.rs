@@ -15,8 +15,13 @@ use apalis_core::{
 /// Puts a job of `apalis-postgres` back: `$1` is its id, `$2` how many seconds it is to wait, a `float8`.
 ///
 /// It is the row itself that waits, with its id, its attempts and its idempotency key. Nobody holds it any more, so what
-/// the worker that had it reports about it afterwards changes nothing. It changes no row if the job was given to
-/// another worker in the meantime, which is fine.
+/// the worker that had it reports about it afterwards changes nothing.
+///
+/// Give the storage `Config::lock_tasks(false)`. Apalis reports that a job has begun, and that it has ended, a little
+/// later; on a busy machine that can be when the job has gone back already. A late report of its beginning would take it
+/// out of the queue again, and with that setting there is none. A late report of its end can only hit a job that this
+/// worker has once more, so a row that is done is put back as well. If another worker has done the job in the meantime, it
+/// runs twice, as each job of such a queue may.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -32,7 +37,7 @@ use apalis_core::{
 /// ```
 pub const POSTGRES: &str = "UPDATE apalis.jobs \
     SET status = 'Pending', lock_by = NULL, lock_at = NULL, run_at = now() + make_interval(secs => $2) \
-    WHERE id = $1 AND status IN ('Queued', 'Running')";
+    WHERE id = $1 AND status IN ('Queued', 'Running', 'Done')";
 
 /// The way of a job back to the queue, which ends when it is there.
 pub type Requeued = Pin<Box<dyn Future<Output = Result<(), BoxDynError>> + Send>>;
