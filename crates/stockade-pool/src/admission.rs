@@ -6,10 +6,10 @@
 
 use std::time::Duration;
 
-use stockade_core::Reason;
+use stockade_core::{Reason, Rejected};
 use tokio::time::Instant;
 
-use crate::queue::{Queue, Tag};
+use crate::{in_flight::InFlight, locked::Core, queue::Tag, roster::Size};
 
 /// What the queue of a pool may hold.
 #[derive(Clone, Copy, Debug)]
@@ -52,68 +52,151 @@ pub(crate) enum Verdict {
 // === impl Admission ===
 
 impl Admission {
-    /// Whether there is a place for a job, or for a handle that does not know its job yet, when `takers` workers could
-    /// take one at once.
-    #[inline(always)]
-    pub(crate) fn verdict<Req, T, E>(
-        &self,
-        queue: &Queue<Req, T, E>,
-        takers: usize,
-        tag: Tag,
-    ) -> Verdict {
-        let free = queue.is_line_free()
-            && self.has_room(queue, takers, tag.weight)
-            && queue.has_room_for(tag);
-        if free && self.max_wait.is_none() {
-            return Verdict::Admit;
-        }
-        self.verdict_otherwise(queue, free)
-    }
-
-    /// Whether there is a place for a job of this weight, whoever waits in line for it.
-    #[inline]
-    pub(crate) fn has_room<Req, T, E>(
-        &self,
-        queue: &Queue<Req, T, E>,
-        takers: usize,
-        weight: u64,
-    ) -> bool {
-        let most = self.capacity.saturating_add(takers);
-        queue.len() + queue.held < most && self.fits(queue, weight)
-    }
-
-    fn verdict_otherwise<Req, T, E>(&self, queue: &Queue<Req, T, E>, free: bool) -> Verdict {
-        if self.is_standing(queue) {
-            return Verdict::Refuse(Reason::Shed);
-        }
-        match self.when_full {
-            _ if free => Verdict::Admit,
-            WhenFull::Wait if queue.waiting() < self.max_waiting => Verdict::Wait,
-            WhenFull::DropOldest if !queue.is_empty() => Verdict::DropOldest,
-            _ => Verdict::Refuse(Reason::QueueFull),
-        }
-    }
-
     /// Whether a job that was submitted then has waited for too long.
     #[inline]
     pub(crate) fn is_late(&self, since: Option<Instant>) -> bool {
         self.max_wait.zip(since).is_some_and(|(limit, since)| since.elapsed() > limit)
     }
+}
 
-    /// Whether a job of this weight fits into the budget; one that never does is let in alone.
+// === impl Core ===
+
+impl<Req, T, E> Core<Req, T, E> {
+    /// Whether there is a place for this job, or for a handle that does not know its job yet.
+    #[inline(always)]
+    pub(crate) fn verdict(&self, tag: Tag, held: bool, inside: bool) -> Verdict {
+        if self.closed || inside {
+            return self.verdict_inside(tag, held);
+        }
+        match held {
+            true if self.queue.has_room_for(tag) => Verdict::Admit,
+            true => Verdict::Wait,
+            false => {
+                let free = self.queue.is_line_free()
+                    && self.has_room(tag.weight)
+                    && self.queue.has_room_for(tag);
+                match free && self.config.admission.max_wait.is_none() {
+                    true => Verdict::Admit,
+                    false => self.verdict_otherwise(free),
+                }
+            }
+        }
+    }
+
+    fn verdict_otherwise(&self, free: bool) -> Verdict {
+        if self.is_standing() {
+            return Verdict::Refuse(Reason::Shed);
+        }
+        let Admission { when_full, max_waiting, .. } = self.config.admission;
+        match when_full {
+            _ if free => Verdict::Admit,
+            WhenFull::Wait if self.queue.waiting() < max_waiting => Verdict::Wait,
+            WhenFull::DropOldest if !self.queue.is_empty() => Verdict::DropOldest,
+            _ => Verdict::Refuse(Reason::QueueFull),
+        }
+    }
+
+    /// Of a pool that is closed, or from inside one of its jobs: there it must not wait, because it might wait for
+    /// itself, and it needs a worker that is free.
+    #[cold]
+    fn verdict_inside(&self, tag: Tag, held: bool) -> Verdict {
+        if self.closed {
+            return Verdict::Refuse(Reason::PoolClosed);
+        }
+        let claimed = self.queue.len() + self.queue.held - usize::from(held);
+        let behind = self.queue.is_behind(tag);
+        let max = if self.per_job { self.roster.size.max } else { 0 };
+        let growth = max.saturating_sub(self.roster.alive());
+        let free = if self.paused { 0 } else { self.roster.available() + growth };
+        match claimed < free && !behind && self.queue.is_line_free() {
+            true => Verdict::Admit,
+            false => Verdict::Refuse(Reason::QueueFull),
+        }
+    }
+
+    /// How many jobs would be taken out of the queue at once. Workers that are starting count, so that a new pool
+    /// accepts what it can hold.
     #[inline]
-    fn fits<Req, T, E>(&self, queue: &Queue<Req, T, E>, weight: u64) -> bool {
-        let Some(budget) = self.budget else { return true };
+    pub(crate) fn takers(&self) -> usize {
+        if self.paused {
+            return 0;
+        }
+        let Size { max, .. } = self.roster.size;
+        let workers = if self.per_job { max } else { max.min(self.roster.alive()) };
+        workers.saturating_sub(self.counts.running)
+    }
+
+    /// Whether there is a place for a job of this weight, whoever waits in line for it. One that is heavier than the budget
+    /// is let in alone.
+    #[inline]
+    fn has_room(&self, weight: u64) -> bool {
+        let (Admission { capacity, budget, .. }, queue) = (&self.config.admission, &self.queue);
+        if queue.len() + queue.held >= capacity.saturating_add(self.takers()) {
+            return false;
+        }
+        let Some(budget) = *budget else { return true };
         let all = queue.weight() + queue.held as u128 + u128::from(weight);
         all <= u128::from(budget) || (queue.is_empty() && queue.held == 0)
     }
 
     /// Whether jobs wait for so long that a new one had better not wait at all: the first in the queue has waited for
     /// half of what it may. Refusing at half keeps those that are served well below the limit.
-    fn is_standing<Req, T, E>(&self, queue: &Queue<Req, T, E>) -> bool {
-        let Some(limit) = self.max_wait.filter(|_| queue.is_fifo()) else { return false };
-        let in_line = queue.first_in_line().and_then(|(_, since, _)| since);
-        let oldest = queue.oldest().or(in_line);
-        oldest.is_some_and(|since| since.elapsed() > limit / 2)
+    fn is_standing(&self) -> bool {
+        let limit = self.config.admission.max_wait.filter(|_| self.queue.is_fifo());
+        let in_line = || self.queue.first_in_line().and_then(|(_, since, _)| since);
+        let oldest = self.queue.oldest().or_else(in_line);
+        limit.zip(oldest).is_some_and(|(limit, since)| since.elapsed() > limit / 2)
+    }
+
+    /// Gives the free places to those who wait.
+    #[inline]
+    pub(crate) fn admit(&mut self) {
+        if self.queue.waiting() > 0 && !self.closed {
+            self.admit_line();
+        }
+    }
+
+    #[cold]
+    fn admit_line(&mut self) {
+        while let Some((key, since, weight)) = self.queue.first_in_line() {
+            if self.config.admission.is_late(since) {
+                self.refuse(key, Reason::WaitExceeded);
+            } else if self.has_room(weight) {
+                self.enter(key);
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// Looks for jobs that give way to a new one for which there is no place, and ends them. Where it waits in line with
+    /// others, one of those gives way.
+    pub(crate) fn make_room(
+        &mut self,
+        new: Tag,
+        (verdict, waits): (Verdict, bool),
+        shed: Rejected,
+        ended: &mut Vec<InFlight<Req, T, E>>,
+    ) -> Verdict {
+        let in_line = waits && self.config.admission.when_full == WhenFull::Wait;
+        if in_line && self.queue.waiting() > 0 {
+            let Some(last) = self.queue.give_way(new, true) else { return verdict };
+            self.refuse(last, Reason::Shed);
+            return Verdict::Wait;
+        }
+        loop {
+            let last = match self.queue.give_way(new, false) {
+                None if verdict == Verdict::DropOldest => self.queue.oldest_like(new),
+                last => last,
+            };
+            let Some((key, job)) = last.and_then(|key| Some((key, self.queue.take_out(key)?)))
+            else {
+                return Verdict::Refuse(Reason::QueueFull);
+            };
+            ended.push(self.end_unstarted(key, job, shed));
+            if self.has_room(new.weight) {
+                return Verdict::Admit;
+            }
+        }
     }
 }

@@ -13,9 +13,8 @@ pub(crate) struct Counted<T> {
     calls: u8,
 }
 
-/// Keeps the shared state alive for one call.
-#[expect(clippy::redundant_allocation, reason = "the outer count is one handle's own")]
-pub(crate) struct Lease<T>(Arc<Arc<T>>);
+/// Keeps the shared state alive for one call. The outer count is one handle's own.
+pub(crate) type Lease<T> = Arc<Arc<T>>;
 
 /// The call at which a handle gets a count of its own.
 const SETTLED: u8 = 4;
@@ -25,7 +24,7 @@ const SETTLED: u8 = 4;
 impl<T> Counted<T> {
     /// A handle to `state`.
     pub(crate) fn new(state: Arc<T>) -> Self {
-        Self { lease: Lease(Arc::new(state)), calls: 0 }
+        Self { lease: Arc::new(state), calls: 0 }
     }
 
     /// A lease for one call.
@@ -34,31 +33,31 @@ impl<T> Counted<T> {
         if self.calls < SETTLED {
             self.settle();
         }
-        self.lease.clone()
+        Arc::clone(&self.lease)
     }
 
     #[cold]
     fn settle(&mut self) {
         self.calls += 1;
         if self.calls == SETTLED {
-            self.lease = Lease(Arc::new(Arc::clone(self.state())));
+            self.lease = Arc::new(Arc::clone(self.state()));
         }
     }
 
     /// A lease for one call, from a handle that may be shared itself; it stays with the count it has.
     pub(crate) fn share(&self) -> Lease<T> {
-        self.lease.clone()
+        Arc::clone(&self.lease)
     }
 
     /// The state itself.
     pub(crate) fn state(&self) -> &Arc<T> {
-        &self.lease.0
+        &self.lease
     }
 }
 
 impl<T> Clone for Counted<T> {
     fn clone(&self) -> Self {
-        Self { lease: self.lease.clone(), calls: 0 }
+        Self { lease: Arc::clone(&self.lease), calls: 0 }
     }
 }
 
@@ -71,24 +70,6 @@ impl<T> Deref for Counted<T> {
     }
 }
 
-// === impl Lease ===
-
-impl<T> Clone for Lease<T> {
-    #[inline]
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
-}
-
-impl<T> Deref for Lease<T> {
-    type Target = T;
-
-    #[inline]
-    fn deref(&self) -> &T {
-        &self.0
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,13 +78,13 @@ mod tests {
     fn a_handle_that_is_called_often_gets_its_own_count() {
         let mut first = Counted::new(Arc::new(7));
         let mut second = first.clone();
-        assert!(Arc::ptr_eq(&first.lease().0, &second.lease().0));
+        assert!(Arc::ptr_eq(&first.lease(), &second.lease()));
         for _ in 0..SETTLED {
             second.lease();
         }
-        assert!(!Arc::ptr_eq(&first.lease().0, &second.lease().0));
+        assert!(!Arc::ptr_eq(&first.lease(), &second.lease()));
         assert!(Arc::ptr_eq(first.state(), second.state()), "the state stays one");
         let again = second.lease();
-        assert!(Arc::ptr_eq(&again.0, &second.lease().0), "it is made once");
+        assert!(Arc::ptr_eq(&again, &second.lease()), "it is made once");
     }
 }

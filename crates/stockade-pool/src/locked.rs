@@ -13,11 +13,10 @@ use stockade_core::{Reason, Rejected, internal::Queue as Runs};
 use tokio::time::Instant;
 
 use crate::{
-    Load, Stats, WhenFull,
-    admission::Verdict,
+    Load, Stats,
     config::Checked,
     in_flight::InFlight,
-    queue::{Binding, Key, Left, Owner, Queue, Tag, Taken},
+    queue::{Binding, Key, Left, Owner, Queue, Taken},
     roster::{Roster, Size},
     run::Mailbox,
     stats::Measured,
@@ -33,7 +32,8 @@ pub(crate) struct Core<Req, T, E> {
     pub(crate) answered: u64,
     pub(crate) measured: Option<Box<Measured>>,
     pub(crate) config: Checked,
-    per_job: bool,
+    /// Whether the built-in rule says how many workers there are: one a job.
+    pub(crate) per_job: bool,
     pub(crate) closed: bool,
     pub(crate) paused: bool,
     /// How many drains wait, and will hand back what is left.
@@ -66,49 +66,6 @@ impl<Req, T, E> Core<Req, T, E> {
         }
     }
 
-    /// Whether there is a place for this job, or for a handle that does not know its job yet.
-    #[inline(always)]
-    pub(crate) fn verdict(&self, tag: Tag, held: bool, inside: bool) -> Verdict {
-        if self.closed || inside {
-            return self.verdict_inside(tag, held);
-        }
-        match held {
-            true if self.queue.has_room_for(tag) => Verdict::Admit,
-            true => Verdict::Wait,
-            false => self.config.admission.verdict(&self.queue, self.takers(), tag),
-        }
-    }
-
-    /// Of a pool that is closed, or from inside one of its jobs: there it must not wait, because it might wait for
-    /// itself, and it needs a worker that is free.
-    #[cold]
-    fn verdict_inside(&self, tag: Tag, held: bool) -> Verdict {
-        if self.closed {
-            return Verdict::Refuse(Reason::PoolClosed);
-        }
-        let claimed = self.queue.len() + self.queue.held - usize::from(held);
-        let behind = self.queue.is_behind(tag);
-        let max = if self.per_job { self.roster.size.max } else { 0 };
-        let growth = max.saturating_sub(self.roster.alive());
-        let free = if self.paused { 0 } else { self.roster.available() + growth };
-        match claimed < free && !behind && self.queue.is_line_free() {
-            true => Verdict::Admit,
-            false => Verdict::Refuse(Reason::QueueFull),
-        }
-    }
-
-    /// How many jobs would be taken out of the queue at once. Workers that are starting count, so that a new pool
-    /// accepts what it can hold.
-    #[inline]
-    pub(crate) fn takers(&self) -> usize {
-        if self.paused {
-            return 0;
-        }
-        let Size { max, .. } = self.roster.size;
-        let workers = if self.per_job { max } else { max.min(self.roster.alive()) };
-        workers.saturating_sub(self.counts.running)
-    }
-
     /// How many workers are missing: by the built-in rule one for each job that none is free to take, and as many as the
     /// pool keeps at least.
     #[inline]
@@ -130,27 +87,6 @@ impl<Req, T, E> Core<Req, T, E> {
         self.counts.accepted += 1;
         if self.counts.peak_queued < self.queue.len() {
             self.counts.peak_queued = self.queue.len();
-        }
-    }
-
-    /// Gives the free places to those who wait.
-    #[inline]
-    pub(crate) fn admit(&mut self) {
-        if self.queue.waiting() > 0 && !self.closed {
-            self.admit_line();
-        }
-    }
-
-    #[cold]
-    fn admit_line(&mut self) {
-        while let Some((key, since, weight)) = self.queue.first_in_line() {
-            if self.config.admission.is_late(since) {
-                self.refuse(key, Reason::WaitExceeded);
-            } else if self.config.admission.has_room(&self.queue, self.takers(), weight) {
-                self.enter(key);
-            } else {
-                return;
-            }
         }
     }
 
@@ -178,7 +114,7 @@ impl<Req, T, E> Core<Req, T, E> {
         match owner {
             Owner::Caller(waker) => self.wakes.extend(waker),
             Owner::Run(run, _) => {
-                self.wakes.extend(self.runs.get_mut(run).and_then(Mailbox::take_reader));
+                self.wakes.extend(self.runs.get_mut(run).and_then(|run| run.reader.take()));
             }
             Owner::Nobody => {}
         }
@@ -231,37 +167,6 @@ impl<Req, T, E> Core<Req, T, E> {
             }
         }
         job.clear();
-    }
-
-    /// Looks for jobs that give way to a new one for which there is no place, and ends them. Where it waits in line with
-    /// others, one of those gives way.
-    pub(crate) fn make_room(
-        &mut self,
-        new: Tag,
-        (verdict, waits): (Verdict, bool),
-        shed: Rejected,
-        ended: &mut Vec<InFlight<Req, T, E>>,
-    ) -> Verdict {
-        let in_line = waits && self.config.admission.when_full == WhenFull::Wait;
-        if in_line && self.queue.waiting() > 0 {
-            let Some(last) = self.queue.give_way(new, true) else { return verdict };
-            self.refuse(last, Reason::Shed);
-            return Verdict::Wait;
-        }
-        loop {
-            let last = match self.queue.give_way(new, false) {
-                None if verdict == Verdict::DropOldest => self.queue.oldest_like(new),
-                last => last,
-            };
-            let Some((key, job)) = last.and_then(|key| Some((key, self.queue.take_out(key)?)))
-            else {
-                return Verdict::Refuse(Reason::QueueFull);
-            };
-            ended.push(self.end_unstarted(key, job, shed));
-            if self.config.admission.has_room(&self.queue, self.takers(), new.weight) {
-                return Verdict::Admit;
-            }
-        }
     }
 
     /// Ends a job that was taken out of the queue and not given to a worker. It is to be told of, and dropped, without the

@@ -37,15 +37,7 @@ pub(crate) struct Batch<Req, T, E> {
 /// Where the jobs of a run end.
 pub(crate) struct Mailbox<Req, T, E> {
     ended: VecDeque<Ended<Req, T, E>>,
-    reader: Option<Waker>,
-}
-
-/// What has changed for the reader of a run.
-pub(crate) enum Change<Req> {
-    /// There is something to read, or room for more.
-    Some,
-    /// A request was refused and comes back.
-    Refused(Req, Reason),
+    pub(crate) reader: Option<Waker>,
 }
 
 /// The most jobs of a run at once for each worker: enough that a worker always finds one, and not so many that they fill
@@ -57,7 +49,7 @@ const SHARE: usize = 128;
 impl<Req, T, E> Batch<Req, T, E> {
     pub(crate) fn new(pool: Lease<Handles<Req, T, E>>) -> Self {
         let mut core = pool.shared.lock();
-        let run = core.runs.push_back(Mailbox::default());
+        let run = core.runs.push_back(Mailbox { ended: VecDeque::new(), reader: None });
         let workers = core.roster.size.max;
         drop(core);
         let room = pool.shared.config.admission.capacity.saturating_add(workers).saturating_mul(2);
@@ -104,8 +96,9 @@ impl<Req, T, E> Batch<Req, T, E> {
         self.pool.shared.refuse(reason)
     }
 
-    /// Ready when something has changed; otherwise the reader is woken then.
-    pub(crate) fn poll_change(&mut self, cx: &mut Context<'_>) -> Poll<Change<Req>> {
+    /// Ready when there is something to read, or room for more, or a request was refused and comes back. Otherwise the reader
+    /// is woken then.
+    pub(crate) fn poll_change(&mut self, cx: &mut Context<'_>) -> Poll<Option<(Req, Reason)>> {
         let waker = cx.waker().clone();
         let mut core = self.pool.shared.lock();
         if let Some(key) = self.in_line {
@@ -116,20 +109,18 @@ impl<Req, T, E> Batch<Req, T, E> {
                     discard(details);
                     self.in_line = None;
                     self.submitted -= 1;
-                    return Poll::Ready(
-                        request.map_or(Change::Some, |request| Change::Refused(request, reason)),
-                    );
+                    return Poll::Ready(request.map(|request| (request, reason)));
                 }
                 _ => {
                     self.in_line = None;
-                    return Poll::Ready(Change::Some);
+                    return Poll::Ready(None);
                 }
             }
         }
         let mailbox = core.runs.get_mut(self.run).expect("a run has a mailbox until it is dropped");
         if !mailbox.ended.is_empty() && self.ended.is_empty() {
             std::mem::swap(&mut mailbox.ended, &mut self.ended);
-            return Poll::Ready(Change::Some);
+            return Poll::Ready(None);
         }
         let old = mailbox.reader.replace(waker);
         drop(core);
@@ -163,15 +154,5 @@ impl<Req, T, E> Mailbox<Req, T, E> {
     pub(crate) fn put(&mut self, ended: Ended<Req, T, E>) -> Option<Waker> {
         self.ended.push_back(ended);
         self.reader.take()
-    }
-
-    pub(crate) fn take_reader(&mut self) -> Option<Waker> {
-        self.reader.take()
-    }
-}
-
-impl<Req, T, E> Default for Mailbox<Req, T, E> {
-    fn default() -> Self {
-        Self { ended: VecDeque::new(), reader: None }
     }
 }

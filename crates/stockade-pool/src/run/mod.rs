@@ -14,8 +14,8 @@ use std::{
 use futures_core::Stream;
 use stockade_core::{LayerError, Reason};
 
+use batch::Batch;
 pub(crate) use batch::Mailbox;
-use batch::{Batch, Change};
 pub use source::{ByHand, IntoSource, Iter, Streamed};
 
 use crate::{Outcome, Refused, lease::Lease, outcome::Ended, pool::Handles};
@@ -189,8 +189,8 @@ impl<S: Stream + Unpin, T, E: LayerError> Outcomes<S, T, E> {
                 return Poll::Ready(None);
             }
             match self.batch.poll_change(cx) {
-                Poll::Ready(Change::Some) => {}
-                Poll::Ready(Change::Refused(request, reason)) => self.refused(request, reason),
+                Poll::Ready(None) => {}
+                Poll::Ready(Some((request, reason))) => self.refused(request, reason),
                 Poll::Pending => {
                     if again {
                         cx.waker().wake_by_ref();
@@ -243,10 +243,10 @@ impl<Req, T, E> Outcomes<ByHand<Req>, T, E> {
         while self.batch.in_line.is_some() {
             let change = poll_fn(|cx| match self.batch.in_line.is_some() {
                 true => self.batch.poll_change(cx),
-                false => Poll::Ready(Change::Some),
+                false => Poll::Ready(None),
             });
-            if let Change::Refused(request, reason) = change.await {
-                return Some((request, reason));
+            if let Some(refused) = change.await {
+                return Some(refused);
             }
         }
         None
