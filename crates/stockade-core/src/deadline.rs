@@ -66,22 +66,6 @@ impl Ambient {
         }
         self.at.get()
     }
-
-    /// What is entered, which is none after that.
-    fn take(&self) -> Self {
-        let (limit, at, fixed) = (&self.limit, &self.at, &self.fixed);
-        Self {
-            limit: Cell::new(limit.replace(NO_LIMIT)),
-            at: Cell::new(at.take()),
-            fixed: Cell::new(fixed.take()),
-        }
-    }
-
-    fn put_back(&self, before: &Self) {
-        self.limit.set(before.limit.get());
-        self.at.set(before.at.get());
-        self.fixed.set(before.fixed.get());
-    }
 }
 
 /// The instant by which the current call must have ended, if there is one.
@@ -187,7 +171,13 @@ pub const fn shared<F>(future: F) -> Scoped<F> {
 
 /// Runs `f` under no deadline, whatever is set where it runs: [`shared`] for what is no future.
 pub fn hidden<R>(f: impl FnOnce() -> R) -> R {
-    let _hidden = Hidden::enter();
+    let mut none = Deadline::NONE;
+    // It keeps what is entered outside, and puts it back.
+    let _scope = none.scope();
+    AMBIENT.with(|ambient| {
+        ambient.limit.set(NO_LIMIT);
+        ambient.at.set(None);
+    });
     f()
 }
 
@@ -198,26 +188,11 @@ impl<F: Future> Future for Scoped<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        let _hidden = this.hides.then(Hidden::enter);
-        match *this.deadline {
+        let poll = || match *this.deadline {
             Some(at) => Deadline::At(at).enter(|| this.future.poll(cx)),
             None => this.future.poll(cx),
-        }
-    }
-}
-
-/// What is entered outside, put back when this is dropped.
-struct Hidden(Ambient);
-
-impl Hidden {
-    fn enter() -> Self {
-        Self(AMBIENT.with(Ambient::take))
-    }
-}
-
-impl Drop for Hidden {
-    fn drop(&mut self) {
-        AMBIENT.with(|ambient| ambient.put_back(&self.0));
+        };
+        if *this.hides { hidden(poll) } else { poll() }
     }
 }
 

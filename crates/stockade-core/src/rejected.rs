@@ -180,13 +180,6 @@ impl Rejected {
         !matches!(self.reason(), TooCostly | PoolClosed | ForcedOpen | Expired)
     }
 
-    /// The same refusal for another reason, without a duration.
-    #[must_use]
-    pub const fn with_reason(mut self, reason: Reason) -> Self {
-        self.packed = pack(reason, NO_DURATION);
-        self
-    }
-
     pub(crate) const fn packed(&self) -> u64 {
         self.packed
     }
