@@ -41,18 +41,27 @@ pub struct Backoff(Kind);
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 enum Kind {
-    Exponential {
-        #[cfg_attr(feature = "serde", serde(with = "fields::base"))]
-        base: Duration,
-        #[cfg_attr(feature = "serde", serde(with = "fields::cap"))]
-        cap: Duration,
-        #[cfg_attr(feature = "serde", serde(with = "fields::factor"))]
-        factor: f64,
-        jitter: Jitter,
-    },
+    Exponential(Exponential),
     Constant(#[cfg_attr(feature = "serde", serde(with = "fields::cap"))] Duration),
     #[cfg_attr(feature = "serde", serde(skip))]
     Custom(fn(u32) -> Duration),
+}
+
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
+#[cfg_attr(
+    feature = "serde",
+    serde(deny_unknown_fields, expecting = "a table, such as { base = \"50ms\", cap = \"10s\" }")
+)]
+struct Exponential {
+    #[cfg_attr(feature = "serde", serde(with = "fields::base"))]
+    base: Duration,
+    #[cfg_attr(feature = "serde", serde(with = "fields::cap"))]
+    cap: Duration,
+    #[cfg_attr(feature = "serde", serde(default = "written::factor", with = "fields::factor"))]
+    factor: f64,
+    #[cfg_attr(feature = "serde", serde(default))]
+    jitter: Jitter,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -94,13 +103,10 @@ stockade_core::fields! {
 mod written {
     use std::time::Duration;
 
-    use serde::Deserialize;
-    use stockade_core::{
-        ConfigError,
-        config::{MAX_DURATION, check},
-    };
+    use serde::{Deserialize, Deserializer, de::Error};
+    use stockade_core::config::{MAX_DURATION, check};
 
-    use super::{Backoff, FACTOR, Jitter, Kind, fields};
+    use super::{Backoff, Exponential, FACTOR, Kind, fields};
 
     #[derive(Deserialize)]
     #[serde(
@@ -108,40 +114,22 @@ mod written {
         expecting = "a table, such as { exponential = { base = \"50ms\", cap = \"10s\" } }"
     )]
     pub(super) struct Written {
+        #[serde(default, deserialize_with = "exponential")]
         exponential: Option<Exponential>,
         #[serde(default, with = "fields::constant")]
         constant: Option<Duration>,
     }
 
-    #[derive(Deserialize)]
-    #[serde(try_from = "Unchecked")]
-    struct Exponential(Kind);
-
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields, expecting = "a table, such as { base = \"50ms\", cap = \"10s\" }")]
-    struct Unchecked {
-        #[serde(with = "fields::base")]
-        base: Duration,
-        #[serde(with = "fields::cap")]
-        cap: Duration,
-        #[serde(default = "factor", with = "fields::factor")]
-        factor: f64,
-        #[serde(default)]
-        jitter: Jitter,
-    }
-
-    const fn factor() -> f64 {
-        FACTOR
-    }
-
-    impl TryFrom<Unchecked> for Exponential {
-        type Error = ConfigError;
-
-        fn try_from(written: Unchecked) -> Result<Self, ConfigError> {
-            let Unchecked { base, cap, factor, jitter } = written;
-            check("cap", cap, base..=MAX_DURATION)?;
-            Ok(Self(Kind::Exponential { base, cap, factor, jitter }))
+    fn exponential<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Exponential>, D::Error> {
+        let read = Option::<Exponential>::deserialize(from)?;
+        if let Some(Exponential { base, cap, .. }) = read {
+            check("cap", cap, base..=MAX_DURATION).map_err(D::Error::custom)?;
         }
+        Ok(read)
+    }
+
+    pub(super) const fn factor() -> f64 {
+        FACTOR
     }
 
     impl TryFrom<Written> for Backoff {
@@ -149,7 +137,7 @@ mod written {
 
         fn try_from(written: Written) -> Result<Self, &'static str> {
             match (written.exponential, written.constant) {
-                (Some(Exponential(kind)), None) => Ok(Self(kind)),
+                (Some(exponential), None) => Ok(Self(Kind::Exponential(exponential))),
                 (None, Some(wait)) => Ok(Self(Kind::Constant(wait))),
                 _ => Err("it has to be either exponential or constant"),
             }
@@ -182,7 +170,8 @@ impl Backoff {
     pub fn try_exponential(base: Duration, cap: Duration) -> Result<Self, ConfigError> {
         check("Backoff::exponential, base", base, MIN_DURATION..=MAX_DURATION)?;
         check("Backoff::exponential, cap", cap, base..=MAX_DURATION)?;
-        Ok(Self(Kind::Exponential { base, cap, factor: FACTOR, jitter: Jitter::Full }))
+        let exponential = Exponential { base, cap, factor: FACTOR, jitter: Jitter::Full };
+        Ok(Self(Kind::Exponential(exponential)))
     }
 
     /// Waits for exactly `wait` each time, without jitter.
@@ -237,8 +226,8 @@ impl Backoff {
     /// If `factor` is not from 1 to 100.
     pub fn try_factor(mut self, to: f64) -> Result<Self, ConfigError> {
         let to = check("Backoff::factor", to, FACTORS)?;
-        if let Kind::Exponential { factor, .. } = &mut self.0 {
-            *factor = to;
+        if let Kind::Exponential(exponential) = &mut self.0 {
+            exponential.factor = to;
         }
         Ok(self)
     }
@@ -259,18 +248,18 @@ impl Backoff {
     }
 
     const fn jitter(mut self, chosen: Jitter) -> Self {
-        if let Kind::Exponential { jitter, .. } = &mut self.0 {
-            *jitter = chosen;
+        if let Kind::Exponential(exponential) = &mut self.0 {
+            exponential.jitter = chosen;
         }
         self
     }
 
     /// The wait after `attempts` attempts, of which there was at least one.
     fn wait(&self, attempts: u32, waits: &mut Waits) -> Duration {
-        let (base, cap, factor, jitter) = match self.0 {
+        let Exponential { base, cap, factor, jitter } = match self.0 {
             Kind::Constant(wait) => return wait,
             Kind::Custom(wait) => return wait(attempts).min(MAX_DURATION),
-            Kind::Exponential { base, cap, factor, jitter } => (base, cap, factor, jitter),
+            Kind::Exponential(exponential) => exponential,
         };
         let bound = || bound(base, cap, factor, attempts.saturating_sub(1));
         let wait = match jitter {
