@@ -18,8 +18,8 @@ use super::{limiter::Limiter, shared::Plan};
 
 pub(crate) struct Table<K> {
     plan: Plan,
-    max_keys: usize,
-    overflow: Arc<Limiter>,
+    pub(crate) max_keys: usize,
+    pub(crate) overflow: Arc<Limiter>,
     known: Mutex<Known<K>>,
 }
 
@@ -42,14 +42,6 @@ impl<K> Table<K> {
         let overflow = Arc::new(Limiter::new(plan.clone()));
         let known = Mutex::new(Known { limiters: HashMap::new(), turns: VecDeque::new() });
         Self { plan, max_keys, overflow, known }
-    }
-
-    pub(crate) const fn max_keys(&self) -> usize {
-        self.max_keys
-    }
-
-    pub(crate) const fn overflow(&self) -> &Arc<Limiter> {
-        &self.overflow
     }
 }
 

@@ -29,14 +29,14 @@ use tokio::{runtime::Handle, sync::oneshot, time::Instant};
 use super::{
     RateHandle,
     refill::Refill,
-    shared::{Plan, Shared},
+    shared::Plan,
     state::{State, Told, Waiting},
 };
 
 /// One bucket on one node.
 #[derive(Debug)]
 pub struct Limiter {
-    plan: Plan,
+    pub(crate) plan: Plan,
     pub(crate) state: Mutex<State>,
 }
 
@@ -93,14 +93,6 @@ impl Limiter {
     pub(crate) fn is_idle(&self) -> bool {
         let state = lock(&self.state);
         state.queue.is_empty() && !state.asking && state.debt == 0
-    }
-
-    pub(crate) fn shared(&self) -> &Shared {
-        &self.plan.shared
-    }
-
-    pub(crate) fn key(&self) -> &str {
-        &self.plan.key
     }
 
     /// Serves from the stock. What is left over when nobody waits is bounded by the lease.

@@ -28,11 +28,11 @@ impl<K, F: Clone> Policy for Keyed<K, F> {
     type Limiter = Limiter;
 
     fn fresh(&self, plan: &Plan) -> Self {
-        Self::new(self.key.clone(), plan.clone(), self.table.max_keys())
+        Self::new(self.key.clone(), plan.clone(), self.table.max_keys)
     }
 
     fn handle(&self) -> RateHandle {
-        Limiter::handle(self.table.overflow())
+        Limiter::handle(&self.table.overflow)
     }
 }
 
@@ -55,6 +55,6 @@ impl<K, F: Clone> Clone for Keyed<K, F> {
 
 impl<K, F> fmt::Debug for Keyed<K, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keyed").field("max_keys", &self.table.max_keys()).finish_non_exhaustive()
+        f.debug_struct("Keyed").field("max_keys", &self.table.max_keys).finish_non_exhaustive()
     }
 }

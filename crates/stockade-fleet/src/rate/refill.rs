@@ -66,7 +66,7 @@ impl Refill {
     async fn ask(&self, ask: Ask, within: Duration) -> Result<Answer, RedisError> {
         let Shared { redis, script, quota, status, .. } = self.shared();
         status.asks();
-        let key = self.limiter.key();
+        let key = &self.limiter.plan.key;
         let question = redis.ask(within, async |connection| {
             bucket::ask(script, connection, key, *quota, ask).await
         });
@@ -79,7 +79,7 @@ impl Refill {
     }
 
     fn shared(&self) -> &Shared {
-        self.limiter.shared()
+        &self.limiter.plan.shared
     }
 
     /// What the task does next, while calls wait.
