@@ -59,14 +59,6 @@ struct State {
     draining: Line,
 }
 
-/// What has become of one who waits.
-enum Kept {
-    Waits,
-    Served,
-    /// It gave way to another.
-    Shed,
-}
-
 /// More than there can be free places.
 const WAITING: i64 = 1 << 32;
 
@@ -257,13 +249,12 @@ impl Semaphore {
     /// Whether the one at `key` has entered: then it owes a `leave`. An error if the semaphore was closed
     /// first, or it gave way to another: then it owes a [`give_up`](Self::give_up).
     pub(crate) fn poll_turn(&self, key: Key, waker: &Waker) -> Poll<Result<(), Reason>> {
-        match self.keep(waker, key, |state| &mut state.waiting) {
-            Kept::Waits => {}
-            Kept::Served => return Poll::Ready(Ok(())),
-            Kept::Shed => return Poll::Ready(Err(Reason::Shed)),
-        }
+        let turn = self.keep(waker, key, |state| &mut state.waiting);
         // Looked at after the waker was put where `close` finds it.
-        if self.is_closed() { Poll::Ready(Err(Reason::PoolClosed)) } else { Poll::Pending }
+        if turn.is_pending() && self.is_closed() {
+            return Poll::Ready(Err(Reason::PoolClosed));
+        }
+        turn
     }
 
     /// Gives up the place at `key`, or the turn, if it has come.
@@ -280,21 +271,27 @@ impl Semaphore {
         }
     }
 
-    /// Keeps `waker` at `key`, unless `key` has left the line.
-    fn keep(&self, waker: &Waker, key: Key, line: fn(&mut State) -> &mut Line) -> Kept {
+    /// Keeps `waker` at `key`, unless `key` has left the line: it was served, or gave way to another.
+    fn keep(
+        &self,
+        waker: &Waker,
+        key: Key,
+        line: fn(&mut State) -> &mut Line,
+    ) -> Poll<Result<(), Reason>> {
         let mut new = None;
         loop {
             let mut state = lock(&self.state);
             let line = line(&mut state);
             let Some(slot) = line.waker(key) else {
-                return if line.is_shed(key) { Kept::Shed } else { Kept::Served };
+                let shed = line.is_shed(key);
+                return Poll::Ready(if shed { Err(Reason::Shed) } else { Ok(()) });
             };
             if slot.as_ref().is_some_and(|old| old.will_wake(waker)) {
-                return Kept::Waits;
+                return Poll::Pending;
             }
             if new.is_some() {
                 mem::swap(slot, &mut new);
-                return Kept::Waits;
+                return Poll::Pending;
             }
             drop(state);
             new = Some(waker.clone());
@@ -310,11 +307,8 @@ impl Semaphore {
         }
         let key = *key.get_or_insert_with(|| state.draining.push(Share::NOBODY));
         drop(state);
-        match self.keep(waker, key, |state| &mut state.draining) {
-            Kept::Waits => Poll::Pending,
-            // Those who drain have no order, and give way to nobody.
-            Kept::Served | Kept::Shed => Poll::Ready(()),
-        }
+        // Those who drain have no order, and give way to nobody.
+        self.keep(waker, key, |state| &mut state.draining).map(drop)
     }
 
     pub(crate) fn stop_draining(&self, key: Key) {
