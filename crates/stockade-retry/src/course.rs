@@ -1,5 +1,5 @@
-//! Whether there is another attempt, and when. What a call's types have no part in is decided here, so it is compiled
-//! once and not for each stack.
+//! Whether there is another attempt, and when. Of a call's types only that of its error has a part in this, so it is
+//! compiled once for each type of error, and not for each stack.
 
 use std::{
     pin::Pin,
