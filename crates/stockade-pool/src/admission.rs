@@ -135,7 +135,7 @@ impl<Req, T, E> Core<Req, T, E> {
             return false;
         }
         let Some(budget) = *budget else { return true };
-        let all = queue.weight() + queue.held as u128 + u128::from(weight);
+        let all = queue.weight + queue.held as u128 + u128::from(weight);
         all <= u128::from(budget) || (queue.is_empty() && queue.held == 0)
     }
 

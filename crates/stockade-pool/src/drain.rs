@@ -88,7 +88,7 @@ pub(crate) async fn drain<Req, T, E>(
     let started = shared.take_stopped();
     let after = shared.stats();
     if after.workers == 0 {
-        shared.join();
+        shared.spawn.join();
     }
     let stopped = stopped.unwrap_or_else(|| after.clone());
     let given_up = |stats: &Stats| stats.handed_back + stats.cancelled;

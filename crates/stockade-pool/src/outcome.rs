@@ -82,19 +82,6 @@ impl Status {
 
 // === impl Ended ===
 
-impl<Req, T, E> Ended<Req, T, E> {
-    /// A job that was refused before it was started.
-    pub(crate) const fn unstarted(
-        id: u64,
-        status: Status,
-        rejected: Rejected,
-        request: Option<Req>,
-    ) -> Self {
-        let (result, queued_for, ran_for, worker) = (Err(rejected), None, None, None);
-        Self { id, status, result, request, queued_for, ran_for, worker, attempts: 0 }
-    }
-}
-
 impl<Req, T, E: LayerError> Ended<Req, T, E> {
     pub(crate) fn into_outcome(self) -> Outcome<Req, T, E> {
         let Self { id, status, result, request, queued_for, ran_for, worker, attempts } = self;

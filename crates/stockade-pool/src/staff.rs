@@ -138,9 +138,4 @@ impl<Req, T, E> Shared<Req, T, E> {
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped.load(Acquire)
     }
-
-    /// Waits for what is left of workers that have ended.
-    pub(crate) fn join(&self) {
-        self.spawn.join();
-    }
 }

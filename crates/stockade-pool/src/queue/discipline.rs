@@ -1,8 +1,10 @@
 //! In which order the queued jobs are taken.
 
+use std::collections::BTreeSet;
+
 use stockade_core::internal::FairOrder;
 
-use super::{Binding, Key, Tag, affinity::Lanes, order::Ranked};
+use super::{Binding, Key, Tag, affinity::Lanes, order::rank};
 use crate::config::OrderBy;
 
 /// Which of the queued jobs is next.
@@ -10,7 +12,7 @@ pub(crate) enum Discipline {
     /// The one that was queued first. Costs nothing, because the queue keeps that order anyway.
     Fifo,
     /// The one with the smallest rank.
-    Ranked(Ranked),
+    Ranked { jobs: BTreeSet<(i64, Key)>, ageing: bool },
     /// One of each key at a time.
     Lanes(Lanes),
     /// In shares, by class or by whose jobs they are.
@@ -31,8 +33,8 @@ impl Discipline {
             OrderBy::Class => Self::Fair(Box::new(FairOrder::by_class())),
             OrderBy::Share => Self::Fair(Box::new(FairOrder::by_share())),
             OrderBy::Key => Self::Lanes(Lanes::new(per_key)),
-            OrderBy::Priority => Self::Ranked(Ranked::new(true)),
-            OrderBy::Rank => Self::Ranked(Ranked::new(false)),
+            OrderBy::Priority => Self::Ranked { jobs: BTreeSet::new(), ageing: true },
+            OrderBy::Rank => Self::Ranked { jobs: BTreeSet::new(), ageing: false },
         }
     }
 
@@ -49,7 +51,7 @@ impl Discipline {
     pub(super) fn pop(&mut self, binding: &mut Binding) -> Option<Key> {
         match self {
             Self::Fifo => None,
-            Self::Ranked(jobs) => jobs.first(),
+            Self::Ranked { jobs, .. } => jobs.first().map(|(_, key)| *key),
             Self::Lanes(lanes) => lanes.pop(binding),
             Self::Fair(order) => order.pop(any),
         }
@@ -59,7 +61,9 @@ impl Discipline {
     pub(super) fn push(&mut self, key: Key, tag: Tag) {
         match self {
             Self::Fifo => {}
-            Self::Ranked(jobs) => jobs.push(key, tag.sort),
+            Self::Ranked { jobs, ageing } => {
+                jobs.insert((rank(key, tag.sort, *ageing), key));
+            }
             Self::Lanes(lanes) => lanes.push(key, tag.share.flow()),
             Self::Fair(order) => order.push(tag.share, key),
         }
@@ -69,7 +73,9 @@ impl Discipline {
     pub(super) fn remove(&mut self, key: Key, tag: Tag) {
         match self {
             Self::Fifo => {}
-            Self::Ranked(jobs) => jobs.remove(key, tag.sort),
+            Self::Ranked { jobs, ageing } => {
+                jobs.remove(&(rank(key, tag.sort, *ageing), key));
+            }
             Self::Lanes(lanes) => lanes.remove(key, tag.share.flow()),
             Self::Fair(order) => drop(order.remove(key)),
         }

@@ -39,7 +39,7 @@ pub(crate) struct Queue<Req, T, E> {
     /// How many places are held for jobs that are about to come.
     pub(crate) held: usize,
     /// What the queued jobs weigh together. Wide enough that it never overflows.
-    weight: u128,
+    pub(crate) weight: u128,
 }
 
 // === impl Queue ===
@@ -87,10 +87,6 @@ impl<Req, T, E> Queue<Req, T, E> {
     #[inline]
     pub(crate) fn is_line_free(&self) -> bool {
         self.line.len() == 0 || self.first_in_line().is_none()
-    }
-
-    pub(crate) fn weight(&self) -> u128 {
-        self.weight
     }
 
     pub(crate) fn is_fifo(&self) -> bool {

@@ -1,7 +1,5 @@
 //! Which job is next, by a rank that it gets when it is submitted.
 
-use std::collections::BTreeSet;
-
 use super::slab::Key;
 
 /// Decides which of the queued jobs is next, by giving each a rank.
@@ -34,13 +32,6 @@ pub trait Order<Req>: Send + Sync + 'static {
     fn rank(&self, request: &Req) -> i64;
 }
 
-/// The queued jobs by rank.
-#[derive(Debug)]
-pub(crate) struct Ranked {
-    jobs: BTreeSet<(i64, Key)>,
-    ageing: bool,
-}
-
 /// How many jobs that were submitted later may overtake a job for each level of priority that they are above it.
 const AGEING: i64 = 32;
 
@@ -55,29 +46,9 @@ where
     }
 }
 
-// === impl Ranked ===
-
-impl Ranked {
-    /// With `ageing` what the jobs are sorted by is a priority, of which the highest is next.
-    pub(super) const fn new(ageing: bool) -> Self {
-        Self { jobs: BTreeSet::new(), ageing }
-    }
-
-    pub(super) fn push(&mut self, job: Key, sort: i64) {
-        self.jobs.insert((self.rank(job, sort), job));
-    }
-
-    pub(super) fn remove(&mut self, job: Key, sort: i64) {
-        self.jobs.remove(&(self.rank(job, sort), job));
-    }
-
-    pub(super) fn first(&self) -> Option<Key> {
-        self.jobs.first().map(|(_, job)| *job)
-    }
-
-    fn rank(&self, job: Key, sort: i64) -> i64 {
-        if self.ageing { aged(sort, job.serial()) } else { sort }
-    }
+/// The rank of a job. With `ageing` what it is sorted by is a priority, of which the highest is next.
+pub(super) fn rank(job: Key, sort: i64, ageing: bool) -> i64 {
+    if ageing { aged(sort, job.serial()) } else { sort }
 }
 
 /// The rank of a job with this priority that was submitted as the `n`th: a line in which each level is worth

@@ -86,8 +86,16 @@ impl<Req, T, E> Batch<Req, T, E> {
             Reason::QueueFull => Status::Failed,
             reason => Status::of_refusal(reason),
         };
-        let request = kept.then_some(request);
-        self.ended.push_back(Ended::unstarted(self.submitted, status, rejected, request));
+        self.ended.push_back(Ended {
+            id: self.submitted,
+            status,
+            result: Err(rejected),
+            request: kept.then_some(request),
+            queued_for: None,
+            ran_for: None,
+            worker: None,
+            attempts: 0,
+        });
         self.submitted += 1;
     }
 
