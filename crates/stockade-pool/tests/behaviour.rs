@@ -406,6 +406,28 @@ async fn each_worker_makes_its_own_service_and_a_failed_make_is_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_service_that_cannot_be_made_for_long_is_tried_again_every_second() {
+    let begin = Instant::now();
+    let tries = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&tries);
+    let make = service_fn(move |_: usize| {
+        log.lock().unwrap().push(begin.elapsed());
+        let is_back = begin.elapsed() >= Duration::from_secs(60);
+        async move {
+            let service = service_fn(async |n: u64| Ok::<_, Refusal>(n));
+            if is_back { Ok(service) } else { Err("not yet") }
+        }
+    });
+    let pool = Pool::builder().workers(1).queue(1).build_make(make);
+    assert_eq!(pool.submit(7).await, Ok(7));
+    assert!(begin.elapsed() <= Duration::from_secs(61), "{:?}", begin.elapsed());
+    let tries = tries.lock().unwrap();
+    let longest = tries.windows(2).map(|pair| pair[1] - pair[0]).max();
+    // The timer is exact to a millisecond.
+    assert!(longest <= Some(1_001 * MS) && tries.len() > 60, "{longest:?}, {} times", tries.len());
+}
+
+#[tokio::test(start_paused = true)]
 async fn drain_runs_what_is_queued_and_leaves_no_task() {
     let before = Handle::current().metrics().num_alive_tasks();
     let pool = Pool::builder().workers(2).queue(16).build(service_fn(async |n: u64| {
