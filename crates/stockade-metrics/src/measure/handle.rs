@@ -153,6 +153,9 @@ impl Calls {
 
 impl Percentiles {
     fn of(recent: &Sum) -> Self {
+        if recent.count() == 0 {
+            return Self::default();
+        }
         Self {
             count: recent.count(),
             p50: recent.at(0.5),

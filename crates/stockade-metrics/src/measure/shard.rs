@@ -28,7 +28,7 @@ pub(crate) struct Shared {
 #[derive(Debug)]
 #[repr(align(128))]
 pub(crate) struct Shard {
-    tally: Mutex<Tally>,
+    counted: Mutex<Counted>,
     refusals: Refusals,
 }
 
@@ -47,8 +47,15 @@ pub(crate) enum Ending {
     Dropped,
 }
 
+/// What a shard has counted since it was made, and the durations of late.
+#[derive(Debug)]
+struct Counted {
+    tally: Tally,
+    window: Window,
+}
+
 /// Numbers of endings, and the durations of the calls that were answered.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) endings: [u64; 8],
     pub(crate) attempts: u64,
@@ -56,7 +63,6 @@ pub(crate) struct Tally {
     pub(crate) durations: [u64; BOUNDS.len() + 1],
     /// In nanoseconds.
     pub(crate) sum: u64,
-    window: Window,
 }
 
 /// In nanoseconds: the buckets that OpenTelemetry's conventions advise for `http.client.request.duration`.
@@ -75,7 +81,8 @@ const BOUNDS: [u64; 14] = {
 
 impl Shared {
     pub(crate) fn new() -> Self {
-        let shard = || Shard { tally: Mutex::new(Tally::new()), refusals: Refusals::default() };
+        let counted = || Counted { tally: Tally::default(), window: Window::new() };
+        let shard = || Shard { counted: Mutex::new(counted()), refusals: Refusals::default() };
         Self { shards: Shards::new(|| Arc::new(shard())), enabled: AtomicBool::new(true) }
     }
 
@@ -105,11 +112,11 @@ impl Shared {
     /// What all shards have counted, and the durations of late.
     pub(crate) fn read(&self) -> (Tally, Sum) {
         let (now, mut recent) = (Instant::now(), Sum::new());
-        let mut all = Tally::new();
+        let mut all = Tally::default();
         for shard in self.shards.iter() {
-            let mut tally = lock(&shard.tally);
-            all.add(&tally);
-            tally.window.add_to(now, &mut recent);
+            let mut counted = lock(&shard.counted);
+            all.add(&counted.tally);
+            counted.window.add_to(now, &mut recent);
         }
         (all, recent)
     }
@@ -131,18 +138,19 @@ impl Shard {
     pub(crate) fn answered(&self, ending: Ending, attempts: u32, since: Instant) {
         let now = Instant::now();
         let nanos = nanos(now.saturating_duration_since(since));
-        let mut tally = lock(&self.tally);
+        let mut counted = lock(&self.counted);
+        let Counted { tally, window } = &mut *counted;
         tally.ended(ending, attempts);
         tally.durations[BOUNDS.partition_point(|bound| *bound < nanos)] += 1;
         tally.sum = tally.sum.saturating_add(nanos);
-        tally.window.record(now, nanos);
+        window.record(now, nanos);
     }
 
     /// Counts a call that was not.
     #[cold]
     #[inline(never)]
     pub(crate) fn dropped(&self, attempts: u32) {
-        lock(&self.tally).ended(Ending::Dropped, attempts);
+        lock(&self.counted).tally.ended(Ending::Dropped, attempts);
     }
 
     /// Counts why a layer inside refused or ended a call.
@@ -155,18 +163,12 @@ impl Shard {
 // === impl Tally ===
 
 impl Tally {
-    fn new() -> Self {
-        let durations = [0; BOUNDS.len() + 1];
-        Self { endings: [0; 8], attempts: 0, durations, sum: 0, window: Window::new() }
-    }
-
     #[inline]
     fn ended(&mut self, ending: Ending, attempts: u32) {
         self.endings[ending as usize] += 1;
         self.attempts += u64::from(attempts);
     }
 
-    /// All but the window.
     fn add(&mut self, other: &Self) {
         let add =
             |to: &mut [u64], from: &[u64]| to.iter_mut().zip(from).for_each(|(to, n)| *to += n);
