@@ -79,19 +79,18 @@ impl Permit {
         Self { shared: None, stamp: Stamp::NONE, waited: Duration::ZERO, phase: Phase::New }
     }
 
-    /// That of a call that passes; otherwise one that counts for nothing, and a refusal. A `reserved` call has waited
-    /// for this before.
+    /// That of a call that passes, or its refusal. A `reserved` call has waited for this before.
     #[inline]
     pub(crate) fn admit(
         shared: &'static Shared,
         lease: &Arc<Lease>,
         reserved: bool,
-    ) -> (Self, Option<Refusal<Lease>>) {
+    ) -> Result<Self, Refusal<Lease>> {
         match shared.pass() {
-            Some(stamp) => (Self::new(shared, stamp), None),
+            Some(stamp) => Ok(Self::new(shared, stamp)),
             None => match lease.admit(reserved) {
-                Ok(stamp) => (Self::new(shared, stamp), None),
-                Err(rejected) => (Self::none(), Some(Refusal::new(lease, rejected))),
+                Ok(stamp) => Ok(Self::new(shared, stamp)),
+                Err(rejected) => Err(Refusal::new(lease, rejected)),
             },
         }
     }

@@ -83,14 +83,14 @@ impl<S, C, B> Breaker<S, C, B> {
         BreakerHandle::new(Arc::clone(&self.lease))
     }
 
-    /// The permit of a call that passes; otherwise one that counts for nothing, and a refusal.
+    /// The permit of a call that passes, or its refusal.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    fn admit<Req>(&self, request: &Req, reserved: bool) -> (Permit, Option<Refusal<Lease>>)
+    fn admit<Req>(&self, request: &Req, reserved: bool) -> Result<Permit, Refusal<Lease>>
     where
         B: Bypass<Req>,
     {
         if self.bypass.passes_by(request) {
-            return (Permit::none(), None);
+            return Ok(Permit::none());
         }
         Permit::admit(self.shared, &self.lease, reserved)
     }
@@ -141,16 +141,20 @@ where
     fn call(&mut self, request: Req) -> Self::Future {
         // Before the call is admitted, because it may panic.
         let classify = self.classify.clone();
-        let (permit, refusal) = self.admit(&request, false);
-        let readied = mem::take(&mut self.readied);
-        let slow = match refusal {
-            None if readied => return self.start(permit, request, classify),
-            // The future takes the instance that was polled, which may be on its way to be ready.
-            None => Slow::waiting(AtOnce(Arc::clone(&self.lease)), take(&mut self.inner), request),
-            Some(refusal) => {
+        let (slow, permit) = match self.admit(&request, false) {
+            Ok(permit) if mem::take(&mut self.readied) => {
+                return self.start(permit, request, classify);
+            }
+            Ok(permit) => {
+                // The future takes the instance that was polled, which may be on its way to be ready.
+                let polled = take(&mut self.inner);
+                (Slow::waiting(AtOnce(Arc::clone(&self.lease)), polled, request), permit)
+            }
+            Err(refusal) => {
+                self.readied = false;
                 // What this instance holds inside, a permit or its turn, goes to those who are let in.
                 drop(take(&mut self.inner));
-                Slow::Refused(refusal)
+                (Slow::Refused(refusal), Permit::none())
             }
         };
         ResponseFuture { state: State::Slow { slow }, permit, classify }
@@ -198,10 +202,10 @@ where
     fn call_reserved(&mut self, permit: Option<()>, request: Req) -> Self::Future {
         let classify = self.classify.clone();
         match self.admit(&request, permit.is_some()) {
-            (permit, None) => self.start(permit, request, classify),
-            (permit, Some(refusal)) => {
+            Ok(permit) => self.start(permit, request, classify),
+            Err(refusal) => {
                 let state = State::Slow { slow: Slow::Refused(refusal) };
-                ResponseFuture { state, permit, classify }
+                ResponseFuture { state, permit: Permit::none(), classify }
             }
         }
     }

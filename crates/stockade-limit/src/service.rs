@@ -91,6 +91,7 @@ where
     type Error = S::Error;
     type Future = ResponseFuture<S::Future, S, Req, X>;
 
+    #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
