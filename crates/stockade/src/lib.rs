@@ -13,12 +13,12 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
 //! let stack = ServiceBuilder::new()
-//!     .layer(TimeoutLayer::new(Duration::from_secs(10))) // for all attempts together
+//!     .layer(TimeoutLayer::new(Duration::from_secs(10)).name("total")) // for all attempts together
 //!     .layer(RetryLayer::max_attempts(3))
 //!     .layer(BreakerLayer::new())
 //!     .layer(RateLayer::per_second(500))
-//!     .layer(LimitLayer::new(64))
-//!     .layer(TimeoutLayer::new(Duration::from_secs(2))) // for each attempt
+//!     .layer(LimitLayer::new(64).max_wait(Duration::from_millis(500)))
+//!     .layer(TimeoutLayer::new(Duration::from_secs(2)).name("attempt")) // for each attempt
 //!     .map_err(Error::Service)
 //!     .service_fn(async |n: u32| Ok::<_, std::io::Error>(n + 1));
 //! stockade::check::<u32>(&stack);
@@ -84,9 +84,10 @@
 //! `.map_err(stockade::boxed)`, or an enum of your own that implements [`LayerError`]. So the order of the layers never
 //! changes the error type, and a `match` stays exhaustive.
 //!
-//! A refusal fails fast: it ends the call at once, says in [`retry_after`](Rejected::retry_after) when to come back if the
-//! layer knows, is no failure of the service to a breaker, and is not repeated by retry unless
-//! `RetryLayer::retry_refusals` allows it.
+//! A refusal other than a timeout fails fast: it ends the call at once, says in [`retry_after`](Rejected::retry_after) when
+//! to come back if the layer knows, is no failure of the service to a breaker, and is not repeated by retry unless
+//! `RetryLayer::retry_refusals` allows it. A timeout, [`Reason::Elapsed`], is a `Rejected` too, but the call may have run:
+//! to a breaker it is a failure of the service, and retry repeats it.
 //!
 //! # Seeing what happens
 //!

@@ -95,6 +95,11 @@
 //!
 //! # What the right order leaves open
 //!
+//! **Calls that wait in the limit when the breaker opens.** They passed the breaker when it was closed, and do not learn that
+//! it has opened. By default 1,024 of them may wait, until their deadline. So a service that hangs is still called while the
+//! breaker is open, and those callers learn late that it is down. [`LimitLayer::max_wait`](crate::LimitLayer::max_wait) bounds
+//! this: with 500 ms, such a call ends at most 500 ms and one attempt timeout after the breaker opened.
+//!
 //! **Limits that refuse.** A call that the concurrency limit refuses has taken a token from the rate limit outside it. That
 //! does not matter where calls wait. Where both limits shed, with `.queue(0)`, put the concurrency limit outside.
 //!

@@ -38,6 +38,9 @@ const TOTAL: Duration = Duration::from_secs(10);
 /// The timeout of each attempt.
 const ATTEMPT: Duration = Duration::from_secs(2);
 
+/// How long a call waits for its place in the limit.
+const WAIT: Duration = Duration::from_millis(500);
+
 /// How long a breaker is open for the first time, by default.
 const OPEN: Duration = Duration::from_secs(5);
 
@@ -109,6 +112,15 @@ impl Upstream {
 
 impl Day {
     fn new(behaviour: Behaviour, retry: &RetryLayer, pooled: bool) -> Self {
+        Self::with_limit(behaviour, retry, pooled, LimitLayer::new(64).max_wait(WAIT))
+    }
+
+    fn with_limit(
+        behaviour: Behaviour,
+        retry: &RetryLayer,
+        pooled: bool,
+        limit: LimitLayer,
+    ) -> Self {
         let upstream = Upstream::new(behaviour);
         let client = upstream.clone();
         let (layer, breaker) = BreakerLayer::new().with_handle();
@@ -117,7 +129,7 @@ impl Day {
             .layer(retry.clone())
             .layer(layer)
             .layer(RateLayer::per_second(500))
-            .layer(LimitLayer::new(64))
+            .layer(limit)
             .layer(TimeoutLayer::new(ATTEMPT))
             .service_fn(move |()| client.clone().call());
         let (stack, name) = if pooled {
@@ -227,7 +239,7 @@ async fn behind_a_dead_upstream_callers_are_told_so_at_once_without_a_total_time
         .layer(retry())
         .layer(layer)
         .layer(RateLayer::per_second(500))
-        .layer(LimitLayer::new(64))
+        .layer(LimitLayer::new(64).max_wait(WAIT))
         .layer(TimeoutLayer::new(ATTEMPT))
         .service_fn(async |()| DOWN);
     let mut opened = 0;
@@ -256,6 +268,33 @@ async fn behind_an_upstream_that_hangs_callers_wait_for_attempts_only_until_the_
             seen.into_iter().partition(|seen| seen.began < 10 * SECOND);
         assert!(quantile(&late, 0.8) < MS, "{}: {:?}", day.name, quantile(&late, 0.8));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_in_the_queue_of_the_limit_outlast_an_opening_breaker_only_by_max_wait_and_an_attempt()
+ {
+    // How much later those ended who came before it opened, and how many calls were sent while it was open.
+    let after_opening = async |limit| {
+        let day = Day::with_limit(|_| Does::Hang, &retry(), false, limit);
+        let (start, breaker) = (day.upstream.start, day.breaker.clone());
+        let opening = tokio::spawn(async move {
+            while breaker.state() == State::Closed {
+                sleep(MS).await;
+            }
+            start.elapsed()
+        });
+        let seen = day.callers(5 * MS, 6 * SECOND).await;
+        let opened = opening.await.unwrap();
+        let before = seen.iter().filter(|seen| seen.began < opened);
+        let last = before.map(|seen| seen.began + seen.took).max().unwrap();
+        let probes = opened + OPEN * 3 / 4;
+        let sent = day.upstream.calls().iter().filter(|&&at| at > opened && at < probes).count();
+        (last - opened, sent)
+    };
+    let (last, sent) = after_opening(LimitLayer::new(64)).await;
+    assert!(last > TOTAL - SECOND && sent > 64, "without `max_wait`: {last:?}, {sent}");
+    let (last, sent) = after_opening(LimitLayer::new(64).max_wait(WAIT)).await;
+    assert!(last <= ATTEMPT + WAIT && sent <= 64, "with `max_wait`: {last:?}, {sent}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -409,7 +448,7 @@ async fn callers_who_share_a_call_each_wait_under_their_own_deadline() {
         .layer(retry())
         .layer(BreakerLayer::new())
         .layer(RateLayer::per_second(500))
-        .layer(LimitLayer::new(64))
+        .layer(LimitLayer::new(64).max_wait(WAIT))
         .layer(TimeoutLayer::new(ATTEMPT))
         .service_fn(move |()| client.clone().call());
     let shared = deadline::shared(stack.oneshot(())).shared();
