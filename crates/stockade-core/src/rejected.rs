@@ -167,8 +167,8 @@ impl Rejected {
         (nanos != NO_DURATION).then(|| Duration::from_nanos(nanos))
     }
 
-    /// Whether the layer refused the call before it reached the service. If not, the call may have run: the reason is
-    /// [`Elapsed`](Reason::Elapsed), [`Panicked`](Reason::Panicked) or [`Cancelled`](Reason::Cancelled).
+    /// Whether the layer refused the call before it reached the service. A timeout is no refusal: the call may have run
+    /// if the reason is [`Elapsed`](Reason::Elapsed), [`Panicked`](Reason::Panicked) or [`Cancelled`](Reason::Cancelled).
     pub const fn is_refusal(&self) -> bool {
         !matches!(self.reason(), Reason::Elapsed | Reason::Panicked | Reason::Cancelled)
     }

@@ -27,7 +27,7 @@ pub struct OnError<F>(pub(crate) F);
 pub struct OnRequest<F>(pub(crate) F);
 
 /// Whether a layer refused the call before it reached the service: for
-/// [`FallbackLayer::on`](crate::FallbackLayer::on).
+/// [`FallbackLayer::on`](crate::FallbackLayer::on). A timeout is not: the call may have run.
 pub fn is_refusal<E: LayerError>(error: &E) -> bool {
     error.rejected().is_some_and(|rejected| rejected.is_refusal())
 }

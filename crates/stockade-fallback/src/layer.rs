@@ -87,7 +87,7 @@ impl<F> FallbackLayer<OnRequest<F>> {
 
 impl<H, O, B> FallbackLayer<H, O, B> {
     /// Answers only the errors for which `on` says so: [`is_refusal`](crate::is_refusal) for what a layer
-    /// inside refused, or a closure that asks a classifier.
+    /// inside refused (not a timeout: the call may have run), or a closure that asks a classifier.
     ///
     /// It is asked once for each call that failed. If it panics, the caller gets the panic.
     #[must_use]
