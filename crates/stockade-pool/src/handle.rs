@@ -130,7 +130,8 @@ impl<Req, T, E> PoolHandle<Req, T, E> {
     /// If jobs block all threads of the runtime, no signal is seen: run such jobs on
     /// [threads of their own](crate::PoolBuilder::threads).
     ///
-    /// Until this future is polled first, and between two signals, a signal does what it does without it.
+    /// Until this future is first polled, a signal ends the program as usual. From then on it does not: tokio keeps its
+    /// handler until the program ends. So a signal for which nobody waits, such as one after the drain, has no effect.
     ///
     /// # Cancel safety
     ///
