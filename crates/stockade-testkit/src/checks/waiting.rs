@@ -83,7 +83,8 @@ pub(crate) async fn idle_waiter_no_hoard<S: Subject>(stage: &mut Stage<'_, S>) -
     let hoarded = stand.probe.reserved().saturating_sub(limit);
     ensure!(
         hoarded == 0,
-        "{limit} calls run, {WAITERS} wait, and {hoarded} inner slots are held by those that wait"
+        "{limit} calls run, {WAITERS} wait, and those that wait hold {hoarded} of the inner service's slots: drop \
+         the ready instance before the wait, and then poll a clone ready and call that"
     );
     // Another caller can get ready at the same inner service.
     let mut neighbour = stand.probe.clone();
