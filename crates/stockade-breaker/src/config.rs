@@ -56,6 +56,9 @@ pub struct Config {
     /// See [`BreakerLayer::open_for`]. Default: 5 s.
     #[cfg_attr(feature = "serde", serde(with = "fields::open_for"))]
     pub open_for: Duration,
+    /// See [`BreakerLayer::max_open_for`]. Default: 60 s.
+    #[cfg_attr(feature = "serde", serde(with = "fields::open_for"))]
+    pub max_open_for: Duration,
     /// See [`BreakerLayer::probes`]. Default: 3.
     #[cfg_attr(feature = "serde", serde(with = "fields::probes"))]
     pub probes: u32,
@@ -96,9 +99,6 @@ const MIN_RATE: f64 = 1e-6;
 /// The most probes that can be out at once.
 const MAX_PROBES: u32 = 1_000;
 
-/// The longest open time, unless `open_for` itself or a hint of the server is longer.
-const MAX_OPEN: Duration = Duration::from_secs(60);
-
 /// The shortest time for a probe, unless one is configured.
 const MIN_PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -134,6 +134,7 @@ impl Config {
         consecutive: None,
         min_calls: 20,
         open_for: Duration::from_secs(5),
+        max_open_for: Duration::from_secs(60),
         probes: 3,
         probe_timeout: None,
         ramp: None,
@@ -160,6 +161,7 @@ impl Config {
         check("BreakerLayer::consecutive", self.consecutive.unwrap_or(1), COUNTS)?;
         check("BreakerLayer::min_calls", self.min_calls, COUNTS)?;
         check("BreakerLayer::open_for", self.open_for, TIMES)?;
+        check("BreakerLayer::max_open_for", self.max_open_for, TIMES)?;
         check("BreakerLayer::probes", self.probes, PROBES)?;
         check("BreakerLayer::probe_timeout", self.probe_timeout.unwrap_or(MIN_DURATION), TIMES)?;
         check("BreakerLayer::ramp", self.ramp.unwrap_or(MIN_DURATION), TIMES)?;
@@ -187,7 +189,7 @@ impl Config {
     /// time is never exceeded, and the jitter is as wide at the longest time as elsewhere.
     pub(crate) fn open_time(&self, reopened: u32, random: f64) -> Duration {
         let factor = 2_u32.saturating_pow(reopened);
-        let full = self.open_for.saturating_mul(factor).min(self.open_for.max(MAX_OPEN));
+        let full = self.open_for.saturating_mul(factor).min(self.open_for.max(self.max_open_for));
         full.saturating_sub(full.mul_f64(JITTER * random.clamp(0.0, 1.0)))
     }
 }
@@ -220,9 +222,18 @@ mod tests {
 
     #[test]
     fn an_open_time_above_the_longest_stays_as_configured() {
-        let config = Config { open_for: MAX_OPEN * 3, ..Config::default() };
-        assert_eq!(config.open_time(0, 0.0), MAX_OPEN * 3);
-        assert_eq!(config.open_time(3, 0.0), MAX_OPEN * 3);
+        let open_for = Config::default().max_open_for * 3;
+        let config = Config { open_for, ..Config::default() };
+        assert_eq!(config.open_time(0, 0.0), open_for);
+        assert_eq!(config.open_time(3, 0.0), open_for);
+    }
+
+    #[test]
+    fn a_lower_longest_open_time_ends_the_doubling_sooner() {
+        let max_open_for = Duration::from_secs(8);
+        let config = Config { max_open_for, ..Config::default() };
+        let seconds: Vec<_> = (0..4).map(|n| config.open_time(n, 0.0).as_secs()).collect();
+        assert_eq!(seconds, [5, 8, 8, 8]);
     }
 
     proptest! {
@@ -233,7 +244,7 @@ mod tests {
             let open_for = Duration::from_nanos(nanos);
             let config = Config { open_for, ..Config::default() };
             let time = config.open_time(reopened, random);
-            prop_assert!(time >= open_for.mul_f64(0.79) && time <= open_for.max(MAX_OPEN), "{time:?}");
+            prop_assert!(time >= open_for.mul_f64(0.79) && time <= open_for.max(config.max_open_for), "{time:?}");
         }
     }
 

@@ -219,9 +219,9 @@ impl<C, B> BreakerLayer<C, B> {
         self.set(|config| config.min_calls = n)
     }
 
-    /// How long it is open: by default 5 s. Every time that it opens again without having been closed
-    /// doubles that, up to 60 s or to `duration`, whichever is longer. A random part of up to a fifth is
-    /// taken away each time, so that the callers of a service do not all come back at once.
+    /// How long it is open: by default 5 s. Every time that it opens again without having been closed doubles that, up
+    /// to [`max_open_for`](Self::max_open_for). A random part of up to a fifth is taken away each time, so that the
+    /// callers of a service do not all come back at once.
     ///
     /// # Panics
     ///
@@ -229,6 +229,18 @@ impl<C, B> BreakerLayer<C, B> {
     #[track_caller]
     pub fn open_for(self, duration: Duration) -> Self {
         self.set(|config| config.open_for = duration)
+    }
+
+    /// The longest time that it is open at once: by default 60 s. After a long outage that is how long the service may
+    /// be back before a call is let in. It is never below [`open_for`](Self::open_for), and a server that asks for a
+    /// longer pause gets it.
+    ///
+    /// # Panics
+    ///
+    /// If `duration` is zero or above ten years.
+    #[track_caller]
+    pub fn max_open_for(self, duration: Duration) -> Self {
+        self.set(|config| config.max_open_for = duration)
     }
 
     /// How many probes a half-open breaker lets pass at once, and how many have to succeed: by default 3.

@@ -25,7 +25,7 @@ fn panic_of(wrong: impl FnOnce() + panic::UnwindSafe) -> (String, String) {
 
 #[test]
 fn wrong_configuration_panics_where_it_is_written_with_the_value_and_the_range() {
-    let cases: [(fn(), &str); 17] = [
+    let cases: [(fn(), &str); 18] = [
         (|| drop(BreakerLayer::new().ramp(Duration::ZERO)), "ramp: 0ns is"),
         (
             || drop(BreakerLayer::new().probes(0)),
@@ -53,6 +53,7 @@ fn wrong_configuration_panics_where_it_is_written_with_the_value_and_the_range()
             || drop(BreakerLayer::new().open_for(Duration::MAX)),
             "open_for: 18446744073709551615.999999999s is",
         ),
+        (|| drop(BreakerLayer::new().max_open_for(Duration::ZERO)), "max_open_for: 0ns is"),
         (|| drop(BreakerLayer::new().probe_timeout(Duration::ZERO)), "probe_timeout: 0ns is"),
         (|| drop(BreakerLayer::new().probe_timeout(Duration::MAX)), "probe_timeout: 18"),
         (|| drop(BreakerLayer::new().slow(Duration::ZERO, 0.5)), "slow: 0ns is"),
@@ -89,6 +90,8 @@ fn the_bounds_themselves_are_allowed() {
         .consecutive(u32::MAX)
         .open_for(smallest)
         .open_for(ten_years)
+        .max_open_for(smallest)
+        .max_open_for(ten_years)
         .probes(1_000)
         .probe_timeout(smallest)
         .probe_timeout(ten_years)
@@ -99,12 +102,13 @@ fn the_bounds_themselves_are_allowed() {
 #[test]
 fn the_same_checks_are_there_as_errors() {
     type Wrong = fn(&mut Config);
-    let wrong: [(Wrong, &str); 8] = [
+    let wrong: [(Wrong, &str); 9] = [
         (|config| config.probes = 0, "probes: 0 is"),
         (|config| config.min_calls = 0, "min_calls: 0 is"),
         (|config| config.consecutive = Some(0), "consecutive: 0 is"),
         (|config| config.failure_rate = f64::NAN, "failure_rate: NaN is"),
         (|config| config.open_for = Duration::ZERO, "open_for: 0ns is"),
+        (|config| config.max_open_for = Duration::MAX, "max_open_for: 18"),
         (|config| config.probe_timeout = Some(Duration::MAX), "probe_timeout: 18"),
         (|config| config.ramp = Some(Duration::ZERO), "ramp: 0ns is"),
         (

@@ -12,6 +12,7 @@ slow = { after = "2s", rate = 0.5 }
 consecutive = 7
 min_calls = 10
 open_for = "1s"
+max_open_for = "10s"
 probes = 2
 probe_timeout = "3s"
 ramp = "4s"
@@ -36,6 +37,7 @@ fn what_is_written_is_what_is_set_and_the_rest_is_as_ever() {
     config.consecutive = Some(7);
     config.min_calls = 10;
     config.open_for = seconds(1);
+    config.max_open_for = seconds(10);
     config.probes = 2;
     config.probe_timeout = Some(seconds(3));
     config.ramp = Some(seconds(4));
