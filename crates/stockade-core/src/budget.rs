@@ -16,6 +16,7 @@ use crate::{
     config::{ConfigError, check, checked},
     internal::{
         lock,
+        paid::new_id,
         sync::{
             Mutex,
             atomic::{AtomicU64, Ordering::Relaxed},
@@ -36,7 +37,8 @@ use crate::{
 /// that of the retry budget in Twitter's Finagle.
 ///
 /// A budget is a cheap handle: its clones share the tokens. Give a clone to each of several layers to let them
-/// share one budget.
+/// share one budget. A call that goes through several of them pays once, in the outermost one; but once in each where
+/// one of them runs in another task, as behind a pool or a `tower::buffer`.
 ///
 /// In a file (feature `serde`) it is `"unlimited"`, or a table with `ratio` and `per_second`, of which what is left out is
 /// as in the default. Each one that is read is a budget of its own.
@@ -69,6 +71,7 @@ use crate::{
 pub struct Budget(Option<Arc<Shared>>);
 
 struct Shared {
+    id: u64,
     income: Income,
     /// The calls since a token was asked for. Beside the lock, because every call pays in, and few ask.
     calls: AtomicU64,
@@ -138,7 +141,12 @@ impl Budget {
 
     fn of(income: Income) -> Self {
         let pool = Mutex::new(Pool::new(&income, Instant::now()));
-        Self(Some(Arc::new(Shared { income, calls: AtomicU64::new(0), pool })))
+        Self(Some(Arc::new(Shared { id: new_id(), income, calls: AtomicU64::new(0), pool })))
+    }
+
+    /// Tells it from all others; 0 if it is unlimited.
+    pub(crate) fn id(&self) -> u64 {
+        self.0.as_ref().map_or(0, |shared| shared.id)
     }
 
     /// A budget with the same rates that shares nothing with this one.

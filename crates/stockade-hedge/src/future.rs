@@ -10,7 +10,7 @@ use std::{
 use pin_project_lite::pin_project;
 use stockade_core::{
     Class, Classify, Judged, LayerError, deadline,
-    internal::{Cold, Timer, lock},
+    internal::{Cold, Timer, lock, pay},
 };
 use tokio::time::Instant;
 use tower_service::Service;
@@ -30,6 +30,8 @@ pin_project! {
         // None once it has ended.
         #[pin]
         first: Option<S::Future>,
+        // Which budget the call has paid into.
+        paid: u64,
         begun: Option<Instant>,
         copy: Option<Req>,
         // None for a call that passes by, or that has ended.
@@ -63,6 +65,7 @@ struct Call<'a, S: Service<Req>, Req, C, K> {
 impl<S: Service<Req>, Req, C, K> ResponseFuture<S, Req, C, K> {
     pub(crate) fn new(
         first: S::Future,
+        paid: u64,
         copy: Option<Req>,
         application: Option<Arc<Application<S, C, K>>>,
     ) -> Self {
@@ -70,7 +73,7 @@ impl<S: Service<Req>, Req, C, K> ResponseFuture<S, Req, C, K> {
             .as_ref()
             .is_some_and(|application| application.shared.delay.is_percentile());
         let begun = is_timed.then(Instant::now);
-        Self { first: Some(first), begun, copy, application, slow: Cold::none() }
+        Self { first: Some(first), paid, begun, copy, application, slow: Cold::none() }
     }
 }
 
@@ -86,6 +89,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let is_over = this.first.is_none() && this.application.is_none();
+        let _paid = pay(*this.paid);
         assert!(!is_over, "`ResponseFuture` polled after it was ready");
         let first = this.first.as_mut().as_pin_mut().map_or(Poll::Pending, |first| first.poll(cx));
         let Some(application) = this.application else {

@@ -96,7 +96,8 @@ impl<C, K, B> HedgeLayer<C, K, B> {
     }
 
     /// How many further attempts there may be, as a share of the calls. Give a clone of the budget of retry to
-    /// bound both together.
+    /// bound both together: a call pays once, in the outer one of the two. Behind a pool or another task between the two it
+    /// pays in both.
     #[must_use]
     pub fn budget(self, budget: Budget) -> Self {
         self.set(|config| config.budget = Some(budget))

@@ -9,7 +9,7 @@ use std::{
 use stockade_core::{
     Bypass, Classify, DefaultClassify, LayerError, NoBypass,
     internal::{
-        lock,
+        lock, pay,
         sync::{Mutex, atomic::Ordering::Relaxed},
     },
 };
@@ -97,10 +97,20 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let passes_by = self.bypass.passes_by(&request);
-        let application = (!passes_by).then(|| Arc::clone(&self.application));
-        let copy = application.as_ref().and_then(|application| application.copy(&request));
-        ResponseFuture::new(self.inner.call(request), copy, application)
+        if self.bypass.passes_by(&request) {
+            return ResponseFuture::new(self.inner.call(request), 0, None, None);
+        }
+        let application = Arc::clone(&self.application);
+        let (mut paid, mut copy) = (0, None);
+        if application.shared.enabled.load(Relaxed) {
+            application.shared.charge();
+            paid = application.shared.budget_id;
+            copy = application.copies.copy(&request);
+        }
+        let entered = pay(paid);
+        let first = self.inner.call(request);
+        drop(entered);
+        ResponseFuture::new(first, paid, copy, Some(application))
     }
 }
 
@@ -117,18 +127,6 @@ impl<S: fmt::Debug, C, K, B> fmt::Debug for Hedge<S, C, K, B> {
 // === impl Application ===
 
 impl<S: Clone, C, K> Application<S, C, K> {
-    /// The copy of a request for another attempt, if there may be one.
-    fn copy<Req>(&self, request: &Req) -> Option<Req>
-    where
-        K: HedgeRequest<Req>,
-    {
-        if !self.shared.enabled.load(Relaxed) {
-            return None;
-        }
-        self.shared.budget.deposit(1);
-        self.copies.copy(request)
-    }
-
     /// An instance for a further attempt.
     pub(crate) fn instance(&self) -> S {
         lock(&self.template).clone()

@@ -5,7 +5,7 @@ use std::{task::Context, time::Duration};
 use stockade_core::{
     Budget, deadline,
     internal::{
-        Timer, lock,
+        Timer, budget_id, is_paid, lock,
         sync::{
             Mutex,
             atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -20,6 +20,7 @@ use crate::{Config, Stats, delay::Delay};
 pub(crate) struct Shared {
     pub(crate) delay: Delay,
     pub(crate) budget: Budget,
+    pub(crate) budget_id: u64,
     pub(crate) max: u32,
     pub(crate) name: Option<&'static str>,
     pub(crate) enabled: AtomicBool,
@@ -38,15 +39,24 @@ const QUIET: Duration = Duration::from_secs(1);
 impl Shared {
     pub(crate) fn new(config: &Config) -> Self {
         let start = Instant::now();
+        let budget = config.budget();
         Self {
             delay: Delay::new(config.rule, start),
-            budget: config.budget(),
+            budget_id: budget_id(&budget),
+            budget,
             max: config.max,
             name: config.name.clone().and_then(|name| name.check("Config::name").ok()),
             enabled: AtomicBool::new(true),
             start,
             quiet_until: AtomicU64::new(0),
             stats: Mutex::default(),
+        }
+    }
+
+    /// Pays for one call, unless a layer outside has paid for it into the same budget.
+    pub(crate) fn charge(&self) {
+        if !is_paid(self.budget_id) {
+            self.budget.deposit(1);
         }
     }
 

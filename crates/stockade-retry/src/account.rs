@@ -5,6 +5,8 @@
 //! of its own: an `Arc` with a counter beside it, which this clone alone writes, with a plain store. Clones that are
 //! called once or twice, as by `clone().oneshot(..)`, are guests of the clone they came from, and allocate nothing.
 //!
+//! A call that a layer outside has paid for, into the same budget, is not charged.
+//!
 //! An account pays for its calls when one of them asks for a token, after 32 calls, and when it is dropped.
 
 use std::sync::Arc;
@@ -150,6 +152,9 @@ impl Account {
 
     #[inline]
     fn charge_own(&self) {
+        if self.shared.is_paid() {
+            return;
+        }
         let calls = self.own.load(Relaxed) + 1;
         self.own.store(calls, Relaxed);
         if calls.is_multiple_of(BATCH) {
@@ -158,7 +163,7 @@ impl Account {
     }
 
     fn charge_guest(&self) {
-        if self.guests.fetch_add(1, Relaxed) % BATCH == BATCH - 1 {
+        if !self.shared.is_paid() && self.guests.fetch_add(1, Relaxed) % BATCH == BATCH - 1 {
             self.pay();
         }
     }

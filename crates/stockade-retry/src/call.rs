@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, task::Poll};
 
-use stockade_core::{Class, Classify, Judged, LayerError};
+use stockade_core::{Class, Classify, Judged, LayerError, internal::Paid};
 use tokio::time::Instant;
 use tower_service::Service;
 
@@ -107,6 +107,12 @@ where
 }
 
 impl<Req, S, E, P> Call<Req, S, E, P> {
+    /// Says to the layers inside that the call has paid, unless it passes the layer by.
+    #[inline]
+    pub(crate) fn paid(&self) -> Option<Paid> {
+        self.origin.as_ref().map(|origin| origin.account.shared.paid())
+    }
+
     /// What decides about a call whose first attempt has failed.
     pub(crate) fn further(&mut self) -> (&mut Course<E>, &Origin<S, P>, Rules<'_>) {
         let Self { origin: Some(origin), until, course: Some(course), .. } = self else { ended() };

@@ -66,6 +66,7 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
+        let _paid = this.call.paid();
         let mut answer = loop {
             let next = match this.state.as_mut().project() {
                 StateProj::Calling { attempt } => {

@@ -114,7 +114,9 @@ where
             until = rules.latest();
             charged = Some(origin);
         }
+        let paid = charged.as_ref().map(|origin| origin.account.shared.paid());
         let state = State::Calling { attempt: self.inner.call(request) };
+        drop(paid);
         let call = Call { origin: charged, until, request: copy, course: None };
         ResponseFuture { state, call }
     }

@@ -6,10 +6,10 @@ use fastrand::Rng;
 use stockade_core::{
     Budget,
     internal::{
-        lock,
+        Paid, budget_id, is_paid, lock, pay,
         sync::{
             Mutex,
-            atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+            atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
         },
     },
 };
@@ -24,6 +24,8 @@ pub(crate) struct Shared {
     pub(crate) name: Option<&'static str>,
     enabled: AtomicBool,
     budget: Mutex<Budget>,
+    /// Which budget that is. Written under its lock.
+    budget_id: AtomicU64,
     stats: Mutex<Stats>,
     /// With a seed: each call that waits forks its own.
     rng: Option<Mutex<Rng>>,
@@ -46,10 +48,12 @@ pub(crate) enum GaveUp {
 impl Shared {
     /// `config` has been checked.
     pub(crate) fn new(config: Config) -> Self {
+        let budget = config.budget.clone().unwrap_or_default();
         Self {
             name: config.name.clone().and_then(|name| name.check("Config::name").ok()),
             enabled: AtomicBool::new(true),
-            budget: Mutex::new(config.budget.clone().unwrap_or_default()),
+            budget_id: AtomicU64::new(budget_id(&budget)),
+            budget: Mutex::new(budget),
             stats: Mutex::default(),
             rng: config.seed.map(|seed| Mutex::new(Rng::with_seed(seed))),
             config: Mutex::new(Arc::new(config)),
@@ -96,8 +100,23 @@ impl Shared {
     }
 
     pub(crate) fn set_budget(&self, budget: Budget) {
-        let before = std::mem::replace(&mut *lock(&self.budget), budget);
+        let mut current = lock(&self.budget);
+        self.budget_id.store(budget_id(&budget), Relaxed);
+        let before = std::mem::replace(&mut *current, budget);
+        drop(current);
         drop(before);
+    }
+
+    /// Whether a layer outside with the same budget has paid for the call at hand.
+    #[inline]
+    pub(crate) fn is_paid(&self) -> bool {
+        is_paid(self.budget_id.load(Relaxed))
+    }
+
+    /// Says to the layers inside that the call at hand has paid, until what is returned is dropped.
+    #[inline]
+    pub(crate) fn paid(&self) -> Paid {
+        pay(self.budget_id.load(Relaxed))
     }
 
     /// A source of chance for one call.

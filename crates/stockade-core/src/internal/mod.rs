@@ -8,6 +8,7 @@
 //! | [`Queue`] | a FIFO queue that one can leave from the middle |
 //! | [`FairOrder`] | who is next by class, or by whose call it is |
 //! | [`Cold`] | what a future seldom holds, dropped out of line |
+//! | [`pay`] | which budget the call at hand has paid into |
 //! | [`StaticPool`] | state that calls refer to without counting references |
 //! | [`Shards`] | a value for each thread |
 //! | `wake` | wakes a task, whatever its waker does |
@@ -19,6 +20,7 @@ mod cold;
 mod deadline_queue;
 pub mod deferred;
 mod fair_order;
+pub(crate) mod paid;
 mod queue;
 mod refusals;
 mod shards;
@@ -32,6 +34,7 @@ pub mod written;
 pub use cold::Cold;
 pub use deferred::{Admission, CallWaiter, Refusal, Refuser, Slow, Waiter};
 pub use fair_order::FairOrder;
+pub use paid::{Paid, budget_id, is_paid, pay};
 pub use queue::{Key, Queue};
 pub use refusals::Refusals;
 pub use shards::Shards;
