@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use stockade_testkit::{Outcome, Probe, Report, contract};
-use support::{Breach, Front, Gate, Hurried, LateCounter, Masking};
+use support::{Breach, Front, Gate, Hurried, LateCounter, Masking, Sleepy};
 
 const LIMIT: usize = 2;
 const SECOND: Duration = Duration::from_secs(1);
@@ -70,6 +70,15 @@ async fn a_timeout_whose_timer_has_a_budget_of_its_own_passes() {
     let report = contract(build).deadline(SECOND).run().await;
     report.assert();
     assert_eq!(*report.outcome("deadline_under_busy_inner"), Outcome::Passed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_layer_that_sleeps_before_it_calls_passes_the_checks_of_what_it_does_then() {
+    for nap in [Duration::from_millis(1), SECOND] {
+        let report = contract(|inner: Probe| Sleepy::new(inner, nap)).run().await;
+        assert_fails(&report, &[]);
+        assert_eq!(*report.outcome("latest_waker_woken"), Outcome::Passed);
+    }
 }
 
 // === Each breach, and the check that it fails ===

@@ -12,7 +12,7 @@ use stockade_testkit::{Fault, Response};
 
 pub(crate) use front::Front;
 pub(crate) use gate::Gate;
-pub(crate) use others::{Hurried, LateCounter, Masking};
+pub(crate) use others::{Hurried, LateCounter, Masking, Sleepy};
 
 pub(crate) type Answer = Pin<Box<dyn Future<Output = Result<Response, Error<Fault>>> + Send>>;
 

@@ -48,6 +48,13 @@ pub(crate) struct Hurried {
     naive: bool,
 }
 
+/// A layer that sleeps before it calls.
+#[derive(Clone)]
+pub(crate) struct Sleepy {
+    inner: Probe,
+    nap: Duration,
+}
+
 // === impl LateCounter ===
 
 impl LateCounter {
@@ -156,6 +163,33 @@ impl Service<Request> for Hurried {
                 ended => ended,
             })
             .await
+        })
+    }
+}
+
+// === impl Sleepy ===
+
+impl Sleepy {
+    pub(crate) fn new(inner: Probe, nap: Duration) -> Self {
+        Self { inner, nap }
+    }
+}
+
+impl Service<Request> for Sleepy {
+    type Response = Response;
+    type Error = Error<Fault>;
+    type Future = Answer;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Answer {
+        let (mut inner, nap) = (self.inner.clone(), self.nap);
+        Box::pin(async move {
+            sleep(nap).await;
+            poll_fn(|cx| inner.poll_ready(cx)).await?;
+            inner.call(request).await
         })
     }
 }
