@@ -204,7 +204,16 @@ impl BreakerHandle {
 
 impl fmt::Debug for BreakerHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BreakerHandle").field("lease", &self.lease).finish()
+        let Snapshot { state, cause, calls, failures, opened, refused, .. } = self.snapshot();
+        f.debug_struct("BreakerHandle")
+            .field("name", &self.config().name)
+            .field("state", &state)
+            .field("cause", &cause.map(|cause| cause.trip))
+            .field("calls", &calls)
+            .field("failures", &failures)
+            .field("opened", &opened)
+            .field("refused", &refused)
+            .finish_non_exhaustive()
     }
 }
 
@@ -242,6 +251,6 @@ impl Drop for ForcedOpen {
 
 impl fmt::Debug for ForcedOpen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ForcedOpen").field("lease", &self.lease).finish()
+        f.debug_struct("ForcedOpen").finish_non_exhaustive()
     }
 }

@@ -542,3 +542,10 @@ async fn a_refusal_says_the_name() {
     assert_eq!(error.to_string(), "breaker `search`: circuit forced open");
     assert!(begin.elapsed() < SECOND);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_handle_shows_what_belongs_in_a_log() {
+    let (_, handle) = BreakerLayer::new().name("search").with_handle();
+    let shown = r#"BreakerHandle { name: Some("search"), state: Closed, cause: None, calls: 0, failures: 0, opened: 0, refused: 0, .. }"#;
+    assert_eq!(format!("{handle:?}"), shown);
+}

@@ -1,8 +1,11 @@
 //! The switch of the faults, and how many there were.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::Relaxed},
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use fastrand::Rng;
@@ -11,7 +14,7 @@ use stockade_core::internal::{lock, sync::Mutex};
 use crate::{config::Config, fault::Fault};
 
 /// Turns a [`ChaosLayer`](crate::ChaosLayer) on and off, and counts what it did. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ChaosHandle(Arc<Shared>);
 
 /// How many calls each fault befell since the layer was made.
@@ -59,6 +62,16 @@ impl ChaosHandle {
     /// What it did so far.
     pub fn counts(&self) -> Counts {
         lock(&self.0.drawn).1
+    }
+}
+
+impl fmt::Debug for ChaosHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChaosHandle")
+            .field("name", &self.0.config.name)
+            .field("enabled", &self.is_enabled())
+            .field("counts", &self.counts())
+            .finish()
     }
 }
 

@@ -135,3 +135,10 @@ fn a_probability_above_one_is_wrong() {
 fn an_empty_range_is_wrong() {
     let _ = ChaosLayer::new(1).latency(0.5, SECOND..=SECOND / 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_handle_shows_what_belongs_in_a_log() {
+    let (_, handle) = ChaosLayer::new(1).name("search").with_handle();
+    let shown = r#"ChaosHandle { name: Some("search"), enabled: false, counts: Counts { slow: 0, errors: 0, rejected: 0, hung: 0, panicked: 0 } }"#;
+    assert_eq!(format!("{handle:?}"), shown);
+}

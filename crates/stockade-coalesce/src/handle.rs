@@ -1,12 +1,15 @@
 //! How many calls are in flight, and how many joined another one.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 /// Shows what the services of one [`CoalesceLayer`](crate::CoalesceLayer) share. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct CoalesceHandle(Arc<Counts>);
 
 #[derive(Debug, Default)]
@@ -30,5 +33,14 @@ impl CoalesceHandle {
     /// How many calls joined one that was in flight, and so did not reach the service.
     pub fn joined(&self) -> u64 {
         self.0.joined.load(Relaxed)
+    }
+}
+
+impl fmt::Debug for CoalesceHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CoalesceHandle")
+            .field("in_flight", &self.in_flight())
+            .field("joined", &self.joined())
+            .finish()
     }
 }

@@ -315,3 +315,10 @@ fn threads_that_share_calls_lose_no_wake() {
         assert_eq!(handle.in_flight(), 0);
     });
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_handle_shows_what_belongs_in_a_log() {
+    let (_, handle) = CoalesceLayer::new(|key: &u32| *key).with_handle();
+    let shown = "CoalesceHandle { in_flight: 0, joined: 0 }";
+    assert_eq!(format!("{handle:?}"), shown);
+}

@@ -1,6 +1,6 @@
 //! How many hedges there were, and their switch.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use stockade_core::internal::{lock, sync::atomic::Ordering::Relaxed};
 
@@ -8,7 +8,7 @@ use crate::shared::Shared;
 
 /// Shows what all services of one [`HedgeLayer`](crate::HedgeLayer) have hedged, and switches it off. Cheap to
 /// clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct HedgeHandle(Arc<Shared>);
 
 /// What was hedged, since the layer was made.
@@ -52,5 +52,17 @@ impl HedgeHandle {
     /// Whether hedging is on.
     pub fn is_enabled(&self) -> bool {
         self.0.enabled.load(Relaxed)
+    }
+}
+
+impl fmt::Debug for HedgeHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Stats { hedged, won, .. } = self.stats();
+        f.debug_struct("HedgeHandle")
+            .field("name", &self.0.name)
+            .field("delay", &self.delay())
+            .field("hedged", &hedged)
+            .field("won", &won)
+            .finish_non_exhaustive()
     }
 }

@@ -119,7 +119,7 @@ impl<S: fmt::Debug, C, K, B> fmt::Debug for Hedge<S, C, K, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hedge")
             .field("inner", &self.inner)
-            .field("shared", &self.application.shared)
+            .field("handle", &self.handle())
             .finish_non_exhaustive()
     }
 }

@@ -302,3 +302,10 @@ async fn each_service_of_a_per_service_layer_has_a_budget_of_its_own() {
 fn a_percentile_that_is_no_number_is_wrong() {
     let _ = HedgeLayer::percentile(f64::NAN);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_handle_shows_what_belongs_in_a_log() {
+    let (_, handle) = HedgeLayer::percentile(0.95).name("search").with_handle();
+    let shown = r#"HedgeHandle { name: Some("search"), delay: None, hedged: 0, won: 0, .. }"#;
+    assert_eq!(format!("{handle:?}"), shown);
+}

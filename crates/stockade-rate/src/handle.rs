@@ -1,6 +1,6 @@
 //! Reads the state of a rate limit, and changes it at run time.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
 use stockade_core::{ConfigError, Reason, Rejected, internal, priority::Priority};
 
@@ -31,7 +31,7 @@ use crate::{
 /// assert_eq!((handle.available(), handle.waiting()), (9, 0));
 /// # }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct RateHandle {
     shared: Arc<Shared>,
 }
@@ -166,5 +166,18 @@ impl RateHandle {
     /// Whether it is switched on, as it is at first.
     pub fn is_enabled(&self) -> bool {
         self.shared.common().is_enabled()
+    }
+}
+
+impl fmt::Debug for RateHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let config = self.config();
+        f.debug_struct("RateHandle")
+            .field("name", &config.static_name())
+            .field("calls", &config.calls)
+            .field("per", &config.per)
+            .field("available", &self.available())
+            .field("waiting", &self.waiting())
+            .finish()
     }
 }

@@ -413,3 +413,11 @@ fn no_wake_is_lost_between_threads() {
     assert_eq!(service.handle().waiting(), 0);
     assert!(probe.calls() >= 16 * 160);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_handle_shows_what_belongs_in_a_log() {
+    let (_, handle) = RateLayer::per_second(10).name("search").with_handle();
+    let shown =
+        r#"RateHandle { name: Some("search"), calls: 10, per: 1s, available: 10, waiting: 0 }"#;
+    assert_eq!(format!("{handle:?}"), shown);
+}

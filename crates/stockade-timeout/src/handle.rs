@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use stockade_core::{ConfigError, Reason, config::check};
 
@@ -20,7 +20,7 @@ use crate::{config::LIMITS, shared::Lease};
 /// assert!(handle.set(Duration::ZERO).is_err());
 /// # drop(layer);
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct TimeoutHandle {
     lease: Arc<Lease>,
 }
@@ -65,5 +65,15 @@ impl TimeoutHandle {
     /// The name in refusals and events.
     pub fn name(&self) -> Option<&'static str> {
         self.lease.name
+    }
+}
+
+impl fmt::Debug for TimeoutHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TimeoutHandle")
+            .field("name", &self.name())
+            .field("limit", &self.limit())
+            .field("elapsed", &self.refused(Reason::Elapsed))
+            .finish()
     }
 }

@@ -518,3 +518,10 @@ fn an_impossible_limit_is_refused_where_it_is_written() {
         message(Duration::MAX).starts_with("TimeoutLayer::new: 18446744073709551615.999999999s")
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_handle_shows_what_belongs_in_a_log() {
+    let (_, handle) = TimeoutLayer::new(MS).name("search").with_handle();
+    let shown = r#"TimeoutHandle { name: Some("search"), limit: 1ms, elapsed: 0 }"#;
+    assert_eq!(format!("{handle:?}"), shown);
+}
