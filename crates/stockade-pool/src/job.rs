@@ -92,10 +92,10 @@ impl<Req, T, E> Job<Req, T, E> {
         Self { state: State::Submitted { key, pool, known }, limit }
     }
 
-    /// A job that was refused. The request is kept until [`accepted`](Self::accepted) asks for it.
+    /// A job that was refused, with its request if [`accepted`](Self::accepted) may ask for it.
     #[cold]
-    pub(crate) fn refused(rejected: Rejected, request: Req) -> Self {
-        Self { state: State::Refused(rejected, Some(Box::new(request))), limit: None }
+    pub(crate) fn refused(rejected: Rejected, request: Option<Box<Req>>) -> Self {
+        Self { state: State::Refused(rejected, request), limit: None }
     }
 
     /// Waits until the job has a place in the queue.
