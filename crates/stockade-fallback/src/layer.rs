@@ -5,7 +5,7 @@ use std::fmt;
 use stockade_core::{ConfigError, Name, NoBypass, config};
 use tower_layer::Layer;
 
-use crate::{Fallback, OnError, OnRequest};
+use crate::{ByClone, Fallback, OnError, OnRequest};
 
 /// Answers in place of calls that fail.
 ///
@@ -76,12 +76,44 @@ impl<F> FallbackLayer<OnError<F>> {
 
 impl<F> FallbackLayer<OnRequest<F>> {
     /// Answers with `answer`, an async function of the request and the error. Each request is cloned before it
-    /// is sent.
+    /// is sent; one that cannot be cloned goes with [`with_key`](Self::with_key).
     pub const fn with_request<Req, E, Fut>(answer: F) -> Self
     where
         F: Fn(Req, E) -> Fut,
     {
-        Self { handler: OnRequest(answer), on: Always, bypass: NoBypass, name: None }
+        let handler = OnRequest { answer, keep: ByClone };
+        Self { handler, on: Always, bypass: NoBypass, name: None }
+    }
+}
+
+impl<F, K> FallbackLayer<OnRequest<F, K>> {
+    /// Answers with `answer`, an async function of what `key` keeps of the request, and of the error. For requests that
+    /// cannot be cloned, such as those of reqwest, or of which a part is enough: its URL, or an id.
+    ///
+    /// ```
+    /// use stockade_core::Error;
+    /// use stockade_fallback::FallbackLayer;
+    /// use tower::{ServiceBuilder, ServiceExt};
+    ///
+    /// struct Order { id: u32 } // not `Clone`
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let saved = async |id: u32, _: Error<std::io::Error>| Ok(format!("order {id}, as saved"));
+    /// let svc = ServiceBuilder::new()
+    ///     .layer(FallbackLayer::with_key(|order: &Order| order.id, saved))
+    ///     .map_err(Error::Service)
+    ///     .service_fn(async |_: Order| Err::<String, _>(std::io::Error::other("away")));
+    /// assert_eq!(svc.oneshot(Order { id: 7 }).await.unwrap(), "order 7, as saved");
+    /// # }
+    /// ```
+    pub const fn with_key<Req, Kept, E, Fut>(key: K, answer: F) -> Self
+    where
+        K: Fn(&Req) -> Kept,
+        F: Fn(Kept, E) -> Fut,
+    {
+        let handler = OnRequest { answer, keep: key };
+        Self { handler, on: Always, bypass: NoBypass, name: None }
     }
 }
 

@@ -2,6 +2,9 @@
 //!
 //! It does not repeat the call (that is retry), keep old answers, or change what succeeds.
 //!
+//! An HTTP answer with the status 500 succeeds, too: for it to be seen, put
+//! `.map_result(stockade_clients::http::status_to_error)` right below this layer, and above retry and the breaker.
+//!
 //! - [`FallbackLayer`] is the configuration, and the `tower` layer.
 //! - [`Fallback`] is the service.
 //!
@@ -37,6 +40,6 @@ mod layer;
 mod service;
 
 pub use future::ResponseFuture;
-pub use handler::{Handler, OnError, OnRequest, is_refusal};
+pub use handler::{ByClone, Handler, Keep, OnError, OnRequest, is_refusal};
 pub use layer::{Always, FallbackLayer, On};
 pub use service::Fallback;

@@ -6,7 +6,9 @@
     message = "`HedgeLayer` cannot send the request `{Req}` twice",
     label = "this stack hedges, and `{Req}` cannot be cloned",
     note = "if `{Req}` is your own type, derive `Clone` for it",
-    note = "or say how it is copied: `.clone_request(|req: &{Req}| ...)`, with `None` for what may not be sent twice; a POST is sent twice, too, unless it says `None`"
+    note = "if it is a request of reqwest, http or tonic: `.clone_request(reqwest::clone_request)` of `stockade_clients`, or that of `http` or `grpc`",
+    note = "to send no POST twice: `.clone_request(|req: &_| reqwest::idempotent(req).then(|| reqwest::clone_request(req)).flatten())`",
+    note = "or say how it is copied: `.clone_request(|req: &{Req}| ...)`, with `None` for what may not be sent twice"
 )]
 pub trait HedgeRequest<Req> {
     /// A copy of `request`, if it may be sent twice.
