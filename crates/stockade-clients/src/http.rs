@@ -121,6 +121,7 @@
 //! `Retry-After` is in whole seconds, rounded up: what the layer says, and otherwise [`DEFAULT_RETRY_AFTER`]. A limit
 //! does not know when a place will be free. A 429 also has `RateLimit-Remaining` and `RateLimit-Reset`.
 
+mod bad_status;
 mod body;
 mod classify;
 mod hop_by_hop;
@@ -135,6 +136,7 @@ mod retry_after;
 mod status;
 mod wire;
 
+pub use bad_status::{BadStatus, status_to_error};
 pub use body::{
     BodyEnd, BodyTimeout, BodyTimeoutFuture, BodyTimeoutLayer, HeldBody, Release, TimedBody,
     hold_body, hold_body_until,

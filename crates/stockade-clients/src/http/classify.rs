@@ -8,7 +8,7 @@ use std::{
 use http::{HeaderMap, Response, StatusCode, header::RETRY_AFTER};
 use stockade_core::{Class, Classify};
 
-use super::{class, retry_after};
+use super::{BadStatus, class, retry_after};
 use crate::{Cause, MAX_RETRY_AFTER, judge};
 
 /// Judges the results of HTTP clients, for `RetryLayer::classify` and `BreakerLayer::classify`.
@@ -128,6 +128,9 @@ impl Http {
 
     /// What the errors of the clients say about themselves.
     fn failure(self, error: &(dyn StdError + 'static)) -> Option<Class> {
+        if let Some(bad) = judge::find::<BadStatus>(error) {
+            return Some(if self.ignores(bad.status()) { Class::Ignored } else { bad.class() });
+        }
         #[cfg(feature = "reqwest")]
         if let Some(error) = judge::find::<reqwest::Error>(error) {
             if error.status().is_some_and(|status| self.ignores(status)) {
