@@ -18,6 +18,7 @@
 //! | a layer calls clones of the service inside it, and … is not `Clone` | `.buffer(n)` right above the client |
 //! | `RetryLayer` cannot repeat the request … | `#[derive(Clone)]` on the request; for requests of reqwest, http and tonic `reqwest::retry(n)`, `http::retry(n)` or `grpc::retry(n)` of `stockade-clients`; or `.clone_request(..)`, and `.idempotent(..)` with it: without that a POST is sent again, too |
 //! | implementation of `Fn` or `FnOnce` is not general enough; type annotations needed | the type of the classifier's parameter, `\|result: Result<&Response, &Error>\| …`, or a function in its place |
+//! | lifetime may not live long enough, at `.keyed(\|request: &Request\| …, n)` | `.map(str::to_owned)`, or the like, at the end of the closure: a key is not borrowed from the request |
 //! | one type is more general than the other; expected reference `&str`, found reference `&str` | `\|request: &Request\| Share::of(tenant(request))` in place of `tenant` in `fair_by(..)`: a share is not borrowed from the request |
 //! | `Http`, or another classifier of `stockade-clients`, cannot judge results of this stack | `.map_err(Error::Service)` above a client with an error type of its own, `.map_err(stockade::boxed)` above one whose errors are boxed |
 //! | no method named `name`, or another setter, found for struct `Configured<L>`, or `PerService<L>` | the setters before `.with_handle()` and `.per_service()`, which end them |
@@ -25,6 +26,7 @@
 //! | a pool cannot run … | `tower::service_fn(..)` around an async function |
 //! | no function or associated item named `new` found for struct `Pool<Req, T, E>` | `Pool::builder()` |
 //! | another version of a client's crate: `expected fn(reqwest::Request), found fn(reqwest::async_impl::request::Request)` | the version that the table on the first page of `stockade-clients` names |
+//! | `reqwest::Error: From<stockade::Error<Failure<…>>>` is not satisfied | `.map_err(..)` above `.and_then(read_to_end)`, because reading the body fails with an error of reqwest, too |
 //! | `?` couldn't convert the error: `dyn Error + Send + Sync: Sized` is not satisfied | `stockade::BoxError` as the error of your function, in place of `Box<dyn Error>` |
 //! | tasks cannot share … (axum's `State`; `stockade::check::state` shows it) | `BoxCloneSyncService` in place of `BoxCloneService` |
 //!
