@@ -116,7 +116,7 @@ impl Change {
         match (self.from.as_str(), self.to.as_str()) {
             ("null", _) if is_layer => "a layer cannot appear".to_owned(),
             (_, "null") if is_layer => "a layer cannot go".to_owned(),
-            (from, to) => format!("it cannot change from {from} to {to}"),
+            (from, to) => format!("it cannot change from {} to {}", written(from), written(to)),
         }
     }
 }
@@ -125,4 +125,9 @@ impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} from {} to {}", self.setting, self.from, self.to)
     }
+}
+
+/// TOML has no null: what is left out is at its default.
+fn written(value: &str) -> &str {
+    if value == "null" { "its default" } else { value }
 }

@@ -15,7 +15,12 @@ pub fn toml<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
         let line = |at: usize| text.get(..at).unwrap_or(text).matches('\n').count() + 1;
         let message = error.message().replace('\n', ", ");
         match error.span() {
-            Some(span) => format!("{message} (line {})", line(span.start)),
+            Some(span) => {
+                // It does not say which key.
+                let key = text.get(span.clone()).filter(|_| message == "duplicate key");
+                let key = key.map(|key| format!(" `{key}`")).unwrap_or_default();
+                format!("{message}{key} (line {})", line(span.start))
+            }
             None => message,
         }
     };
@@ -52,6 +57,12 @@ where
         // A path may end where nothing is known, and is a dot for the file as a whole.
         let path = error.path().to_string();
         let (path, shown) = (path.trim_end_matches(['.', '?']), shown(error.inner()));
+        // To serde the sections of a stack are fields, too.
+        let shown = if shown.contains("`attempt_timeout`, `pool`") {
+            shown.replacen("unknown field", "unknown section", 1)
+        } else {
+            shown
+        };
         // Of two fields that do not fit together the message names the one that is wrong.
         match shown.split_once(": ") {
             Some((field, reason)) if is_field(field) => Error::new(field, reason).within(path),

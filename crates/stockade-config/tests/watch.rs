@@ -159,7 +159,7 @@ async fn each_file_that_is_wrong_is_refused_with_what_is_wrong_and_the_settings_
             "max = 4\nmaxx = 4",
             "limit.maxx: unknown field `maxx`, expected one of `max`, `queue`, `max_wait`, `name` (line 19)".to_owned(),
         ),
-        ("max = 4", "max = 4\nmax = 5", "duplicate key (line 19)".to_owned()),
+        ("max = 4", "max = 4\nmax = 5", "duplicate key `max` (line 19)".to_owned()),
         (
             "max = 4",
             "max = [4]",
@@ -175,7 +175,7 @@ async fn each_file_that_is_wrong_is_refused_with_what_is_wrong_and_the_settings_
             "failure_rate = nan",
             "breaker.failure_rate: NaN is not allowed, it has to be a number from 1e-6 to 1.0 (line 12)".to_owned(),
         ),
-        ("[limit]", "[limits]", "limits: unknown field `limits`, expected one of `timeout`, `retry`, `breaker`, `rate`, `limit`, `attempt_timeout`, `pool` (line 17)".to_owned()),
+        ("[limit]", "[limits]", "limits: unknown section `limits`, expected one of `timeout`, `retry`, `breaker`, `rate`, `limit`, `attempt_timeout`, `pool` (line 17)".to_owned()),
         (
             "per = \"1s\"",
             "per = \"100ns\"",

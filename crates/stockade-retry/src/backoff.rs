@@ -104,9 +104,8 @@ mod written {
     use std::time::Duration;
 
     use serde::{Deserialize, Deserializer, de::Error};
-    use stockade_core::config::{MAX_DURATION, check};
 
-    use super::{Backoff, Exponential, FACTOR, Kind, fields};
+    use super::{Backoff, Exponential, FACTOR, Kind, check_cap, fields};
 
     #[derive(Deserialize)]
     #[serde(
@@ -123,7 +122,7 @@ mod written {
     fn exponential<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Exponential>, D::Error> {
         let read = Option::<Exponential>::deserialize(from)?;
         if let Some(Exponential { base, cap, .. }) = read {
-            check("cap", cap, base..=MAX_DURATION).map_err(D::Error::custom)?;
+            check_cap("cap", cap, base).map_err(D::Error::custom)?;
         }
         Ok(read)
     }
@@ -169,7 +168,7 @@ impl Backoff {
     /// If `base` is zero, or `cap` is below `base` or above ten years.
     pub fn try_exponential(base: Duration, cap: Duration) -> Result<Self, ConfigError> {
         check("Backoff::exponential, base", base, MIN_DURATION..=MAX_DURATION)?;
-        check("Backoff::exponential, cap", cap, base..=MAX_DURATION)?;
+        check_cap("Backoff::exponential, cap", cap, base)?;
         let exponential = Exponential { base, cap, factor: FACTOR, jitter: Jitter::Full };
         Ok(Self(Kind::Exponential(exponential)))
     }
@@ -286,6 +285,12 @@ impl Default for Backoff {
     fn default() -> Self {
         Self::exponential(Duration::from_millis(50), Duration::from_secs(10))
     }
+}
+
+fn check_cap(setting: &str, cap: Duration, base: Duration) -> Result<(), ConfigError> {
+    let allowed = format!("at least `base`, {base:?}, and at most ten years");
+    let is_allowed = (base..=MAX_DURATION).contains(&cap);
+    if is_allowed { Ok(()) } else { Err(ConfigError::new(setting, &cap, allowed)) }
 }
 
 /// `min(cap, base * factor^exponent)`. What overflows becomes infinite, and so the cap.
@@ -461,7 +466,7 @@ mod tests {
 
     #[test]
     #[should_panic(
-        expected = "Backoff::exponential, cap: 1ms is not allowed, it has to be from 2ms"
+        expected = "Backoff::exponential, cap: 1ms is not allowed, it has to be at least `base`, 2ms, and at most ten years"
     )]
     fn a_cap_below_the_base_is_wrong() {
         Backoff::exponential(MS * 2, MS);
