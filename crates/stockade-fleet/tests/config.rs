@@ -115,3 +115,10 @@ fn a_configuration_is_read_from_a_file_and_written() {
     let wrong = toml::from_str::<breaker::Config>("lease = \"1us\"").unwrap_err();
     assert!(wrong.message().starts_with("\"1us\" is not allowed, it has to be a duration"));
 }
+
+#[test]
+fn a_handle_shows_what_belongs_in_a_log() {
+    let (_, handle) = RateLayer::new(&redis(), "key", 10, SECOND).with_handle();
+    let shown = "RateHandle { mode: Shared, waiting: 0, asked: 0, alone: 0 }";
+    assert_eq!(format!("{handle:?}"), shown);
+}

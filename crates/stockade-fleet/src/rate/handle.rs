@@ -1,6 +1,6 @@
 //! Reads the state of a rate limit.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use stockade_core::Reason;
 use tokio::sync::watch;
@@ -9,7 +9,7 @@ use super::{shared::Shared, status::Snapshot};
 use crate::{Mode, Redis};
 
 /// Reads the state of a rate limit as this node has it. A clone is a handle to the same rate limit.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct RateHandle {
     shared: Arc<Shared>,
 }
@@ -44,5 +44,17 @@ impl RateHandle {
     /// The Redis that it asks.
     pub fn redis(&self) -> &Redis {
         &self.shared.redis
+    }
+}
+
+impl fmt::Debug for RateHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Snapshot { mode, waiting, asked, alone, .. } = self.snapshot();
+        f.debug_struct("RateHandle")
+            .field("mode", &mode)
+            .field("waiting", &waiting)
+            .field("asked", &asked)
+            .field("alone", &alone)
+            .finish()
     }
 }
