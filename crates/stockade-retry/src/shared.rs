@@ -24,7 +24,7 @@ pub(crate) struct Shared {
     pub(crate) name: Option<&'static str>,
     enabled: AtomicBool,
     budget: Mutex<Budget>,
-    /// Which budget that is. Written under its lock.
+    /// Which budget that is, or 0 while it is one that no other layer has. Written under its lock.
     budget_id: AtomicU64,
     stats: Mutex<Stats>,
     /// With a seed: each call that waits forks its own.
@@ -52,7 +52,7 @@ impl Shared {
         Self {
             name: config.name.clone().and_then(|name| name.check("Config::name").ok()),
             enabled: AtomicBool::new(true),
-            budget_id: AtomicU64::new(budget_id(&budget)),
+            budget_id: AtomicU64::new(config.budget.as_ref().map_or(0, budget_id)),
             budget: Mutex::new(budget),
             stats: Mutex::default(),
             rng: config.seed.map(|seed| Mutex::new(Rng::with_seed(seed))),
@@ -110,13 +110,16 @@ impl Shared {
     /// Whether a layer outside with the same budget has paid for the call at hand.
     #[inline]
     pub(crate) fn is_paid(&self) -> bool {
-        is_paid(self.budget_id.load(Relaxed))
+        let id = self.budget_id.load(Relaxed);
+        id != 0 && is_paid(id)
     }
 
-    /// Says to the layers inside that the call at hand has paid, until what is returned is dropped.
+    /// Says to the layers inside that the call at hand has paid, until what is returned is dropped. A budget that nobody
+    /// else has needs none.
     #[inline]
-    pub(crate) fn paid(&self) -> Paid {
-        pay(self.budget_id.load(Relaxed))
+    pub(crate) fn paid(&self) -> Option<Paid> {
+        let id = self.budget_id.load(Relaxed);
+        (id != 0).then(|| pay(id))
     }
 
     /// A source of chance for one call.
