@@ -54,8 +54,9 @@ enum State<Req, T, E> {
         pool: Lease<Handles<Req, T, E>>,
         known: Option<Known>,
     },
-    /// It was refused, and the request is there until it is asked for.
-    Refused(Rejected, Option<Box<Req>>),
+    Refused(Rejected),
+    /// The same, with the request, until it is asked for.
+    Returned(Box<Refused<Req>>),
     Done,
 }
 
@@ -92,10 +93,16 @@ impl<Req, T, E> Job<Req, T, E> {
         Self { state: State::Submitted { key, pool, known }, limit }
     }
 
-    /// A job that was refused, with its request if [`accepted`](Self::accepted) may ask for it.
+    /// A job that was refused.
     #[cold]
-    pub(crate) fn refused(rejected: Rejected, request: Option<Box<Req>>) -> Self {
-        Self { state: State::Refused(rejected, request), limit: None }
+    pub(crate) fn refused(rejected: Rejected) -> Self {
+        Self { state: State::Refused(rejected), limit: None }
+    }
+
+    /// The same, with its request, for which [`accepted`](Self::accepted) may ask.
+    #[cold]
+    pub(crate) fn returned(rejected: Rejected, request: Req) -> Self {
+        Self { state: State::Returned(Box::new(Refused { rejected, request })), limit: None }
     }
 
     /// Waits until the job has a place in the queue.
@@ -122,13 +129,14 @@ impl<Req, T, E> Job<Req, T, E> {
             let Err((rejected, request)) = ready!(pool.shared.poll_accepted(*key, cx)) else {
                 return Poll::Ready(Ok(()));
             };
-            self.state = State::Refused(rejected, Some(Box::new(request)));
+            self.state = State::Refused(rejected);
+            return Poll::Ready(Err(Refused { rejected, request }));
         }
-        let State::Refused(rejected, Some(request)) = replace(&mut self.state, State::Done) else {
+        let State::Returned(refused) = replace(&mut self.state, State::Done) else {
             panic!("the request of this `Job` has been returned already");
         };
-        self.state = State::Refused(rejected, None);
-        Poll::Ready(Err(Refused { rejected, request: *request }))
+        self.state = State::Refused(refused.rejected);
+        Poll::Ready(Err(*refused))
     }
 
     /// Lets the job go on without waiting for its answer, which is dropped. A job that waits for a place goes on
@@ -159,7 +167,8 @@ impl<Req, T, E: LayerError> Job<Req, T, E> {
     #[cold]
     fn refusal(&mut self) -> E {
         match replace(&mut self.state, State::Done) {
-            State::Refused(rejected, _) => E::from_rejected(rejected),
+            State::Refused(rejected) => E::from_rejected(rejected),
+            State::Returned(refused) => E::from_rejected(refused.rejected),
             _ => panic!("`Job` polled after it was ready"),
         }
     }
@@ -207,7 +216,7 @@ impl<Req, T, E> fmt::Debug for Job<Req, T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {
             State::Submitted { .. } => "submitted",
-            State::Refused(..) => "refused",
+            State::Refused(_) | State::Returned(_) => "refused",
             State::Done => "done",
         };
         f.debug_tuple("Job").field(&state).finish()

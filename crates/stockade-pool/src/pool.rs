@@ -80,7 +80,7 @@ impl<Req, T, E> Pool<Req, T, E> {
         let shared = &pool.shared;
         match shared.submit(shared.new_job(request), Owner::Caller(None), false, Waits::Allowed) {
             Ok(submitted) => Job::submitted(submitted, pool, None),
-            Err((request, reason)) => Job::refused(shared.refuse(reason), Some(Box::new(request))),
+            Err((request, reason)) => Job::returned(shared.refuse(reason), request),
         }
     }
 
@@ -185,7 +185,7 @@ impl<Req, T, E: LayerError> Service<Req> for Pool<Req, T, E> {
         if deadline::has_passed() {
             shared.leave_place(&mut self.place);
             shared.lock().counts.refused.count(Reason::Expired, priority::current());
-            return Job::refused(shared.refuse(Reason::Expired), None);
+            return Job::refused(shared.refuse(Reason::Expired));
         }
         let held = match std::mem::take(&mut self.place) {
             Place::Held => true,
@@ -200,7 +200,7 @@ impl<Req, T, E: LayerError> Service<Req> for Pool<Req, T, E> {
         let waits = if held || shared.is_fair() { Waits::Allowed } else { Waits::No };
         match shared.submit(shared.new_job(request), owner, held, waits) {
             Ok(submitted) => Job::submitted(submitted, pool, known),
-            Err((_, reason)) => Job::refused(shared.refuse(reason), None),
+            Err((_, reason)) => Job::refused(shared.refuse(reason)),
         }
     }
 }

@@ -25,17 +25,17 @@ impl<Req> Rules<Req> {
     /// Reads a request that is submitted with this class, if classes matter. Called without a lock, since these are the
     /// user's functions.
     #[inline]
-    pub(crate) fn tag(&self, request: &Req, class: Option<Priority>) -> Option<Tag> {
+    pub(crate) fn tag(&self, request: &Req, class: Option<Priority>) -> Tag {
         let Self { weigh, sort, share, .. } = self;
         if weigh.is_none() && sort.is_none() && share.is_none() && class.is_none() {
-            return None;
+            return Tag::NONE;
         }
         let share = share.as_ref().map_or(Share::NOBODY, |share| share(request));
-        Some(Tag {
+        Tag {
             weight: weigh.as_ref().map_or(0, |weigh| weigh(request) as u64),
             sort: sort.as_ref().map_or(0, |sort| sort(request)),
             share: class.map_or(share, Share::of_class),
-        })
+        }
     }
 }
 

@@ -1,6 +1,9 @@
 //! What callers do with their jobs once they are submitted: look at them, read their answers, and leave them.
 
-use std::task::{Poll, Waker};
+use std::{
+    task::{Poll, Waker},
+    time::Duration,
+};
 
 use stockade_core::{internal::Key as RunKey, waits};
 
@@ -58,7 +61,7 @@ impl<Req, T, E> Queue<Req, T, E> {
             return waits.then_some(Poll::Pending);
         }
         if let Some(queued_for) = record.details().and_then(|details| details.queued_for) {
-            waits::record(queued_for);
+            waits::record(Duration::from_nanos(queued_for.get()));
         }
         record.clear();
         self.records.release_with(key, |record| record.result.take().map(Poll::Ready))

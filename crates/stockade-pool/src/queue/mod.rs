@@ -12,7 +12,7 @@ mod order;
 mod record;
 mod slab;
 
-use std::{task::Waker, time::Duration};
+use std::{num::NonZeroU64, task::Waker, time::Duration};
 
 use stockade_core::{Reason, Rejected, priority::Priority};
 use tokio::time::Instant;
@@ -146,7 +146,7 @@ impl<Req, T, E> Queue<Req, T, E> {
         let (key, record) = self.records.claim();
         (record.state, record.owner) = (State::Waiting(None), Owner::Caller(Some(waker)));
         let details = record.details_mut();
-        (details.tag, details.since) = (Some(Tag::HANDLE), since);
+        (details.tag, details.since) = (Tag::HANDLE, since);
         self.line.push(&mut self.records, key, Tag::HANDLE.share);
         key
     }
@@ -248,8 +248,9 @@ impl<Req, T, E> Queue<Req, T, E> {
             let waker = waker.take();
             record.state = State::Ended(refusal.take().map(|rejected| rejected.reason()));
             record.result = result.take();
-            if queued_for.is_some() {
-                record.details_mut().queued_for = queued_for;
+            if let Some(queued_for) = queued_for {
+                let nanos = u64::try_from(queued_for.as_nanos()).unwrap_or(u64::MAX);
+                record.details_mut().queued_for = NonZeroU64::new(nanos);
             }
             return (Owner::Caller(waker), extra);
         }

@@ -1,6 +1,6 @@
 //! One job, from when it is submitted until its answer is read.
 
-use std::{borrow::Cow, task::Waker, time::Duration};
+use std::{borrow::Cow, num::NonZeroU64, task::Waker};
 
 use stockade_core::{Reason, Share, internal::Key as RunKey, priority::Priority};
 use tokio::time::Instant;
@@ -20,12 +20,11 @@ pub(crate) struct Details<Req> {
     pub(crate) deadline: Option<Instant>,
     /// When it was submitted, or when it was started, if anybody wants to know.
     pub(crate) since: Option<Instant>,
-    /// None if the pool reads nothing in the request.
-    pub(crate) tag: Option<Tag>,
+    pub(crate) tag: Tag,
     pub(crate) span: Span,
     pub(crate) extra: Option<Box<Extra<Req>>>,
-    /// How long it was queued, from when it has ended.
-    pub(crate) queued_for: Option<Duration>,
+    /// For how many nanoseconds it was queued, from when it has ended.
+    pub(crate) queued_for: Option<NonZeroU64>,
 }
 
 /// What a worker gets of a job.
@@ -39,7 +38,7 @@ pub(crate) struct Taken<Req> {
 }
 
 /// What the pool reads in a request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tag {
     pub(crate) weight: u64,
     /// Its priority or its rank, as the [discipline](super::Discipline) wants.
@@ -128,7 +127,7 @@ pub(crate) enum Left {
 impl<Req> New<Req> {
     #[inline]
     pub(crate) fn tag(&self) -> Tag {
-        self.details.tag.unwrap_or(Tag::NONE)
+        self.details.tag
     }
 }
 
@@ -148,7 +147,11 @@ impl<Req> Details<Req> {
     #[inline(always)]
     fn is_empty(&self) -> bool {
         let Self { deadline, since, tag, span, extra, .. } = self;
-        deadline.is_none() && since.is_none() && tag.is_none() && span.is_none() && extra.is_none()
+        deadline.is_none()
+            && since.is_none()
+            && *tag == Tag::NONE
+            && span.is_none()
+            && extra.is_none()
     }
 }
 
@@ -157,7 +160,7 @@ impl<Req> Default for Details<Req> {
         Self {
             deadline: None,
             since: None,
-            tag: None,
+            tag: Tag::NONE,
             span: Span::NONE,
             extra: None,
             queued_for: None,
@@ -191,7 +194,7 @@ impl<Req, T, E> Record<Req, T, E> {
 
     #[inline]
     pub(super) fn tag(&self) -> Tag {
-        self.details().and_then(|details| details.tag).unwrap_or(Tag::NONE)
+        if self.detailed { self.details.tag } else { Tag::NONE }
     }
 
     /// Empties the details. Nothing of the user's is left in them.
