@@ -335,7 +335,7 @@ fn running_many_jobs_allocates_none_a_job() {
 }
 
 #[test]
-fn a_hundred_thousand_queued_jobs_of_64_bytes_stay_under_32_megabytes() {
+fn a_hundred_thousand_queued_jobs_of_64_bytes_stay_under_33_megabytes() {
     const JOBS: usize = 100_000;
     let runtime = turns::runtime(1);
     let _guard = runtime.enter();
@@ -347,6 +347,6 @@ fn a_hundred_thousand_queued_jobs_of_64_bytes_stay_under_32_megabytes() {
         jobs.extend((0..JOBS).map(|_| pool.try_submit([1; 64]).expect("there is room")));
     });
     assert_eq!(pool.map(|pool| pool.stats().queued), Some(JOBS));
-    assert!(measured.bytes_max < 32 << 20, "{} bytes", measured.bytes_max);
+    assert!(measured.bytes_max < 33 << 20, "{} bytes", measured.bytes_max);
     drop(jobs);
 }
