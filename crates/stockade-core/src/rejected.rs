@@ -53,7 +53,7 @@ pub enum Reason {
     BreakerOpen,
     /// The circuit breaker is held open by hand.
     ForcedOpen,
-    /// The pool is closed, or its runtime has ended.
+    /// The pool is closed, or its runtime has ended; or a limit is closed, or another layer that can be.
     PoolClosed,
     /// The call panicked.
     Panicked,
