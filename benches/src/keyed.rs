@@ -62,7 +62,7 @@ fn group(keys: u64) -> Planned {
     }
 }
 
-/// With one key all threads write to the limit and the rate limit of one stack, which is slow whoever looks the stack up.
+/// With one key all threads write to the limit and the rate limit of one stack, which is slow with keys and without.
 #[inline]
 fn shared(keys: u64, threads: usize) -> Planned {
     let promise = match keys {

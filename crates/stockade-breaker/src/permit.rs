@@ -32,8 +32,7 @@ enum Phase {
     New,
     /// It was pending, with this deadline.
     Pending(Option<Instant>),
-    /// What is inside is dropped now. What is reported meanwhile is a wait that had not ended: the call was in a queue
-    /// of the stack. The permit ends the counting when it is dropped; drop code of its own would stand in the path of
+    /// The future inside is being dropped. If a layer inside reports a wait meanwhile, the call was still in its queue. The permit ends the counting when it is dropped; drop code of its own would stand in the path of
     /// every call, as the row `breaker` of `cargo xtask bench instr` shows.
     Dropped { too_late: bool, counting: ManuallyDrop<Counting> },
 }

@@ -41,8 +41,8 @@ use crate::{
 /// # Errors
 ///
 /// [`BreakerOpen`](stockade_core::Reason::BreakerOpen) with the time to come back as `retry_after`: exactly the rest of
-/// the open time while open; a different time for each caller while half-open, when nobody knows how long the probes will
-/// take. [`ForcedOpen`](stockade_core::Reason::ForcedOpen) without a time.
+/// the open time while open; a different time for each caller while half-open, because it is not known how long the probes
+/// will take. [`ForcedOpen`](stockade_core::Reason::ForcedOpen) without a time.
 ///
 /// # Example
 ///

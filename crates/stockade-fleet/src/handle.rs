@@ -19,8 +19,8 @@ use crate::{
 /// It is a handle: clones share one connection, over which all calls go at once. Making it connects nothing; the
 /// first call that needs it does, or [`check`](Self::check).
 ///
-/// Nobody waits for it longer than its [`patience`](Self::patience), and while it is away nobody waits at all: what
-/// happens then is up to the layer that uses it.
+/// No call waits for it longer than its [`patience`](Self::patience), and while it is known to be away no call waits at
+/// all. What happens then is up to the layer that uses it.
 ///
 /// With the feature `tls` a URL that begins with `rediss://` makes connections over TLS. The server's certificate has to
 /// be for the host in the URL, and by an authority that the system trusts, or that [`trust`](Self::trust) names.

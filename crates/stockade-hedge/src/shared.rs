@@ -42,7 +42,7 @@ impl Shared {
         let budget = config.budget();
         Self {
             delay: Delay::new(config.rule, start),
-            budget_id: budget_id(&budget),
+            budget_id: budget_id(config.budget.as_ref()),
             budget,
             max: config.max,
             name: config.name.clone().and_then(|name| name.check("Config::name").ok()),

@@ -80,7 +80,7 @@ impl Shared {
         self.common.at(&self.first, now)
     }
 
-    /// Takes tokens if they are there and nobody waits for them.
+    /// Takes tokens, if there are enough and no call waits for them.
     #[inline]
     pub(crate) fn pass(&self, now: Nanos, cost: NonZeroU32) -> bool {
         self.waiting.load(Ordering::Acquire) == 0 && self.first.take(now, cost).is_ok()

@@ -52,7 +52,7 @@ impl Shared {
         Self {
             name: config.name.clone().and_then(|name| name.check("Config::name").ok()),
             enabled: AtomicBool::new(true),
-            budget_id: AtomicU64::new(config.budget.as_ref().map_or(0, budget_id)),
+            budget_id: AtomicU64::new(budget_id(config.budget.as_ref())),
             budget: Mutex::new(budget),
             stats: Mutex::default(),
             rng: config.seed.map(|seed| Mutex::new(Rng::with_seed(seed))),
@@ -101,7 +101,7 @@ impl Shared {
 
     pub(crate) fn set_budget(&self, budget: Budget) {
         let mut current = lock(&self.budget);
-        self.budget_id.store(budget_id(&budget), Relaxed);
+        self.budget_id.store(budget_id(Some(&budget)), Relaxed);
         let before = std::mem::replace(&mut *current, budget);
         drop(current);
         drop(before);
@@ -110,16 +110,13 @@ impl Shared {
     /// Whether a layer outside with the same budget has paid for the call at hand.
     #[inline]
     pub(crate) fn is_paid(&self) -> bool {
-        let id = self.budget_id.load(Relaxed);
-        id != 0 && is_paid(id)
+        is_paid(self.budget_id.load(Relaxed))
     }
 
-    /// Says to the layers inside that the call at hand has paid, until what is returned is dropped. A budget that nobody
-    /// else has needs none.
+    /// Says to the layers inside that the call at hand has paid, until what is returned is dropped.
     #[inline]
     pub(crate) fn paid(&self) -> Option<Paid> {
-        let id = self.budget_id.load(Relaxed);
-        (id != 0).then(|| pay(id))
+        pay(self.budget_id.load(Relaxed))
     }
 
     /// A source of chance for one call.

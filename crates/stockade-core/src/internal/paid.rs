@@ -30,25 +30,23 @@ pub(crate) fn new_id() -> u64 {
     LAST.fetch_add(1, Relaxed) + 1
 }
 
-/// Tells a budget from all others, and is that of its clones; 0 for one without a limit.
-pub fn budget_id(budget: &Budget) -> u64 {
-    budget.id()
+/// Tells the budget that a layer was given from all others, and is that of its clones. 0 for one without a limit, and for
+/// none: then the layer has one of its own, which it shares with no other.
+pub fn budget_id(budget: Option<&Budget>) -> u64 {
+    budget.map_or(0, Budget::id)
 }
 
 /// Whether a layer outside has paid for the call at hand into the budget with this id.
 #[inline]
 pub fn is_paid(id: u64) -> bool {
-    PAID.with(Cell::get) == id
+    id != 0 && PAID.with(Cell::get) == id
 }
 
-/// Says to the layers inside that the call at hand has paid into the budget with this id. 0 changes nothing.
+/// Says to the layers inside that the call at hand has paid into the budget with this id. None for 0, of which nobody
+/// inside has to know.
 #[inline]
-pub fn pay(id: u64) -> Paid {
-    PAID.with(|paid| {
-        let outer = paid.get();
-        paid.set(if id == 0 { outer } else { id });
-        Paid(outer)
-    })
+pub fn pay(id: u64) -> Option<Paid> {
+    (id != 0).then(|| Paid(PAID.with(|paid| paid.replace(id))))
 }
 
 impl Drop for Paid {
@@ -65,16 +63,15 @@ mod tests {
     #[test]
     fn a_payment_holds_inside_and_is_forgotten_outside() {
         let budget = Budget::new(0.1, 0.0);
-        let [own, other] = [budget_id(&budget), budget_id(&budget.fresh())];
-        assert_eq!(own, budget_id(&budget.clone()));
+        let [own, other] = [&budget, &budget.fresh()].map(|budget| budget_id(Some(budget)));
+        assert_eq!(own, budget_id(Some(&budget.clone())));
+        let nobodys = budget_id(None);
+        assert!(!is_paid(nobodys) && pay(nobodys).is_none());
         let paid = pay(own);
         assert!(is_paid(own) && !is_paid(other));
-        let without = pay(0);
-        assert!(is_paid(own));
         let inner = pay(other);
         assert!(is_paid(other));
         drop(inner);
-        drop(without);
         assert!(is_paid(own));
         drop(paid);
         assert!(!is_paid(own));

@@ -95,7 +95,7 @@ impl Limiter {
         state.queue.is_empty() && !state.asking && state.debt == 0
     }
 
-    /// Serves from the stock. What is left over when nobody waits is bounded by the lease.
+    /// Serves the calls that wait, from the stock. If none is left, at most a lease stays in the stock.
     pub(crate) fn serve(&self, state: &mut State, told: &mut Told) {
         state.serve(told);
         if state.queue.is_empty() {

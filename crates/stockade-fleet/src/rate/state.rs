@@ -60,7 +60,7 @@ pub(crate) struct Known {
 // === impl State ===
 
 impl State {
-    /// Takes tokens of this node's stock, if they are there and nobody waits for them.
+    /// Takes tokens of this node's stock, if there are enough and no call waits for them.
     pub(crate) fn pass(&mut self, cost: NonZeroU32) -> bool {
         let cost = u64::from(cost.get());
         let passes = self.queue.is_empty() && self.stock >= cost;
