@@ -2,9 +2,11 @@
 
 use std::{
     ffi::OsStr,
+    io::{self, Write},
     path::Path,
     process::{Child, Command, ExitCode},
-    thread,
+    sync::{Mutex, PoisonError},
+    thread::{self, available_parallelism},
     time::{Duration, Instant},
 };
 
@@ -83,6 +85,42 @@ pub(crate) fn within(limit: Duration, command: &mut Command) -> Result<()> {
         thread::sleep(GLANCE);
     };
     ensure!(status.success(), "`{}` ended with {status}", shown(command));
+    Ok(())
+}
+
+/// Runs `commands`, as many at once as there are cores. Prints each when it starts, and again with all of its output
+/// when it has ended.
+///
+/// # Errors
+///
+/// If one cannot be started or fails; the error names all of these. The others run to their end.
+pub(crate) fn at_once(commands: Vec<Command>) -> Result<()> {
+    let (failed, commands) = (Mutex::new(Vec::new()), Mutex::new(commands.into_iter()));
+    let next = || commands.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || {
+        while let Some(mut command) = next() {
+            println!("> {}", shown(&command));
+            if let Err(error) = captured(&mut command) {
+                failed.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{error:#}"));
+            }
+        }
+    };
+    let cores = available_parallelism()?.get();
+    thread::scope(|scope| (0..cores).for_each(|_| drop(scope.spawn(work))));
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    ensure!(failed.is_empty(), "{}", failed.join("\n"));
+    Ok(())
+}
+
+/// Runs `command`, and prints it with its output when it has ended.
+fn captured(command: &mut Command) -> Result<()> {
+    let shown = shown(command);
+    let output = command.output().with_context(|| format!("cannot start `{shown}`"))?;
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "$ {shown}")?;
+    stdout.write_all(&output.stdout)?;
+    stdout.write_all(&output.stderr)?;
+    ensure!(output.status.success(), "`{shown}` ended with {}", output.status);
     Ok(())
 }
 
@@ -188,6 +226,23 @@ mod tests {
         assert_eq!(error(false), "failed: fmt");
         assert_eq!(error(true), "failed: fmt, deny");
         all(steps[1..2].iter(), &workspace, false).unwrap();
+    }
+
+    #[test]
+    fn of_commands_that_run_at_once_those_that_fail_are_named_and_the_others_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let shell = |script: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]).current_dir(&folder);
+            command
+        };
+        let commands = ["exit 3", "echo end > first", "false", "echo end > last"];
+
+        let error = at_once(commands.map(shell).into()).unwrap_err().to_string();
+        assert!(error.contains("exit 3") && error.contains("false"), "{error}");
+        assert_eq!(error.lines().count(), 2);
+        assert!(folder.path().join("first").exists() && folder.path().join("last").exists());
+        at_once(Vec::new()).unwrap();
     }
 
     #[test]

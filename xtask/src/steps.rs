@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use crate::{
-    binaries, docs, model,
+    binaries::{self, Binary},
+    docs, model,
     needs::{self, Needy},
     new_layer, packages, run,
     workspace::{self, Workspace},
@@ -123,9 +124,15 @@ fn all_tests(workspace: &Workspace) -> Result<()> {
     test(workspace)
 }
 
+/// Runs the test binaries beside each other. Where arguments choose tests, one after the other, and shows what they
+/// print at once.
 fn tests(workspace: &Workspace) -> Result<()> {
+    let binaries = binaries::build(workspace)?;
+    if workspace.test_args.is_empty() {
+        return run::at_once(binaries.iter().map(Binary::command).collect());
+    }
     let mut failed = Vec::new();
-    for binary in binaries::build(workspace)? {
+    for binary in binaries {
         if run::command(binary.command().args(&workspace.test_args)).is_err() {
             failed.push(binary.target);
         }
