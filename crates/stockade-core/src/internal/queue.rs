@@ -82,8 +82,15 @@ impl<T> Queue<T> {
     }
 
     /// Takes the value at the head.
+    #[inline]
     pub fn pop_front(&mut self) -> Option<T> {
-        self.take(0)
+        let head = self.slots.pop_front()?;
+        self.len -= 1;
+        while self.slots.front().is_some_and(|slot| slot.value.is_none()) {
+            self.slots.pop_front();
+        }
+        self.tidy();
+        head.value
     }
 
     /// The value at `key`, unless it has left.
@@ -101,45 +108,49 @@ impl<T> Queue<T> {
     /// Takes the value at `key`, unless it has left.
     #[inline]
     pub fn remove(&mut self, key: Key) -> Option<T> {
-        self.take(self.find(key)?)
+        match self.find(key)? {
+            0 => self.pop_front(),
+            index => self.take(index),
+        }
     }
 
     /// The index of the slot of `key`, if it is still there.
     #[inline]
     fn find(&self, key: Key) -> Option<usize> {
-        let (first, last) = (self.slots.front()?.key, self.slots.back()?.key);
-        let distance =
-            |from: Key, to: Key| usize::try_from(to.0.get().checked_sub(from.0.get())?).ok();
-        let is_at = |index: usize| self.slots.get(index).is_some_and(|slot| slot.key == key);
-        // One of the two is exact unless gaps on its side have been closed.
-        let from_front = distance(first, key)?;
-        if is_at(from_front) {
-            return Some(from_front);
-        }
-        let from_back = (self.slots.len() - 1).checked_sub(distance(key, last)?);
-        from_back
-            .filter(|index| is_at(*index))
+        let distance = key.0.get().checked_sub(self.slots.front()?.key.0.get())?;
+        let index = usize::try_from(distance).ok()?;
+        // Exact unless gaps before it have been closed.
+        let is_there = self.slots.get(index).is_some_and(|slot| slot.key == key);
+        if is_there { Some(index) } else { self.find_behind_closed_gaps(key) }
+    }
+
+    #[cold]
+    fn find_behind_closed_gaps(&self, key: Key) -> Option<usize> {
+        let distance = self.slots.back()?.key.0.get().checked_sub(key.0.get())?;
+        let index = (self.slots.len() - 1).checked_sub(usize::try_from(distance).ok()?);
+        // Exact unless gaps after it have been closed.
+        index
+            .filter(|index| self.slots.get(*index).is_some_and(|slot| slot.key == key))
             .or_else(|| self.slots.binary_search_by_key(&key, |slot| slot.key).ok())
     }
 
-    #[inline]
+    /// Takes the value at `index`, which is not the head.
     fn take(&mut self, index: usize) -> Option<T> {
         let value = self.slots.get_mut(index)?.value.take()?;
         self.len -= 1;
-        while self.slots.front().is_some_and(|slot| slot.value.is_none()) {
-            self.slots.pop_front();
-        }
         while self.slots.back().is_some_and(|slot| slot.value.is_none()) {
             self.slots.pop_back();
         }
-        if self.slots.capacity() > FEW {
-            self.tidy();
-        }
+        self.tidy();
         Some(value)
     }
 
     /// Closes the gaps when there are more of them than values, and gives back what a peak has left.
+    #[inline]
     fn tidy(&mut self) {
+        if self.slots.capacity() <= FEW {
+            return;
+        }
         if self.slots.len() > 2 * self.len + FEW {
             self.slots.retain(|slot| slot.value.is_some());
         }
