@@ -3,6 +3,7 @@
 mod cost;
 mod headers;
 mod layer;
+mod reset;
 
 pub use cost::{Estimate, NoCost, Settle, Settled};
 pub use headers::QuotaHeaders;

@@ -1,9 +1,10 @@
 //! What a server tells of a quota.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName};
 
+use super::reset::until;
 use crate::http::sent_at;
 
 /// The headers in which a server tells one quota.
@@ -48,8 +49,9 @@ impl QuotaHeaders {
     /// Those of `draft-ietf-httpapi-ratelimit-headers`. Once nothing remains, nothing passes until the reset.
     ///
     /// `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset`, with a window in the limit or in
-    /// `RateLimit-Policy`, as of its versions 3 to 7: `100;w=60`. Or the first item of `RateLimit` and of
-    /// `RateLimit-Policy`, as of those after that: `"default";r=50;t=30` and `"default";q=100;w=60`.
+    /// `RateLimit-Policy`, as of its versions up to 6: `100;w=60`. Or all in `RateLimit`, as of version 7:
+    /// `limit=100, remaining=50, reset=30`. Or the first item of `RateLimit` and of `RateLimit-Policy`, as of those after
+    /// that: `"default";r=50;t=30` and `"default";q=100;w=60`.
     pub const fn standard() -> Self {
         let limit = HeaderName::from_static("ratelimit-limit");
         let remaining = HeaderName::from_static("ratelimit-remaining");
@@ -71,8 +73,8 @@ impl QuotaHeaders {
         Self::new(name("limit"), name("remaining"), name("reset"))
     }
 
-    /// `anthropic-ratelimit-…-limit` and `anthropic-ratelimit-…-remaining`, as Anthropic has them for `requests`,
-    /// `tokens`, `input-tokens` and `output-tokens`. Its reset is a date, and is ignored: its 429 has a `Retry-After`.
+    /// `anthropic-ratelimit-…-limit`, `anthropic-ratelimit-…-remaining` and `anthropic-ratelimit-…-reset`, as Anthropic has
+    /// them for `requests`, `tokens`, `input-tokens` and `output-tokens`.
     ///
     /// # Panics
     ///
@@ -86,8 +88,20 @@ impl QuotaHeaders {
         Self::new(name("limit"), name("remaining"), name("reset"))
     }
 
-    /// Headers of other names. The reset may be a number of seconds, a duration such as `1m30s`, or the seconds since
-    /// 1970, which count from the answer's own `Date`; any other is ignored.
+    /// `x-ratelimit-limit`, `x-ratelimit-remaining` and `x-ratelimit-reset`, as GitHub and many others have them. Once nothing
+    /// remains, nothing passes until the reset.
+    pub const fn github() -> Self {
+        let limit = HeaderName::from_static("x-ratelimit-limit");
+        let remaining = HeaderName::from_static("x-ratelimit-remaining");
+        let reset = HeaderName::from_static("x-ratelimit-reset");
+        Self::new(limit, remaining, reset).window()
+    }
+
+    /// Headers of other names.
+    ///
+    /// The reset may be a duration: seconds, or `1m30s` and the like. Or it may be an instant, which counts from the
+    /// answer's own `Date`, so that clocks that differ do no harm: `2026-01-27T02:31:00Z` (RFC 3339), a date as HTTP has
+    /// them, or the seconds or milliseconds since 1970. One that has passed is zero. Any other is ignored.
     pub const fn new(limit: HeaderName, remaining: HeaderName, reset: HeaderName) -> Self {
         Self { limit, remaining, reset, is_window: false, has_items: false }
     }
@@ -108,14 +122,17 @@ impl QuotaHeaders {
         let read = |name: &HeaderName| text(name.as_str()).map(str::trim);
 
         let window = limit.and_then(|limit| parameter(limit, "w")).or_else(|| of_policy("w"));
-        let remaining = read(&self.remaining).and_then(leading).or_else(|| of_state("r"));
+        let remaining = read(&self.remaining).and_then(leading);
+        let remaining = remaining.or_else(|| of_state("r")).or_else(|| of_state("remaining"));
         let in_seconds = |seconds: u32| Duration::from_secs(seconds.into());
         let now = || sent_at(headers).unwrap_or_else(SystemTime::now);
         let reset = read(&self.reset).and_then(|reset| until(reset, now));
-        let reset = reset.or_else(|| of_state("t").map(in_seconds));
+        let of_item = || of_state("t").or_else(|| of_state("reset")).map(in_seconds);
+        let reset = reset.or_else(of_item);
         let pause = if self.is_window && remaining == Some(0) { reset } else { None };
+        let limit = limit.map(str::trim).and_then(leading);
         Told {
-            limit: limit.map(str::trim).and_then(leading).or_else(|| of_policy("q")),
+            limit: limit.or_else(|| of_policy("q")).or_else(|| of_state("limit")),
             per: window.filter(|window| *window > 0).map(in_seconds),
             remaining,
             reset,
@@ -132,10 +149,14 @@ fn part(setter: &str, what: &str, name: String) -> HeaderName {
     }
 }
 
-/// The number at the start, which may have more behind it.
+/// The number at the start, rounded down, which may have more behind it.
 fn leading(text: &str) -> Option<u32> {
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let rest = text[end..].trim_start();
+    let is_digit = |c: char| c.is_ascii_digit();
+    let end = text.find(|c| !is_digit(c)).unwrap_or(text.len());
+    let rest = &text[end..];
+    let rest =
+        rest.strip_prefix('.').map_or(rest, |fraction| fraction.trim_start_matches(is_digit));
+    let rest = rest.trim_start();
     let is_whole = rest.is_empty() || rest.starts_with([',', ';']);
     if end == 0 || !is_whole {
         return None;
@@ -149,41 +170,10 @@ fn parameter(text: &str, name: &str) -> Option<u32> {
     text.split([',', ';']).find_map(value)
 }
 
-/// Seconds, a duration with units, or the seconds since 1970.
-fn until(text: &str, now: impl FnOnce() -> SystemTime) -> Option<Duration> {
-    /// No duration from now on is as long.
-    const YEARS: u64 = 500_000_000;
-    if let Ok(seconds) = text.parse::<u64>() {
-        if seconds < YEARS {
-            return Some(Duration::from_secs(seconds));
-        }
-        let now = now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        return Some(Duration::from_secs(seconds).saturating_sub(now));
-    }
-    let (mut sum, mut rest) = (Duration::ZERO, text);
-    while !rest.is_empty() {
-        let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-        let value: f64 = rest[..number].parse().ok()?;
-        rest = &rest[number..];
-        let end = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
-        let unit = match &rest[..end] {
-            "ns" => 1e-9,
-            "us" | "µs" => 1e-6,
-            "ms" => 1e-3,
-            "s" | "" => 1.0,
-            "m" => 60.0,
-            "h" => 3_600.0,
-            "d" => 86_400.0,
-            _ => return None,
-        };
-        sum = sum.checked_add(Duration::try_from_secs_f64(value * unit).ok()?)?;
-        rest = &rest[end..];
-    }
-    (!text.is_empty()).then_some(sum)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use http::HeaderValue;
 
     use super::*;
@@ -204,7 +194,7 @@ mod tests {
             ("100;w=60", "6m0s", seconds(60), seconds(360)),
             ("100", "1.5s", None, Some(Duration::from_millis(1_500))),
             ("100", "20ms", None, Some(Duration::from_millis(20))),
-            ("100", "2024-01-27T02:31:00Z", None, None),
+            ("100.0", "6m0s", None, seconds(360)),
             ("100;w=0", "", None, None),
         ] {
             let expected = Told { per, reset: until, ..all };
@@ -212,21 +202,24 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_standard_is_read_in_its_older_and_in_its_newer_form() {
-        let read = |headers: &[(&'static str, &'static str)]| {
-            let header = |&(name, value): &(&'static str, &'static str)| {
-                (HeaderName::from_static(name), value.parse().unwrap())
-            };
-            QuotaHeaders::standard().read(&headers.iter().map(header).collect())
+    fn read(quota: &QuotaHeaders, headers: &[(&'static str, &'static str)]) -> Told {
+        let header = |&(name, value): &(&'static str, &'static str)| {
+            (HeaderName::from_static(name), HeaderValue::from_static(value))
         };
-        let older = [
+        quota.read(&headers.iter().map(header).collect())
+    }
+
+    #[test]
+    fn the_standard_is_read_in_its_older_and_in_its_newer_forms() {
+        let until_6 = [
             ("ratelimit-limit", "100"),
             ("ratelimit-policy", "100;w=60"),
             ("ratelimit-remaining", "50"),
             ("ratelimit-reset", "30"),
         ];
-        let newer = [
+        let of_7 =
+            [("ratelimit-policy", "100;w=60"), ("ratelimit", "limit=100, remaining=50, reset=30")];
+        let since_8 = [
             ("ratelimit-policy", r#""default";q=100;w=60, "day";q=9000;w=86400"#),
             ("ratelimit", r#""default";r=50;t=30"#),
         ];
@@ -237,7 +230,27 @@ mod tests {
             reset: Some(Duration::from_secs(30)),
             pause: None,
         };
-        assert_eq!((read(&older), read(&newer)), (expected, expected));
+        for headers in [&until_6[..], &of_7, &since_8] {
+            assert_eq!(read(&QuotaHeaders::standard(), headers), expected, "{headers:?}");
+        }
+    }
+
+    const DATE: (&str, &str) = ("date", "Tue, 27 Jan 2026 02:30:00 GMT");
+
+    #[test]
+    fn of_each_vendor_a_reset_that_is_an_instant_counts_from_the_date_of_the_answer() {
+        let in_a_minute = Some(Duration::from_secs(60));
+        let anthropic = [DATE, ("anthropic-ratelimit-tokens-reset", "2026-01-27T02:31:00Z")];
+        assert_eq!(read(&QuotaHeaders::anthropic("tokens"), &anthropic).reset, in_a_minute);
+        // The seconds since 1970, milliseconds as OpenRouter has them, and a fraction as Discord has it.
+        for reset in ["1769481060", "1769481060000", "1769481060.000"] {
+            let github = [DATE, ("x-ratelimit-reset", reset)];
+            assert_eq!(read(&QuotaHeaders::github(), &github).reset, in_a_minute, "{reset}");
+        }
+        let gitlab = [DATE, ("ratelimit-reset", "1769481060")];
+        assert_eq!(read(&QuotaHeaders::standard(), &gitlab).reset, in_a_minute);
+        let date = [DATE, ("ratelimit-reset", "Tue, 27 Jan 2026 02:31:00 GMT")];
+        assert_eq!(read(&QuotaHeaders::standard(), &date).reset, in_a_minute);
     }
 
     #[test]
@@ -247,24 +260,19 @@ mod tests {
         let in_a_minute = told(&github, ["", "", &(now + 60).to_string()]).reset.unwrap();
         assert!((50..=60).contains(&in_a_minute.as_secs()), "{in_a_minute:?}");
         // A server whose clock is far behind.
-        let sent = ("date", "Sun, 06 Nov 1994 08:49:37 GMT".to_owned());
-        let reset = ("x-ratelimit-reset-requests", "784111837".to_owned());
-        let headers = [sent, reset].map(|(name, value)| {
-            (HeaderName::from_static(name), value.parse::<HeaderValue>().unwrap())
-        });
-        assert_eq!(
-            github.read(&headers.into_iter().collect()).reset,
-            Some(Duration::from_secs(60))
-        );
+        let sent = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
+        let reset = ("x-ratelimit-reset-requests", "784111837");
+        assert_eq!(read(&github, &[sent, reset]).reset, Some(Duration::from_secs(60)));
     }
 
     #[test]
     fn each_quota_has_names_of_its_own() {
         let tokens = QuotaHeaders::anthropic("input-tokens");
         assert_eq!(tokens.remaining, "anthropic-ratelimit-input-tokens-remaining");
-        let told = told(&tokens, ["40000", "7", "2026-01-27T02:31:00Z"]);
+        let told = told(&tokens, ["40000", "7", "soon"]);
         assert_eq!((told.limit, told.remaining, told.reset), (Some(40_000), Some(7), None));
         assert_eq!(QuotaHeaders::of("tokens").limit, "x-ratelimit-limit-tokens");
+        assert_eq!(QuotaHeaders::github().limit, "x-ratelimit-limit");
     }
 
     #[test]

@@ -31,7 +31,7 @@ use crate::{
 /// | that less remains than it has | takes the difference: somebody else draws on the quota, too |
 /// | that nothing remains of a [window](QuotaHeaders::window) | pauses until the reset |
 /// | `Retry-After` | pauses for so long |
-/// | 429 without it | pauses until the reset, or for a second |
+/// | 429 without it | pauses until the reset, or for a second if that is not told or has passed |
 /// | its real cost | takes what was charged too little, or gives back what was charged too much |
 ///
 /// A pause is for the quotas of which nothing remains, and for all if the answer does not say which. It is at most
@@ -222,7 +222,8 @@ fn learn(all: &[Learned], status: StatusCode, headers: &HeaderMap) {
     for (learned, told) in told() {
         learned.adopt(&told);
         if is_refused && (!is_known || told.remaining == Some(0)) {
-            learned.pause(hint.or(told.reset).unwrap_or(DEFAULT_RETRY_AFTER));
+            let reset = told.reset.filter(|reset| !reset.is_zero());
+            learned.pause(hint.or(reset).unwrap_or(DEFAULT_RETRY_AFTER));
         } else if let Some(pause) = told.pause {
             learned.pause(pause);
         }
@@ -265,6 +266,22 @@ mod tests {
 
     type Headers<'a> = &'a [(&'a str, &'a str)];
 
+    /// An answer of a server.
+    fn answer(status: u16, headers: Headers<'_>) -> Response<()> {
+        let answer = Response::builder().status(status);
+        let add = |answer: http::response::Builder, (name, value): &(&str, &str)| {
+            answer.header(*name, *value)
+        };
+        headers.iter().fold(answer, add).body(()).unwrap()
+    }
+
+    /// Has a rate limit learn from one answer.
+    async fn tell(layer: &QuotaLayer, answer: Response<()>) {
+        let stack = ServiceBuilder::new().layer(layer.clone());
+        let stack = stack.service_fn(async |answer| Ok::<_, Infallible>(answer));
+        stack.oneshot(answer).await.unwrap();
+    }
+
     /// What two rate limits, of 100 requests and 10,000 tokens a minute, have after an answer.
     async fn after(status: u16, headers: Headers<'_>) -> (RateHandle, RateHandle) {
         let (_, requests) = RateLayer::new(100, MINUTE).with_handle();
@@ -272,15 +289,7 @@ mod tests {
         let layer = QuotaLayer::new()
             .learn(QuotaHeaders::of("requests"), requests.clone())
             .learn(QuotaHeaders::of("tokens"), tokens.clone());
-        let mut answer = Response::builder().status(status);
-        for (name, value) in headers {
-            answer = answer.header(*name, *value);
-        }
-        let answer = answer.body(()).unwrap();
-        let stack = ServiceBuilder::new().layer(layer).service_fn(move |_: Request<()>| {
-            std::future::ready(Ok::<_, Infallible>(answer.clone()))
-        });
-        stack.oneshot(Request::new(())).await.unwrap();
+        tell(&layer, answer(status, headers)).await;
         (requests, tokens)
     }
 
@@ -318,6 +327,50 @@ mod tests {
         assert_eq!(wait(&requests).as_secs(), 90);
         let (requests, _) = after(429, &[]).await;
         assert_eq!(wait(&requests).as_secs(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn limits_that_change_are_followed_up_and_down_and_what_was_used_stays_used() {
+        let (_, rate) = RateLayer::new(100, MINUTE).with_handle();
+        let layer = QuotaLayer::new().learn(QuotaHeaders::github(), rate.clone());
+        rate.try_take(50).unwrap();
+        for (limit, left) in [("60", 50), ("20", 20), ("1000", 20), ("1000", 20)] {
+            tell(&layer, answer(200, &[("x-ratelimit-limit", limit)])).await;
+            assert_eq!((rate.config().calls.to_string().as_str(), rate.available()), (limit, left));
+        }
+        // Of a thousand a minute.
+        tokio::time::advance(MINUTE / 10).await;
+        assert_eq!(rate.available(), 120);
+        tell(&layer, answer(200, &[("x-ratelimit-remaining", "30")])).await;
+        assert_eq!(rate.available(), 30);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_429_pauses_until_the_reset_as_each_server_tells_it() {
+        let date = ("date", "Tue, 27 Jan 2026 02:30:00 GMT");
+        let minute = "2026-01-27T02:31:00Z";
+        for (headers, told) in [
+            (QuotaHeaders::of("tokens"), ("x-ratelimit-reset-tokens", "1m0s")),
+            (QuotaHeaders::anthropic("tokens"), ("anthropic-ratelimit-tokens-reset", minute)),
+            (QuotaHeaders::github(), ("x-ratelimit-reset", "1769481060")),
+            (QuotaHeaders::standard(), ("ratelimit-reset", "60")),
+            (QuotaHeaders::standard(), ("ratelimit", "limit=9, remaining=0, reset=60")),
+            (QuotaHeaders::standard(), ("ratelimit", r#""default";r=0;t=60"#)),
+        ] {
+            let (_, rate) = RateLayer::new(100, MINUTE).with_handle();
+            let layer = QuotaLayer::new().learn(headers, rate.clone());
+            tell(&layer, answer(429, &[date, told])).await;
+            assert_eq!(wait(&rate), MINUTE, "{told:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_429_whose_reset_has_passed_does_not_have_callers_come_back_at_once() {
+        let date = ("date", "Tue, 27 Jan 2026 02:30:00 GMT");
+        for reset in ["0", "0s", "2026-01-27T02:30:00Z", "1769480999"] {
+            let (requests, _) = after(429, &[date, ("x-ratelimit-reset-requests", reset)]).await;
+            assert_eq!(wait(&requests), DEFAULT_RETRY_AFTER, "{reset}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
