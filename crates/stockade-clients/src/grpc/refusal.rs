@@ -3,7 +3,7 @@
 use std::{error::Error as _, time::Duration};
 
 use stockade_core::{Error, LayerError, Reason, Rejected};
-use tonic::{Code, Status, metadata::MetadataMap};
+use tonic::{Code, Status, TimeoutExpired, metadata::MetadataMap};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use super::hint::PUSHBACK;
@@ -37,7 +37,8 @@ pub fn refusal<E: LayerError>(error: &E) -> Status {
 /// The status that a handler passes on: the one that the server behind it has sent, or that of a [refusal](refusal()) of
 /// its own layers.
 ///
-/// For `.map_err(grpc::into_status)` behind a call of a stack whose client's error is a `Status`.
+/// For `.map_err(grpc::into_status)` behind a call of a stack whose client's error is a `Status`. A call that tonic's own
+/// client has ended when the time of its `grpc-timeout` was over, for which it says `CANCELLED`, is `DEADLINE_EXCEEDED`.
 ///
 /// ```
 /// use stockade_clients::grpc;
@@ -52,9 +53,15 @@ pub fn into_status(error: Error<Status>) -> Status {
         Error::Service(status) => status,
         Error::Rejected(rejected) => return of(Some(&rejected), DEFAULT_RETRY_AFTER),
     };
-    // A layer around the channel puts its refusal into the status.
-    let refusal = judge::chain(status.source()).find_map(judge::refusal).copied();
-    refusal.map_or(status, |rejected| of(Some(&rejected), DEFAULT_RETRY_AFTER))
+    // What has ended the call before the server answered is in the status.
+    let causes = || judge::chain(status.source());
+    if let Some(rejected) = causes().find_map(judge::refusal) {
+        return of(Some(rejected), DEFAULT_RETRY_AFTER);
+    }
+    if causes().any(|cause| cause.is::<TimeoutExpired>()) {
+        return Status::deadline_exceeded(Reason::Elapsed.as_str());
+    }
+    status
 }
 
 /// The status of a refusal; of any other error if there is none.
@@ -144,6 +151,53 @@ mod tests {
         let status = Status::from_error(expired.into());
         assert_eq!(status.code(), Code::Unknown);
         assert_eq!(into_status(Error::Service(status)).code(), Code::DeadlineExceeded);
+    }
+
+    #[test]
+    fn a_call_that_tonic_itself_has_ended_is_told_as_one_whose_time_was_up() {
+        let status = Status::from_error(TimeoutExpired(()).into());
+        assert_eq!(status.code(), Code::Cancelled);
+        assert_eq!(into_status(Error::Service(status)).code(), Code::DeadlineExceeded);
+        let by_the_server = Status::cancelled("the stream was reset");
+        assert_eq!(into_status(Error::Service(by_the_server)).code(), Code::Cancelled);
+    }
+
+    /// The rows of the table in the documentation: reasons, code and hint.
+    fn table() -> impl Iterator<Item = (Vec<Reason>, &'static str, &'static str)> {
+        let cells = |line: &'static str| {
+            let row = line.strip_prefix("//! | any layer | ")?;
+            let mut cells = row.split('|').map(str::trim);
+            let (reasons, code, hint) = (cells.next()?, cells.next()?, cells.next()?);
+            let is_named = |reason: &Reason| reasons.contains(&format!("`{reason:?}`"));
+            Some((Reason::ALL.into_iter().filter(is_named).collect(), code, hint))
+        };
+        include_str!("../grpc.rs").lines().filter_map(cells)
+    }
+
+    #[test]
+    fn the_table_of_the_documentation_has_each_reason_once_and_is_true() {
+        for reason in Reason::ALL {
+            let mut rows = table().filter(|(reasons, ..)| reasons.contains(&reason));
+            let (_, code, hint) = rows.next().expect("a row");
+            assert!(rows.next().is_none(), "{reason:?} is there twice");
+            let silent = Rejected::new(&"any", reason);
+            for rejected in [silent, silent.with_retry_after(7 * SECOND)] {
+                let status = into_status(rejected.into());
+                let name = format!("`{:?}`", status.code()).to_uppercase();
+                assert_eq!(code.replace('_', ""), name, "{reason:?}");
+                let expected = match (hint, rejected.retry_after()) {
+                    ("always", told) => Hint::After(told.unwrap_or(DEFAULT_RETRY_AFTER)),
+                    ("if the layer says so", Some(told)) => Hint::After(told),
+                    ("if the layer says so", None) | ("", _) => Hint::None,
+                    ("not to come back", _) => Hint::Never,
+                    _ => panic!("{hint}"),
+                };
+                assert_eq!(Hint::of_status(&status), expected, "{reason:?}");
+                let delay = status.get_details_retry_info().and_then(|info| info.retry_delay);
+                let is_time = matches!(expected, Hint::After(_));
+                assert_eq!(delay.map(Hint::After), is_time.then_some(expected), "{reason:?}");
+            }
+        }
     }
 
     #[test]

@@ -88,7 +88,7 @@ mod tests {
     use std::convert::Infallible;
 
     use http::Request;
-    use stockade_core::{Classify, Error};
+    use stockade_core::{Classify, Error, Reason};
     use stockade_limit::LimitLayer;
     use tower::{Service, ServiceBuilder, ServiceExt};
 
@@ -113,6 +113,20 @@ mod tests {
         let class = Grpc::new().classify(Ok::<_, &Error<Infallible>>(&answer));
         let after = Some(Duration::from_millis(30));
         assert_eq!(class, stockade_core::Class::Overload { after, processed: true });
+    }
+
+    #[tokio::test]
+    async fn of_each_reason_the_refusal_of_a_layer_inside_is_the_status_of_the_table() {
+        for reason in Reason::ALL {
+            let rejected =
+                Rejected::new(&"any", reason).with_retry_after(Duration::from_millis(30));
+            let refuse = async |()| Err::<Response<()>, _>(Error::<Infallible>::from(rejected));
+            let stack = ServiceBuilder::new().layer(RespondLayer::new());
+            let answer = stack.service_fn(refuse).oneshot(()).await.unwrap();
+            let expected = refusal(&Error::<Infallible>::from(rejected)).into_http::<()>();
+            assert_eq!(answer.status(), 200);
+            assert_eq!(answer.headers(), expected.headers(), "{reason:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

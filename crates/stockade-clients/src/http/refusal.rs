@@ -56,9 +56,8 @@ pub fn refusal_status(rejected: &Rejected) -> StatusCode {
 /// When to come back after a refusal, if that makes sense: as the layer says, or after `otherwise`.
 pub(crate) fn come_back_after(rejected: &Rejected, otherwise: Duration) -> Option<Duration> {
     match rejected.reason() {
-        Reason::TooCostly | Reason::Elapsed | Reason::Expired | Reason::Panicked => {
-            rejected.retry_after()
-        }
+        Reason::TooCostly | Reason::Panicked => None,
+        Reason::Elapsed | Reason::Expired => rejected.retry_after(),
         _ => Some(rejected.retry_after().unwrap_or(otherwise)),
     }
 }
@@ -95,7 +94,7 @@ impl Answers {
         response
     }
 
-    /// The fields of `draft-ietf-httpapi-ratelimit-headers`, as of its versions 3 to 7, which most clients know.
+    /// The fields of `draft-ietf-httpapi-ratelimit-headers`, as of its versions 3 to 6, which most clients know.
     fn tell_rate(&self, headers: &mut HeaderMap, after: Option<u64>) {
         let mut tell = |name, value| headers.insert(HeaderName::from_static(name), value);
         if let Some((n, per)) = self.quota {
@@ -154,6 +153,56 @@ mod tests {
         row(&"timeout", &[Elapsed], 504, None);
         row(&"rate", &[Expired], 504, None);
         row(&"pool", &[Panicked], 500, None);
+    }
+
+    /// The rows of the table in the documentation for refusals by `layer`: reasons, status and `Retry-After`.
+    fn table(layer: &str) -> impl Iterator<Item = (Vec<Reason>, &'static str, &'static str)> {
+        let is_rate = layer == "rate";
+        let cells = move |line: &'static str| {
+            let row = line.strip_prefix("//! | ")?;
+            let mut cells = row.split('|').map(str::trim);
+            let is_meant = match cells.next()? {
+                "any layer" => true,
+                "rate limit" => is_rate,
+                "any other layer" => !is_rate,
+                _ => false,
+            };
+            let (reasons, status, after) = (cells.next()?, cells.next()?, cells.next()?);
+            let is_named = |reason: &Reason| reasons.contains(&format!("`{reason:?}`"));
+            let reasons = Reason::ALL.into_iter().filter(is_named).collect();
+            is_meant.then_some((reasons, status, after))
+        };
+        include_str!("../http.rs").lines().filter_map(cells)
+    }
+
+    #[test]
+    fn the_table_of_the_documentation_has_each_reason_once_and_is_true() {
+        const LAYERS: [&&str; 6] = [&"rate", &"limit", &"pool", &"breaker", &"timeout", &"extract"];
+        let all = LAYERS.into_iter().flat_map(|layer| Reason::ALL.map(|reason| (layer, reason)));
+        for (layer, reason) in all {
+            let mut rows = table(layer).filter(|(reasons, ..)| reasons.contains(&reason));
+            let (_, status, after) = rows.next().expect("a row");
+            assert!(rows.next().is_none(), "{layer} {reason:?} is there twice");
+            let silent = Rejected::new(layer, reason);
+            for rejected in [silent, silent.with_retry_after(Duration::from_secs(7))] {
+                let answer = answer(rejected.into());
+                assert_eq!(answer.status().as_str(), status, "{layer} {reason:?}");
+                let says = rejected.retry_after().map(|after| after.as_secs());
+                let expected = match after {
+                    "always" => Some(says.unwrap_or(1)),
+                    "if the layer says so" => says,
+                    "" => None,
+                    _ => panic!("{after}"),
+                };
+                let told = answer.headers().get(RETRY_AFTER);
+                assert_eq!(told, expected.map(HeaderValue::from).as_ref(), "{layer} {reason:?}");
+                assert!(status != "503" || told.is_some(), "a 503 always says when to come back");
+                let rate_is_told = status == "429" && told.is_some();
+                for header in ["ratelimit-remaining", "ratelimit-reset"] {
+                    assert_eq!(answer.headers().contains_key(header), rate_is_told, "{reason:?}");
+                }
+            }
+        }
     }
 
     #[test]

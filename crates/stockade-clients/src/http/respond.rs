@@ -199,6 +199,7 @@ mod tests {
     use tower::{ServiceBuilder, ServiceExt, service_fn};
 
     use super::*;
+    use crate::http::refusal;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -249,6 +250,19 @@ mod tests {
         let mut svc = RespondLayer::new().layer(NotReady);
         let answer = svc.ready().await.unwrap().call(()).await.unwrap();
         assert_eq!((answer.status().as_u16(), answer.body().as_str()), (503, "circuit open"));
+    }
+
+    #[tokio::test]
+    async fn of_each_reason_the_refusal_of_a_layer_inside_is_the_answer_of_the_table() {
+        for reason in Reason::ALL {
+            let rejected = Rejected::new(&"any", reason).with_retry_after(3 * SECOND);
+            let refuse = async |()| Err::<Response<String>, _>(Error::<io::Error>::from(rejected));
+            let stack = ServiceBuilder::new().layer(RespondLayer::new());
+            let answer = stack.service_fn(refuse).oneshot(()).await.unwrap();
+            let expected: Response<String> = refusal(&Error::<io::Error>::from(rejected));
+            assert_eq!(answer.status(), expected.status());
+            assert_eq!((answer.headers(), answer.body()), (expected.headers(), expected.body()));
+        }
     }
 
     #[tokio::test]
