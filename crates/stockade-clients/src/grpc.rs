@@ -62,6 +62,10 @@
 //! the deadline as `grpc-timeout`, and the priority; [`ExtractLayer::grpc(max)`](crate::http::ExtractLayer::grpc) in a
 //! server holds the handlers to them.
 //!
+//! tonic reads `grpc-timeout` by itself, too, and says `CANCELLED` when the time in it is over. A `Channel` does that before
+//! the server's answer can be there; [`into_status`] passes it on as `DEADLINE_EXCEEDED`. In a server `ExtractLayer` is asked
+//! first, and answers `DEADLINE_EXCEEDED`.
+//!
 //! # Refusals as answers
 //!
 //! For servers that have layers of stockade around their handlers, [`RespondLayer`] makes every refusal a status; in a

@@ -126,6 +126,7 @@ mod body;
 mod classify;
 mod hop_by_hop;
 mod host;
+mod last_turn;
 #[cfg(feature = "rate")]
 mod quota;
 mod refusal;

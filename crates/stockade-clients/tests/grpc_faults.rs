@@ -10,13 +10,13 @@ use common::nobody;
 use stockade_clients::{
     Failure,
     grpc::{self, Grpc},
-    http as http_requests,
+    http::{self as http_requests, InjectLayer},
 };
-use stockade_core::{Class, Classify, Error};
+use stockade_core::{Class, Classify, Error, deadline};
 use stockade_limit::LimitLayer;
 use stockade_retry::RetryLayer;
 use stockade_test_servers::proxy::{Fault, Proxy};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::Instant};
 use tonic::{
     Code, Request, Response, Status,
     transport::{Channel, Endpoint, Server, server::TcpIncoming},
@@ -134,6 +134,22 @@ async fn a_refusal_by_a_layer_around_the_channel_comes_out_as_one() {
     let refused = second.check(HealthCheckRequest::default()).await.unwrap_err();
     assert_eq!(class(refused), Class::NoEffect { after: None });
     held.abort();
+}
+
+#[tokio::test]
+async fn a_call_that_the_channel_itself_ends_is_passed_on_as_one_whose_time_was_up() {
+    let proxy = start().await;
+    proxy.answers(Fault::stall());
+    let stack = ServiceBuilder::new()
+        .layer(InjectLayer::grpc())
+        .map_err(Error::Service)
+        .service(channel(proxy.addr()));
+    let until = Instant::now() + Duration::from_millis(200);
+    let mut client = HealthClient::new(stack);
+    let call = client.check(HealthCheckRequest::default());
+    let status = deadline::scope(Some(until), call).await.unwrap_err();
+    assert_eq!(status.code(), Code::Cancelled, "tonic reads what was written for the server");
+    assert_eq!(grpc::into_status(Error::Service(status)).code(), Code::DeadlineExceeded);
 }
 
 #[tokio::test]

@@ -20,6 +20,8 @@ use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use crate::http::last_turn::LastTurn;
+
 /// Bounds the time that bodies take, which a timeout around the call does not: that ends with the headers.
 ///
 /// Around a client it bounds the answers that are read, around the handlers of a server those that are sent. A body whose
@@ -90,6 +92,7 @@ pin_project! {
         until: Option<Instant>,
         // There while a frame is waited for.
         timer: Option<Timer>,
+        last_turn: LastTurn,
     }
 }
 
@@ -195,7 +198,8 @@ impl Limits {
         let deadline = if self.by_deadline { deadline::current() } else { None };
         let until = whole.into_iter().chain(deadline).min();
         let between_frames = self.between_frames;
-        TimedBody { body: Some(body), between_frames, until, timer: None }
+        let last_turn = LastTurn::default();
+        TimedBody { body: Some(body), between_frames, until, timer: None, last_turn }
     }
 }
 
@@ -213,8 +217,10 @@ impl<B: Body> Body for TimedBody<B> {
         let Some(body) = this.body.as_mut().as_pin_mut() else { return Poll::Ready(None) };
         let is_over = this.until.is_some_and(|until| until <= Instant::now());
         if !is_over {
+            this.last_turn.begins();
             if let Poll::Ready(frame) = body.poll_frame(cx) {
                 *this.timer = None;
+                *this.last_turn = LastTurn::default();
                 return Poll::Ready(frame.map(|frame| frame.map_err(Error::Service)));
             }
             let Some(timer) = this.timer else {
@@ -225,6 +231,7 @@ impl<B: Body> Body for TimedBody<B> {
                 return Poll::Pending;
             };
             ready!(timer.poll(cx));
+            ready!(this.last_turn.poll(cx));
         }
         *this.timer = None;
         this.body.set(None);
@@ -336,6 +343,26 @@ mod tests {
         let mut body = answer(between.whole(SECOND), SECOND / 2).await;
         sleep(60 * SECOND).await;
         assert_eq!(read(&mut body).await, (0, Some("body: timed out".into())));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_part_that_is_there_is_not_late_because_its_task_has_no_cooperative_budget() {
+        let layer = BodyTimeoutLayer::new().between_frames(SECOND);
+        let mut body = answer(layer, SECOND / 2).await;
+        let mut frame = tokio_test::task::spawn(body.frame());
+        assert!(frame.poll().is_pending());
+        sleep(2 * SECOND).await;
+        std::future::poll_fn(|cx| {
+            while let Poll::Ready(budget) = tokio::task::coop::poll_proceed(cx) {
+                budget.made_progress();
+            }
+            assert!(frame.poll().is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        assert!(frame.is_woken());
+        tokio::task::yield_now().await;
+        assert!(matches!(frame.poll(), Poll::Ready(Some(Ok(_)))));
     }
 
     #[tokio::test(start_paused = true)]

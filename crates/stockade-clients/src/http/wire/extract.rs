@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderName, Request};
+use http::{HeaderMap, HeaderName, Request};
 use pin_project_lite::pin_project;
 use stockade_core::{
     LayerError, Reason, Rejected,
@@ -21,6 +21,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{priority as wire_priority, time::TimeHeader};
+use crate::http::last_turn::LastTurn;
 
 /// Reads how much time the caller has left, and how much the call matters, and holds the handler to it.
 ///
@@ -34,11 +35,13 @@ use super::{priority as wire_priority, time::TimeHeader};
 /// - When the time is up the handler is dropped, and the answer is [`Elapsed`](Reason::Elapsed). So no `TimeoutLayer` is
 ///   needed beside it.
 /// - A client gets no more time than `max`, whatever it asks for, and has `max` if it asks for none. What is
-///   negative or no number counts as none.
-/// - A client gets no priority above [`max_priority`](Self::max_priority), whatever it claims.
+///   negative or no number counts as none. Where the header is there twice, the shortest time counts.
+/// - A client gets no priority above [`max_priority`](Self::max_priority), whether it claims one or none. Where the header
+///   is there twice, the lowest priority counts.
 ///
-/// The time counts from when the request comes to this layer. A request that waits in front of it, or a body that
-/// streams after the handler has answered, is not covered.
+/// The time counts from when the request comes to this layer. On a busy server a task for the request may have to wait for
+/// its turn: if the time is up when it comes, the handler is not started. A request that waits in front of this layer, or a
+/// body that streams after the handler has answered, is not covered.
 ///
 /// # Example
 ///
@@ -96,7 +99,9 @@ pin_project! {
         limit: Duration,
         until: Instant,
         priority: Priority,
+        // From the first pending poll on.
         timer: Cold<Timer>,
+        last_turn: LastTurn,
     }
 }
 
@@ -124,8 +129,9 @@ impl ExtractLayer {
 
     /// The same with `grpc-timeout`: for gRPC.
     ///
-    /// A server of tonic reads that header by itself, too, and ends the call. But it allows any time, and neither the
-    /// handler nor its own calls know of it.
+    /// A server of tonic reads that header by itself, too, outside of all layers, and ends the call with `CANCELLED`. Right
+    /// under `RespondLayer` this layer is asked first, so the answer is `DEADLINE_EXCEEDED`. tonic alone is not enough: it
+    /// allows any time, and neither the handler nor its own calls know of it.
     ///
     /// # Panics
     ///
@@ -167,8 +173,8 @@ impl ExtractLayer {
         self
     }
 
-    /// The highest priority that a client may claim; by default [`Priority::Default`]. Behind a gateway that sets the
-    /// header itself, [`Priority::Critical`] trusts it.
+    /// The highest priority that a client may have; by default [`Priority::Default`]. Behind a gateway that sets the
+    /// header itself, [`Priority::Critical`] trusts it. Below `Default` it also holds for a client that claims none.
     #[must_use]
     pub const fn max_priority(mut self, max: Priority) -> Self {
         self.rules.max_priority = max;
@@ -204,16 +210,27 @@ where
         let rules = &self.rules;
         let asked = rules.time.read(request.headers());
         let limit = asked.map_or(rules.max, |asked| asked.min(rules.max));
-        let claimed = wire_priority::read(request.headers(), &rules.priority);
-        let priority =
-            claimed.map_or_else(priority::current, |claimed| claimed.min(rules.max_priority));
+        let priority = rules.priority_of(request.headers());
         let until = deadline::saturating_add(Instant::now(), limit);
         let enough = asked.is_none_or(|asked| asked >= rules.min);
         let inner = enough.then(|| {
             let _priority = priority.scope();
             Deadline::At(until).enter(|| self.inner.call(request))
         });
-        ExtractFuture { inner, limit, until, priority, timer: Cold::none() }
+        let (timer, last_turn) = (Cold::none(), LastTurn::default());
+        ExtractFuture { inner, limit, until, priority, timer, last_turn }
+    }
+}
+
+// === impl Rules ===
+
+impl Rules {
+    /// The priority that a request claims. Without a claim it is the one that a layer outside has given it, or the default.
+    fn priority_of(&self, headers: &HeaderMap) -> Priority {
+        match (wire_priority::read(headers, &self.priority), priority::current()) {
+            (None, given) if given > Priority::Default => given,
+            (claimed, given) => claimed.unwrap_or(given).min(self.max_priority),
+        }
     }
 }
 
@@ -228,9 +245,13 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let Some(inner) = this.inner.as_mut().as_pin_mut() else {
+        let is_late = this.timer.is_taken() && *this.until <= Instant::now();
+        let inner = if is_late { None } else { this.inner.as_mut().as_pin_mut() };
+        let Some(inner) = inner else {
+            this.inner.set(None);
             return Poll::Ready(Err(Rejected::new(&"extract", Reason::Expired).into_error()));
         };
+        this.last_turn.begins();
         let polled = {
             let _priority = this.priority.scope();
             Deadline::At(*this.until).enter(|| inner.poll(cx))
@@ -243,7 +264,11 @@ where
             this.timer.put(Timer::register(*this.until, cx));
             return Poll::Pending;
         };
-        ready!(timer.poll(cx));
+        // A timer outside, as tonic has one for the same header, may wake the task before this one does.
+        if timer.poll(cx).is_pending() && Instant::now() < *this.until {
+            return Poll::Pending;
+        }
+        ready!(this.last_turn.poll(cx));
         this.inner.set(None);
         let elapsed = Rejected::new(&"extract", Reason::Elapsed).with_limit(*this.limit);
         Poll::Ready(Err(elapsed.into_error()))
@@ -264,7 +289,7 @@ mod tests {
     use std::{convert::Infallible, sync::Arc};
 
     use stockade_breaker::{BreakerLayer, State};
-    use stockade_core::Error;
+    use stockade_core::{Error, priority::scope};
     use stockade_timeout::TimeoutLayer;
     use tower::{ServiceBuilder, ServiceExt};
 
@@ -321,6 +346,90 @@ mod tests {
         assert_eq!(seen(trusting, &told).await.unwrap().1, Priority::Critical);
         let strict = ExtractLayer::new(SECOND).max_priority(Priority::Background);
         assert_eq!(seen(strict, &told).await.unwrap().1, Priority::Background);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_two_headers_the_shortest_time_and_the_lowest_priority_count() {
+        let [long, short] = [("x-request-timeout-ms", "900"), ("x-request-timeout-ms", "100")];
+        let [high, low] = ["default", "background"].map(|name| ("x-request-priority", name));
+        let expected = (Some(SECOND / 10), Priority::Background);
+        for told in [[long, short, high, low], [short, long, low, high]] {
+            assert_eq!(seen(ExtractLayer::new(SECOND), &told).await.unwrap(), expected);
+        }
+        let told = [("x-request-timeout-ms", "soon"), short];
+        assert_eq!(seen(ExtractLayer::new(SECOND), &told).await.unwrap().0, Some(SECOND / 10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_claims_no_priority_has_none_above_the_highest() {
+        let strict = ExtractLayer::new(SECOND).max_priority(Priority::Background);
+        for told in [&[][..], &[("x-request-priority", "urgent")]] {
+            assert_eq!(seen(strict.clone(), told).await.unwrap().1, Priority::Background);
+            // What the server itself has said outside stays.
+            let given = scope(Priority::Critical, seen(strict.clone(), told));
+            assert_eq!(given.await.unwrap().1, Priority::Critical);
+        }
+        let claims = [("x-request-priority", "critical")];
+        let given = scope(Priority::Critical, seen(strict, &claims));
+        assert_eq!(given.await.unwrap().1, Priority::Background);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handler_that_gets_its_turn_too_late_is_not_started() {
+        let never = async |_: Request<()>| -> Result<(), Infallible> { panic!("it is too late") };
+        let layer = ExtractLayer::new(SECOND);
+        let mut stack =
+            ServiceBuilder::new().layer(layer).map_err(Error::Service).service_fn(never);
+        let call = stack.ready().await.unwrap().call(request(&[("x-request-timeout-ms", "200")]));
+        // As a task for the request that waits behind others.
+        tokio::time::advance(SECOND / 5).await;
+        assert_eq!(call.await.unwrap_err().rejected().unwrap().reason(), Reason::Expired);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_earlier_deadline_outside_holds() {
+        let outside = Instant::now() + SECOND / 2;
+        let seen = seen(ExtractLayer::new(SECOND), &[]);
+        assert_eq!(deadline::scope(Some(outside), seen).await.unwrap().0, Some(SECOND / 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_another_timer_wakes_at_that_instant_is_answered_here() {
+        let hangs = async |_: Request<()>| std::future::pending::<Result<(), Infallible>>().await;
+        let layer = ExtractLayer::new(SECOND);
+        let mut stack =
+            ServiceBuilder::new().layer(layer).map_err(Error::Service).service_fn(hangs);
+        let mut call = tokio_test::task::spawn(stack.ready().await.unwrap().call(request(&[])));
+        assert!(call.poll().is_pending());
+        // The clock is moved without a turn of the runtime.
+        let _ = tokio_test::task::spawn(tokio::time::advance(SECOND)).poll();
+        let Poll::Ready(Err(error)) = call.poll() else { panic!("its time is up") };
+        assert_eq!(error.rejected().unwrap().reason(), Reason::Elapsed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handler_without_cooperative_budget_has_one_more_turn() {
+        let sleepy = async |_: Request<()>| {
+            tokio::time::sleep(SECOND / 2).await;
+            Ok::<_, Infallible>(())
+        };
+        let layer = ExtractLayer::new(SECOND);
+        let mut stack =
+            ServiceBuilder::new().layer(layer).map_err(Error::Service).service_fn(sleepy);
+        let mut call = tokio_test::task::spawn(stack.ready().await.unwrap().call(request(&[])));
+        assert!(call.poll().is_pending());
+        tokio::time::sleep(2 * SECOND).await;
+        std::future::poll_fn(|cx| {
+            while let Poll::Ready(budget) = tokio::task::coop::poll_proceed(cx) {
+                budget.made_progress();
+            }
+            assert!(call.poll().is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        assert!(call.is_woken());
+        tokio::task::yield_now().await;
+        assert!(matches!(call.poll(), Poll::Ready(Ok(()))));
     }
 
     #[tokio::test(start_paused = true)]

@@ -106,6 +106,10 @@ impl InjectLayer {
     }
 
     /// Writes `grpc-timeout` and `x-request-priority`, with a margin of 5 ms: for gRPC.
+    ///
+    /// A `Channel` of tonic reads that header, too. It gives up a call when the time in the header is over, which is the margin
+    /// before the deadline, and says `CANCELLED`. `grpc::into_status` passes that on as
+    /// `DEADLINE_EXCEEDED`.
     #[must_use]
     pub const fn grpc() -> Self {
         Self::with_time(TimeHeader::grpc())
@@ -261,6 +265,7 @@ mod tests {
     use tower::{ServiceBuilder, ServiceExt};
 
     use super::*;
+    use crate::http::Unit;
 
     const PRIORITY: &str = "x-request-priority";
 
@@ -309,6 +314,37 @@ mod tests {
             let request = Request::builder().header("x-request-timeout-ms", own).body(()).unwrap();
             let headers = sent_within(200, InjectLayer::new(), request).await.unwrap();
             assert_eq!(headers["x-request-timeout-ms"], told);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_a_header_that_is_there_twice_one_with_the_time_left_remains() {
+        let request = Request::builder().header("x-request-timeout-ms", "900");
+        let request = request.header("x-request-timeout-ms", "800").body(()).unwrap();
+        let headers = sent_within(200, InjectLayer::new(), request).await.unwrap();
+        assert!(headers.get_all("x-request-timeout-ms").iter().eq(["195"]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn in_a_coarse_unit_a_call_with_less_than_one_left_is_not_sent() {
+        let seconds = TimeHeader::new(HeaderName::from_static("x-timeout"), Unit::Seconds);
+        let layer = InjectLayer::new().time_header(seconds);
+        let error = sent_within(999, layer.clone(), Request::default()).await.unwrap_err();
+        assert_eq!(error.to_string(), "inject: deadline expired");
+        let headers = sent_within(2_004, layer, Request::default()).await.unwrap();
+        assert_eq!(headers["x-timeout"], "1", "less 5 ms for the way");
+    }
+
+    #[cfg(feature = "tonic")]
+    #[tokio::test(start_paused = true)]
+    async fn a_time_that_was_set_on_a_request_of_tonic_stays_if_it_is_shorter() {
+        let headers = InjectLayer::grpc().headers;
+        for (own, told) in [(100, "100000u"), (900, "195000u")] {
+            let mut request = tonic::Request::new(());
+            request.set_timeout(Duration::from_millis(own));
+            let mut deadline = Deadline::after(Duration::from_millis(200));
+            assert!(deadline.enter(|| headers.write(&mut request)));
+            assert_eq!(request.metadata().get("grpc-timeout").unwrap(), told);
         }
     }
 

@@ -29,7 +29,8 @@ pub struct TimeHeader {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Unit {
-    /// A number of seconds.
+    /// A number of seconds. It is rounded down like all others, so a call with less than a second left is refused and not
+    /// sent: for servers that know no finer unit.
     Seconds,
     /// A number of milliseconds.
     Millis,
@@ -77,9 +78,11 @@ impl TimeHeader {
         &self.name
     }
 
-    /// The time in `headers`. What is negative or no number is none; a number that is too large is a very long time.
+    /// The time in `headers`: of several the shortest. What is negative or no number is none; a number that is too large
+    /// is a very long time.
     pub fn read(&self, headers: &HeaderMap) -> Option<Duration> {
-        self.unit.read(headers.get(&self.name)?.as_bytes().trim_ascii())
+        let told = headers.get_all(&self.name).into_iter();
+        told.filter_map(|value| self.unit.read(value.as_bytes().trim_ascii())).min()
     }
 
     /// The time as the value of this header, rounded down; none if that is zero.
