@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_postgres::{Client, NoTls};
 
-use crate::{Counts, NEXT, ROLE, Role, SAYS};
+use crate::{AHEAD, Counts, NEXT, ROLE, Role, SAYS};
 
 /// Much, because the machine may be busy; far less than what hangs takes.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -41,12 +41,17 @@ struct Process {
 
 impl Chain {
     pub(crate) async fn start() -> Self {
+        Self::start_ahead([0; 3]).await
+    }
+
+    /// With the clock of each place so many hours ahead.
+    pub(crate) async fn start_ahead(hours: [u32; 3]) -> Self {
         let database = Postgres::new().start().await.unwrap();
         let (watcher, connection) = tokio_postgres::connect(&database.url(), NoTls).await.unwrap();
         tokio::spawn(connection);
         let (mut places, mut next) = (Vec::new(), database.url());
-        for role in Role::ALL.into_iter().rev() {
-            let place = spawn_blocking(move || Process::start(role, &next)).await.unwrap();
+        for (role, ahead) in Role::ALL.into_iter().zip(hours).rev() {
+            let place = spawn_blocking(move || Process::start(role, &next, ahead)).await.unwrap();
             next = place.service.to_string();
             places.insert(0, place);
         }
@@ -77,15 +82,16 @@ impl Chain {
         self.counts().await.map(|counts| counts.begun)
     }
 
-    /// Waits until no handler is alive and no statement runs.
-    pub(crate) async fn rests(&mut self, plan: [u64; 4]) {
+    /// Waits until no handler is alive and no statement runs, and says how long that took.
+    pub(crate) async fn rests(&mut self, plan: [u64; 4]) -> Duration {
         let since = Instant::now();
         loop {
             let alive = self.counts().await.map(|counts| counts.alive);
             let statements = self.statements().await;
             if (alive, statements) == ([0, 0, 0], 0) {
-                self.slowest = self.slowest.max(since.elapsed());
-                return;
+                let took = since.elapsed();
+                self.slowest = self.slowest.max(took);
+                return took;
             }
             let is_patient = since.elapsed() < PATIENCE;
             assert!(is_patient, "{plan:?}: {alive:?} handlers, {statements} statements");
@@ -104,11 +110,12 @@ impl Chain {
 // === impl Process ===
 
 impl Process {
-    fn start(role: Role, next: &str) -> Self {
+    fn start(role: Role, next: &str, ahead: u32) -> Self {
         let mut child = Command::new(env::current_exe().unwrap())
             .args(["serve", "--exact", "--ignored", "--nocapture"])
             .env(ROLE, format!("{role:?}"))
             .env(NEXT, next)
+            .env(AHEAD, ahead.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -23,7 +23,8 @@ use stockade_clients::{
 use stockade_core::{Error, carry, deadline, priority};
 use tokio::{
     net::TcpListener,
-    time::{Instant, sleep},
+    runtime::Builder,
+    time::{Instant, advance, pause, resume, sleep},
 };
 use tokio_postgres::NoTls;
 use tonic::{
@@ -38,14 +39,41 @@ use tonic_health::pb::{
 };
 use tower::{ServiceBuilder, ServiceExt};
 
-use crate::{Counts, MAX, NEXT, ROLE, Role, SAYS};
+use crate::{AHEAD, Counts, MAX, NEXT, ROLE, Role, SAYS};
 
 /// What is told to the next process, and what the way there may take.
 const MARGIN: Duration = Duration::from_millis(5);
 
+const HOUR: Duration = Duration::from_secs(3_600);
+
 /// Runs the place that the environment names, if it names one.
-pub(crate) async fn serve() {
+pub(crate) fn serve() {
     let (Ok(role), Ok(next)) = (env::var(ROLE), env::var(NEXT)) else { return };
+    let ahead = HOUR * env::var(AHEAD).unwrap().parse().unwrap();
+    // A clock can be set in a runtime of one thread only.
+    let mut runtime = match ahead {
+        Duration::ZERO => Builder::new_multi_thread(),
+        _ => Builder::new_current_thread(),
+    };
+    let runtime = runtime.worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        if ahead > Duration::ZERO {
+            set_clock(ahead).await;
+        }
+        serve_as(Role::of(&role), next).await;
+    });
+}
+
+/// Has the clock of this process run on, but `ahead` of all others.
+async fn set_clock(ahead: Duration) {
+    let before = Instant::now();
+    pause();
+    advance(ahead).await;
+    resume();
+    assert!(before.elapsed() >= ahead);
+}
+
+async fn serve_as(role: Role, next: String) {
     // It ends with the process that has started it.
     thread::spawn(|| {
         let _ = io::stdin().read(&mut [0]);
@@ -59,11 +87,12 @@ pub(crate) async fn serve() {
         begun: AtomicU64::new(0),
         most_left: AtomicU64::new(0),
         highest: AtomicU64::new(0),
+        ended: AtomicU64::new(0),
     });
     println!("{SAYS}{} {}", at(&service), at(&control));
     io::stdout().flush().unwrap();
     tokio::spawn(tell_counts(control, Arc::clone(&place)));
-    match Role::of(&role) {
+    match role {
         Role::Front => serve_http(service, move |plan| place.clone().front(plan)).await,
         Role::Middle => serve_grpc(service, place).await,
         Role::Back => serve_http(service, move |plan| place.clone().back(plan)).await,
@@ -81,6 +110,7 @@ struct Place {
     begun: AtomicU64,
     most_left: AtomicU64,
     highest: AtomicU64,
+    ended: AtomicU64,
 }
 
 /// Work that is under way.
@@ -93,12 +123,13 @@ struct Plan(String);
 async fn tell_counts(listener: TcpListener, place: Arc<Place>) {
     let tell = async move || {
         let count = |counter: &AtomicU64| counter.load(SeqCst);
-        let Place { alive, begun, most_left, highest, .. } = &*place;
+        let Place { alive, begun, most_left, highest, ended, .. } = &*place;
         let counts = Counts {
             alive: count(alive),
             begun: count(begun),
             most_left: count(most_left),
             highest: count(highest),
+            ended: count(ended),
         };
         counts.to_string()
     };
@@ -190,6 +221,7 @@ impl Place {
             Ok(()) => StatusCode::OK,
             // The database has ended the statement.
             Err(error) if error.code().is_some_and(|code| code.code() == "57014") => {
+                self.ended.fetch_add(1, SeqCst);
                 StatusCode::GATEWAY_TIMEOUT
             }
             Err(error) => panic!("{error:?}"),
