@@ -38,6 +38,9 @@ pub struct Release;
 /// Without it a call has ended, and its place is free, when the headers of its answer are there. A body that is empty
 /// keeps nothing.
 ///
+/// In a server a client that does not read keeps the permit for as long as its connection is open. A
+/// [`BodyTimeoutLayer`](crate::http::BodyTimeoutLayer) outside of the limit bounds that.
+///
 /// # Example
 ///
 /// ```
@@ -69,7 +72,8 @@ pub fn hold_body<B: Body, P>(response: Response<B>, permit: P) -> Response<HeldB
 /// failed. If the body is dropped, so is the permit, and `end` is not called.
 ///
 /// A breaker has judged the call when the headers are there, and sees nothing of a body that breaks. With a guard of its
-/// handle for the body it does:
+/// handle for the body it does. Such a call counts twice then, as a success and as a failure: where every body breaks, half of
+/// what the breaker counts has failed. By default it opens for that. `consecutive` above 1 does not see it.
 ///
 /// ```
 /// use axum::body::Body;

@@ -3,7 +3,8 @@
 use std::{
     fmt,
     pin::Pin,
-    task::{Context, Poll, ready},
+    sync::{Arc, Mutex},
+    task::{Context, Poll, Wake, Waker, ready},
     time::Duration,
 };
 
@@ -14,7 +15,7 @@ use stockade_core::{
     Error, Reason, Rejected,
     config::{MAX_DURATION, MIN_DURATION, allow},
     deadline,
-    internal::Timer,
+    internal::{Timer, lock},
 };
 use tokio::time::Instant;
 use tower_layer::Layer;
@@ -27,6 +28,10 @@ use crate::http::last_turn::LastTurn;
 /// Around a client it bounds the answers that are read, around the handlers of a server those that are sent. A body whose
 /// time is up ends with [`Elapsed`](Reason::Elapsed), as the error of the body, and what it comes from is dropped. By
 /// default nothing is bounded.
+///
+/// A server does not ask a body for its next part while its client reads nothing. The bounds [`whole`](Self::whole) and
+/// [`by_deadline`](Self::by_deadline) also end such a body. So put this layer outside of a limit whose permits
+/// [bodies keep](crate::http::hold_body): a client that has stopped reading keeps none of them for longer.
 ///
 /// # Example
 ///
@@ -82,18 +87,24 @@ pin_project! {
     }
 }
 
-pin_project! {
-    /// A body that may take only so long; made by [`BodyTimeoutLayer`].
-    pub struct TimedBody<B> {
-        // None once its time is up.
-        #[pin]
-        body: Option<B>,
-        between_frames: Option<Duration>,
-        until: Option<Instant>,
-        // There while a frame is waited for.
-        timer: Option<Timer>,
-        last_turn: LastTurn,
-    }
+/// A body that may take only so long; made by [`BodyTimeoutLayer`].
+pub struct TimedBody<B> {
+    shared: Arc<Shared<B>>,
+    between_frames: Option<Duration>,
+    /// There while a frame is waited for: wakes the reader.
+    timer: Option<Timer>,
+    /// There while the body as a whole is bounded: drops what it comes from.
+    end: Option<Timer>,
+    last_turn: LastTurn,
+    has_ended: bool,
+}
+
+/// What a body comes from. It is dropped when its time is up, also if nobody asks for the next part then.
+#[derive(Debug)]
+struct Shared<B> {
+    until: Option<Instant>,
+    /// None while it is polled, once its time is up, and once it has ended.
+    body: Mutex<Option<Pin<Box<B>>>>,
 }
 
 // === impl BodyTimeoutLayer ===
@@ -119,7 +130,7 @@ impl BodyTimeoutLayer {
         self
     }
 
-    /// The longest time from the headers to the end of the body, also for a reader that takes its time.
+    /// The longest time from the headers to the end of the body, also for a reader that takes its time, or has stopped.
     ///
     /// # Panics
     ///
@@ -153,6 +164,7 @@ impl<S> Layer<S> for BodyTimeoutLayer {
 impl<S, Req, B> Service<Req> for BodyTimeout<S>
 where
     S: Service<Req, Response = Response<B>>,
+    B: Body + Send + 'static,
 {
     type Response = Response<TimedBody<B>>;
     type Error = S::Error;
@@ -174,6 +186,7 @@ where
 impl<F, B, E> Future for BodyTimeoutFuture<F>
 where
     F: Future<Output = Result<Response<B>, E>>,
+    B: Body + Send + 'static,
 {
     type Output = Result<Response<TimedBody<B>>, E>;
 
@@ -193,17 +206,72 @@ impl<F> fmt::Debug for BodyTimeoutFuture<F> {
 // === impl Limits ===
 
 impl Limits {
-    fn bound<B>(self, body: B) -> TimedBody<B> {
+    fn bound<B: Body + Send + 'static>(self, body: B) -> TimedBody<B> {
         let whole = self.whole.map(|whole| deadline::saturating_add(Instant::now(), whole));
         let deadline = if self.by_deadline { deadline::current() } else { None };
         let until = whole.into_iter().chain(deadline).min();
-        let between_frames = self.between_frames;
-        let last_turn = LastTurn::default();
-        TimedBody { body: Some(body), between_frames, until, timer: None, last_turn }
+        let until = until.filter(|_| !body.is_end_stream());
+        let mut timed = TimedBody::new(body, self.between_frames, until);
+        timed.end = until.map(|until| {
+            let waker = Waker::from(Arc::clone(&timed.shared));
+            Timer::register(until, &mut Context::from_waker(&waker))
+        });
+        timed
+    }
+}
+
+// === impl Shared ===
+
+impl<B> Shared<B> {
+    fn is_over(&self) -> bool {
+        self.until.is_some_and(|until| until <= Instant::now())
+    }
+
+    fn take(&self) -> Option<Pin<Box<B>>> {
+        lock(&self.body).take()
+    }
+
+    /// It goes if its time has passed since it was taken.
+    fn put_back(&self, body: Pin<Box<B>>) {
+        if !self.is_over() {
+            *lock(&self.body) = Some(body);
+        }
+    }
+
+    /// Shows it to `f`, which is foreign and so not called under the lock.
+    fn look<T>(&self, f: impl FnOnce(&B) -> T) -> Option<T> {
+        let body = self.take()?;
+        let seen = f(&body);
+        self.put_back(body);
+        Some(seen)
+    }
+}
+
+impl<B: Send + 'static> Wake for Shared<B> {
+    fn wake(self: Arc<Self>) {
+        // A runtime that shuts down wakes before that.
+        if self.is_over() {
+            drop(self.take());
+        }
     }
 }
 
 // === impl TimedBody ===
+
+impl<B> TimedBody<B> {
+    fn new(body: B, between_frames: Option<Duration>, until: Option<Instant>) -> Self {
+        let shared = Arc::new(Shared { until, body: Mutex::new(Some(Box::pin(body))) });
+        let (last_turn, has_ended) = (LastTurn::default(), false);
+        Self { shared, between_frames, timer: None, end: None, last_turn, has_ended }
+    }
+
+    /// Nothing comes any more.
+    fn end(&mut self) {
+        self.has_ended = true;
+        (self.timer, self.end) = (None, None);
+        drop(self.shared.take());
+    }
+}
 
 impl<B: Body> Body for TimedBody<B> {
     type Data = B::Data;
@@ -213,60 +281,70 @@ impl<B: Body> Body for TimedBody<B> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, Self::Error>>> {
-        let mut this = self.project();
-        let Some(body) = this.body.as_mut().as_pin_mut() else { return Poll::Ready(None) };
-        let is_over = this.until.is_some_and(|until| until <= Instant::now());
-        if !is_over {
+        let this = self.get_mut();
+        if this.has_ended {
+            return Poll::Ready(None);
+        }
+        let body = if this.shared.is_over() { None } else { this.shared.take() };
+        if let Some(mut body) = body {
             this.last_turn.begins();
-            if let Poll::Ready(frame) = body.poll_frame(cx) {
-                *this.timer = None;
-                *this.last_turn = LastTurn::default();
+            let polled = body.as_mut().poll_frame(cx);
+            let is_last = body.is_end_stream();
+            this.shared.put_back(body);
+            if let Poll::Ready(frame) = polled {
+                this.timer = None;
+                this.last_turn = LastTurn::default();
+                if is_last || !matches!(frame, Some(Ok(_))) {
+                    this.end();
+                }
                 return Poll::Ready(frame.map(|frame| frame.map_err(Error::Service)));
             }
-            let Some(timer) = this.timer else {
+            let Some(timer) = &mut this.timer else {
                 let wait = this.between_frames;
                 let wait = wait.map(|wait| deadline::saturating_add(Instant::now(), wait));
-                let first = wait.into_iter().chain(*this.until).min();
-                *this.timer = first.map(|first| Timer::register(first, cx));
+                let first = wait.into_iter().chain(this.shared.until).min();
+                this.timer = first.map(|first| Timer::register(first, cx));
                 return Poll::Pending;
             };
             ready!(timer.poll(cx));
             ready!(this.last_turn.poll(cx));
         }
-        *this.timer = None;
-        this.body.set(None);
+        this.end();
         let elapsed = Rejected::new(&"body", Reason::Elapsed);
         Poll::Ready(Some(Err(elapsed.into_error())))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(Body::is_end_stream)
+        self.has_ended || self.shared.look(Body::is_end_stream).unwrap_or(false)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map_or_else(SizeHint::default, Body::size_hint)
+        if self.has_ended {
+            return SizeHint::with_exact(0);
+        }
+        self.shared.look(Body::size_hint).unwrap_or_default()
     }
 }
 
 /// A text that may take any time, as the answer to a refusal.
 impl<B: From<&'static str>> From<&'static str> for TimedBody<B> {
     fn from(text: &'static str) -> Self {
-        Limits::default().bound(B::from(text))
+        Self::new(B::from(text), None, None)
     }
 }
 
 /// An empty body.
 impl<B: Default> Default for TimedBody<B> {
     fn default() -> Self {
-        Limits::default().bound(B::default())
+        Self::new(B::default(), None, None)
     }
 }
 
-impl<B: fmt::Debug> fmt::Debug for TimedBody<B> {
+impl<B> fmt::Debug for TimedBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TimedBody")
-            .field("body", &self.body)
-            .field("until", &self.until)
+            .field("until", &self.shared.until)
+            .field("has_ended", &self.has_ended)
             .finish_non_exhaustive()
     }
 }
@@ -299,7 +377,10 @@ mod tests {
     }
 
     /// The parts that came, and whether all did.
-    async fn read(body: &mut TimedBody<AxumBody>) -> (usize, Option<String>) {
+    async fn read<B>(body: &mut TimedBody<B>) -> (usize, Option<String>)
+    where
+        B: Body<Error = axum::Error>,
+    {
         let mut parts = 0;
         while let Some(frame) = body.frame().await {
             match frame {
@@ -343,6 +424,44 @@ mod tests {
         let mut body = answer(between.whole(SECOND), SECOND / 2).await;
         sleep(60 * SECOND).await;
         assert_eq!(read(&mut body).await, (0, Some("body: timed out".into())));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_nobody_reads_lets_go_of_what_it_holds_when_its_time_is_up() {
+        use stockade_limit::LimitLayer;
+
+        let (limit, handle) = LimitLayer::new(8).hold(crate::http::hold_body).with_handle();
+        let stack = ServiceBuilder::new()
+            .layer(BodyTimeoutLayer::new().whole(SECOND))
+            .layer(limit)
+            .map_err(Error::Service)
+            .service_fn(async |text| Ok::<_, Infallible>(Response::new(AxumBody::from(text))));
+        // One that is never asked for a part, and one that is asked no more.
+        let mut answers = Vec::new();
+        for _ in 0..2 {
+            answers.push(stack.clone().oneshot("once upon a time").await.unwrap().into_body());
+        }
+        assert_eq!(handle.in_flight(), 2);
+        sleep(SECOND * 11 / 10).await;
+        assert_eq!(handle.in_flight(), 0);
+        assert!(answers.iter().all(|body| !body.is_end_stream()), "it was not read to its end");
+        for mut body in answers {
+            assert_eq!(read(&mut body).await, (0, Some("body: timed out".into())));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_was_read_to_its_end_in_time_ends_well_also_later() {
+        let layer = BodyTimeoutLayer::new().whole(SECOND);
+        let stack = ServiceBuilder::new()
+            .layer(layer)
+            .service_fn(async |text| Ok::<_, Infallible>(Response::new(AxumBody::from(text))));
+        let mut body = stack.oneshot("once").await.unwrap().into_body();
+        assert_eq!(body.size_hint().exact(), Some(4));
+        assert!(body.frame().await.unwrap().is_ok() && body.is_end_stream());
+        sleep(2 * SECOND).await;
+        assert!(body.is_end_stream() && body.frame().await.is_none());
+        assert_eq!(body.size_hint().exact(), Some(0));
     }
 
     #[tokio::test(start_paused = true)]
