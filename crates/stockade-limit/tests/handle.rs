@@ -243,6 +243,39 @@ async fn calls_that_pass_by_take_no_place_and_responses_can_keep_theirs() {
     assert_eq!(handle.in_flight(), 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_panic_where_a_response_is_given_its_permit_costs_one_answer_and_no_place() {
+    let layer = LimitLayer::new(1).hold(|n: u32, permit| {
+        assert!(n < 9, "too large");
+        (n, permit)
+    });
+    let (layer, handle) = layer.with_handle();
+    let mut svc = layer.layer(tower::service_fn(async |n: u32| Ok::<_, common::Refusal>(n)));
+    let call = svc.call(9);
+    assert!(tokio::spawn(call).await.unwrap_err().is_panic());
+    assert_eq!(handle.in_flight(), 0);
+    assert_eq!(svc.call(1).await.unwrap().0, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_that_keeps_its_place_holds_back_what_waits_until_it_is_dropped() {
+    let (layer, handle) = LimitLayer::new(1).hold(|n: u32, permit| (n, permit)).with_handle();
+    let svc = layer.layer(tower::service_fn(async |n: u32| Ok::<_, common::Refusal>(n)));
+    let held = svc.clone().call(1).await.unwrap();
+    let mut waits = task::spawn(svc.clone().call(2));
+    assert_pending!(waits.poll());
+    assert_eq!((handle.in_flight(), handle.waiting()), (1, 1));
+    drop(held);
+    assert!(waits.is_woken());
+    let held = assert_ready_ok!(waits.poll());
+    assert_eq!((held.0, handle.in_flight()), (2, 1));
+    handle.close();
+    let mut drained = task::spawn(handle.drained());
+    assert_pending!(drained.poll(), "what is still kept counts");
+    drop(held);
+    assert_ready!(drained.poll());
+}
+
 #[cfg(feature = "load")]
 #[tokio::test(start_paused = true)]
 async fn the_load_is_what_is_in_flight_and_what_waits() {

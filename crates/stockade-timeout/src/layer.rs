@@ -123,7 +123,8 @@ impl<P, B> TimeoutLayer<P, B> {
     ///
     /// If the service inside is not ready within the limit, `poll_ready` returns
     /// [`Reason::Elapsed`](stockade_core::Reason::Elapsed). What readiness took is subtracted from the limit of the
-    /// next call. The time between being ready and being called does not count.
+    /// next call. The time between being ready and being called does not count, nor does a wait that the caller gave up if the
+    /// limit is over by the time it comes again and finds the service ready.
     #[must_use]
     pub fn readiness(self) -> Self {
         self.with(|config| config.readiness = true)

@@ -9,7 +9,7 @@ use stockade_core::{LayerError, deadline::Scope};
 use tokio::time::Instant;
 
 use crate::{
-    shared::{Lease, nanos},
+    shared::{Lease, NO_LIMIT, nanos},
     stopwatch::Stopwatch,
 };
 
@@ -56,9 +56,15 @@ impl Readiness {
                 *self = Self::default();
                 Poll::Ready(elapsed)
             }
-            _ => {
-                // It may be polled again before it is called.
-                let spent = self.since.map_or(self.spent, |since| nanos(since.elapsed()));
+            waited => {
+                let limit = waited.as_ref().map_or(NO_LIMIT, Stopwatch::limit);
+                let spent = match self.since.map(|since| nanos(since.elapsed())) {
+                    Some(spent) if spent < limit => spent,
+                    // A caller that waited would have been told. This one had given up, and has come again.
+                    Some(_) => 0,
+                    // It may be polled again before it is called.
+                    None => self.spent,
+                };
                 *self = Self { spent, ..Self::default() };
                 Poll::Pending
             }

@@ -55,6 +55,11 @@ impl Stopwatch {
         Self { deadline, limit, name, shared, life, starved: false, last_turn: false, timer }
     }
 
+    /// In nanoseconds.
+    pub(crate) const fn limit(&self) -> u64 {
+        self.limit
+    }
+
     /// What is inside is polled until this is dropped.
     #[cfg_attr(not(debug_assertions), inline(always))]
     pub(crate) fn scope(&mut self) -> Scope<'_> {

@@ -368,6 +368,24 @@ async fn who_asks_for_readiness_at_once_or_from_a_clone_has_the_whole_limit() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_wait_for_readiness_that_was_given_up_takes_nothing_from_a_call_much_later() {
+    let mut svc = layer(50).readiness().layer(slowly_ready(20 * MS));
+    assert_pending!(polled::spawn(svc.ready()).poll());
+    sleep(3_600_000 * MS).await;
+    svc.ready().await.unwrap();
+    let start = Instant::now();
+    assert_eq!(svc.call(40 * MS).await.unwrap(), Some(start + 50 * MS));
+    // Within the limit it is the wait of the next call.
+    let mut svc = layer(50).readiness().layer(slowly_ready(20 * MS));
+    assert_pending!(polled::spawn(svc.ready()).poll());
+    sleep(30 * MS).await;
+    svc.ready().await.unwrap();
+    let start = Instant::now();
+    assert!(svc.call(1_000 * MS).await.is_err());
+    fires_about(start, 20);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_deadline_is_seen_inside_while_the_service_gets_ready() {
     struct Sees(Option<Instant>);
 
