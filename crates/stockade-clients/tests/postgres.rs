@@ -12,7 +12,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use stockade_clients::sql::{Sqlx, TokioPostgres, statement_timeout};
-use stockade_core::{Class, Classify, Error, Reason};
+use stockade_core::{Class, Classify, Error, Reason, deadline};
 use stockade_retry::{Backoff, Budget, RetryLayer};
 use stockade_test_servers::{
     Postgres, Server,
@@ -339,4 +339,22 @@ async fn a_statement_ends_at_the_server_when_its_call_has_to_end() {
         Error::Rejected(rejected) => assert_eq!(rejected.reason(), Reason::Elapsed),
     }
     hanging(&pool, 0).await;
+}
+
+/// Several statements in one text are one transaction, which begins and ends by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_statement_that_the_server_ends_leaves_a_shared_connection_as_good_as_new() {
+    let server = Postgres::new().start().await.unwrap();
+    let client = connect(server.url()).await.unwrap();
+    let until = Some(tokio::time::Instant::now() + Duration::from_millis(300));
+    for _ in 0..2 {
+        let statement = async {
+            let set = statement_timeout(Duration::ZERO).unwrap();
+            client.batch_execute(&format!("{set}; SELECT pg_sleep(3600)")).await
+        };
+        let error = within(deadline::scope(until, statement)).await.unwrap_err();
+        assert_eq!(error.code().map(|code| code.code()), Some("57014"), "{error}");
+    }
+    let limit = within(client.query_one("SHOW statement_timeout", &[])).await.unwrap();
+    assert_eq!(limit.get::<_, String>(0), "0", "it was for that transaction only");
 }

@@ -13,6 +13,10 @@ use tokio::time::Instant;
 /// `margin`, which is what the way back takes, and at least a millisecond. Ask within the call: the deadline is
 /// that of the call that is being polled.
 ///
+/// A transaction of sqlx or tokio-postgres rolls back when it is dropped. Without one, as on a connection that callers
+/// share, send both as one text and without a `BEGIN`: `{set}; SELECT …` is a transaction that an error ends. One that began
+/// with `BEGIN` stays open then, and whatever comes next on that connection fails.
+///
 /// The error is SQLSTATE `57014`, which is [`Permanent`](super::class()): nobody waits for a repetition.
 ///
 /// # Example
