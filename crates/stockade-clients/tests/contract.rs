@@ -32,3 +32,19 @@ async fn the_layer_that_writes_deadlines_keeps_the_contract() {
     };
     contract(stack).run().await.assert();
 }
+
+#[cfg(feature = "rate")]
+#[tokio::test(start_paused = true)]
+async fn the_layer_that_reads_quotas_keeps_the_contract() {
+    use stockade_clients::http::{QuotaHeaders, QuotaLayer};
+
+    let (_, rate) = stockade_rate::RateLayer::per_second(1).with_handle();
+    let stack = |inner: Probe| {
+        ServiceBuilder::new()
+            .map_response(http::Response::into_body)
+            .layer(QuotaLayer::new().learn(QuotaHeaders::standard(), rate.clone()))
+            .map_response(http::Response::new)
+            .service(inner)
+    };
+    contract(stack).run().await.assert();
+}

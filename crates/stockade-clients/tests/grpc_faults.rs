@@ -4,16 +4,16 @@
 
 mod common;
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
 use common::nobody;
 use stockade_clients::{
     Failure,
     grpc::{self, Grpc},
-    http::{self as http_requests, InjectLayer},
+    http::{self as http_requests, BodyTimeoutLayer, ExtractLayer, InjectLayer},
 };
 use stockade_core::{Class, Classify, Error, deadline};
-use stockade_limit::LimitLayer;
+use stockade_limit::{LimitHandle, LimitLayer};
 use stockade_retry::RetryLayer;
 use stockade_test_servers::proxy::{Fault, Proxy};
 use tokio::{net::TcpListener, time::Instant};
@@ -193,4 +193,62 @@ async fn a_proxy_that_answers_for_the_server_is_judged_by_its_http_status() {
     let reply = channel.ready().await.unwrap().call(request).await.unwrap();
     let class = Grpc::new().classify(Ok::<_, &Error<tonic::transport::Error>>(&reply));
     assert_eq!(class, Class::OVERLOAD, "{reply:?}");
+}
+
+/// The same around a client, for a server that does not keep to it.
+#[tokio::test]
+async fn a_stream_that_says_nothing_for_too_long_ends_in_the_client_with_a_status() {
+    let proxy = start().await;
+    let stack = ServiceBuilder::new()
+        .layer(BodyTimeoutLayer::new().between_frames(Duration::from_millis(200)))
+        .service(channel(proxy.addr()));
+    let mut client = HealthClient::new(stack);
+    let mut stream = client.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert_eq!(stream.message().await.unwrap().unwrap().status, 1);
+    assert_eq!(stream.message().await.unwrap_err().code(), Code::DeadlineExceeded);
+    assert!(stream.message().await.unwrap().is_none(), "and that was all");
+}
+
+/// A server whose limit holds permits for its streams, which end at the deadline of their calls.
+async fn serve_streams() -> (Channel, LimitHandle) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (limit, handle) = LimitLayer::new(8).hold(http_requests::hold_body).with_handle();
+    let layers = ServiceBuilder::new()
+        .layer(grpc::RespondLayer::new())
+        .layer(ExtractLayer::grpc(Duration::from_secs(60)))
+        .layer(BodyTimeoutLayer::new().by_deadline())
+        .layer(limit)
+        .map_err(Error::<Infallible>::Service)
+        .into_inner();
+    let (_, health) = tonic_health::server::health_reporter();
+    let server = Server::builder().layer(layers).add_service(health);
+    tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
+    (channel(address), handle)
+}
+
+#[tokio::test]
+async fn a_stream_keeps_its_permit_until_its_client_leaves_or_its_deadline_passes() {
+    let (channel, handle) = serve_streams().await;
+    let watch = async |timeout: Option<Duration>| {
+        let mut request = Request::new(HealthCheckRequest::default());
+        timeout.into_iter().for_each(|timeout| request.set_timeout(timeout));
+        let mut stream =
+            HealthClient::new(channel.clone()).watch(request).await.unwrap().into_inner();
+        assert_eq!(stream.message().await.unwrap().unwrap().status, 1);
+        assert_eq!(handle.in_flight(), 1);
+        stream
+    };
+    let all_come_back = async || {
+        while handle.in_flight() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    drop(watch(None).await);
+    all_come_back().await;
+    // It would never end.
+    let mut stream = watch(Some(Duration::from_millis(500))).await;
+    all_come_back().await;
+    let status = stream.message().await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::DeadlineExceeded, "timed out"));
 }

@@ -146,6 +146,19 @@ mod tests {
     }
 
     #[test]
+    fn a_time_to_come_back_that_does_not_fit_is_as_long_as_fits() {
+        let rejected = Rejected::new(&"breaker", Reason::BreakerOpen);
+        for status in [
+            of(Some(&rejected.with_retry_after(Duration::MAX)), SECOND),
+            of(Some(&rejected), Duration::MAX),
+        ] {
+            assert_eq!(status.metadata().get(PUSHBACK).unwrap(), &i32::MAX.to_string());
+            let delay = status.get_details_retry_info().unwrap().retry_delay.unwrap();
+            assert!(delay > Duration::from_secs(800 * 86_400), "{delay:?}");
+        }
+    }
+
+    #[test]
     fn a_refusal_by_a_layer_around_the_channel_is_told_as_what_it_is() {
         let expired = Error::<std::io::Error>::from(Rejected::new(&"inject", Reason::Expired));
         let status = Status::from_error(expired.into());

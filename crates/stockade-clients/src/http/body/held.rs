@@ -69,7 +69,8 @@ pub fn hold_body<B: Body, P>(response: Response<B>, permit: P) -> Response<HeldB
 }
 
 /// Keeps `permit` until the body of `response` has ended, and then gives it to `end`, with the error if the body has
-/// failed. If the body is dropped, so is the permit, and `end` is not called.
+/// failed. If the body is dropped, so is the permit, and `end` is not called. The status in the trailers of a gRPC stream is no
+/// error of the body.
 ///
 /// A breaker has judged the call when the headers are there, and sees nothing of a body that breaks. With a guard of its
 /// handle for the body it does. Such a call counts twice then, as a success and as a failure: where every body breaks, half of

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use http::Response;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header::CONTENT_TYPE};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use stockade_core::{
@@ -26,8 +26,8 @@ use crate::http::last_turn::LastTurn;
 /// Bounds the time that bodies take, which a timeout around the call does not: that ends with the headers.
 ///
 /// Around a client it bounds the answers that are read, around the handlers of a server those that are sent. A body whose
-/// time is up ends with [`Elapsed`](Reason::Elapsed), as the error of the body, and what it comes from is dropped. By
-/// default nothing is bounded.
+/// time is up ends with [`Elapsed`](Reason::Elapsed), as the error of the body, and what it comes from is dropped. A stream of
+/// gRPC ends with the status `DEADLINE_EXCEEDED` in place of an error. By default nothing is bounded.
 ///
 /// A server does not ask a body for its next part while its client reads nothing. The bounds [`whole`](Self::whole) and
 /// [`by_deadline`](Self::by_deadline) also end such a body. So put this layer outside of a limit whose permits
@@ -96,6 +96,8 @@ pub struct TimedBody<B> {
     /// There while the body as a whole is bounded: drops what it comes from.
     end: Option<Timer>,
     last_turn: LastTurn,
+    /// Its trailers have a status.
+    is_grpc: bool,
     has_ended: bool,
 }
 
@@ -193,7 +195,10 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let answer = ready!(this.inner.poll(cx));
-        Poll::Ready(answer.map(|response| response.map(|body| this.limits.bound(body))))
+        Poll::Ready(answer.map(|response| {
+            let is_grpc = is_grpc(response.headers());
+            response.map(|body| TimedBody { is_grpc, ..this.limits.bound(body) })
+        }))
     }
 }
 
@@ -201,6 +206,12 @@ impl<F> fmt::Debug for BodyTimeoutFuture<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BodyTimeoutFuture").field("limits", &self.limits).finish_non_exhaustive()
     }
+}
+
+/// Whether it is a stream with a status in its trailers. `grpc-web` has that in the body.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    kind.starts_with(b"application/grpc") && !kind.starts_with(b"application/grpc-web")
 }
 
 // === impl Limits ===
@@ -261,8 +272,15 @@ impl<B: Send + 'static> Wake for Shared<B> {
 impl<B> TimedBody<B> {
     fn new(body: B, between_frames: Option<Duration>, until: Option<Instant>) -> Self {
         let shared = Arc::new(Shared { until, body: Mutex::new(Some(Box::pin(body))) });
-        let (last_turn, has_ended) = (LastTurn::default(), false);
-        Self { shared, between_frames, timer: None, end: None, last_turn, has_ended }
+        Self {
+            shared,
+            between_frames,
+            timer: None,
+            end: None,
+            last_turn: LastTurn::default(),
+            is_grpc: false,
+            has_ended: false,
+        }
     }
 
     /// Nothing comes any more.
@@ -311,7 +329,18 @@ impl<B: Body> Body for TimedBody<B> {
         }
         this.end();
         let elapsed = Rejected::new(&"body", Reason::Elapsed);
-        Poll::Ready(Some(Err(elapsed.into_error())))
+        if !this.is_grpc {
+            return Poll::Ready(Some(Err(elapsed.into_error())));
+        }
+        elapsed.tell();
+        Poll::Ready(Some(Ok(Frame::trailers(HeaderMap::from_iter([
+            // `DEADLINE_EXCEEDED`
+            (HeaderName::from_static("grpc-status"), HeaderValue::from_static("4")),
+            (
+                HeaderName::from_static("grpc-message"),
+                HeaderValue::from_static(elapsed.reason().as_str()),
+            ),
+        ])))))
     }
 
     fn is_end_stream(&self) -> bool {

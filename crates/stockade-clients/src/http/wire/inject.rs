@@ -134,7 +134,7 @@ impl InjectLayer {
         self
     }
 
-    /// Does not write the priority: for servers of others.
+    /// Does not write the priority: for servers of others. One that is on the request already stays.
     #[must_use]
     pub fn without_priority(mut self) -> Self {
         self.headers.priority = None;
@@ -315,6 +315,26 @@ mod tests {
             let headers = sent_within(200, InjectLayer::new(), request).await.unwrap();
             assert_eq!(headers["x-request-timeout-ms"], told);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_attempt_tells_what_is_left_by_then_and_none_is_made_without_time() {
+        let told = std::sync::Mutex::new(Vec::new());
+        let stack = ServiceBuilder::new()
+            .layer(stockade_retry::RetryLayer::max_attempts(9))
+            .layer(InjectLayer::new())
+            .map_err(Error::Service)
+            .service_fn(async |request: Request<()>| {
+                let left = request.headers()["x-request-timeout-ms"].to_str().unwrap();
+                told.lock().unwrap().push(left.parse::<u64>().unwrap());
+                tokio::time::sleep(Duration::from_millis(60)).await;
+                Err::<(), _>(io::Error::other("no"))
+            });
+        let until = Instant::now() + Duration::from_millis(200);
+        assert!(deadline::scope(Some(until), stack.oneshot(Request::default())).await.is_err());
+        let told = told.into_inner().unwrap();
+        assert!(told[0] == 195 && told.len() > 1, "{told:?}");
+        assert!(told.windows(2).all(|pair| pair[1] + 60 <= pair[0]), "{told:?}");
     }
 
     #[tokio::test(start_paused = true)]
