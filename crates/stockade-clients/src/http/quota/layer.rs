@@ -254,10 +254,11 @@ impl Learned {
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
+    use std::{cell::Cell, convert::Infallible};
 
     use http::{Request, Response};
     use stockade_rate::RateLayer;
+    use tokio::time::Instant;
     use tower::{ServiceBuilder, ServiceExt};
 
     use super::*;
@@ -408,6 +409,83 @@ mod tests {
                 });
             stack.oneshot(Request::new(())).await.unwrap();
             assert_eq!(handle.available(), left);
+        }
+    }
+
+    /// A server of two quotas, which counts what it refuses.
+    struct Model {
+        requests: RateHandle,
+        tokens: RateHandle,
+        refused: Cell<u32>,
+        /// Whether its 429 says when to come back.
+        hints: bool,
+    }
+
+    impl Model {
+        fn new(hints: bool) -> Self {
+            let (_, requests) = RateLayer::new(60, MINUTE).with_handle();
+            let (_, tokens) = RateLayer::new(6_000, MINUTE).with_handle();
+            Self { requests, tokens, refused: Cell::new(0), hints }
+        }
+
+        /// The body is what it has cost.
+        fn answer(&self, cost: u32) -> Response<u32> {
+            let is_enough = self.tokens.available() >= cost && self.requests.try_take(1).is_ok();
+            if is_enough {
+                self.tokens.try_take(cost).unwrap();
+            } else {
+                self.refused.set(self.refused.get() + 1);
+            }
+            let answer = Response::builder()
+                .status(if is_enough { 200 } else { 429 })
+                .header("x-ratelimit-limit-requests", self.requests.config().calls)
+                .header("x-ratelimit-limit-tokens", self.tokens.config().calls)
+                .header("x-ratelimit-remaining-requests", self.requests.available())
+                .header("x-ratelimit-remaining-tokens", self.tokens.available());
+            let hint = self.hints && !is_enough;
+            let answer = if hint { answer.header("retry-after", 2) } else { answer };
+            answer.body(cost).unwrap()
+        }
+    }
+
+    /// A client that has been told far too much is refused a few times, and then asks as often as it may, also once the
+    /// server allows half as much.
+    #[tokio::test(start_paused = true)]
+    async fn quotas_of_requests_and_of_tokens_are_kept_to_together_also_when_they_change() {
+        for hints in [true, false] {
+            let model = Model::new(hints);
+            let (requests, requests_left) = RateLayer::new(10_000, MINUTE).with_handle();
+            let most = |_: &Request<u32>| 150;
+            let (tokens, tokens_left) = RateLayer::new(1_000_000, MINUTE).cost(most).with_handle();
+            let quota = QuotaLayer::new()
+                .learn(QuotaHeaders::of("requests"), requests_left)
+                .learn(QuotaHeaders::of("tokens"), tokens_left.clone())
+                .settle(tokens_left, most, |answer: &Response<u32>| Some(*answer.body()));
+            let stack = ServiceBuilder::new()
+                .layer(requests)
+                .layer(tokens)
+                .layer(quota)
+                .map_err(stockade_core::Error::Service)
+                .service_fn(async |request: Request<u32>| {
+                    Ok::<_, Infallible>(model.answer(*request.body()))
+                });
+            // How many are answered in five minutes, and how many are refused.
+            let ask = async || {
+                let (start, before) = (Instant::now(), model.refused.get());
+                let (mut served, mut cost) = (0, 50);
+                while start.elapsed() < 5 * MINUTE {
+                    cost = 50 + (cost * 7 + 13) % 100;
+                    let answer = stack.clone().oneshot(Request::new(cost)).await.unwrap();
+                    served += u32::from(answer.status() == 200);
+                }
+                (served, model.refused.get() - before)
+            };
+            let (served, refused) = ask().await;
+            assert!(served > 250 && refused <= 3, "hints {hints}: {served} and {refused}");
+            model.requests.set_rate(30, MINUTE).unwrap();
+            model.tokens.set_rate(3_000, MINUTE).unwrap();
+            let (served, refused) = ask().await;
+            assert!(served > 125 && refused <= 3, "hints {hints}: {served} and {refused}");
         }
     }
 }

@@ -63,7 +63,9 @@ impl TimeHeader {
         Self::new(HeaderName::from_static("x-request-timeout-ms"), Unit::Millis)
     }
 
-    /// `x-envoy-expected-rq-timeout-ms`, in milliseconds, which Envoy sends.
+    /// `x-envoy-expected-rq-timeout-ms`, in milliseconds, which Envoy tells the servers behind it.
+    ///
+    /// An Envoy between a client and them reads another one from the client: `x-envoy-upstream-rq-timeout-ms`.
     pub const fn envoy() -> Self {
         Self::new(HeaderName::from_static("x-envoy-expected-rq-timeout-ms"), Unit::Millis)
     }
