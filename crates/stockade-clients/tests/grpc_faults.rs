@@ -4,7 +4,12 @@
 
 mod common;
 
-use std::{convert::Infallible, time::Duration};
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use common::nobody;
 use stockade_clients::{
@@ -12,7 +17,7 @@ use stockade_clients::{
     grpc::{self, Grpc},
     http::{self as http_requests, BodyTimeoutLayer, ExtractLayer, InjectLayer},
 };
-use stockade_core::{Class, Classify, Error, deadline};
+use stockade_core::{Class, Classify, Error, Reason, Rejected, deadline};
 use stockade_limit::{LimitHandle, LimitLayer};
 use stockade_retry::RetryLayer;
 use stockade_test_servers::proxy::{Fault, Proxy};
@@ -22,7 +27,8 @@ use tonic::{
     transport::{Channel, Endpoint, Server, server::TcpIncoming},
 };
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_client::HealthClient};
-use tower::{Service as _, ServiceBuilder, ServiceExt, service_fn};
+use tonic_types::StatusExt as _;
+use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 
 async fn start() -> Proxy {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -251,4 +257,47 @@ async fn a_stream_keeps_its_permit_until_its_client_leaves_or_its_deadline_passe
     all_come_back().await;
     let status = stream.message().await.unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::DeadlineExceeded, "timed out"));
+}
+
+/// Refuses each call for the reason that its metadata has the number of.
+#[derive(Clone)]
+struct Refuser<S>(S);
+
+impl<S: Service<http::Request<B>>, B> Service<http::Request<B>> for Refuser<S> {
+    type Response = S::Response;
+    type Error = Error<Infallible>;
+    type Future = Ready<Result<S::Response, Error<Infallible>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error<Infallible>>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        let reason: usize = request.headers()["x-reason"].to_str().unwrap().parse().unwrap();
+        ready(Err(Rejected::new(&"layer", Reason::ALL[reason]).into()))
+    }
+}
+
+#[tokio::test]
+async fn a_client_gets_each_refusal_with_the_code_and_the_hint_that_the_table_has_for_it() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let channel = channel(listener.local_addr().unwrap());
+    let layers = ServiceBuilder::new()
+        .layer(grpc::RespondLayer::new())
+        .layer(tower::layer::layer_fn(Refuser))
+        .into_inner();
+    let (_, health) = tonic_health::server::health_reporter();
+    let server = Server::builder().layer(layers).add_service(health);
+    tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
+    for (n, reason) in Reason::ALL.into_iter().enumerate() {
+        let mut request = Request::new(HealthCheckRequest::default());
+        request.metadata_mut().insert("x-reason", n.to_string().parse().unwrap());
+        let status = HealthClient::new(channel.clone()).check(request).await.unwrap_err();
+        let expected = grpc::refusal(&Error::<Infallible>::from(Rejected::new(&"layer", reason)));
+        assert_eq!((status.code(), status.message()), (expected.code(), expected.message()));
+        let pushback = |status: &Status| status.metadata().get("grpc-retry-pushback-ms").cloned();
+        assert_eq!(pushback(&status), pushback(&expected), "{reason:?}");
+        let delay = |status: &Status| status.get_details_retry_info().map(|info| info.retry_delay);
+        assert_eq!(delay(&status), delay(&expected), "{reason:?}");
+    }
 }
