@@ -33,7 +33,8 @@ use crate::{
 /// - [`Expired`](Reason::Expired): the deadline had passed when the job's turn came.
 /// - [`QueueFull`](Reason::QueueFull), [`Shed`](Reason::Shed), [`WaitExceeded`](Reason::WaitExceeded): the pool has too
 ///   much to do.
-/// - [`PoolClosed`](Reason::PoolClosed): the pool was closed before the job was accepted, or stopped before it ran.
+/// - [`PoolClosed`](Reason::PoolClosed): the pool was closed before the job was accepted, or stopped before it ran. In
+///   the second case [`accepted`](Self::accepted) has returned `Ok`, and the drain has the request.
 /// - [`Cancelled`](Reason::Cancelled): the pool was stopped while the job ran.
 ///
 /// # Cancel safety
@@ -70,7 +71,7 @@ struct Known {
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Refused<Req> {
-    /// Why.
+    /// Why: `refused.rejected.reason()` in one word.
     pub rejected: Rejected,
     /// The request.
     pub request: Req,
@@ -234,11 +235,6 @@ pub(crate) fn identity(waker: &Waker) -> (usize, usize) {
 impl<Req> Refused<Req> {
     pub(crate) fn new(rejected: Rejected, request: Req) -> Self {
         Self { rejected, request }
-    }
-
-    /// Why, in one word.
-    pub fn reason(&self) -> Reason {
-        self.rejected.reason()
     }
 }
 

@@ -121,8 +121,9 @@ impl<Req, T, E> Pool<Req, T, E> {
     /// A job that still waits for a place is not accepted: it ends with [`Reason::PoolClosed`], and its request is not
     /// handed back, but returned by [`Job::accepted`]. One that was [detached](Job::detach) is accepted all the same.
     ///
-    /// Callers whose request is handed back get [`Reason::PoolClosed`], callers whose call is dropped get
-    /// [`Reason::Cancelled`].
+    /// Callers whose request is handed back get [`Reason::PoolClosed`], as those do that were never accepted; callers whose
+    /// call is dropped get [`Reason::Cancelled`]. In a [run](Self::run) the outcome tells
+    /// [`HandedBack`](crate::Status::HandedBack).
     ///
     /// # Cancel safety
     ///

@@ -146,7 +146,7 @@ async fn rendezvous_accepts_only_when_a_worker_is_free() {
     let mut held = vec![pool.try_submit(Request::wait(0)).unwrap()];
     held.push(pool.try_submit(Request::wait(1)).unwrap());
     let full = pool.try_submit(Request::wait(2)).unwrap_err();
-    assert_eq!((full.reason(), full.request.id), (Reason::QueueFull, 2));
+    assert_eq!((full.rejected.reason(), full.request.id), (Reason::QueueFull, 2));
     settle().await;
     assert_eq!(probe.in_flight(), 2);
     let mut waiting = task::spawn(accepted(pool.submit(Request::wait(3))));
@@ -472,7 +472,7 @@ async fn drain_hands_unstarted_requests_back_at_the_deadline() {
     balanced(&stats);
 
     let closed = pool.try_submit(Request::ready(9)).unwrap_err();
-    assert_eq!((closed.reason(), closed.request.id), (Reason::PoolClosed, 9));
+    assert_eq!((closed.rejected.reason(), closed.request.id), (Reason::PoolClosed, 9));
     assert_eq!(accepted(pool.submit(Request::ready(8))).await.unwrap_err().request.id, 8);
     let refused = pool.ready().await.unwrap().call(Request::ready(7)).await;
     assert_eq!(reason(refused), Reason::PoolClosed);

@@ -61,7 +61,7 @@ impl Service<Way> for Recursive {
                     let mut group = pool.run(ByHand::new());
                     match group.push(Way::Leaf).await {
                         Ok(()) => group.next().await.unwrap().result,
-                        Err(refused) => return Ok(Err(refused.reason())),
+                        Err(refused) => return Ok(Err(refused.rejected.reason())),
                     }
                 }
             };

@@ -196,7 +196,7 @@ async fn a_call_that_gets_no_place_is_counted_once_whichever_way_it_came() {
     assert_eq!(reason(assert_ready!(called.poll())), Reason::PoolClosed);
     assert_eq!(reason(assert_ready!(submitted.poll())), Reason::PoolClosed);
     assert_eq!(assert_ready!(run.poll()).len(), 0);
-    assert_eq!(assert_ready!(pushed.poll()).unwrap_err().reason(), Reason::PoolClosed);
+    assert_eq!(assert_ready!(pushed.poll()).unwrap_err().rejected.reason(), Reason::PoolClosed);
     let refused = pool.stats().refused;
     assert_eq!((refused.pool_closed, refused.total()), (4, 4));
 }

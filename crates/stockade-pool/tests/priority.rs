@@ -96,12 +96,12 @@ async fn a_full_queue_drops_its_lowest_job_for_a_higher_one() {
     let running = submit('d').unwrap();
     settle().await;
     let (low, middle) = (submit('b').unwrap(), submit('d').unwrap());
-    assert_eq!(submit('b').unwrap_err().reason(), Reason::QueueFull);
+    assert_eq!(submit('b').unwrap_err().rejected.reason(), Reason::QueueFull);
     let high = submit('c').unwrap();
     assert_eq!(reason(low.await), Reason::Shed);
     let higher = submit('c').unwrap();
     assert_eq!(reason(middle.await), Reason::Shed);
-    assert_eq!(submit('c').unwrap_err().reason(), Reason::QueueFull);
+    assert_eq!(submit('c').unwrap_err().rejected.reason(), Reason::QueueFull);
     for job in [running, high, higher] {
         assert!(job.await.is_ok());
     }
@@ -123,7 +123,10 @@ async fn a_full_line_drops_its_lowest_job_for_a_higher_one() {
     let high = submit('c');
     assert_eq!(reason(low.await), Reason::Shed);
     // Nothing is queued that would give way, and who does not want to wait drops nobody from the line.
-    assert_eq!(class('c').enter(|| pool.try_submit('c')).unwrap_err().reason(), Reason::QueueFull);
+    assert_eq!(
+        class('c').enter(|| pool.try_submit('c')).unwrap_err().rejected.reason(),
+        Reason::QueueFull
+    );
     for job in [running, high, middle] {
         assert!(job.await.is_ok());
     }
@@ -143,7 +146,7 @@ async fn drop_oldest_takes_the_lowest_class_first_and_then_the_oldest_of_its_own
     assert_eq!(reason(low.await), Reason::Shed);
     let third = submit('d').unwrap();
     assert_eq!(reason(first.await), Reason::Shed);
-    assert_eq!(submit('b').unwrap_err().reason(), Reason::QueueFull);
+    assert_eq!(submit('b').unwrap_err().rejected.reason(), Reason::QueueFull);
     for job in [running, second, third] {
         assert!(job.await.is_ok());
     }
