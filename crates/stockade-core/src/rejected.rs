@@ -53,7 +53,11 @@ pub enum Reason {
     BreakerOpen,
     /// The circuit breaker is held open by hand.
     ForcedOpen,
-    /// The pool is closed, or its runtime has ended; or a limit is closed, or another layer that can be.
+    /// What the call needs is closed: the pool (also when its runtime has ended), a limit, or another layer that can be. The
+    /// layer says which, as in "limit `db`: closed".
+    ///
+    /// The call has not been started. A pool says this of one that it never accepted, and of one whose request a drain has
+    /// handed back; `Job::accepted` tells them apart.
     PoolClosed,
     /// The call panicked.
     Panicked,
@@ -95,7 +99,7 @@ crate::spellings! { Reason:
     Elapsed "timed out" "timed_out",
     BreakerOpen "circuit open" "circuit_open",
     ForcedOpen "circuit forced open" "circuit_forced_open",
-    PoolClosed "pool closed" "pool_closed",
+    PoolClosed "closed" "closed",
     Panicked "panicked" "panicked",
     Cancelled "cancelled" "cancelled",
     Expired "deadline expired" "deadline_expired",
@@ -301,6 +305,9 @@ mod tests {
         assert_eq!(elapsed.retry_after(), None);
         let full = Rejected::new(&"limit", Reason::QueueFull).with_name(Some("db"));
         assert_eq!(full.to_string(), "limit `db`: queue full");
+        let closed = |layer| Rejected::new(layer, Reason::PoolClosed).with_name(Some("db"));
+        assert_eq!(closed(&"limit").to_string(), "limit `db`: closed");
+        assert_eq!(closed(&"pool").to_string(), "pool `db`: closed");
     }
 
     #[test]

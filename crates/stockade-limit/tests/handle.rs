@@ -35,7 +35,7 @@ async fn a_closed_limit_refuses_new_calls_and_those_that_wait_and_lets_the_other
         assert_eq!(reason(assert_ready_err!(call.poll())), Reason::PoolClosed);
     }
     let refused = assert_ready_err!(call(&mut svc, 4).poll());
-    assert_eq!(refused.to_string(), "limit: pool closed");
+    assert_eq!(refused.to_string(), "limit: closed");
     assert_eq!((handle.in_flight(), handle.waiting()), (1, 0));
     assert_eq!(handle.refused(Reason::PoolClosed), 4);
     handle.set_max(10).unwrap();

@@ -78,7 +78,7 @@ async fn a_limit_shows_the_calls_in_flight_and_waiting() {
     shows(
         &metrics,
         &[
-            ("stockade_limit_refused_total{name=db,reason=pool_closed}", 1.0),
+            ("stockade_limit_refused_total{name=db,reason=closed}", 1.0),
             ("stockade_limit_refused_total{name=db,reason=queue_full}", 0.0),
             ("stockade_limit_refused_by_priority_total{name=db,priority=default}", 1.0),
             ("stockade_limit_refused_by_priority_total{name=db,priority=critical}", 0.0),

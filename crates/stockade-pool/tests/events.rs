@@ -79,11 +79,11 @@ async fn every_refusal_is_one_event() {
 
     pool.close();
     pool.call(Request::ready(6)).await.unwrap_err();
-    one(&events, &[r#"reason="pool_closed""#]);
+    one(&events, &[r#"reason="closed""#]);
     assert!(pool.try_submit(Request::ready(7)).is_err());
-    one(&events, &[r#"reason="pool_closed""#]);
+    one(&events, &[r#"reason="closed""#]);
     assert!(accepted(pool.submit(Request::ready(8))).await.is_err());
-    one(&events, &[r#"reason="pool_closed""#]);
+    one(&events, &[r#"reason="closed""#]);
 }
 
 #[tokio::test(start_paused = true)]
