@@ -192,10 +192,15 @@ impl Metrics {
         self.add(name, pool, |groups| &mut groups.pools)
     }
 
-    /// Removes the handles of this name, of every kind. Returns false if there is none.
+    /// Removes the handles of this name, of every kind, and the timeout `<name> attempt` of a [stack](Self::stack).
+    /// Returns false if there is none.
     pub fn remove(&self, name: &str) -> bool {
         let mut groups = lock(&self.groups);
-        groups.all().into_iter().filter_map(|group| group.remove(name).then_some(())).count() > 0
+        let removed = groups.all().into_iter().filter_map(|group| group.remove(name).then_some(()));
+        let removed = removed.count() > 0;
+        #[cfg(feature = "timeout")]
+        let removed = groups.timeouts.remove(&crate::stack::of_attempt(name)) || removed;
+        removed
     }
 
     /// Every metric that there may be.

@@ -36,8 +36,14 @@ handles! {
 impl Handles for stockade_timeout::TimeoutHandle {
     fn add_to(self, metrics: &Metrics, name: &str) -> Result<(), NameTaken> {
         let of_call = metrics.timeout(name.to_owned(), self.clone());
-        of_call.or_else(|_| metrics.timeout(format!("{name} attempt"), self))
+        of_call.or_else(|_| metrics.timeout(of_attempt(name), self))
     }
+}
+
+/// The name of the second timeout of a stack.
+#[cfg(feature = "timeout")]
+pub(crate) fn of_attempt(name: &str) -> String {
+    format!("{name} attempt")
 }
 
 #[cfg(feature = "pool")]

@@ -426,3 +426,17 @@ async fn the_handles_of_a_stack_have_its_name_and_a_timeout_of_attempts_another_
     let taken = metrics.stack("db", limit).unwrap_err();
     assert_eq!(taken.to_string(), "there is a limit `db` already");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_stack_has_added_is_removed_by_its_name() {
+    let metrics = Metrics::new();
+    let timeout = |seconds| TimeoutLayer::new(SECOND * seconds).with_handle().1;
+    let limit = LimitLayer::new(4).with_handle().1;
+    let stack = || (timeout(9), limit.clone(), timeout(2));
+    metrics.stack("db", stack()).unwrap();
+    metrics.stack("other", stack()).unwrap();
+    assert!(metrics.remove("db") && !metrics.remove("db"));
+    assert!(scrape(&metrics).into_keys().all(|series| series.contains("{name=other")));
+    metrics.stack("db", stack()).unwrap();
+    shows(&metrics, &[("stockade_timeout_limit_seconds{name=db attempt}", 2.0)]);
+}
