@@ -73,7 +73,10 @@ impl TryFrom<Written> for Window {
         match (written.calls, written.time) {
             (Some(calls), None) => Ok(Self(Kind::Calls(calls))),
             (None, Some(time)) => Ok(Self(Kind::Time(time))),
-            _ => Err("it has to be either calls or time"),
+            (None, None) => Err(
+                "a window needs `calls` or `time`, such as { calls = 100 } or { time = \"30s\" }",
+            ),
+            (Some(_), Some(_)) => Err("a window has either `calls` or `time`, and not both"),
         }
     }
 }

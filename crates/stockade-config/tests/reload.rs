@@ -477,11 +477,22 @@ fn what_is_wrong_is_named_as_it_is_written() {
         ),
         (
             "[retry]\nmax_attempts = 2\nbackoff = {}",
-            "retry.backoff: it has to be either exponential or constant (line 3)",
+            "retry.backoff: a backoff needs `exponential` or `constant`, such as \
+             { exponential = { base = \"50ms\", cap = \"10s\" } } or { constant = \"100ms\" } (line 3)",
+        ),
+        (
+            "[retry]\nmax_attempts = 2\n\
+             backoff = { constant = \"1s\", exponential = { base = \"1s\", cap = \"2s\" } }",
+            "retry.backoff: a backoff has either `exponential` or `constant`, and not both (line 3)",
+        ),
+        (
+            "[breaker]\nwindow = {}",
+            "breaker.window: a window needs `calls` or `time`, such as { calls = 100 } or \
+             { time = \"30s\" } (line 2)",
         ),
         (
             "[breaker]\nwindow = { calls = 5, time = \"1s\" }",
-            "breaker.window: it has to be either calls or time (line 2)",
+            "breaker.window: a window has either `calls` or `time`, and not both (line 2)",
         ),
         (
             "[breaker]\nwindow = { calls = 0 }",

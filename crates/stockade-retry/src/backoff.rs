@@ -138,7 +138,11 @@ mod written {
             match (written.exponential, written.constant) {
                 (Some(exponential), None) => Ok(Self(Kind::Exponential(exponential))),
                 (None, Some(wait)) => Ok(Self(Kind::Constant(wait))),
-                _ => Err("it has to be either exponential or constant"),
+                (None, None) => Err("a backoff needs `exponential` or `constant`, such as \
+                     { exponential = { base = \"50ms\", cap = \"10s\" } } or { constant = \"100ms\" }"),
+                (Some(_), Some(_)) => {
+                    Err("a backoff has either `exponential` or `constant`, and not both")
+                }
             }
         }
     }
