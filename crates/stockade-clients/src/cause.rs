@@ -50,6 +50,7 @@ use stockade_core::{BoxError, Error, LayerError};
     message = "a classifier cannot look for the client's error in `{Self}`",
     label = "`{Self}` does not implement `Cause`",
     note = "put `.map_err(stockade::Error::Service)` into the `ServiceBuilder`, right above the client, to wrap its error",
+    note = "if an `.and_then(..)` reads the client's answer, that line goes above the `.and_then(..)`",
     note = "where the client's error is boxed already, write `.map_err(stockade::boxed)` in its place",
     note = "or implement `LayerError` and `Cause` for an error enum of your own"
 )]

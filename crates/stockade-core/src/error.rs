@@ -18,6 +18,7 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
     message = "a layer cannot put its refusal into the error type `{Self}`",
     label = "`{Self}` does not implement `LayerError`",
     note = "put `.map_err(stockade::Error::Service)` into the `ServiceBuilder`, right above the client, to wrap its error",
+    note = "if an `.and_then(..)` reads the client's answer, that line goes above the `.and_then(..)`",
     note = "for errors of many types, or of `anyhow`, put `.map_err(stockade::boxed)` there",
     note = "on a router of axum, whose error is `Infallible`, that line goes last into the `ServiceBuilder`, and first goes `RespondLayer` of `stockade-clients`, to make a refusal an answer",
     note = "or implement `From<Rejected>` and `LayerError` for an error enum of your own"

@@ -26,7 +26,7 @@
 //! | a pool cannot run … | `tower::service_fn(..)` around an async function |
 //! | no function or associated item named `new` found for struct `Pool<Req, T, E>` | `Pool::builder()` |
 //! | another version of a client's crate: `expected fn(reqwest::Request), found fn(reqwest::async_impl::request::Request)` | the version that the table on the first page of `stockade-clients` names |
-//! | `reqwest::Error: From<stockade::Error<Failure<…>>>` is not satisfied | `.map_err(..)` above `.and_then(read_to_end)`, because reading the body fails with an error of reqwest, too |
+//! | `reqwest::Error: From<stockade::Error<…>>` is not satisfied | `.map_err(..)` above `.and_then(read_to_end)`, and not below it, because reading the body fails with an error of reqwest, too |
 //! | `?` couldn't convert the error: `dyn Error + Send + Sync: Sized` is not satisfied | `stockade::BoxError` as the error of your function, in place of `Box<dyn Error>` |
 //! | tasks cannot share … (axum's `State`; `stockade::check::state` shows it) | `BoxCloneSyncService` in place of `BoxCloneService` |
 //!
