@@ -357,3 +357,22 @@ async fn a_client_that_cannot_fail_is_called_in_a_task() {
         ServiceBuilder::new().map_err(stockade::boxed).service(never_fails())
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_key_is_taken_from_a_request_as_the_table_of_advice_says() {
+    let rate = || RateLayer::new(1, SECOND).queue(0);
+    let of_header = rate().keyed(|request: &Request<()>| request.headers().get("x").cloned(), 9);
+    let of_text = rate().keyed(
+        |request: &Request<()>| request.headers().get("x")?.to_str().ok().map(str::to_owned),
+        9,
+    );
+    let answer = service_fn(async |_: Request<()>| Ok::<_, BoxError>(()));
+    let (by_header, by_text) = (of_header.layer(answer), of_text.layer(answer));
+    for key in ["a", "b"] {
+        let request = || Request::builder().header("x", key).body(()).unwrap();
+        by_header.clone().oneshot(request()).await.unwrap();
+        by_header.clone().oneshot(request()).await.unwrap_err();
+        by_text.clone().oneshot(request()).await.unwrap();
+        by_text.clone().oneshot(request()).await.unwrap_err();
+    }
+}
