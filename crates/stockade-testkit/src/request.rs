@@ -83,9 +83,24 @@ impl Request {
         Self::new(id, Behaviour::Wait)
     }
 
+    /// A request that is answered after `duration` on tokio's clock: [`Behaviour::Sleep`].
+    pub const fn sleep(id: u64, duration: Duration) -> Self {
+        Self::new(id, Behaviour::Sleep(duration))
+    }
+
     /// A request that fails: [`Behaviour::Fail`].
     pub const fn fail(id: u64) -> Self {
         Self::new(id, Behaviour::Fail)
+    }
+
+    /// A request that fails so many times, and is answered when it is sent again: [`Behaviour::FailTimes`].
+    pub const fn fail_times(id: u64, times: u32) -> Self {
+        Self::new(id, Behaviour::FailTimes(times))
+    }
+
+    /// A request whose call panics: [`Behaviour::PanicInFuture`].
+    pub const fn panic(id: u64) -> Self {
+        Self::new(id, Behaviour::PanicInFuture)
     }
 
     pub(crate) fn watched(mut self) -> (Self, Watch) {

@@ -120,6 +120,20 @@ async fn a_busy_call_uses_up_the_budget_until_it_is_released() {
     busy.await.unwrap().unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn each_request_that_is_named_behaves_as_it_is_called() {
+    let probe = Probe::new();
+    let twice = Request::fail_times(1, 2);
+    for answered in [false, false, true, true] {
+        assert_eq!(call(&probe, twice.clone()).await.is_ok(), answered);
+    }
+    let (since, hour) = (Instant::now(), Duration::from_secs(3_600));
+    call(&probe, Request::sleep(2, hour)).await.unwrap();
+    assert!(since.elapsed() >= hour);
+    let panics = tokio::spawn(async move { call(&probe, Request::panic(3)).await });
+    assert!(panics.await.unwrap_err().is_panic());
+}
+
 #[tokio::test]
 async fn readiness_is_what_the_handle_sets() {
     let probe = Probe::new();
