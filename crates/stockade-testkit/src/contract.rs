@@ -74,6 +74,8 @@ impl<S> Subject for S where
 pub struct Contract<S, F> {
     build: F,
     limit: Option<usize>,
+    hold: Option<fn(&mut S)>,
+    release: Option<fn(&mut S)>,
     deadline: Option<Duration>,
     close: Option<fn(&mut S)>,
     exceptions: Vec<(&'static str, String)>,
@@ -88,7 +90,15 @@ where
     S: Subject,
     F: FnMut(Probe) -> S,
 {
-    Contract { build, limit: None, deadline: None, close: None, exceptions: Vec::new() }
+    Contract {
+        build,
+        limit: None,
+        hold: None,
+        release: None,
+        deadline: None,
+        close: None,
+        exceptions: Vec::new(),
+    }
 }
 
 // === impl Contract ===
@@ -99,7 +109,7 @@ where
     F: FnMut(Probe) -> S,
 {
     /// Declares that at most `limit` calls run inside at once, that this many do, and that more calls
-    /// wait: at least three times the limit, and eight. Enables the checks of a full stack.
+    /// wait: at least three times the limit, and eight. Enables the checks of a full stack, and those of waiting.
     ///
     /// # Panics
     ///
@@ -110,6 +120,42 @@ where
         self
     }
 
+    /// Declares what makes calls wait that come after it, where that is not a [limit](Self::limit): a gate is shut, say.
+    /// [`release`](Self::release) lets them go on. Enables the checks of waiting.
+    ///
+    /// A layer that delays each call by itself takes `.hold(|_| {})`, and no `release`: its calls go on as the clock
+    /// moves. Have it delay them by ten seconds at most.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use stockade_testkit::{Probe, contract};
+    /// use tower::{ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let delayed = |inner: Probe| {
+    ///     service_fn(move |request| {
+    ///         let inner = inner.clone();
+    ///         async move {
+    ///             tokio::time::sleep(Duration::from_secs(1)).await;
+    ///             inner.oneshot(request).await
+    ///         }
+    ///     })
+    /// };
+    /// contract(delayed).hold(|_| {}).run().await.assert();
+    /// # }
+    /// ```
+    pub fn hold(mut self, hold: fn(&mut S)) -> Self {
+        self.hold = Some(hold);
+        self
+    }
+
+    /// Declares what lets the calls go on that [`hold`](Self::hold) has made to wait: a gate is opened, say.
+    pub fn release(mut self, release: fn(&mut S)) -> Self {
+        self.release = Some(release);
+        self
+    }
+
     /// Declares that a call ends with an error after this time. Enables the check of the deadline,
     /// which moves the clock by hand, so the clock has to be paused.
     pub fn deadline(mut self, deadline: Duration) -> Self {
@@ -117,13 +163,15 @@ where
         self
     }
 
-    /// Declares how the stack is closed. Enables the check of closing.
+    /// Declares how the stack is closed: from then on it refuses calls, those that wait among them. Enables the check of
+    /// closing.
     pub fn close(mut self, close: fn(&mut S)) -> Self {
         self.close = Some(close);
         self
     }
 
-    /// Declares that a check does not apply. It is not made, and is listed with the reason.
+    /// Declares that a check does not apply to this stack. It is left out, and
+    /// [listed with the reason](Outcome::DoesNotApply).
     ///
     /// # Panics
     ///
@@ -139,12 +187,16 @@ where
     /// Run it on a current-thread runtime with a paused clock, as `#[tokio::test(start_paused = true)]`
     /// has it. On a real clock, a check that hangs takes long. A check that panics or hangs has failed,
     /// and the others still run.
+    ///
+    /// The future is not `Send`: await it in the test itself, and not in a task that is spawned.
     pub async fn run(mut self) -> Report {
         let mut report = Report::default();
         let exceptions = std::mem::take(&mut self.exceptions);
         let mut stage = Stage {
             build: &mut self.build,
             limit: self.limit,
+            hold: self.hold,
+            release: self.release,
             deadline: self.deadline,
             close: self.close,
         };
@@ -187,7 +239,7 @@ async fn judge(check: impl Future<Output = Verdict>) -> Outcome {
     match guarded(REAL_LIMIT, timeout(LIMIT, caught)).await {
         Some(Ok(Ok(()))) => Outcome::Passed,
         Some(Ok(Err(Objection::Broken(why)))) => Outcome::Failed(why),
-        Some(Ok(Err(Objection::DoesNotApply(why)))) => Outcome::DoesNotApply(why.to_owned()),
+        Some(Ok(Err(Objection::Undeclared(what)))) => Outcome::NotMade(what.to_owned()),
         Some(Err(_)) => Outcome::Failed(format!("did not end within {LIMIT:?}")),
         None => Outcome::Failed(format!("did not end within {REAL_LIMIT:?} of real time")),
     }

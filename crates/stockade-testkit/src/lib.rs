@@ -30,8 +30,19 @@
 //! # }
 //! ```
 //!
-//! Declare the limit of a layer that holds calls back, the deadline of a timeout, and how a stack is closed: see
-//! [`Contract`]. Checks for which nothing was declared are listed as not made.
+//! Say what the layer does, and the checks of that are made, too:
+//!
+//! | what the layer does | declare |
+//! |---|---|
+//! | decides at once, or only watches | nothing |
+//! | runs at most `n` calls at once, and others wait | [`.limit(n)`](Contract::limit) |
+//! | makes calls wait until something happens, as a gate does | [`.hold(..)`](Contract::hold), [`.release(..)`](Contract::release) |
+//! | delays each call by itself | `.hold(\|_\| {})` |
+//! | ends a call that takes too long | [`.deadline(d)`](Contract::deadline) |
+//! | can be closed, and then refuses calls | [`.close(..)`](Contract::close) |
+//!
+//! The report lists a check for which nothing is declared as [not made](Outcome::NotMade), with what to declare. One that is
+//! left out by [`.except(..)`](Contract::except) [does not apply](Outcome::DoesNotApply), for the reason that is given there.
 //!
 //! # The checks
 //!
@@ -46,12 +57,12 @@
 //! | `peak_within_limit` | at most the declared number of calls runs inside, over all clones and threads |
 //! | `future_drop_releases` | dropping the future ends the call inside and returns what it held |
 //! | `release_on_ready` | a finished future holds nothing, even if it is kept |
-//! | `all_waiters_served_fifo` | waiting calls are served in order |
+//! | `all_waiters_served_fifo` | waiting calls are served, and in order where they wait for a limit |
 //! | `woken_waiter_drop_passes_on` | a waiter that is dropped after it was woken passes its turn on |
 //! | `idle_waiter_no_hoard` | a call that waits for the layer does not hold the inner service's readiness |
 //! | `cancelled_queued_dropped` | the request of a dropped waiter is dropped at once and never starts |
 //! | `close_wakes_all` | closing ends all waits, and no new call is let in |
-//! | `no_self_wake` | while the stack is full, a waiter is not polled |
+//! | `no_self_wake` | while it has to wait, a waiter is not polled |
 //! | `latest_waker_woken` | a future that moves to another task is woken there |
 //! | `coop_neutral` | an exhausted cooperative budget is neither taken for a full stack nor for a failure |
 //! | `deadline_under_busy_inner` | a call ends at its deadline, even if the inner future uses up the cooperative budget |

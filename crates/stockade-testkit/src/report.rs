@@ -9,7 +9,9 @@ pub enum Outcome {
     Passed,
     /// It does not, for this reason.
     Failed(String),
-    /// The check was not made, for this reason.
+    /// It was not made, because what it needs is not declared: this.
+    NotMade(String),
+    /// It was left out by [`Contract::except`](crate::Contract::except), for this reason.
     DoesNotApply(String),
 }
 
@@ -26,6 +28,7 @@ impl fmt::Display for Outcome {
         match self {
             Self::Passed => f.write_str("passed"),
             Self::Failed(why) => write!(f, "FAILED: {why}"),
+            Self::NotMade(why) => write!(f, "not made: {why}"),
             Self::DoesNotApply(why) => write!(f, "does not apply: {why}"),
         }
     }

@@ -19,21 +19,35 @@ pub(crate) type Verdict<T = ()> = Result<T, Objection>;
 #[derive(Debug)]
 pub(crate) enum Objection {
     Broken(String),
-    DoesNotApply(&'static str),
+    /// What has to be declared for the check to be made.
+    Undeclared(&'static str),
 }
 
 /// What the user declared, and how to make a fresh stack.
 pub(crate) struct Stage<'a, S> {
     pub(crate) build: &'a mut dyn FnMut(Probe) -> S,
     pub(crate) limit: Option<usize>,
+    pub(crate) hold: Option<fn(&mut S)>,
+    pub(crate) release: Option<fn(&mut S)>,
     pub(crate) deadline: Option<Duration>,
     pub(crate) close: Option<fn(&mut S)>,
+}
+
+/// What makes calls wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Hold {
+    /// So many other calls that run.
+    Full(usize),
+    /// What the user declared.
+    ByHand,
 }
 
 /// A fresh stack over a fresh probe.
 pub(crate) struct Stand<S> {
     pub(crate) probe: Probe,
     pub(crate) service: S,
+    hold: Option<fn(&mut S)>,
+    release: Option<fn(&mut S)>,
 }
 
 /// Fails the check unless the condition holds.
@@ -46,7 +60,7 @@ macro_rules! ensure {
 }
 pub(crate) use ensure;
 
-/// How many calls wait in a full stack.
+/// How many calls wait in a stack that holds them.
 pub(crate) const WAITERS: usize = 8;
 
 /// The reason given if a stack fails before anything was done to it.
@@ -57,7 +71,7 @@ const ROUNDS: usize = 64;
 
 /// The first step of the clock; each further step is twice as long.
 const FIRST_STEP: Duration = Duration::from_millis(10);
-const LAST_STEP: Duration = Duration::from_secs(10);
+const LAST_STEP: Duration = Duration::from_secs(20);
 
 /// Lets all other tasks run until they have nothing to do. Takes no time.
 pub(crate) async fn settle() {
@@ -132,19 +146,41 @@ impl<S: Subject> Stage<'_, S> {
     pub(crate) fn stand(&mut self) -> Stand<S> {
         let probe = Probe::new();
         let service = (self.build)(probe.clone());
-        Stand { probe, service }
+        Stand { probe, service, hold: self.hold, release: self.release }
     }
 
     pub(crate) fn limit(&self) -> Verdict<usize> {
-        self.limit.ok_or(Objection::DoesNotApply("no limit declared"))
+        self.limit.ok_or(Objection::Undeclared("no `.limit(..)` is declared"))
+    }
+
+    /// What makes calls wait, which is one thing or two.
+    pub(crate) fn holds(&self) -> Verdict<Vec<Hold>> {
+        let by_hand = self.hold.map(|_| Hold::ByHand);
+        let holds: Vec<_> = self.limit.map(Hold::Full).into_iter().chain(by_hand).collect();
+        let declared = !holds.is_empty();
+        declared.then_some(holds).ok_or(Objection::Undeclared(
+            "neither `.limit(..)` nor `.hold(..)` is declared, so no call waits",
+        ))
     }
 
     pub(crate) fn deadline(&self) -> Verdict<Duration> {
-        self.deadline.ok_or(Objection::DoesNotApply("no deadline declared"))
+        self.deadline.ok_or(Objection::Undeclared("no `.deadline(..)` is declared"))
     }
 
     pub(crate) fn close(&self) -> Verdict<fn(&mut S)> {
-        self.close.ok_or(Objection::DoesNotApply("no way to close it declared"))
+        self.close.ok_or(Objection::Undeclared("no `.close(..)` is declared"))
+    }
+}
+
+// === impl Hold ===
+
+impl Hold {
+    /// How many calls run while others wait.
+    pub(crate) const fn running(self) -> usize {
+        match self {
+            Self::Full(limit) => limit,
+            Self::ByHand => 0,
+        }
     }
 }
 
@@ -171,7 +207,44 @@ impl<S: Subject> Stand<S> {
         flights
     }
 
-    /// Fills the stack with calls that wait, with ids from `first` on; `when` is for the report.
+    /// Makes further calls wait. Returns the calls that run, with ids from 1 on.
+    pub(crate) async fn hold(&self, hold: Hold) -> Verdict<Vec<Flight>> {
+        match hold {
+            Hold::Full(limit) => self.saturate(1, limit, FRESH).await,
+            Hold::ByHand => {
+                self.by_hand(self.hold);
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    /// Starts calls that wait, one after the other, with ids from `first` on.
+    pub(crate) async fn queue(&self, hold: Hold, first: u64, count: usize) -> Verdict<Vec<Flight>> {
+        let before = self.probe.calls();
+        let flights = self.fly_in_order(first, count, Behaviour::Wait).await;
+        let passed = self.probe.calls() - before;
+        ensure!(
+            passed == 0 || matches!(hold, Hold::Full(_)),
+            "of {count} calls that `.hold(..)` should make wait, {passed} called the inner service at once"
+        );
+        Ok(flights)
+    }
+
+    /// Lets a waiting call go on, or all of them. One of a full stack takes the place of call 1.
+    pub(crate) fn release(&self, hold: Hold) {
+        match hold {
+            Hold::Full(_) => drop(self.probe.release(1)),
+            Hold::ByHand => self.by_hand(self.release),
+        }
+    }
+
+    fn by_hand(&self, what: Option<fn(&mut S)>) {
+        if let Some(what) = what {
+            what(&mut self.service.clone());
+        }
+    }
+
+    /// Fills the stack with calls that run until they are released, with ids from `first` on; `when` is for the report.
     pub(crate) async fn saturate(
         &self,
         first: u64,
@@ -196,12 +269,28 @@ impl<S: Subject> Stand<S> {
         Ok(())
     }
 
-    /// Releases all calls, and fails unless all are answered.
-    pub(crate) async fn land(&self, flights: &[Flight]) -> Verdict {
+    /// Ends all calls inside, also those that get there later, until these have ended.
+    pub(crate) async fn end_all(&self, flights: &[Flight]) {
         for _ in 0..=flights.len() {
             self.probe.release_all();
             settle().await;
         }
+        // Some may wait for a time before they get there.
+        let running = || flights.iter().filter(|flight| flight.ending().is_none()).count();
+        let mut goes_on = true;
+        while goes_on && running() > 0 {
+            let before = running();
+            let ended = || {
+                self.probe.release_all();
+                if running() < before { Poll::Ready(()) } else { Poll::Pending }
+            };
+            goes_on = patiently(ended).await.is_some();
+        }
+    }
+
+    /// Ends all calls inside, and fails unless all are answered.
+    pub(crate) async fn land(&self, flights: &[Flight]) -> Verdict {
+        self.end_all(flights).await;
         for flight in flights {
             expect_answer("a call that was let go", flight.id, &flight.end().await)?;
         }

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{advance, sleep};
+use tokio::time::{Instant, advance, sleep};
 
 use crate::{
     Behaviour, Readiness, Request, Subject,
@@ -20,21 +20,30 @@ use crate::{
     stage::{FRESH, Stage, Verdict, WAITERS, ensure, expect_answer, patiently, settle, whole_call},
 };
 
-/// While the stack is full, a waiter sleeps.
+/// While it has to wait, a waiter sleeps.
 pub(crate) async fn no_self_wake<S: Subject>(stage: &mut Stage<'_, S>) -> Verdict {
-    let limit = stage.limit()?;
-    let stand = stage.stand();
-    let mut flights = stand.saturate(1, limit, FRESH).await?;
-    flights.extend(stand.fly_in_order(101, WAITERS, Behaviour::Wait).await);
-    let polls = || flights.iter().map(Flight::polls).sum::<usize>();
-    let before = polls();
-    settle().await;
-    let polled = polls() - before;
-    ensure!(polled == 0, "nothing happened, and {WAITERS} waiters were polled {polled} times");
-    sleep(Duration::from_secs(1)).await;
-    let polled = polls() - before;
-    ensure!(polled == 0, "in an idle second {WAITERS} waiters were polled {polled} times");
-    stand.land(&flights).await
+    for hold in stage.holds()? {
+        let stand = stage.stand();
+        let mut flights = stand.hold(hold).await?;
+        flights.extend(stand.queue(hold, 101, WAITERS).await?);
+        let polls = || flights.iter().map(Flight::polls).sum::<usize>();
+        let before = polls();
+        settle().await;
+        let polled = polls() - before;
+        ensure!(polled == 0, "nothing happened, and {WAITERS} waiters were polled {polled} times");
+        let calls = stand.probe.calls();
+        sleep(Duration::from_secs(1)).await;
+        let polled = polls() - before;
+        // Those that were delayed for less than that have gone on.
+        let idle = stand.probe.calls() == calls;
+        ensure!(
+            !idle || polled == 0,
+            "in an idle second {WAITERS} waiters were polled {polled} times"
+        );
+        stand.release(hold);
+        stand.land(&flights).await?;
+    }
+    Ok(())
 }
 
 /// An exhausted cooperative budget delays a call by one poll at most.
@@ -106,14 +115,16 @@ pub(crate) async fn latest_waker_woken<S: Subject>(stage: &mut Stage<'_, S>) -> 
         woken_as_the_latest(call, || true, || stand.probe.set_ready(Readiness::Ready)).await;
     expect_woken("a call that waits for the inner readiness", ending)?;
 
-    let Ok(limit) = stage.limit() else { return Ok(()) };
-    let stand = stage.stand();
-    let flights = stand.saturate(1, limit, FRESH).await?;
-    let mut service = stand.service.clone();
-    let call = pin!(whole_call(&mut service, Request::ready(101)));
-    let ending = woken_as_the_latest(call, || true, || stand.probe.release(1)).await;
-    expect_woken("a waiting call", ending)?;
-    stand.land(&flights).await
+    for hold in stage.holds().unwrap_or_default() {
+        let stand = stage.stand();
+        let flights = stand.hold(hold).await?;
+        let mut service = stand.service.clone();
+        let call = pin!(whole_call(&mut service, Request::ready(101)));
+        let ending = woken_as_the_latest(call, || true, || stand.release(hold)).await;
+        expect_woken("a waiting call", ending)?;
+        stand.land(&flights).await?;
+    }
+    Ok(())
 }
 
 fn expect_woken(what: &str, ending: Option<Ending>) -> Verdict {
@@ -170,12 +181,23 @@ fn poll_if_woken<F: Future>(flag: &Arc<Flag>, future: Pin<&mut F>) -> Poll<F::Ou
     future.poll(&mut Context::from_waker(&Waker::from(Arc::clone(flag))))
 }
 
+/// Whether tokio's clock stands still while that of the machine goes on.
+fn clock_is_paused() -> bool {
+    let since = Instant::now();
+    std::thread::sleep(Duration::from_millis(1));
+    since.elapsed() == Duration::ZERO
+}
+
 /// A call ends at its deadline, even if the inner future uses up the cooperative budget.
 pub(crate) async fn deadline_under_busy_inner<S: Subject>(stage: &mut Stage<'_, S>) -> Verdict {
     let deadline = stage.deadline()?;
     let stand = stage.stand();
     let flight = stand.fly(Request::new(1, Behaviour::Busy));
     stand.expect_in_flight(1, FRESH).await?;
+    ensure!(
+        clock_is_paused(),
+        "it moves the clock by hand, and the clock is not paused: write `#[tokio::test(start_paused = true)]`"
+    );
     // A busy task keeps the paused clock from moving by itself.
     advance(deadline / 2).await;
     settle().await;

@@ -5,7 +5,7 @@ use std::task::Poll;
 use crate::{
     Behaviour, Probe, Readiness, Request, Subject,
     flight::{Ending, Flight, Plan},
-    stage::{FRESH, Stage, Verdict, ensure, expect_answer, expect_ready, ready, serve, settle},
+    stage::{Hold, Stage, Verdict, ensure, expect_answer, expect_ready, ready, serve, settle},
 };
 
 const READIED: Plan = Plan { readied: true, keep: false };
@@ -32,6 +32,12 @@ pub(crate) async fn readied_instance_called<S: Subject>(stage: &mut Stage<'_, S>
             stand.probe.release_all();
             settle().await;
         }
+    }
+    if stage.hold.is_some() {
+        stand.hold(Hold::ByHand).await?;
+        let flights = stand.fly_in_order(201, 3, Behaviour::Wait).await;
+        stand.release(Hold::ByHand);
+        stand.end_all(&flights).await;
     }
     ensure!(stand.probe.calls() > 0, "no call reached the inner service");
     expect_no_violation(&stand.probe)
@@ -135,19 +141,22 @@ pub(crate) async fn readiness_error_sticky<S: Subject>(stage: &mut Stage<'_, S>)
         Poll::Pending => {}
     }
 
-    let Ok(limit) = stage.limit() else { return Ok(()) };
-    let stand = stage.stand();
-    let running = stand.saturate(1, limit, FRESH).await?;
-    let waiter = stand.fly(Request::ready(101));
-    settle().await;
-    stand.probe.set_ready(Readiness::Error);
-    stand.probe.release(1);
-    settle().await;
-    stand.probe.set_ready(Readiness::Ready);
-    expect_fault_or_answer(&waiter).await?;
-    stand.land(&running).await?;
-    let flights = stand.saturate(201, limit, "after a readiness error").await?;
-    stand.land(&flights).await
+    for hold in stage.holds().unwrap_or_default() {
+        let stand = stage.stand();
+        let running = stand.hold(hold).await?;
+        let waiter = stand.fly(Request::ready(101));
+        settle().await;
+        stand.probe.set_ready(Readiness::Error);
+        stand.release(hold);
+        settle().await;
+        stand.probe.set_ready(Readiness::Ready);
+        expect_fault_or_answer(&waiter).await?;
+        stand.land(&running).await?;
+        let after = hold.running().max(1);
+        let flights = stand.saturate(201, after, "after a readiness error").await?;
+        stand.land(&flights).await?;
+    }
+    Ok(())
 }
 
 /// A stack that is ready while the inner service is not never calls an unready instance, and works

@@ -32,6 +32,14 @@ impl Front {
     pub(crate) fn close(&self) {
         self.line.close();
     }
+
+    pub(crate) fn hold(&self) {
+        self.line.hold();
+    }
+
+    pub(crate) fn release(&self) {
+        self.line.release();
+    }
 }
 
 impl Clone for Front {

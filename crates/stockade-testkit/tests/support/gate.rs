@@ -52,6 +52,14 @@ impl Gate {
         self.line.close();
     }
 
+    pub(crate) fn hold(&self) {
+        self.line.hold();
+    }
+
+    pub(crate) fn release(&self) {
+        self.line.release();
+    }
+
     fn admitted(&mut self, permit: Permit, request: Request) -> Answer {
         let call = if self.breach == Breach::CallsUnreadyClone {
             self.inner.clone().call(request)
@@ -127,7 +135,7 @@ impl Service<Request> for Gate {
                 return refuse(Reason::PoolClosed).await;
             };
             waiting.queued.lock().expect("nobody panics under it").remove(&request.id);
-            if !hoards {
+            if !hoards && waiting.breach != Breach::CallsUnreadyAfterWait {
                 poll_fn(|cx| waiting.inner.poll_ready(cx)).await?;
             }
             waiting.admitted(permit, request).await

@@ -15,6 +15,7 @@ pub(crate) struct Line {
 
 struct State {
     free: usize,
+    held: usize,
     closed: bool,
     next: u64,
     waiting: VecDeque<(u64, Waker)>,
@@ -39,6 +40,7 @@ impl Line {
     pub(crate) fn new(permits: usize, breach: Breach) -> Arc<Self> {
         let state = State {
             free: permits,
+            held: 0,
             closed: false,
             next: 0,
             waiting: VecDeque::new(),
@@ -71,6 +73,23 @@ impl Line {
         state.closed = true;
         if self.breach != Breach::LeavesWaitersOnClose {
             state.waiting.drain(..).for_each(|(_, waker)| waker.wake());
+        }
+    }
+
+    /// Takes all free permits away.
+    pub(crate) fn hold(&self) {
+        let mut state = self.state();
+        state.held += std::mem::take(&mut state.free);
+    }
+
+    /// Brings them back. Wakes the first waiter, which wakes the next one when it ends, and so on.
+    pub(crate) fn release(&self) {
+        let mut state = self.state();
+        let held = std::mem::take(&mut state.held);
+        state.free += held.saturating_sub(1);
+        drop(state);
+        if held > 0 {
+            self.give_back();
         }
     }
 

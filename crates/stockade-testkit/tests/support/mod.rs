@@ -22,6 +22,7 @@ pub(crate) enum Breach {
     None,
     // Gate
     CallsUnreadyClone,
+    CallsUnreadyAfterWait,
     ClonesReadyFlag,
     PanicsAfterReadinessError,
     ForgetsDropped,
