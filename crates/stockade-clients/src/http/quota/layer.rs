@@ -139,6 +139,9 @@ impl<C> QuotaLayer<C> {
 
     /// Charges the rate limit behind `rate` the real cost of a call, once its answer says what it is. `estimate` is what
     /// was charged before: give `RateLayer::cost` the same function. Without an `actual` cost the estimate stays.
+    ///
+    /// An answer that streams says only at its end what it has cost. Give the difference to
+    /// [`RateHandle::settle`](stockade_rate::RateHandle::settle) there, without this.
     #[must_use]
     pub fn settle<Req, T, E, A>(
         self,
