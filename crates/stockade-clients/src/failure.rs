@@ -61,18 +61,18 @@ impl<E: StdError + 'static> Failure<E> {
 
 #[cfg(feature = "reqwest")]
 impl Failure<reqwest::Error> {
-    /// `error`, which knows its URL, without the credentials, the query and the fragment of that.
+    /// `error`, which knows its URL, without the credentials, the query and the fragment of that. Where it cannot be told
+    /// for sure what in the URL is the host and what a password, nothing of it is kept.
     pub fn of(mut error: reqwest::Error) -> Self {
+        let host = error.url().and_then(|url| host(url.as_str())).map(Box::from);
+        if host.is_none() {
+            return Self { host, error: error.without_url() };
+        }
         if let Some(url) = error.url_mut() {
             crate::reqwest::strip(url);
             url.set_query(None);
             url.set_fragment(None);
         }
-        let host = error.url().and_then(|url| Some((url.host_str()?, url.port())));
-        let host = host.map(|(host, port)| match port {
-            Some(port) => format!("{host}:{port}").into(),
-            None => host.into(),
-        });
         Self { host, error }
     }
 }
@@ -113,7 +113,7 @@ fn host(address: &str) -> Option<&str> {
         None => authority,
     };
     // With an `@` further on it may be the first part of a password that has a slash in it.
-    let doubtful = beyond.contains('@') && !authority.contains('@') && authority.contains(':');
+    let doubtful = beyond.contains('@') && authority.contains(['@', ':']);
     let port = host.rsplit_once(':').map(|(_, port)| port);
     let numeric =
         port.is_none_or(|port| port.ends_with(']') || port.bytes().all(|b| b.is_ascii_digit()));
@@ -136,6 +136,7 @@ mod tests {
             ("https://me:pass@example.org:8443/x?key=1#f", Some("example.org:8443")),
             ("postgres://me:p@ss@db:5432/app", Some("db:5432")),
             ("postgres://me:p/ss@db:5432/app", None),
+            ("postgres://me:p@ss/word@db:5432/app", None),
             ("redis://:pass@[::1]:6379/0", Some("[::1]:6379")),
             ("http://[::1]/", Some("[::1]")),
             ("localhost:6379", Some("localhost:6379")),
@@ -146,6 +147,32 @@ mod tests {
         ];
         for (address, expected) in rows {
             assert_eq!(host(address), expected, "{address}");
+        }
+    }
+
+    #[test]
+    fn of_a_password_that_was_left_as_it_is_nothing_is_kept() {
+        let special = || (' '..='~').filter(|c| !c.is_ascii_alphanumeric());
+        for (a, b) in special().flat_map(|a| special().map(move |b| (a, b))) {
+            for user in ["me", ""] {
+                let address = format!("redis://{user}:x{a}y{b}z@db:6379/0");
+                let kept = host(&address);
+                assert!(matches!(kept, None | Some("db:6379")), "{kept:?} of {address}");
+            }
+        }
+    }
+
+    #[cfg(feature = "reqwest")]
+    #[tokio::test]
+    async fn of_a_url_that_may_have_a_password_where_its_path_is_nothing_is_kept() {
+        for url in ["http://me:1/secret@127.0.0.1/", "http://me:a@b/secret@127.0.0.1/"] {
+            let client = reqwest::Client::builder().no_proxy().build().unwrap();
+            let mut request = reqwest::Request::new(reqwest::Method::GET, url.parse().unwrap());
+            *request.timeout_mut() = Some(std::time::Duration::from_millis(1));
+            let failure = Failure::of(client.execute(request).await.unwrap_err());
+            assert_eq!(failure.host(), None, "{url}");
+            let said = format!("{failure} {failure:?} {}", failure.get_ref());
+            assert!(!said.contains("secret") && !said.contains("me:"), "{said}");
         }
     }
 
