@@ -10,7 +10,7 @@ use redis::{ErrorKind, RedisError, ServerError, ServerErrorKind};
 
 use crate::{
     fate::{Fate, classifier},
-    judge::{find, is_about_a_certificate},
+    judge::find,
 };
 
 classifier! {
@@ -20,16 +20,21 @@ classifier! {
     /// |---|---|---|
     /// | `LOADING`, `BUSY`, `TRYAGAIN`, `CLUSTERDOWN`, `MASTERDOWN`, `READONLY` | `Transient` | `NoEffect`: repeated whatever the request |
     /// | the same in a pipeline, of which a part may have run | `Transient` | `Transient` |
-    /// | `MOVED`, `ASK`, `NOREPLICAS`, `MISCONF` | `Transient` | `NoEffect` |
+    /// | `MOVED`, `ASK`, `NOREPLICAS`, `MISCONF`, `UNBLOCKED` | `Transient` | `NoEffect` |
+    /// | `no upstream host` of Envoy | `NoEffect` | `NoEffect` |
+    /// | any other `upstream` failure of Envoy | `Transient` | `Transient` |
     /// | `OOM`: it may use no more memory | `Overload` | `Overload` |
     /// | too many clients, if the server got to say so before it hung up | `NoEffect` | `NoEffect` |
     /// | `EXECABORT`: a transaction was discarded, and none of it ran | by its first error: as above, for a single command | |
     /// | any other answer | `Permanent` | `Permanent` |
     /// | connection refused, or none in time by [`connect`](crate::connect()); no node or master known to send it to | `NoEffect` | `NoEffect` |
-    /// | the server's certificate is not trusted, where rustls makes the connections | `Permanent` | `Permanent` |
+    /// | the server's certificate is not trusted | `Permanent` | `Permanent` |
     /// | any other I/O error, time-outs of the client among them; an answer that is none | `Transient` | `Transient` |
     /// | the pool has no connection in time (feature `bb8`) | `Overload` | `Overload`, not processed: repeated whatever the request |
     /// | wrong password, options, commands or types | `Permanent` | `Permanent` |
+    ///
+    /// Over RESP2 the client takes whatever a server says to a login for a wrong password, also that it has no room for
+    /// another client. With `?protocol=resp3` in the URL it passes on what the server says.
     ///
     /// After an I/O error nobody knows whether the command ran. `Transient` is repeated only where the retry layer's
     /// `idempotent` allows it, which is everywhere unless told otherwise: so tell it that `INCR` and `LPUSH` are not,
@@ -58,7 +63,6 @@ fn fate(error: &(dyn StdError + 'static)) -> Option<Fate> {
     let error: &RedisError = find(error)?;
     Some(match error.kind() {
         ErrorKind::Io if error.is_connection_refusal() => Fate::NoEffect,
-        ErrorKind::Io if is_about_a_certificate(error) => Fate::Wrong,
         ErrorKind::Io | ErrorKind::Parse => Fate::Lost,
         ErrorKind::ClusterConnectionNotFound
         | ErrorKind::MasterNameNotFoundBySentinel
@@ -82,6 +86,8 @@ fn answered(error: &RedisError) -> Fate {
         Some("ERR") if error.detail().is_some_and(|d| d.starts_with("max number of clients")) => {
             Fate::NoEffect
         }
+        Some("no") if error.detail() == Some("upstream host") => Fate::NoEffect,
+        Some("upstream") => Fate::Lost,
         _ => Fate::Wrong,
     }
 }
@@ -89,7 +95,7 @@ fn answered(error: &RedisError) -> Fate {
 /// Whether this code says that the server cannot do it now, or that another one can.
 fn is_passing(code: &str) -> bool {
     matches!(code, "LOADING" | "BUSY" | "TRYAGAIN" | "CLUSTERDOWN" | "MASTERDOWN" | "READONLY")
-        || matches!(code, "MOVED" | "ASK" | "NOREPLICAS" | "MISCONF")
+        || matches!(code, "MOVED" | "ASK" | "NOREPLICAS" | "MISCONF" | "UNBLOCKED")
 }
 
 /// A transaction that was discarded: none of it ran, and its first error says why.
@@ -181,6 +187,14 @@ mod tests {
             assert_eq!(answer(code), [TRANSIENT, UNSENT], "{code}");
         }
         assert_eq!(answer("MISCONF cannot save"), [TRANSIENT, UNSENT]);
+        assert_eq!(answer("UNBLOCKED force unblock from blocking operation"), [TRANSIENT, UNSENT]);
+    }
+
+    #[test]
+    fn a_proxy_that_answers_for_the_server_says_whether_it_had_one() {
+        assert_eq!(answer("no upstream host"), [UNSENT; 2]);
+        assert_eq!(answer("upstream failure"), [TRANSIENT; 2]);
+        assert_eq!(answer("upstream protocol error"), [TRANSIENT; 2]);
     }
 
     #[test]

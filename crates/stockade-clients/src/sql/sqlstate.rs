@@ -17,8 +17,10 @@ use crate::fate::Fate;
 /// | `57P01`, `57P02`, `57P05` | the server, or somebody there, ended the connection | `Transient` |
 /// | `57P03` | the server starts up or shuts down | `NoEffect` |
 /// | `53300` | too many connections | `NoEffect` |
+/// | `08P01`, to the classifiers, where its message is PgBouncer's: no room, or no server in time | `NoEffect` |
 /// | rest of `53` | no memory, disk or other resource left | `Overload` |
-/// | `57014` | the statement was cancelled, or took too long | `Permanent` |
+/// | `57014`, `25P04` | the statement was cancelled, or it or its transaction took too long | `Permanent` |
+/// | `25P03`, `72000` | the transaction was ended because it was idle, or reads what is no longer kept | `Transient` |
 /// | `55P03` | a lock could not be had at once | `Transient` |
 /// | `25006` | the server takes no writes; after a failover it is no longer the first | `Transient` |
 /// | `58`, `F0`, `XX` | the server's own trouble | `Transient` |
@@ -43,16 +45,25 @@ pub(super) fn fate_of(code: &str, message: &str) -> Fate {
         // A table was changed since the statement was prepared: it was not run, and a connection that prepares
         // it anew runs it.
         "0A000" if message.contains("cached plan must not change result type") => Fate::Undone,
+        "08P01" if OF_POOLER.iter().any(|told| message.contains(told)) => Fate::NoEffect,
         code => fate(code),
     }
 }
+
+/// What PgBouncer says before it has given the client a connection of the server.
+const OF_POOLER: [&str; 4] = [
+    "no more connections allowed",
+    "client connections exceeded",
+    "query_wait_timeout",
+    "server login has been failing",
+];
 
 pub(super) fn fate(code: &str) -> Fate {
     match code {
         "57P03" | "53300" => Fate::NoEffect,
         "08007" | "40003" => Fate::Unknown,
         "57P01" | "57P02" | "57P05" => Fate::Lost,
-        "55P03" | "25006" => Fate::Undone,
+        "55P03" | "25006" | "25P03" | "72000" => Fate::Undone,
         "40002" => Fate::Wrong,
         _ => match code.get(..2) {
             Some("40") => Fate::Undone,
@@ -110,7 +121,27 @@ mod tests {
 
     #[test]
     fn a_cancelled_statement_is_permanent() {
-        all(&["57014", "57000", "57P04"], PERMANENT);
+        all(&["57014", "57000", "57P04", "25P04"], PERMANENT);
+    }
+
+    #[test]
+    fn a_transaction_that_the_server_has_ended_by_itself_is_undone() {
+        for code in ["25P03", "72000"] {
+            assert_eq!([false, true].map(|gated| fate(code).class(gated)), [TRANSIENT, UNSENT]);
+        }
+    }
+
+    #[test]
+    fn what_a_pooler_says_before_it_has_a_server_has_no_effect() {
+        for message in [
+            "no more connections allowed (max_client_conn)",
+            "client connections exceeded (max_db_client_connections)",
+            "query_wait_timeout",
+            "server login has been failing, try again later (server_login_retry)",
+        ] {
+            assert_eq!(fate_of("08P01", message), Fate::NoEffect, "{message}");
+        }
+        assert_eq!(fate_of("08P01", "bad packet header"), Fate::Lost);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, io};
 
-use sqlx::Error;
+use sqlx::{Error, error::DatabaseError};
 
 use super::sqlstate;
 use crate::{
@@ -18,14 +18,18 @@ classifier! {
     /// | a SQLSTATE | as of [`sql::class`](super::class()) | the same, except: |
     /// | `40001`, `40P01`, `55P03`, `25006` | `Transient` | `NoEffect`: repeated whatever the request |
     /// | `08007`, `40003` | `Permanent` | `Transient`: repeated if the request may be |
-    /// | MySQL's 1205, 3572, 1836 and its 1290 for `--read-only`, all without a SQLSTATE of their own | `Transient` | `NoEffect` |
-    /// | MySQL's 1206: no room for more locks | `Overload` | `Overload` |
+    /// | MySQL's 1205, 3572, 1836, its 1290 for `--read-only`, and 1615 for a statement that no longer fits | `Transient` | `NoEffect` |
+    /// | MySQL's 1040 and 1203: too many connections; 4031: the idle connection was closed; 1047 of Galera: the node is not ready | `NoEffect` | `NoEffect` |
+    /// | MySQL's 1021, 1037, 1038, 1041, 1114, 1206, 1226 and 1637: no room left, or a limit reached | `Overload` | `Overload` |
+    /// | MariaDB's 1927: somebody ended the connection | `Transient` | `Transient` |
     /// | PostgreSQL's `0A000` for a cached plan that no longer fits | `Transient` | `NoEffect` |
+    /// | PgBouncer has no room, or no server in time (`08P01`) | `NoEffect` | `NoEffect` |
     /// | SQLite is busy or locked | `Transient` | `NoEffect` |
     /// | SQLite cannot read, write or open its file | `Transient` | `Transient` |
     /// | SQLite has no room left, on disk or in memory | `Overload` | `Overload` |
     /// | any other result code of SQLite | `Permanent` | `Permanent` |
     /// | connection refused, or none in time by [`connect`](crate::connect()) | `NoEffect` | `NoEffect` |
+    /// | the server's certificate is not trusted | `Permanent` | `Permanent` |
     /// | any other I/O error, a broken protocol, a crashed worker, `BEGIN` without effect | `Transient` | `Transient` |
     /// | the pool has no connection in time | `Overload` | `Overload`, not processed: repeated whatever the request |
     /// | the pool is closed | `Permanent` | `Permanent` |
@@ -51,17 +55,21 @@ classifier! {
 fn fate(error: &(dyn StdError + 'static)) -> Option<Fate> {
     let error: &Error = find(error)?;
     Some(match error {
-        Error::Database(error) => match error.code() {
-            Some(code) if code == "HY000" => by_number(&error.to_string()),
-            Some(code) => by_code(&code, error.message()),
-            None => Fate::Wrong,
-        },
+        Error::Database(error) => of_database(&**error),
         Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => Fate::NoEffect,
         Error::Io(_) | Error::Tls(_) | Error::Protocol(_) => Fate::Lost,
         Error::WorkerCrashed | Error::BeginFailed => Fate::Lost,
         Error::PoolTimedOut => Fate::NoConnection,
         _ => Fate::Wrong,
     })
+}
+
+fn of_database(error: &dyn DatabaseError) -> Fate {
+    let code = error.code();
+    if let Some(fate) = by_number(&error.to_string(), code.as_deref()) {
+        return fate;
+    }
+    code.map_or(Fate::Wrong, |code| by_code(&code, error.message()))
 }
 
 /// A SQLSTATE has five characters; SQLite's result codes are numbers, and none has as many digits.
@@ -85,30 +93,53 @@ fn by_code(code: &str, message: &str) -> Fate {
     }
 }
 
-/// MySQL has its own number for many errors that SQLSTATE knows only as `HY000`: its message begins with it.
-fn by_number(message: &str) -> Fate {
+/// What MySQL means by its own numbers, where its SQLSTATE says less. Before it knows the client it gives none at all.
+fn by_number(shown: &str, code: Option<&str>) -> Option<Fate> {
+    const TOO_MANY_CONNECTIONS: u32 = 1040;
+    const UNKNOWN_COMMAND: u32 = 1047;
+    const TOO_MANY_CONNECTIONS_OF_USER: u32 = 1203;
     const LOCK_WAIT_TIMEOUT: u32 = 1205;
-    const LOCK_TABLE_FULL: u32 = 1206;
     const OPTION_PREVENTS_STATEMENT: u32 = 1290;
+    const NEEDS_REPREPARE: u32 = 1615;
     const READ_ONLY_MODE: u32 = 1836;
+    const CONNECTION_KILLED: u32 = 1927;
     const LOCK_NOWAIT: u32 = 3572;
+    const CLOSED_WHEN_IDLE: u32 = 4031;
 
-    let digits = message.find(|c: char| !c.is_ascii_digit()).unwrap_or(message.len());
-    match message[..digits].parse() {
-        Ok(LOCK_WAIT_TIMEOUT | LOCK_NOWAIT) => Fate::Undone,
+    match number(shown, code)? {
+        TOO_MANY_CONNECTIONS | TOO_MANY_CONNECTIONS_OF_USER | CLOSED_WHEN_IDLE => {
+            Some(Fate::NoEffect)
+        }
+        UNKNOWN_COMMAND if shown.contains("WSREP") => Some(Fate::NoEffect),
+        LOCK_WAIT_TIMEOUT | LOCK_NOWAIT | NEEDS_REPREPARE => Some(Fate::Undone),
         // After a failover it is a replica, and takes no writes.
-        Ok(READ_ONLY_MODE) => Fate::Undone,
-        Ok(OPTION_PREVENTS_STATEMENT) if message.contains("read-only") => Fate::Undone,
-        Ok(LOCK_TABLE_FULL) => Fate::Crowded,
-        _ => Fate::Wrong,
+        READ_ONLY_MODE => Some(Fate::Undone),
+        OPTION_PREVENTS_STATEMENT if shown.contains("read-only") => Some(Fate::Undone),
+        CONNECTION_KILLED => Some(Fate::Lost),
+        number if NO_ROOM.contains(&number) => Some(Fate::Crowded),
+        _ => None,
     }
+}
+
+/// MySQL has no room left: on disk, in memory, for sorting, for resources of the system, in a table, for locks, for what
+/// a user may do, and for transactions.
+const NO_ROOM: [u32; 8] = [1021, 1037, 1038, 1041, 1114, 1206, 1226, 1637];
+
+/// The number with which an error of MySQL is shown, as in `1205 (HY000): ...` or `1040: ...`.
+fn number(shown: &str, code: Option<&str>) -> Option<u32> {
+    let (number, rest) = shown.split_at(shown.find(|c: char| !c.is_ascii_digit())?);
+    let is_mysql = match code {
+        Some(code) => rest.starts_with(&format!(" ({code}): ")),
+        None => rest.starts_with(": "),
+    };
+    if is_mysql { number.parse().ok() } else { None }
 }
 
 #[cfg(test)]
 mod tests {
     use std::{borrow::Cow, fmt};
 
-    use sqlx::error::{DatabaseError, ErrorKind};
+    use sqlx::error::ErrorKind;
     use stockade_core::{Class, Classify, Error as StackError, Reason, Rejected};
 
     use super::*;
@@ -135,7 +166,7 @@ mod tests {
         }
 
         fn code(&self) -> Option<Cow<'_, str>> {
-            Some(self.0.into())
+            Some(self.0.into()).filter(|code: &Cow<'_, str>| !code.is_empty())
         }
 
         fn as_error(&self) -> &(dyn StdError + Send + Sync + 'static) {
@@ -197,6 +228,40 @@ mod tests {
             ("no number at all", [Class::Permanent; 2]),
         ] {
             assert_eq!(coded("HY000", message), expected, "{message}");
+        }
+    }
+
+    #[test]
+    fn a_mysql_error_is_judged_by_its_number_where_its_sqlstate_says_less_or_is_missing() {
+        for (code, message, expected) in [
+            ("", "1040: Too many connections", [UNSENT; 2]),
+            ("08004", "1040 (08004): Too many connections", [UNSENT; 2]),
+            ("42000", "1203 (42000): User me already has more than", [UNSENT; 2]),
+            ("42000", "1226 (42000): User 'me' has exceeded the 'max_questions'", [OVERLOAD; 2]),
+            ("HY001", "1037 (HY001): Out of memory", [OVERLOAD; 2]),
+            ("HY000", "1114 (HY000): The table 'a' is full", [OVERLOAD; 2]),
+            ("HY000", "4031 (HY000): The client was disconnected", [UNSENT; 2]),
+            ("HY000", "1615 (HY000): needs to be re-prepared", [TRANSIENT, UNSENT]),
+            ("08S01", "1047 (08S01): WSREP has not yet prepared node", [UNSENT; 2]),
+            ("08S01", "1047 (08S01): Unknown command", [TRANSIENT; 2]),
+            ("08S01", "1053 (08S01): Server shutdown in progress", [TRANSIENT; 2]),
+            ("70100", "1927 (70100): Connection was killed", [TRANSIENT; 2]),
+            ("40001", "1213 (40001): Deadlock found", [TRANSIENT, UNSENT]),
+            ("25006", "1792 (25006): in a READ ONLY transaction", [TRANSIENT, UNSENT]),
+            ("28000", "1045 (28000): Access denied", [Class::Permanent; 2]),
+            ("", "1129: Host 'a' is blocked", [Class::Permanent; 2]),
+            // What a statement of PostgreSQL has raised is not MySQL's.
+            ("P0001", "1040: Too many connections", [Class::Permanent; 2]),
+        ] {
+            assert_eq!(coded(code, message), expected, "{message}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_trusted_is_permanent() {
+        for told in ["invalid peer certificate: UnknownIssuer", "certificate verify failed"] {
+            assert_eq!(classes(Error::Tls(told.into())), [Class::Permanent; 2]);
+            assert_eq!(classes(Error::Io(io::Error::other(told))), [Class::Permanent; 2]);
         }
     }
 

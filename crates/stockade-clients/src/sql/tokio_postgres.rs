@@ -1,6 +1,6 @@
 //! tokio-postgres, and deadpool in front of it.
 
-use std::{error::Error as StdError, io};
+use std::error::Error as StdError;
 
 use tokio_postgres::Error;
 
@@ -19,7 +19,8 @@ classifier! {
     /// | a SQLSTATE | as of [`sql::class`](super::class()) | the same, except: |
     /// | `40001`, `40P01`, `55P03`, `25006` | `Transient` | `NoEffect`: repeated whatever the request |
     /// | `08007`, `40003` | `Permanent` | `Transient`: repeated if the request may be |
-    /// | connection refused, or none in time by [`connect`](crate::connect()) | `NoEffect` | `NoEffect` |
+    /// | no connection could be made: refused, no such host, no TLS, not within its `connect_timeout` or the time of [`connect`](crate::connect()), or the server is not what `target_session_attrs` asks for | `NoEffect` | `NoEffect` |
+    /// | the server's certificate is not trusted | `Permanent` | `Permanent` |
     /// | any other I/O error, a closed connection, a time-out, an answer that is none | `Transient` | `Transient` |
     /// | no row or too many, wrong columns, types, parameters or options, no way to authenticate | `Permanent` | `Permanent` |
     /// | the pool has no connection in time (`deadpool`, `bb8`) | `Overload` | `Overload`, not processed: repeated whatever the request |
@@ -66,24 +67,22 @@ fn own(error: &Error) -> Fate {
     if error.is_closed() {
         return Fate::Lost;
     }
-    let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
-    if source.is_some_and(|source| source.kind() == io::ErrorKind::ConnectionRefused) {
-        return Fate::NoEffect;
-    }
     // The kind of an error shows in nothing but its text.
     match error.to_string() {
+        text if UNSENT.iter().any(|start| text.starts_with(start)) => Fate::NoEffect,
         text if LOST.iter().any(|start| text.starts_with(start)) => Fate::Lost,
         _ => Fate::Wrong,
     }
 }
 
+/// How the text of an error begins where no session with a server came about.
+const UNSENT: [&str; 2] = ["error connecting to server", "error performing TLS handshake"];
+
 /// How the text of an error begins that the other side, or the way to it, is to blame for.
-const LOST: [&str; 6] = [
+const LOST: [&str; 4] = [
     "error communicating with the server",
     "unexpected message from server",
-    "error performing TLS handshake",
     "error parsing response from server",
-    "error connecting to server",
     "timeout waiting for server",
 ];
 
@@ -175,6 +174,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_a_pooler_says_in_place_of_the_server_or_of_a_stale_plan_was_not_run() {
+        for (code, message, expected) in [
+            ("08P01", "no more connections allowed (max_client_conn)", [UNSENT; 2]),
+            ("08P01", "query_wait_timeout", [UNSENT; 2]),
+            ("08P01", "told by the test", [TRANSIENT; 2]),
+            ("0A000", "cached plan must not change result type", [TRANSIENT, UNSENT]),
+        ] {
+            let answer = format!("SERROR\0VERROR\0C{code}\0M{message}\0\0");
+            let (client, _theirs) = connect(&self::message(b'E', answer.as_bytes())).await;
+            assert_eq!(classes(client.err().unwrap()), expected, "{message}");
+        }
+    }
+
+    #[tokio::test]
     async fn an_unknown_outcome_is_permanent_unless_the_request_may_be_repeated() {
         assert_eq!(answer("08007").await, [Class::Permanent, TRANSIENT]);
         assert_eq!(answer("40003").await, [Class::Permanent, TRANSIENT]);
@@ -189,6 +202,28 @@ mod tests {
         config.host("127.0.0.1").port(port).user("somebody");
 
         let error = config.connect(NoTls).await.err().unwrap();
+
+        assert_eq!(classes(error), [UNSENT; 2]);
+    }
+
+    #[tokio::test]
+    async fn a_host_that_nobody_knows_has_no_effect() {
+        let mut config = Config::new();
+        config.host("nobody.invalid").user("somebody");
+
+        let error = config.connect(NoTls).await.err().unwrap();
+
+        assert_eq!(classes(error), [UNSENT; 2]);
+    }
+
+    #[tokio::test]
+    async fn a_server_without_tls_has_no_effect_where_tls_is_asked_for() {
+        let (ours, mut theirs) = tokio::io::duplex(4096);
+        theirs.write_all(b"N").await.unwrap();
+        let mut config = Config::new();
+        config.user("somebody").ssl_mode(tokio_postgres::config::SslMode::Require);
+
+        let error = config.connect_raw(ours, NoTls).await.err().unwrap();
 
         assert_eq!(classes(error), [UNSENT; 2]);
     }
