@@ -9,6 +9,35 @@ use stockade_core::{BoxError, Error, LayerError};
 /// The classifiers of this crate take any such error type. It is implemented for
 /// [`Error<E>`](stockade_core::Error) and for [`BoxError`], and in a few lines by an enum of your own.
 ///
+/// The client's error is found in what this says and in all of its sources, also in a `Box`, an `Arc` or an `io::Error`. It
+/// is not found in an error that prints as the one that it holds, and so leaves it out of its sources: in an enum with
+/// `#[error(transparent)]` of thiserror, say, or where an `anyhow::Error` without a context was made a box. Such an
+/// error is judged by the default, as `Transient`. Implement this trait for the enum, as below; for a client that fails with
+/// `anyhow::Error` write `.map_err(anyhow::Error::reallocate_into_boxed_dyn_error_without_backtrace)`.
+///
+/// In a spawned task or a handler of axum the compiler forgets for how long a `BoxError` lives, and finds "implementation of
+/// `Cause` is not general enough". There, call a stack that was made a `BoxCloneSyncService` beforehand:
+///
+/// ```
+/// use stockade_core::BoxError;
+/// # #[cfg(feature = "http")]
+/// use stockade_clients::http::retry;
+/// use tower::{ServiceBuilder, ServiceExt, util::BoxCloneSyncService};
+///
+/// # #[cfg(feature = "http")]
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let stack = ServiceBuilder::new()
+///     .layer(retry(3))
+///     .service_fn(async |_: http::Request<String>| Ok::<_, BoxError>(http::Response::new("hello")));
+/// let stack = BoxCloneSyncService::new(stack);
+/// let call = tokio::spawn(async move { stack.oneshot(http::Request::default()).await });
+/// assert_eq!(*call.await.unwrap().unwrap().body(), "hello");
+/// # }
+/// # #[cfg(not(feature = "http"))]
+/// # fn main() {}
+/// ```
+///
 /// # Example
 ///
 /// ```

@@ -7,22 +7,25 @@
 //! |---|---|
 //! | an answer, or `OK` | `Success` |
 //! | `RESOURCE_EXHAUSTED` | `Overload`, with the server's hint |
-//! | `RESOURCE_EXHAUSTED` because a message is too large | `Permanent` |
-//! | no `grpc-status`: a proxy answered in place of the server | that of the [HTTP status](crate::http); where a generated client could not read the proxy's page, all that is left is its `INTERNAL` |
+//! | `RESOURCE_EXHAUSTED` because a message, or its metadata, is too large | `Permanent` |
+//! | no `grpc-status`: a proxy answered in place of the server, with a page or without | that of the [HTTP status](crate::http); its `Retry-After` is seen around a `Channel`, and not any more where a generated client has made a status of it |
+//! | the same with a status that is none of a failure, such as 200 and a page | `Transient` |
 //! | `UNAVAILABLE` because no connection could be made | `NoEffect` |
 //! | `UNAVAILABLE` otherwise: the call may have been on its way | `Transient`, with the server's hint |
 //! | `DEADLINE_EXCEEDED`, `UNKNOWN`, `INTERNAL` | `Transient`, with the server's hint |
 //! | `ABORTED`, by a conflict with others: a repetition makes sense if the call is all that has to be done anew | `Transient`, with the server's hint |
 //! | `CANCELLED`, which tonic also says for its own time-outs and for broken connections | `Transient`, with the server's hint |
 //! | `INVALID_ARGUMENT`, `NOT_FOUND`, `ALREADY_EXISTS`, `PERMISSION_DENIED`, `UNAUTHENTICATED`, `FAILED_PRECONDITION`, `OUT_OF_RANGE`, `UNIMPLEMENTED`, `DATA_LOSS` | `Permanent` |
-//! | any status with a `grpc-retry-pushback-ms` that is negative or no number: the server asks not to be asked again | `Permanent` |
-//! | no connection could be made (`ConnectError`, or refused), or the server refused the stream, or did not begin it any more | `NoEffect` |
+//! | any status with a `grpc-retry-pushback-ms` that is negative or cannot be read: the server asks not to be asked again | `Permanent` |
+//! | no connection could be made (`ConnectError`, refused, or not within the `connect_timeout`), or the server refused the stream, or did not begin it any more | `NoEffect` |
+//! | the server finds that the client asks for too much (HTTP/2's `ENHANCE_YOUR_CALM`) | `Overload` |
+//! | the server's certificate is not trusted | `Permanent` |
 //! | any other error of the transport | `Transient` |
 //! | a layer inside refused or ended it | by [`DefaultClassify`](stockade_core::DefaultClassify) |
 //!
 //! The hint is what `grpc-retry-pushback-ms` says in the metadata, and otherwise the delay of a
-//! `google.rpc.RetryInfo` among the details of a `tonic::Status`. It is cut to
-//! [`MAX_RETRY_AFTER`](crate::MAX_RETRY_AFTER), unless [told otherwise](Grpc::max_retry_after).
+//! `google.rpc.RetryInfo` among the details of a `tonic::Status`. Of several, the one that puts off further counts. It is
+//! cut to [`MAX_RETRY_AFTER`](crate::MAX_RETRY_AFTER), unless [told otherwise](Grpc::max_retry_after).
 //!
 //! `RESOURCE_EXHAUSTED` is the code of a server that is full, and of a limit that a server has for each of its callers. A
 //! breaker cannot tell them apart, so around a client that many callers share, where the server limits each of them, give

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | 1xx, 2xx, 3xx | `Success` |
 //! | 429 | `Overload`, not processed: repeated whatever the request, after the answer's `Retry-After`; or `Ignored`, [where you say so](Http::ignore_rate_limited) |
-//! | 503 | `Overload`, with the answer's `Retry-After`; not processed [where you say so](Http::hint_means_unprocessed) |
+//! | 503, and 529 of some services | `Overload`, with the answer's `Retry-After`; not processed [where you say so](Http::hint_means_unprocessed) |
 //! | 403, 413 with a `Retry-After` | `Overload`, not processed |
 //! | 421 and 425: the wrong connection, or too early | `NoEffect` |
 //! | 408, 500, 502, 504 | `Transient`, with the answer's `Retry-After` |
@@ -18,9 +18,12 @@
 //! | any other 4xx | `Permanent` |
 //! | no connection could be made: refused, no such host, no answer in the time for it, a layer's timeout around the connector | `NoEffect` |
 //! | an HTTP/2 stream that the server refused (`REFUSED_STREAM`), or did not begin any more (`GOAWAY` without an error) | `NoEffect` |
+//! | the client never sent the request, because its connection was closed before (hyper) | `NoEffect` |
+//! | the server finds that the client asks for too much (HTTP/2's `ENHANCE_YOUR_CALM`) | `Overload` |
+//! | the server's certificate is not trusted | `Permanent` |
 //! | a request that could not be built, or too many redirects (reqwest) | `Permanent` |
 //! | a status that was made an error by `error_for_status` (reqwest) | that of the status, without `Retry-After` |
-//! | any other error: reset, cut mid-answer, no HTTP, timed out | `Transient` |
+//! | any other error: reset, cut mid-answer, no HTTP, timed out, a body that cannot be decoded | `Transient` |
 //! | a layer inside refused it, or ended it outside of the client | by [`DefaultClassify`](stockade_core::DefaultClassify) |
 //!
 //! That no connection could be made is seen in any error with an [`io::Error`](std::io::Error) of kind
@@ -32,7 +35,8 @@
 //! # Retry-After
 //!
 //! Both forms are understood, seconds and an HTTP date. A date counts from the answer's own `Date`, and one that
-//! has passed is zero. A fraction of a second is rounded up, and what cannot be read counts as no hint. A hint above
+//! has passed is zero. A fraction of a second is rounded up, and what cannot be read counts as no hint. Of several hints the
+//! longest counts. A hint above
 //! [`MAX_RETRY_AFTER`](crate::MAX_RETRY_AFTER) is cut to that, unless [told otherwise](Http::max_retry_after).
 //!
 //! # Which requests may be repeated

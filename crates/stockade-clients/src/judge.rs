@@ -1,6 +1,6 @@
 //! The frame in which every classifier judges an error.
 
-use std::{error::Error as StdError, io, iter};
+use std::{error::Error as StdError, io, iter, sync::Arc};
 
 use stockade_core::{Class, Classify, DefaultClassify, Error, Rejected};
 
@@ -8,7 +8,8 @@ use crate::Cause;
 
 /// The class of `error`.
 ///
-/// A refusal comes first, wherever it is in the chain of sources: the call never reached the server. After it
+/// A refusal comes first, wherever it is in the chain of sources: the call never reached the server. Then comes a
+/// certificate that is not trusted, for which clients have no kind of error: it would be the same again. After them
 /// `own` is asked for the error and each of its sources, outermost first: where a layer inside the client ended
 /// an attempt, as a timeout of its connector does, the client's error knows whether anything was sent. What
 /// `own` does not know is judged by the default.
@@ -20,6 +21,7 @@ pub(crate) fn error<E: Cause>(
     let rejected = error.rejected().or_else(|| causes().find_map(refusal)).copied();
     match rejected {
         Some(rejected) if rejected.is_refusal() => default(Error::Rejected(rejected)),
+        _ if causes().last().is_some_and(is_about_a_certificate) => Class::Permanent,
         _ => causes()
             .find_map(own)
             .unwrap_or_else(|| default(rejected.map_or(Error::Service(()), Error::Rejected))),
@@ -42,32 +44,47 @@ pub(crate) fn refused(error: &(dyn StdError + 'static)) -> Option<Class> {
 
 /// What every HTTP/2 client can meet: the server refused the stream before any application logic saw it (RFC
 /// 9113, section 8.7), or it ends the connection in good order, and this stream is beyond the last one that it
-/// answers (section 6.8).
+/// answers (section 6.8); or it finds that the client asks for too much (`ENHANCE_YOUR_CALM`).
 ///
-/// Both are known by their text, which spares all users of this crate a dependency on `h2`; tests with servers
+/// All are known by their text, which spares all users of this crate a dependency on `h2`; tests with servers
 /// that do so hold it.
 #[cfg(any(feature = "http", feature = "tonic"))]
-pub(crate) fn refused_stream(error: &(dyn StdError + 'static)) -> Option<Class> {
+pub(crate) fn sent_back(error: &(dyn StdError + 'static)) -> Option<Class> {
     const REFUSED: &str = "refused stream before processing any application logic";
     const GOING_AWAY: &str = "connection error received: not a result of an error";
+    const TOO_MUCH: &str = "error received: detected excessive load generating behavior";
     if error.source().is_some() {
         return None;
     }
     let text = error.to_string();
-    let is_refused = text.contains(REFUSED) || text.contains(GOING_AWAY);
-    is_refused.then_some(Class::NoEffect { after: None })
+    if text.contains(REFUSED) || text.contains(GOING_AWAY) {
+        Some(Class::NoEffect { after: None })
+    } else if text.contains(TOO_MUCH) {
+        Some(Class::OVERLOAD)
+    } else {
+        None
+    }
 }
 
-/// Whether the other side showed a certificate that is not trusted. It is known by its text, which spares all users of
-/// this crate a dependency on `rustls`; a test with a real server holds it.
+/// Whether the other side showed a certificate that is not trusted. It is known by its text, by that of rustls and that
+/// of OpenSSL, which spares all users of this crate a dependency on them; tests with real servers hold the first.
 pub(crate) fn is_about_a_certificate(error: &(dyn StdError + 'static)) -> bool {
-    error.to_string().contains("invalid peer certificate")
+    let text = error.to_string();
+    text.contains("invalid peer certificate") || text.contains("certificate verify failed")
 }
 
-/// `error` as a client's error, which may be that of a stack that was put into a box as a whole.
+/// `error` as a client's error, also one in a `Box` or an `Arc`: they print as what they hold, and so leave it out of
+/// their sources.
 pub(crate) fn find<'a, X: StdError + 'static>(
     error: &'a (dyn StdError + 'static),
 ) -> Option<&'a X> {
+    let boxed = || held::<Box<X>>(error).map(|boxed| &**boxed);
+    let shared = || held::<Arc<X>>(error).map(|shared| &**shared);
+    held(error).or_else(boxed).or_else(shared)
+}
+
+/// `error` as an `X`, which may be the error of a stack that was put into a box as a whole.
+fn held<'a, X: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a X> {
     // A stack's error prints as the one that it holds, and so leaves it out of its sources.
     match error.downcast_ref() {
         Some(Error::Service(error)) => Some(error),

@@ -7,11 +7,13 @@ mod common;
 use std::{
     convert::Infallible,
     future::{Ready, ready},
+    io,
     task::{Context, Poll},
     time::Duration,
 };
 
 use common::nobody;
+use hyper_util::rt::TokioIo;
 use stockade_clients::{
     Failure,
     grpc::{self, Grpc},
@@ -21,14 +23,18 @@ use stockade_core::{Class, Classify, Error, Reason, Rejected, deadline};
 use stockade_limit::{LimitHandle, LimitLayer};
 use stockade_retry::RetryLayer;
 use stockade_test_servers::proxy::{Fault, Proxy};
-use tokio::{net::TcpListener, time::Instant};
+use stockade_timeout::TimeoutLayer;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::Instant,
+};
 use tonic::{
     Code, Request, Response, Status,
     transport::{Channel, Endpoint, Server, server::TcpIncoming},
 };
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_client::HealthClient};
 use tonic_types::StatusExt as _;
-use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
+use tower::{Layer as _, Service, ServiceBuilder, ServiceExt, service_fn};
 
 async fn start() -> Proxy {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -61,6 +67,41 @@ async fn a_server_that_is_away_leaves_a_call_unsent_and_is_named() {
     let advice = "connection refused; check the port, and that the server runs";
     assert_eq!(failure.to_string(), format!("{addr}: {advice}"));
     assert_eq!(class(status), Class::NoEffect { after: None });
+}
+
+/// What comes of a call whose connector is `connector`.
+async fn connected_by<C, E>(connector: C) -> Class
+where
+    C: Service<http::Uri, Response = TokioIo<TcpStream>, Error = E, Future: Send> + Send + 'static,
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let endpoint = Endpoint::from_static("http://api.example.org");
+    class(check(endpoint.connect_with_connector_lazy(connector)).await.unwrap_err())
+}
+
+#[tokio::test]
+async fn a_connection_that_takes_too_long_leaves_a_call_unsent() {
+    let limit = Duration::from_millis(50);
+    let stuck = || {
+        service_fn(|_: http::Uri| {
+            std::future::pending::<Result<TokioIo<TcpStream>, Error<io::Error>>>()
+        })
+    };
+    let unsent = Class::NoEffect { after: None };
+    assert_eq!(connected_by(TimeoutLayer::new(limit).layer(stuck())).await, unsent);
+    let endpoint = Endpoint::from_static("http://api.example.org").connect_timeout(limit);
+    let channel = endpoint.connect_with_connector_lazy(stuck());
+    let status = check(channel).await.unwrap_err();
+    assert_eq!(class(status.clone()), unsent, "{status:?}");
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_not_trusted_is_permanent() {
+    let unknown = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+    let fails = service_fn(move |_: http::Uri| {
+        std::future::ready(Err::<_, io::Error>(io::Error::other(unknown.clone())))
+    });
+    assert_eq!(connected_by(fails).await, Class::Permanent);
 }
 
 #[tokio::test]

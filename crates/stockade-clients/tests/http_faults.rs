@@ -35,7 +35,10 @@ use tokio::{
     net::TcpListener,
     time::Instant,
 };
-use tower::{Service, ServiceBuilder, ServiceExt, util::BoxCloneService};
+use tower::{
+    Service, ServiceBuilder, ServiceExt, service_fn,
+    util::{BoxCloneService, MapErrLayer},
+};
 
 type HttpError = Error<Failure<reqwest::Error>>;
 type Stack = BoxCloneService<Request, Answer<bytes::Bytes>, HttpError>;
@@ -391,8 +394,10 @@ mod hyper {
     use http_body_util::{BodyExt, Full};
     use hyper_util::{
         client::legacy::{Client, Error as ClientError, connect::HttpConnector},
-        rt::TokioExecutor,
+        rt::{TokioExecutor, TokioIo},
     };
+    use tokio::net::TcpStream;
+    use tower::Layer as _;
 
     use super::*;
 
@@ -432,6 +437,55 @@ mod hyper {
     }
 
     #[tokio::test]
+    async fn a_timeout_around_the_connector_has_no_effect() {
+        let connector = TimeoutLayer::new(CONNECT).layer(stuck());
+        let client =
+            Client::builder(TokioExecutor::new()).build::<_, Full<bytes::Bytes>>(connector);
+        let error = client.get("http://api.example.org/".parse().unwrap()).await.unwrap_err();
+        let boxed = BoxError::from(Error::Service(error));
+        let elapsed = boxed.rejected().map(|rejected| rejected.reason());
+        assert_eq!(elapsed, Some(Reason::Elapsed), "{boxed:?}");
+        assert_eq!(class(&boxed), UNSENT);
+    }
+
+    /// A connector that never comes to an end.
+    fn stuck()
+    -> impl Service<http::Uri, Response = TokioIo<TcpStream>, Error = BoxError, Future: Send + Unpin>
+    + Clone
+    + Send
+    + Sync
+    + 'static {
+        service_fn(|_| Box::pin(std::future::pending()))
+    }
+
+    #[tokio::test]
+    async fn a_certificate_that_is_not_trusted_is_permanent() {
+        let connector = service_fn(|_: http::Uri| {
+            std::future::ready(Err::<TokioIo<TcpStream>, _>(untrusted()))
+        });
+        let client =
+            Client::builder(TokioExecutor::new()).build::<_, Full<bytes::Bytes>>(connector);
+        let error = client.get("http://api.example.org/".parse().unwrap()).await.unwrap_err();
+        assert_eq!(class(&BoxError::from(error)), Class::Permanent);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_never_left_because_its_connection_was_closed_has_no_effect() {
+        let site = Site::start().await;
+        let stream = TcpStream::connect(site.proxy.addr()).await.unwrap();
+        let (mut sender, connection) =
+            ::hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        drop(connection);
+        let request = http::Request::post("/item").body(Full::<bytes::Bytes>::default()).unwrap();
+
+        let error = sender.send_request(request).await.unwrap_err();
+
+        assert!(error.is_canceled(), "{error:?}");
+        assert_eq!(class(&Error::Service(error)), UNSENT);
+        assert_eq!(site.hits(), 0);
+    }
+
+    #[tokio::test]
     async fn a_failure_takes_the_address_from_the_caller() {
         let (place, addr) = nobody();
         let client: Client<HttpConnector, Full<bytes::Bytes>> =
@@ -444,6 +498,67 @@ mod hyper {
         assert_eq!(class(&Error::Service(failure)), UNSENT);
         drop(place);
     }
+}
+
+/// What a connector says of a certificate by an authority that nobody knows.
+fn untrusted() -> io::Error {
+    let unknown = rustls::CertificateError::UnknownIssuer;
+    io::Error::new(io::ErrorKind::InvalidData, rustls::Error::InvalidCertificate(unknown))
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_not_trusted_is_permanent_and_named_with_what_to_check() {
+    let (_place, addr) = nobody();
+    // The connector fails in any case: here with what TLS would say.
+    let client = Client::builder()
+        .no_proxy()
+        .connector_layer(MapErrLayer::new(|_| BoxError::from(untrusted())));
+    let request = client.build().unwrap().get(format!("http://{addr}/"));
+    let error = Error::Service(Failure::of(request.send().await.unwrap_err()));
+    assert_eq!(class(&error), Class::Permanent, "it would be the same again");
+    let what = "check the host in the URL, and which authorities the client trusts";
+    let said = format!("{addr}: invalid peer certificate: UnknownIssuer; {what}");
+    assert_eq!(error.to_string(), said);
+}
+
+#[tokio::test]
+async fn a_body_that_is_cut_or_cannot_be_decoded_may_have_had_an_effect() {
+    let site = Site::start().await;
+    let read = async |request| {
+        let answer = client().execute(request).await.unwrap();
+        Error::Service(Failure::of(answer.json::<u8>().await.unwrap_err()))
+    };
+    let text = read(site.request(Method::GET, "item")).await;
+    assert!(text.to_string().contains("expected value"), "{text}");
+    assert_eq!(class(&text), TRANSIENT);
+    site.proxy.answers(Fault::cut(BODY as u64 / 2));
+    assert_eq!(class(&read(site.request(Method::GET, "item")).await), TRANSIENT);
+}
+
+#[tokio::test]
+async fn odd_hints_are_cut_rounded_up_or_left_out_in_answers_of_reqwest_as_well() {
+    let after = |hints: &[&str], date: Option<&str>| {
+        let mut answer = Answer::builder().status(503);
+        for hint in hints {
+            answer = answer.header(RETRY_AFTER, *hint);
+        }
+        if let Some(date) = date {
+            answer = answer.header("date", date);
+        }
+        let answer = reqwest::Response::from(answer.body("").unwrap());
+        Http::new().classify(Ok::<_, &Error<io::Error>>(&answer)).after()
+    };
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    assert_eq!(after(&["0"], None), seconds(0));
+    assert_eq!(after(&["0.2"], None), seconds(1));
+    assert_eq!(after(&["1000000000000000000000000000000"], None), seconds(300));
+    assert_eq!(after(&["5", "9"], None), seconds(9));
+    assert_eq!(after(&["tomorrow", "9"], None), seconds(9));
+    for nonsense in ["-1", "tomorrow", "1e30", ""] {
+        assert_eq!(after(&[nonsense], None), None, "{nonsense:?}");
+    }
+    let (told, until) = ("Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:47 GMT");
+    assert_eq!(after(&[until], Some(told)), seconds(10));
 }
 
 #[tokio::test]

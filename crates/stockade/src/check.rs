@@ -21,6 +21,7 @@
 //! | lifetime may not live long enough, at `.keyed(\|request: &Request\| …, n)` | `.cloned()`, or `.map(str::to_owned)` for a `&str`, at the end of the closure: a key is not borrowed from the request |
 //! | one type is more general than the other; expected reference `&str`, found reference `&str` | `\|request: &Request\| Share::of(tenant(request))` in place of `tenant` in `fair_by(..)`: a share is not borrowed from the request |
 //! | `Http`, or another classifier of `stockade-clients`, cannot judge results of this stack | `.map_err(Error::Service)` above a client with an error type of its own, `.map_err(stockade::boxed)` above one whose errors are boxed |
+//! | implementation of `Cause` is not general enough (in a task or a handler, with boxed errors) | `BoxCloneSyncService::new(stack)` outside of the task |
 //! | no method named `name`, or another setter, found for struct `Configured<L>`, or `PerService<L>` | the setters before `.with_handle()` and `.per_service()`, which end them |
 //! | no method named `keyed` found for struct `RateLayer<Costly<…>>` | `.keyed(..)` before `.cost(..)` and `.bypass(..)` |
 //! | a pool cannot run … | `tower::service_fn(..)` around an async function |

@@ -2,12 +2,14 @@
 
 use std::{
     error::Error as StdError,
+    io,
     time::{Duration, SystemTime},
 };
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, header::CONTENT_TYPE};
 use stockade_core::{Class, Classify};
 use stockade_retry::{Policy, RetryLayer};
+use tokio::time::error::Elapsed;
 use tonic::{Code, ConnectError, Request, Response, Status};
 
 use super::hint::Hint;
@@ -58,19 +60,24 @@ impl Grpc {
             }
             None => reply.http_status().map_or(Class::Success, |status| {
                 let after = retry_after(headers, SystemTime::now());
-                crate::http::class(status, after.map(|after| after.min(self.max_retry_after)))
+                let after = after.map(|after| after.min(self.max_retry_after));
+                match crate::http::class(status, after) {
+                    // A page, which is UNKNOWN to gRPC.
+                    Class::Success if !is_grpc(headers) => Class::Transient { after },
+                    class => class,
+                }
             }),
         }
     }
 
     fn failure(self, error: &(dyn StdError + 'static)) -> Option<Class> {
         if let Some(status) = judge::find::<Status>(error) {
-            let no_effect = judge::chain(status.source()).find_map(no_effect);
-            return Some(no_effect.or_else(|| of_proxy(status)).unwrap_or_else(|| {
+            let known = judge::chain(status.source()).find_map(of_transport);
+            return Some(known.or_else(|| of_proxy(status)).unwrap_or_else(|| {
                 self.class(status.code(), status.message(), Hint::of_status(status))
             }));
         }
-        no_effect(error)
+        of_transport(error)
     }
 
     fn class(self, code: Code, message: &str, hint: Hint) -> Class {
@@ -118,28 +125,49 @@ impl<T: Reply, E: Cause> Classify<T, E> for Grpc {
     }
 }
 
-fn no_effect(error: &(dyn StdError + 'static)) -> Option<Class> {
-    match judge::find::<ConnectError>(error) {
-        Some(_) => Some(Class::NoEffect { after: None }),
-        None => judge::refused(error).or_else(|| judge::refused_stream(error)),
+fn of_transport(error: &(dyn StdError + 'static)) -> Option<Class> {
+    if judge::find::<ConnectError>(error).is_some() || is_late_connection(error) {
+        return Some(Class::NoEffect { after: None });
+    }
+    judge::refused(error).or_else(|| judge::sent_back(error))
+}
+
+/// Whether the `connect_timeout` of an `Endpoint` ended it. tonic calls that no `ConnectError`; what the system says of
+/// a connection that is there holds no error.
+fn is_late_connection(error: &(dyn StdError + 'static)) -> bool {
+    judge::find::<io::Error>(error).and_then(io::Error::get_ref).is_some_and(|e| e.is::<Elapsed>())
+}
+
+/// Whether these are the headers of a gRPC answer, as far as they say.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_none_or(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// The class of the HTTP status with which a proxy answered in place of the server. It stands in nothing but the message,
+/// whether tonic has made a status of it, or found that the proxy's page is no message.
+fn of_proxy(status: &Status) -> Option<Class> {
+    const TOLD: [&str; 2] =
+        ["mapped from HTTP status code ", "while receiving response with status: "];
+    let code = TOLD.iter().find_map(|told| status.message().rsplit_once(told)?.1.get(..3))?;
+    match crate::http::class(StatusCode::from_bytes(code.as_bytes()).ok()?, None) {
+        // A page with such a status is no answer all the same.
+        Class::Success => None,
+        class => Some(class),
     }
 }
 
-/// The class of the HTTP status from which tonic has made a status, because a proxy answered in place of the
-/// server. It stands in nothing but the message.
-fn of_proxy(status: &Status) -> Option<Class> {
-    let code = status.message().rsplit_once("mapped from HTTP status code ")?.1;
-    let status = StatusCode::from_bytes(code.as_bytes()).ok()?;
-    Some(crate::http::class(status, None))
-}
-
-/// Whether a message was too large for one side. That has the code of an overload, and nothing but its text
-/// tells them apart: here are those of tonic, Go, Java and C++.
+/// Whether a message, or its metadata, was too large for one side. That has the code of an overload, and nothing but its
+/// text tells them apart: here are those of tonic, Go, Java, C++ and .NET.
 fn is_about_size(message: &str) -> bool {
+    const TOLD: [&str; 5] = [
+        "length too large",
+        "larger than max",
+        "exceeds maximum size",
+        "exceeds the maximum",
+        "metadata size exceeds",
+    ];
     let message = message.to_ascii_lowercase();
-    ["length too large", "larger than max", "exceeds maximum size", "exceeds the maximum"]
-        .iter()
-        .any(|text| message.contains(text))
+    TOLD.iter().any(|told| message.contains(told))
 }
 
 // === impl Reply ===
@@ -193,7 +221,7 @@ pub fn clone_request<M: Clone>(request: &Request<M>) -> Option<Request<M>> {
 
 #[cfg(test)]
 mod tests {
-    use std::{io, sync::Arc};
+    use std::sync::Arc;
 
     use http::HeaderValue;
     use stockade_core::{BoxError, Error, Reason, Rejected};
@@ -286,6 +314,44 @@ mod tests {
     }
 
     #[test]
+    fn a_page_in_place_of_an_answer_is_no_success() {
+        assert_eq!(of_reply(&[("content-type", "application/grpc+proto")]), Class::Success);
+        let page = Class::Transient { after: None };
+        assert_eq!(of_reply(&[("content-type", "text/html")]), page);
+    }
+
+    #[test]
+    fn a_page_that_is_no_message_is_judged_by_its_http_status() {
+        let flag = "protocol error: received message with invalid compression flag: 60 (valid flags \
+            are 0 and 1) while receiving response with status";
+        for (status, class) in [
+            ("503 Service Unavailable", Class::OVERLOAD),
+            ("429 Too Many Requests", Class::Overload { after: None, processed: false }),
+            ("502 Bad Gateway", Class::Transient { after: None }),
+            ("404 Not Found", Class::Permanent),
+            ("200 OK", Class::Transient { after: None }),
+        ] {
+            let error = Error::Service(Status::internal(format!("{flag}: {status}")));
+            assert_eq!(of_error(error), class, "{status}");
+        }
+    }
+
+    #[test]
+    fn odd_hints_are_cut_rounded_up_or_left_out() {
+        let after = |hint: &'static str| {
+            let reply = http::Response::builder().status(503).header("retry-after", hint);
+            let reply = reply.body(()).unwrap();
+            Grpc::new().classify(Ok::<_, &Error<io::Error>>(&reply)).after()
+        };
+        assert_eq!(after("0"), Some(Duration::ZERO));
+        assert_eq!(after("0.2"), Some(SECOND));
+        assert_eq!(after("1000000000000000000000000000000"), Some(MAX_RETRY_AFTER));
+        for nonsense in ["-1", "tomorrow", ""] {
+            assert_eq!(after(nonsense), None, "{nonsense:?}");
+        }
+    }
+
+    #[test]
     fn a_message_that_is_too_large_is_permanent() {
         for message in [
             "Error, decoded message length too large: found 9 bytes, the limit is: 4 bytes",
@@ -293,6 +359,8 @@ mod tests {
             "trying to send message larger than max (9 vs. 4)",
             "gRPC message exceeds maximum size 4: 9",
             "Received message larger than max (9 vs. 4)",
+            "Received message exceeds the maximum configured message size.",
+            "received metadata size exceeds hard limit (9 vs. 4)",
         ] {
             let error = Error::Service(Status::resource_exhausted(message));
             assert_eq!(of_error(error), Class::Permanent, "{message}");

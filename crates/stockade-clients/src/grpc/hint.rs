@@ -10,7 +10,9 @@ use tonic_types::StatusExt;
 pub(super) const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// What a server says about another try.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// Of several, the one that puts off further counts, which is the order here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Hint {
     /// Nothing.
     None,
@@ -24,7 +26,8 @@ pub(super) enum Hint {
 
 impl Hint {
     pub(super) fn of_status(status: &Status) -> Self {
-        match pushback(status.metadata().get(PUSHBACK).map(|value| value.as_encoded_bytes())) {
+        let told = status.metadata().get_all(PUSHBACK);
+        match pushback(told.iter().map(|value| value.as_encoded_bytes())) {
             Self::None => status
                 .get_details_retry_info()
                 .and_then(|info| info.retry_delay)
@@ -34,14 +37,16 @@ impl Hint {
     }
 
     pub(super) fn of_headers(headers: &HeaderMap) -> Self {
-        pushback(headers.get(PUSHBACK).map(|value| value.as_bytes()))
+        pushback(headers.get_all(PUSHBACK).iter().map(|value| value.as_bytes()))
     }
 }
 
-fn pushback(value: Option<&[u8]>) -> Hint {
-    let Some(value) = value else { return Hint::None };
-    let millis = str::from_utf8(value).ok().and_then(|text| text.trim().parse().ok());
-    millis.map_or(Hint::Never, |millis| Hint::After(Duration::from_millis(millis)))
+fn pushback<'a>(values: impl Iterator<Item = &'a [u8]>) -> Hint {
+    let hints = values.map(|value| {
+        let millis = str::from_utf8(value).ok().and_then(|text| text.trim().parse().ok());
+        millis.map_or(Hint::Never, |millis| Hint::After(Duration::from_millis(millis)))
+    });
+    hints.max().unwrap_or(Hint::None)
 }
 
 #[cfg(test)]
@@ -74,9 +79,28 @@ mod tests {
 
     #[test]
     fn a_pushback_that_is_negative_or_no_number_wants_no_other_try() {
-        for value in ["-1", "soon", "", "1.5"] {
+        for value in ["-1", "soon", "", "1.5", "tomorrow", "1000000000000000000000000000000"] {
             assert_eq!(with(Some(value), None), Hint::Never, "{value:?}");
             assert_eq!(with(Some(value), Some(SECOND)), Hint::Never, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn of_two_pushbacks_the_one_that_puts_off_further_counts() {
+        for (values, expected) in [
+            (["5", "1000"], Hint::After(SECOND)),
+            (["1000", "5"], Hint::After(SECOND)),
+            (["1000", "-1"], Hint::Never),
+            (["soon", "5"], Hint::Never),
+        ] {
+            let (mut metadata, mut headers) = (MetadataMap::new(), HeaderMap::new());
+            for value in values {
+                metadata.append(PUSHBACK, value.parse().unwrap());
+                headers.append(PUSHBACK, value.parse().unwrap());
+            }
+            let status = Status::with_metadata(Code::Unavailable, "", metadata);
+            assert_eq!(Hint::of_status(&status), expected, "{values:?}");
+            assert_eq!(Hint::of_headers(&headers), expected, "{values:?}");
         }
     }
 

@@ -146,7 +146,11 @@ impl Http {
         {
             return Some(Class::NoEffect { after: None });
         }
-        judge::refused(error).or_else(|| judge::refused_stream(error))
+        #[cfg(any(feature = "hyper-util", feature = "reqwest"))]
+        if judge::find::<hyper::Error>(error).is_some_and(hyper::Error::is_canceled) {
+            return Some(Class::NoEffect { after: None });
+        }
+        judge::refused(error).or_else(|| judge::sent_back(error))
     }
 }
 

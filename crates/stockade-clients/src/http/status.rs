@@ -20,7 +20,8 @@ use stockade_core::Class;
 pub fn class(status: StatusCode, after: Option<Duration>) -> Class {
     match status.as_u16() {
         429 => Class::Overload { after, processed: false },
-        503 => Class::Overload { after, processed: true },
+        // 529 is no standard, but some services say it for the same.
+        503 | 529 => Class::Overload { after, processed: true },
         // The server, or a proxy in front of it, says no and when to come back.
         403 | 413 if after.is_some() => Class::Overload { after, processed: false },
         421 | 425 => Class::NoEffect { after },
@@ -45,12 +46,12 @@ mod tests {
         let rows: &[(&[u16], Class)] = &[
             (&[100, 103, 200, 201, 204, 299, 301, 304, 308, 399], Class::Success),
             (&[429, 403, 413], overload(false)),
-            (&[503], overload(true)),
+            (&[503, 529], overload(true)),
             (&[421, 425], Class::NoEffect { after }),
             (&[408, 500, 502, 504], transient),
             (&[501, 505, 506, 508, 510, 511], Class::Permanent),
-            (&[507, 509, 520, 529, 599, 600, 999], transient),
-            (&[400, 401, 404, 405, 409, 410, 412, 422, 431, 451, 499], Class::Permanent),
+            (&[507, 509, 520, 521, 522, 523, 524, 525, 526, 527, 599, 600, 999], transient),
+            (&[400, 401, 404, 405, 409, 410, 412, 422, 423, 431, 451, 499], Class::Permanent),
         ];
         for (statuses, expected) in rows {
             for &status in *statuses {
