@@ -8,8 +8,10 @@ use std::{
     },
 };
 
+use ::bb8::RunError;
+use ::deadpool::managed::{self, Metrics, PoolError, RecycleError, RecycleResult, Timeouts};
 use ::redis::{
-    AsyncConnectionConfig, Client as RedisClient, RedisError, RedisResult,
+    AsyncConnectionConfig, Client as RedisClient, Cmd, RedisError, RedisResult,
     aio::MultiplexedConnection,
 };
 use ::sqlx::{AssertSqlSafe, PgPool, postgres::PgPoolOptions};
@@ -63,11 +65,14 @@ struct Database {
     stranger: SocketAddr,
     /// A Redis that says that it is full.
     full: Option<SocketAddr>,
+    /// Whether a task of the client reads what comes while a connection is idle.
+    notices: bool,
     way: Arc<Way>,
     held: Mutex<Vec<PgClient>>,
 }
 
 /// Where clients connect to, and how often they were told to do it anew.
+#[derive(Debug)]
 struct Way {
     address: StdMutex<SocketAddr>,
     generation: AtomicU64,
@@ -82,13 +87,14 @@ struct Keeper<C> {
 // === impl Database ===
 
 impl Database {
-    async fn new(server: Server, full: Option<SocketAddr>) -> Arc<Self> {
+    async fn new(server: Server, full: Option<SocketAddr>, notices: bool) -> Arc<Self> {
         let proxy = Proxy::start(server.address()).unwrap();
         let address = StdMutex::new(proxy.addr());
         let way = Arc::new(Way { address, generation: AtomicU64::new(0) });
         let situation = StdMutex::new(Situation::Restart);
         let (stranger, held) = (say(HTTP).await, Mutex::default());
-        Arc::new(Self { situation, server: Mutex::new(server), proxy, stranger, full, way, held })
+        let server = Mutex::new(server);
+        Arc::new(Self { situation, server, proxy, stranger, full, notices, way, held })
     }
 
     async fn rows<T, E, C>(
@@ -122,6 +128,14 @@ impl Database {
         }
     }
 
+    /// Closes every connection, and waits until the clients have noticed that notice it at all before they use one.
+    async fn close(&self) {
+        self.proxy.close();
+        while self.notices && self.proxy.stats().open > 0 {
+            glance().await;
+        }
+    }
+
     async fn read_only(&self, on: bool) {
         if self.full.is_some() {
             let to = if on { ["127.0.0.1", "1"] } else { ["NO", "ONE"] };
@@ -146,7 +160,7 @@ impl World for Database {
             Situation::Restart => {
                 self.server.lock().await.kill().await;
                 self.proxy.refuse();
-                self.proxy.cut();
+                self.close().await;
             }
             // A failover breaks every connection.
             Situation::ReadOnly => {
@@ -169,7 +183,7 @@ impl World for Database {
                     }
                 }
             },
-            Situation::Idle => self.proxy.close(),
+            Situation::Idle => self.close().await,
             Situation::HalfOpen => {
                 self.proxy.requests(Fault::stall());
                 self.proxy.answers(Fault::stall());
@@ -256,10 +270,18 @@ async fn connect_postgres(url: String) -> Result<PgClient, ::tokio_postgres::Err
 const SCRIPT: &str = "if redis.call('SADD', KEYS[1], ARGV[1]) == 1 then
     redis.call('RPUSH', KEYS[2], ARGV[1]) end";
 
+fn command(write: Write) -> Cmd {
+    let mut command = ::redis::cmd(if write.repeatable { "EVAL" } else { "RPUSH" });
+    if write.repeatable {
+        command.arg(SCRIPT).arg(2).arg("numbers");
+    }
+    command.arg("written").arg(write.id).to_owned()
+}
+
 /// A connection that is made anew when it breaks.
 pub(crate) async fn redis() -> Vec<Row> {
     let server = Redis::new().durable().start().await.unwrap();
-    let database = Database::new(server, Some(say(FULL).await)).await;
+    let database = Database::new(server, Some(say(FULL).await), true).await;
     let keeper = Keeper::new(&database.way);
     let client = boxed(service_fn(move |write: Write| {
         let keeper = Arc::clone(&keeper);
@@ -268,16 +290,50 @@ pub(crate) async fn redis() -> Vec<Row> {
                 Some(connection) => connection,
                 None => connect_redis(format!("redis://{}", keeper.way.address())).await?,
             };
-            let mut command = ::redis::cmd(if write.repeatable { "EVAL" } else { "RPUSH" });
-            if write.repeatable {
-                command.arg(SCRIPT).arg(2).arg("numbers");
-            }
-            command.arg("written").arg(write.id).exec_async(&mut connection).await?;
+            command(write).exec_async(&mut connection).await?;
             keeper.keep(connection);
             Ok::<_, RedisError>(())
         }
     }));
     database.rows("redis", client, RedisJudge::new().gated()).await
+}
+
+/// Connections of redis for a pool of bb8, as bb8-redis makes them.
+struct RedisConnections(Arc<Way>);
+
+impl ::bb8::ManageConnection for RedisConnections {
+    type Connection = MultiplexedConnection;
+    type Error = RedisError;
+
+    async fn connect(&self) -> RedisResult<MultiplexedConnection> {
+        connect_redis(format!("redis://{}", self.0.address())).await
+    }
+
+    async fn is_valid(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
+        ::redis::cmd("PING").exec_async(connection).await
+    }
+
+    fn has_broken(&self, _: &mut MultiplexedConnection) -> bool {
+        false
+    }
+}
+
+pub(crate) async fn bb8() -> Vec<Row> {
+    let server = Redis::new().durable().start().await.unwrap();
+    let database = Database::new(server, Some(say(FULL).await), true).await;
+    let keeper = Keeper::<::bb8::Pool<RedisConnections>>::new(&database.way);
+    let client = boxed(service_fn(move |write: Write| {
+        let pool = keeper.take().unwrap_or_else(|| {
+            let pool = ::bb8::Pool::builder().max_size(1).connection_timeout(ATTEMPT / 2);
+            pool.build_unchecked(RedisConnections(Arc::clone(&keeper.way)))
+        });
+        keeper.keep(pool.clone());
+        async move {
+            let mut connection = pool.get().await?;
+            command(write).exec_async(&mut *connection).await.map_err(RunError::User)
+        }
+    }));
+    database.rows("redis, in a pool of bb8", client, RedisJudge::new().gated()).await
 }
 
 const TABLES: &str = "CREATE TABLE numbers (id bigint PRIMARY KEY);
@@ -294,19 +350,19 @@ fn sql(write: Write) -> String {
     )
 }
 
-async fn postgres() -> Arc<Database> {
+async fn postgres(notices: bool) -> Arc<Database> {
     let limited = Postgres::new()
         .set("max_connections", &CONNECTIONS.to_string())
         .set("superuser_reserved_connections", "0")
         .set("max_wal_senders", "0");
-    let database = Database::new(limited.start().await.unwrap(), None).await;
+    let database = Database::new(limited.start().await.unwrap(), None, notices).await;
     database.admin().await.batch_execute(TABLES).await.unwrap();
     database
 }
 
 /// A connection that is made anew when it breaks.
 pub(crate) async fn tokio_postgres() -> Vec<Row> {
-    let database = postgres().await;
+    let database = postgres(true).await;
     let keeper = Keeper::new(&database.way);
     let client = boxed(service_fn(move |write: Write| {
         let keeper = Arc::clone(&keeper);
@@ -326,9 +382,51 @@ pub(crate) async fn tokio_postgres() -> Vec<Row> {
     database.rows("tokio-postgres", client, TokioPostgres::new().gated()).await
 }
 
+/// Connections of tokio-postgres for a pool of deadpool, as deadpool-postgres makes them.
+#[derive(Debug)]
+struct PgConnections(Arc<Way>);
+
+impl managed::Manager for PgConnections {
+    type Type = PgClient;
+    type Error = ::tokio_postgres::Error;
+
+    async fn create(&self) -> Result<PgClient, ::tokio_postgres::Error> {
+        connect_postgres(format!("postgres://postgres@{}/postgres", self.0.address())).await
+    }
+
+    async fn recycle(
+        &self,
+        client: &mut PgClient,
+        _: &Metrics,
+    ) -> RecycleResult<::tokio_postgres::Error> {
+        if client.is_closed() { Err(RecycleError::message("closed")) } else { Ok(()) }
+    }
+}
+
+pub(crate) async fn deadpool() -> Vec<Row> {
+    let database = postgres(true).await;
+    let keeper = Keeper::<managed::Pool<PgConnections>>::new(&database.way);
+    let client = boxed(service_fn(move |write: Write| {
+        let pool = keeper.take().unwrap_or_else(|| {
+            let limit = Some(ATTEMPT / 2);
+            let timeouts = Timeouts { wait: limit, create: limit, recycle: limit };
+            let pool = managed::Pool::builder(PgConnections(Arc::clone(&keeper.way)));
+            let pool = pool.max_size(1).timeouts(timeouts).runtime(::deadpool::Runtime::Tokio1);
+            pool.build().unwrap()
+        });
+        keeper.keep(pool.clone());
+        async move {
+            let client = pool.get().await?;
+            client.batch_execute(&sql(write)).await.map_err(PoolError::Backend)
+        }
+    }));
+    let classify = TokioPostgres::new().gated();
+    database.rows("tokio-postgres, in a pool of deadpool", client, classify).await
+}
+
 /// A pool of connections.
 pub(crate) async fn sqlx() -> Vec<Row> {
-    let database = postgres().await;
+    let database = postgres(false).await;
     let keeper = Keeper::<PgPool>::new(&database.way);
     let client = boxed(service_fn(move |write: Write| {
         let pool = keeper.take().unwrap_or_else(|| {

@@ -27,7 +27,7 @@ use hyper_util::{
 use stockade_clients::{Cause, grpc::Grpc, http::Http, reqwest as requests};
 use stockade_core::{BoxError, Classify, Error, LayerError};
 use stockade_test_servers::proxy::{Fault, Proxy};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse,
     health_client::HealthClient,
@@ -37,11 +37,12 @@ use tower::service_fn;
 
 use crate::{
     rig::{Client, Row, World, Write, boxed, measure},
-    strangers::{Back, REDIS, glance, nobody, say, send_back},
+    strangers::{Back, REDIS, glance, hang_up, say, send_back},
 };
 
-const SITUATIONS: [(&str, Situation); 10] = [
-    ("the server is away", Situation::Away),
+const SITUATIONS: [(&str, Situation); 12] = [
+    ("the server is killed, and started again", Situation::Restart),
+    ("the server has no room for another connection", Situation::Full),
     ("the idle connection was closed by the other side", Situation::Idle),
     ("the connection is half open: nothing comes back", Situation::HalfOpen),
     ("the answer is cut", Situation::Truncated),
@@ -51,11 +52,13 @@ const SITUATIONS: [(&str, Situation); 10] = [
     ("a proxy answers 200, with a page", Situation::Page),
     ("HTTP/2: the server goes away, and has not begun the stream", Situation::GoAway),
     ("HTTP/2: the server refuses the stream", Situation::Refused),
+    ("HTTP/2: the server finds that the client asks for too much", Situation::TooMuch),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Situation {
-    Away,
+    Restart,
+    Full,
     Idle,
     HalfOpen,
     Truncated,
@@ -65,6 +68,7 @@ enum Situation {
     Page,
     GoAway,
     Refused,
+    TooMuch,
 }
 
 /// A server behind a proxy, in one situation after the other.
@@ -74,9 +78,9 @@ struct Site {
     address: Mutex<SocketAddr>,
     others: HashMap<u16, SocketAddr>,
     stranger: SocketAddr,
-    /// Where nobody listens, for as long as the socket is kept.
-    away: (TcpSocket, SocketAddr),
-    back: [SocketAddr; 2],
+    /// What hangs up on everybody.
+    full: SocketAddr,
+    back: [SocketAddr; 3],
     books: Arc<Books>,
 }
 
@@ -109,13 +113,17 @@ impl Site {
             others.insert(status, page(status).await);
         }
         Arc::new(Self {
-            situation: Mutex::new(Situation::Away),
+            situation: Mutex::new(Situation::Restart),
             address: Mutex::new(proxy.addr()),
             proxy,
             others,
             stranger: say(REDIS).await,
-            away: nobody(),
-            back: [send_back(Back::GoAway).await, send_back(Back::Refused).await],
+            full: hang_up().await,
+            back: [
+                send_back(Back::GoAway).await,
+                send_back(Back::Refused).await,
+                send_back(Back::TooMuch).await,
+            ],
             books,
         })
     }
@@ -148,9 +156,18 @@ impl Site {
         *self.address.lock().unwrap()
     }
 
+    /// Closes every connection, and waits until the client has noticed.
+    async fn close(&self) {
+        self.proxy.close();
+        while self.proxy.stats().open > 0 {
+            glance().await;
+        }
+    }
+
     /// Whether the client has to speak HTTP/2.
     fn is_http2(&self) -> bool {
-        matches!(*self.situation.lock().unwrap(), Situation::GoAway | Situation::Refused)
+        let situation = *self.situation.lock().unwrap();
+        matches!(situation, Situation::GoAway | Situation::Refused | Situation::TooMuch)
     }
 }
 
@@ -158,13 +175,12 @@ impl World for Site {
     async fn break_it(&self) {
         let situation = *self.situation.lock().unwrap();
         match situation {
-            Situation::Away => self.lead_to(self.away.1),
-            Situation::Idle => {
-                self.proxy.close();
-                while self.proxy.stats().open > 0 {
-                    glance().await;
-                }
+            Situation::Restart => {
+                self.proxy.refuse();
+                self.close().await;
             }
+            Situation::Full => self.lead_to(self.full),
+            Situation::Idle => self.close().await,
             Situation::HalfOpen => {
                 self.proxy.requests(Fault::stall());
                 self.proxy.answers(Fault::stall());
@@ -176,6 +192,7 @@ impl World for Site {
             Situation::Page => self.lead_to(self.others[&200]),
             Situation::GoAway => self.lead_to(self.back[0]),
             Situation::Refused => self.lead_to(self.back[1]),
+            Situation::TooMuch => self.lead_to(self.back[2]),
         }
     }
 

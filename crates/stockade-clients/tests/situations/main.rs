@@ -40,7 +40,9 @@ fn run<F: Future<Output = Vec<Row>>>(
 fn the_table_of_situations_is_what_comes_out() {
     let clients = [
         run(databases::redis),
+        run(databases::bb8),
         run(databases::tokio_postgres),
+        run(databases::deadpool),
         run(databases::sqlx),
         run(http::reqwest),
         run(http::hyper),

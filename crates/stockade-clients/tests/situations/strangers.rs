@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpSocket, TcpStream},
+    net::{TcpListener, TcpStream},
 };
 
 /// What an HTTP server says to what is no HTTP.
@@ -34,6 +34,8 @@ pub(crate) enum Back {
     Refused,
     /// With a `GOAWAY` that says that no stream was begun.
     GoAway,
+    /// With `ENHANCE_YOUR_CALM`.
+    TooMuch,
 }
 
 /// An HTTP/2 server that sends every request back.
@@ -61,6 +63,7 @@ async fn refuse(mut stream: TcpStream, how: Back) -> std::io::Result<()> {
         if kind == HEADERS {
             let answer = match how {
                 Back::Refused => [&[0, 0, 4, 3, 0], &id[..], &[0, 0, 0, 7]].concat(),
+                Back::TooMuch => [&[0, 0, 4, 3, 0], &id[..], &[0, 0, 0, 11]].concat(),
                 // The last stream that was begun is none, and there was no error.
                 Back::GoAway => [&[0, 0, 8, 7, 0], &[0; 12][..]].concat(),
             };
@@ -83,12 +86,12 @@ async fn accept<F: Future<Output = ()> + Send + 'static>(
     address
 }
 
-/// An address at which nobody listens, for as long as the socket is kept.
-pub(crate) fn nobody() -> (TcpSocket, SocketAddr) {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let address = socket.local_addr().unwrap();
-    (socket, address)
+/// Hears what each client says first, and hangs up.
+pub(crate) async fn hang_up() -> SocketAddr {
+    accept(|mut stream| async move {
+        let _ = stream.read(&mut [0; 1024]).await;
+    })
+    .await
 }
 
 /// The pause between two looks at what is waited for.
