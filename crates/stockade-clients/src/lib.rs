@@ -17,9 +17,12 @@
 //! | deadpool-postgres | `deadpool` 0.12 | `deadpool` | `sql::TokioPostgres` |
 //! | bb8-postgres, bb8-redis | `bb8` 0.9 | `bb8` with `tokio-postgres` or `redis` | that of its client |
 //! | redis | `redis` 1 | `redis` | `redis::Redis` |
+//! | kube, over hyper-util's client | `kube` 5 | `hyper-util` | `http::Http` |
+//! | octocrab, over hyper-util's client | `octocrab` 0.54 | `hyper-util` | `http::Http` |
+//! | async-openai, over reqwest | `async-openai` 0.43 | `reqwest` | `http::Http` |
 //!
-//! These versions are what the tests run against. Clients that are made of any HTTP service, as kube, octocrab and
-//! async-openai are, take a stack with layers in it: see the module `http`.
+//! These versions are what the tests run against. The last three are made of any HTTP service, and take a stack with layers
+//! in it: see the module `http`.
 //!
 //! Each classifier has a table of what it makes of which result, and [`situations`] shows what comes of that on a bad day.
 //! They take any error type of a stack: [`Error<E>`](stockade_core::Error), a `BoxError` or an enum of your own, see
