@@ -1,4 +1,5 @@
-//! What is written the same for many types: the accessors of services, and the spellings of plain enums.
+//! What is written the same for many types: the accessors of services, what can be shown of a type with closures in it,
+//! the switch of a handle, and the spellings of plain enums.
 
 /// `get_ref`, `get_mut` and `into_inner` for a service with a field `inner`.
 ///
@@ -28,6 +29,71 @@ macro_rules! accessors {
             /// The service inside, without the layer.
             pub fn into_inner(self) -> $s {
                 self.inner
+            }
+        }
+    };
+}
+
+/// `Debug` for a type with parts that cannot be shown, such as closures: the fields that are named, and that there are
+/// more.
+///
+/// ```
+/// struct Passed<S, F> {
+///     inner: S,
+///     closure: F,
+/// }
+///
+/// stockade_core::shown!(Passed<S: std::fmt::Debug, F>: inner);
+///
+/// let passed = Passed { inner: 7, closure: || () };
+/// assert_eq!(format!("{passed:?}"), "Passed { inner: 7, .. }");
+/// # let _ = passed.closure;
+/// ```
+#[doc(hidden)]
+#[macro_export]
+macro_rules! shown {
+    ($name:ident<$($generic:ident $(: $bound:path)?),*>: $($field:ident),+) => {
+        impl<$($generic $(: $bound)?),*> ::std::fmt::Debug for $name<$($generic),*> {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                f.debug_struct(stringify!($name))
+                    $(.field(stringify!($field), &self.$field))+
+                    .finish_non_exhaustive()
+            }
+        }
+    };
+}
+
+/// `set_enabled` and `is_enabled` for a handle around an `Arc` of a state with the field `enabled`.
+///
+/// ```
+/// use std::sync::{Arc, atomic::AtomicBool};
+///
+/// struct Shared {
+///     enabled: AtomicBool,
+/// }
+///
+/// pub struct Handle(Arc<Shared>);
+///
+/// stockade_core::switch!(Handle);
+///
+/// let handle = Handle(Arc::new(Shared { enabled: AtomicBool::new(true) }));
+/// handle.set_enabled(false);
+/// assert!(!handle.is_enabled());
+/// ```
+#[doc(hidden)]
+#[macro_export]
+macro_rules! switch {
+    ($handle:ident) => {
+        impl $handle {
+            /// Switches the layer off, or on again, for calls that begin from now on. While it is off, calls go
+            /// straight to the service inside.
+            pub fn set_enabled(&self, enabled: bool) {
+                self.0.enabled.store(enabled, ::std::sync::atomic::Ordering::Relaxed);
+            }
+
+            /// Whether the layer is on.
+            pub fn is_enabled(&self) -> bool {
+                self.0.enabled.load(::std::sync::atomic::Ordering::Relaxed)
             }
         }
     };
