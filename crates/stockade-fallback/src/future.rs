@@ -7,8 +7,9 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
+use stockade_core::Bypass;
 
-use crate::{Handler, On};
+use crate::Handler;
 
 pin_project! {
     /// The answer of a [`Fallback`](crate::Fallback): that of the call, or that of the fallback.
@@ -23,18 +24,19 @@ pin_project! {
         H: Handler<Req, T, E>,
     {
         #[pin]
-        state: State<F, H::Future>,
+        pub(crate) state: State<F, H::Future>,
         // None for a call that passes by, and once it has been used.
-        kept: Option<H::Kept>,
-        handler: H,
-        on: O,
-        name: Option<&'static str>,
+        pub(crate) kept: Option<H::Kept>,
+        pub(crate) handler: H,
+        // Errors pass by that the fallback does not answer.
+        pub(crate) on: O,
+        pub(crate) name: Option<&'static str>,
     }
 }
 
 pin_project! {
     #[project = StateProj]
-    enum State<F, A> {
+    pub(crate) enum State<F, A> {
         Calling { #[pin] future: F },
         Answering { #[pin] answer: A },
         Done,
@@ -43,23 +45,11 @@ pin_project! {
 
 // === impl ResponseFuture ===
 
-impl<F, Req, T, E, H: Handler<Req, T, E>, O> ResponseFuture<F, Req, T, E, H, O> {
-    pub(crate) const fn new(
-        future: F,
-        kept: Option<H::Kept>,
-        handler: H,
-        on: O,
-        name: Option<&'static str>,
-    ) -> Self {
-        Self { state: State::Calling { future }, kept, handler, on, name }
-    }
-}
-
 impl<F, Req, T, E, H, O> Future for ResponseFuture<F, Req, T, E, H, O>
 where
     F: Future<Output = Result<T, E>>,
     H: Handler<Req, T, E>,
-    O: On<E>,
+    O: Bypass<E>,
 {
     type Output = Result<T, E>;
 
@@ -72,7 +62,7 @@ where
                     this.state.set(State::Done);
                     let kept = this.kept.take();
                     match (result, kept) {
-                        (Err(error), Some(kept)) if this.on.answers(&error) => {
+                        (Err(error), Some(kept)) if !this.on.passes_by(&error) => {
                             tell(*this.name);
                             let answer = this.handler.answer(kept, error);
                             this.state.set(State::Answering { answer });

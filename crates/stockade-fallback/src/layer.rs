@@ -1,11 +1,11 @@
 //! The layer and its setters.
 
-use std::fmt;
+use std::sync::Arc;
 
-use stockade_core::{ConfigError, Name, NoBypass, config};
+use stockade_core::{ConfigError, Configured, Name, NoBypass, Only, config};
 use tower_layer::Layer;
 
-use crate::{ByClone, Fallback, OnError, OnRequest};
+use crate::{ByClone, Fallback, FallbackHandle, OnError, OnRequest, handle::Shared};
 
 /// Answers in place of calls that fail.
 ///
@@ -18,6 +18,8 @@ use crate::{ByClone, Fallback, OnError, OnRequest};
 /// | [`on`](Self::on) | every error |
 /// | [`bypass`](Self::bypass) | no call passes by |
 /// | [`name`](Self::name) | none |
+///
+/// All clones of the layer, and the services they make, share one switch: that of its [handle](Self::with_handle).
 ///
 /// # Example
 ///
@@ -40,49 +42,43 @@ use crate::{ByClone, Fallback, OnError, OnRequest};
 /// assert_eq!(svc.oneshot("Bern".into()).await.unwrap(), "Bern: as yesterday");
 /// # }
 /// ```
+#[must_use = "a layer does nothing until a service is made with it"]
 #[derive(Clone)]
-pub struct FallbackLayer<H, O = Always, B = NoBypass> {
-    handler: H,
-    on: O,
-    bypass: B,
-    name: Option<&'static str>,
+pub struct FallbackLayer<H, O = NoBypass, B = NoBypass> {
+    pub(crate) handler: H,
+    pub(crate) on: O,
+    pub(crate) bypass: B,
+    pub(crate) shared: Arc<Shared>,
 }
 
-/// Says which errors the fallback answers. Closures `Fn(&E) -> bool` do.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot tell which errors of the type `{E}` the fallback answers",
-    label = "expected a closure `|error: &{E}| -> bool`"
-)]
-pub trait On<E> {
-    /// Whether the fallback answers this error.
-    fn answers(&self, error: &E) -> bool;
-}
-
-/// The default: every error.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Always;
+stockade_core::shown!(FallbackLayer<H, O, B>: shared);
 
 // === impl FallbackLayer ===
 
+impl<H> FallbackLayer<H> {
+    fn of(handler: H) -> Self {
+        Self { handler, on: NoBypass, bypass: NoBypass, shared: Shared::named(None) }
+    }
+}
+
 impl<F> FallbackLayer<OnError<F>> {
     /// Answers with `answer`, an async function of the error.
-    pub const fn new<E, Fut>(answer: F) -> Self
+    pub fn new<E, Fut>(answer: F) -> Self
     where
         F: Fn(E) -> Fut,
     {
-        Self { handler: OnError(answer), on: Always, bypass: NoBypass, name: None }
+        Self::of(OnError(answer))
     }
 }
 
 impl<F> FallbackLayer<OnRequest<F>> {
     /// Answers with `answer`, an async function of the request and the error. Each request is cloned before it
     /// is sent; one that cannot be cloned goes with [`with_key`](Self::with_key).
-    pub const fn with_request<Req, E, Fut>(answer: F) -> Self
+    pub fn with_request<Req, E, Fut>(answer: F) -> Self
     where
         F: Fn(Req, E) -> Fut,
     {
-        let handler = OnRequest { answer, keep: ByClone };
-        Self { handler, on: Always, bypass: NoBypass, name: None }
+        Self::of(OnRequest { answer, keep: ByClone })
     }
 }
 
@@ -107,13 +103,12 @@ impl<F, K> FallbackLayer<OnRequest<F, K>> {
     /// assert_eq!(svc.oneshot(Order { id: 7 }).await.unwrap(), "order 7, as saved");
     /// # }
     /// ```
-    pub const fn with_key<Req, Kept, E, Fut>(key: K, answer: F) -> Self
+    pub fn with_key<Req, Kept, E, Fut>(key: K, answer: F) -> Self
     where
         K: Fn(&Req) -> Kept,
         F: Fn(Kept, E) -> Fut,
     {
-        let handler = OnRequest { answer, keep: key };
-        Self { handler, on: Always, bypass: NoBypass, name: None }
+        Self::of(OnRequest { answer, keep: key })
     }
 }
 
@@ -122,24 +117,22 @@ impl<H, O, B> FallbackLayer<H, O, B> {
     /// inside refused (not a timeout: the call may have run), or a closure that asks a classifier.
     ///
     /// It is asked once for each call that failed. If it panics, the caller gets the panic.
-    #[must_use]
-    pub fn on<E, P>(self, on: P) -> FallbackLayer<H, P, B>
+    pub fn on<E, P>(self, on: P) -> FallbackLayer<H, Only<P>, B>
     where
         P: Fn(&E) -> bool,
     {
-        let Self { handler, bypass, name, .. } = self;
-        FallbackLayer { handler, on, bypass, name }
+        let shared = Shared::named(self.shared.name);
+        FallbackLayer { handler: self.handler, on: Only(on), bypass: self.bypass, shared }
     }
 
     /// Leaves the calls alone for which `passes_by` says so, as if the layer were not there: their errors reach the
     /// caller, and nothing of the request is kept.
-    #[must_use]
     pub fn bypass<Req, F>(self, passes_by: F) -> FallbackLayer<H, O, F>
     where
         F: Fn(&Req) -> bool,
     {
-        let Self { handler, on, name, .. } = self;
-        FallbackLayer { handler, on, bypass: passes_by, name }
+        let shared = Shared::named(self.shared.name);
+        FallbackLayer { handler: self.handler, on: self.on, bypass: passes_by, shared }
     }
 
     /// A name for events.
@@ -147,7 +140,6 @@ impl<H, O, B> FallbackLayer<H, O, B> {
     /// # Panics
     ///
     /// If the name is owned and too long, or there are too many: see [`Name`].
-    #[must_use]
     #[track_caller]
     pub fn name(self, name: impl Into<Name>) -> Self {
         config::checked(self.try_name(name))
@@ -159,8 +151,14 @@ impl<H, O, B> FallbackLayer<H, O, B> {
     ///
     /// Where [`name`](Self::name) would panic.
     pub fn try_name(mut self, name: impl Into<Name>) -> Result<Self, ConfigError> {
-        self.name = Some(name.into().check("FallbackLayer::name")?);
+        self.shared = Shared::named(Some(name.into().check("FallbackLayer::name")?));
         Ok(self)
+    }
+
+    /// Ends the setters, and gives a handle that switches all services of the layer off and on.
+    pub fn with_handle(self) -> (Configured<Self>, FallbackHandle) {
+        let handle = FallbackHandle(Arc::clone(&self.shared));
+        (Configured::new(self), handle)
     }
 }
 
@@ -168,28 +166,6 @@ impl<S, H: Clone, O: Clone, B: Clone> Layer<S> for FallbackLayer<H, O, B> {
     type Service = Fallback<S, H, O, B>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let closures = (self.handler.clone(), self.on.clone(), self.bypass.clone());
-        Fallback::new(inner, closures, self.name)
-    }
-}
-
-/// Without the closures, which cannot be shown.
-impl<H, O, B> fmt::Debug for FallbackLayer<H, O, B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FallbackLayer").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
-// === impl On ===
-
-impl<E> On<E> for Always {
-    fn answers(&self, _: &E) -> bool {
-        true
-    }
-}
-
-impl<E, F: Fn(&E) -> bool> On<E> for F {
-    fn answers(&self, error: &E) -> bool {
-        self(error)
+        Fallback { inner, layer: self.clone() }
     }
 }

@@ -7,6 +7,7 @@
 //!
 //! - [`FallbackLayer`] is the configuration, and the `tower` layer.
 //! - [`Fallback`] is the service.
+//! - [`FallbackHandle`] switches it off and on.
 //!
 //! # Features
 //!
@@ -35,11 +36,15 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod future;
+mod handle;
 mod handler;
 mod layer;
 mod service;
 
 pub use future::ResponseFuture;
+pub use handle::FallbackHandle;
 pub use handler::{ByClone, Handler, Keep, OnError, OnRequest, is_refusal};
-pub use layer::{Always, FallbackLayer, On};
+pub use layer::FallbackLayer;
 pub use service::Fallback;
+#[doc(no_inline)]
+pub use stockade_core::{Bypass, Only};

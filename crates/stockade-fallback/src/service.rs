@@ -2,19 +2,20 @@
 
 use std::{
     fmt,
+    sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll},
 };
 
 use stockade_core::{Bypass, NoBypass};
 use tower_service::Service;
 
-use crate::{Always, Handler, On, ResponseFuture};
+use crate::{FallbackHandle, FallbackLayer, Handler, ResponseFuture, future::State};
 
 /// Answers in place of calls to `S` that fail; made by [`FallbackLayer`](crate::FallbackLayer).
 ///
 /// - `poll_ready` is that of the service inside. Its error is not answered: there is no call yet.
 /// - `call` calls the service inside at once.
-/// - A clone is not ready, and shares nothing.
+/// - A clone is not ready, and shares the switch.
 ///
 /// # Errors
 ///
@@ -24,25 +25,20 @@ use crate::{Always, Handler, On, ResponseFuture};
 ///
 /// Dropping the response future drops the call, or the fallback that is under way.
 #[derive(Clone)]
-pub struct Fallback<S, H, O = Always, B = NoBypass> {
-    inner: S,
-    handler: H,
-    on: O,
-    bypass: B,
-    name: Option<&'static str>,
+pub struct Fallback<S, H, O = NoBypass, B = NoBypass> {
+    pub(crate) inner: S,
+    pub(crate) layer: FallbackLayer<H, O, B>,
 }
 
 stockade_core::accessors!(Fallback<S, H, O, B>);
+stockade_core::shown!(Fallback<S: fmt::Debug, H, O, B>: inner, layer);
 
 // === impl Fallback ===
 
 impl<S, H, O, B> Fallback<S, H, O, B> {
-    pub(crate) fn new(
-        inner: S,
-        (handler, on, bypass): (H, O, B),
-        name: Option<&'static str>,
-    ) -> Self {
-        Self { inner, handler, on, bypass, name }
+    /// Switches all services of the layer off and on.
+    pub fn handle(&self) -> FallbackHandle {
+        FallbackHandle(Arc::clone(&self.layer.shared))
     }
 }
 
@@ -50,7 +46,7 @@ impl<S, H, O, B, Req> Service<Req> for Fallback<S, H, O, B>
 where
     S: Service<Req>,
     H: Handler<Req, S::Response, S::Error> + Clone,
-    O: On<S::Error> + Clone,
+    O: Bypass<S::Error> + Clone,
     B: Bypass<Req>,
 {
     type Response = S::Response;
@@ -62,18 +58,11 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let kept = (!self.bypass.passes_by(&request)).then(|| self.handler.keep(&request));
-        let future = self.inner.call(request);
-        ResponseFuture::new(future, kept, self.handler.clone(), self.on.clone(), self.name)
-    }
-}
-
-/// Without the closures, which cannot be shown.
-impl<S: fmt::Debug, H, O, B> fmt::Debug for Fallback<S, H, O, B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Fallback")
-            .field("inner", &self.inner)
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+        let FallbackLayer { handler, on, bypass, shared } = &self.layer;
+        let answers = shared.enabled.load(Relaxed) && !bypass.passes_by(&request);
+        let kept = answers.then(|| handler.keep(&request));
+        let state = State::Calling { future: self.inner.call(request) };
+        let (handler, on, name) = (handler.clone(), on.clone(), shared.name);
+        ResponseFuture { state, kept, handler, on, name }
     }
 }

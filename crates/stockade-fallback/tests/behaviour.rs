@@ -9,10 +9,10 @@ use std::{
     time::Duration,
 };
 
-use stockade_core::{Error, Reason, Rejected, deadline};
+use stockade_core::{Class, Classify, Error, Reason, Rejected, deadline};
 use stockade_fallback::{FallbackLayer, is_refusal};
 use tokio::time::{Instant, sleep};
-use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 
 type AppError = Error<&'static str>;
 
@@ -48,6 +48,46 @@ async fn only_chosen_errors_are_answered() {
     let mut svc = ServiceBuilder::new().layer(layer).service(service_fn(client));
     assert_eq!(svc.ready().await.unwrap().call(0).await, Ok(100));
     assert_eq!(svc.ready().await.unwrap().call(1).await, Err(Error::Service("odd")));
+}
+
+#[tokio::test]
+async fn only_errors_of_chosen_classes_are_answered() {
+    let classify = |result: Result<&u32, &AppError>| match result {
+        Err(Error::Service("busy")) => Class::OVERLOAD,
+        Err(Error::Service("gone")) => Class::Permanent,
+        Err(_) => Class::TRANSIENT,
+        Ok(_) => Class::Success,
+    };
+    let layer = FallbackLayer::new(async |_| Ok(100)).on(move |error: &AppError| {
+        matches!(classify.classify(Err(error)), Class::Overload { .. })
+    });
+    let fails = service_fn(async |text: &'static str| Err(Error::Service(text)));
+    let svc = ServiceBuilder::new().layer(layer).service(fails);
+    assert_eq!(svc.clone().oneshot("busy").await, Ok(100));
+    for text in ["gone", "broken"] {
+        assert_eq!(svc.clone().oneshot(text).await, Err(Error::Service(text)));
+    }
+}
+
+#[tokio::test]
+async fn a_fallback_that_is_switched_off_answers_nothing_and_keeps_no_request() {
+    let keeps = Arc::<AtomicU32>::default();
+    let count = Arc::clone(&keeps);
+    let key = move |n: &u32| {
+        count.fetch_add(1, SeqCst);
+        *n
+    };
+    let layer = FallbackLayer::with_key(key, async |n: u32, _| Ok(n * 10)).name("search");
+    let (layer, handle) = layer.with_handle();
+    let mut svc = layer.layer(service_fn(client));
+    assert_eq!(svc.ready().await.unwrap().call(1).await, Ok(10));
+    handle.set_enabled(false);
+    assert_eq!(svc.ready().await.unwrap().call(1).await, Err(Error::Service("odd")));
+    assert_eq!(keeps.load(SeqCst), 1);
+    let shown = r#"FallbackHandle(Shared { name: Some("search"), enabled: false })"#;
+    assert_eq!(format!("{handle:?}"), shown);
+    svc.handle().set_enabled(true);
+    assert_eq!(svc.ready().await.unwrap().call(1).await, Ok(10));
 }
 
 #[tokio::test]
