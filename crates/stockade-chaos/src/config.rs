@@ -9,22 +9,19 @@ use crate::ChaosLayer;
 
 /// How long an answer is held back.
 ///
-/// From a `Duration`, always that long; from a range, any length in it equally often.
+/// From a `Duration`, always that long; from a range, any length in it.
 ///
 /// In a file (feature `serde`) it is `{ between = ["10ms", "50ms"] }` or `{ exponential = "20ms" }`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
-#[cfg_attr(feature = "serde", serde(transparent))]
-pub struct Latency(Kind);
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
-enum Kind {
+pub enum Latency {
+    /// From the first to the second, any length equally often.
     Between(
         #[cfg_attr(feature = "serde", serde(with = "fields::length"))] Duration,
         #[cfg_attr(feature = "serde", serde(with = "fields::length"))] Duration,
     ),
+    /// Exponentially distributed around this mean: mostly short, now and then several times as long.
     Exponential(#[cfg_attr(feature = "serde", serde(with = "fields::length"))] Duration),
 }
 
@@ -77,7 +74,7 @@ pub struct Config {
 /// A name of its own, because serde would borrow a reference that it sees.
 type StaticName = &'static str;
 
-pub(crate) const PROBABILITIES: RangeInclusive<f64> = 0.0..=1.0;
+const PROBABILITIES: RangeInclusive<f64> = 0.0..=1.0;
 
 #[cfg(feature = "serde")]
 stockade_core::fields! {
@@ -94,19 +91,24 @@ impl Config {
     ///
     /// The first value that is not allowed, with what is.
     pub fn try_build(self, seed: u64) -> Result<ChaosLayer, ConfigError> {
+        self.check()?;
+        Ok(ChaosLayer::from_config(self, seed))
+    }
+
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
         check("ChaosLayer::latency", self.latency, PROBABILITIES)?;
-        match self.length {
-            Some(length) => drop(length.check("ChaosLayer::latency")?),
-            None if self.latency == 0.0 => {}
-            None => {
-                let allowed = "set, because latency is";
-                return Err(ConfigError::new("ChaosLayer::length", &self.length, allowed));
-            }
-        }
+        check("ChaosLayer::error", self.error, PROBABILITIES)?;
         check("ChaosLayer::reject", self.reject, PROBABILITIES)?;
         check("ChaosLayer::hang", self.hang, PROBABILITIES)?;
         check("ChaosLayer::panic", self.panic, PROBABILITIES)?;
-        Ok(ChaosLayer::from_config(self, seed))
+        match self.length {
+            Some(length) => length.check(),
+            None if self.latency == 0.0 => Ok(()),
+            None => {
+                let allowed = "set, because latency is";
+                Err(ConfigError::new("ChaosLayer::length", &self.length, allowed))
+            }
+        }
     }
 }
 
@@ -115,36 +117,35 @@ impl Config {
 impl Latency {
     /// Exponentially distributed: mostly short, now and then several times as long as `mean`.
     pub const fn exponential(mean: Duration) -> Self {
-        Self(Kind::Exponential(mean))
+        Self::Exponential(mean)
     }
 
-    pub(crate) fn check(self, setting: &str) -> Result<Self, ConfigError> {
-        let (low, high) = match self.0 {
-            Kind::Between(low, high) => (low, high),
-            Kind::Exponential(mean) => (mean, mean),
+    fn check(self) -> Result<(), ConfigError> {
+        let (low, high) = match self {
+            Self::Between(low, high) => (low, high),
+            Self::Exponential(mean) => (mean, mean),
         };
-        check(setting, high, Duration::ZERO..=MAX_DURATION)?;
-        check(setting, low, Duration::ZERO..=high)?;
-        Ok(self)
+        check("ChaosLayer::latency", high, Duration::ZERO..=MAX_DURATION)?;
+        check("ChaosLayer::latency", low, Duration::ZERO..=high).map(drop)
     }
 
     pub(crate) fn draw(self, rng: &mut Rng) -> Duration {
-        match self.0 {
-            Kind::Between(low, high) => low + (high - low).mul_f64(rng.f64()),
+        match self {
+            Self::Between(low, high) => low + (high - low).mul_f64(rng.f64()),
             // The chance is never quite 1, so the logarithm is finite: at most 37 times the mean.
-            Kind::Exponential(mean) => mean.mul_f64(-(1.0 - rng.f64()).ln()),
+            Self::Exponential(mean) => mean.mul_f64(-(1.0 - rng.f64()).ln()),
         }
     }
 }
 
 impl From<Duration> for Latency {
     fn from(length: Duration) -> Self {
-        Self(Kind::Between(length, length))
+        Self::Between(length, length)
     }
 }
 
 impl From<RangeInclusive<Duration>> for Latency {
     fn from(range: RangeInclusive<Duration>) -> Self {
-        Self(Kind::Between(*range.start(), *range.end()))
+        Self::Between(*range.start(), *range.end())
     }
 }

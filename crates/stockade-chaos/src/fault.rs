@@ -8,7 +8,8 @@ use crate::config::Config;
 
 /// What befalls a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
+#[non_exhaustive]
+pub enum ChaosFault {
     /// It is made, and its answer held back for this long.
     Slow(Duration),
     /// It is not made, and fails.
@@ -23,48 +24,45 @@ pub(crate) enum Fault {
 
 /// Makes the errors of calls that are to fail. Closures `Fn() -> E` do.
 pub trait MakeError<E> {
-    /// An error, if there is one to make.
-    fn make(&self) -> Option<E>;
+    /// An error.
+    fn make(&self) -> E;
 }
 
 /// The default: no call fails.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoError;
 
-// === impl Fault ===
+// === impl ChaosFault ===
 
-impl Fault {
-    /// What befalls the next call. Of several faults that come together the first counts: refused, failed,
-    /// hanging, panicked, slow.
+impl ChaosFault {
+    /// What befalls the next call. Of several faults that come together the first counts.
     pub(crate) fn draw(config: &Config, rng: &mut Rng) -> Option<Self> {
         // One number for each, drawn in any case: so a fault that is added leaves the others where they were.
-        let [reject, error, hang, panic, slow] = [(); 5].map(|()| rng.f64());
-        let length = config.length.map(|length| length.draw(rng));
-        if reject < config.reject {
-            Some(Self::Reject)
-        } else if error < config.error {
-            Some(Self::Error)
-        } else if hang < config.hang {
-            Some(Self::Hang)
-        } else if panic < config.panic {
-            Some(Self::Panic)
-        } else {
-            length.filter(|_| slow < config.latency).map(Self::Slow)
-        }
+        let draws = [(); 5].map(|()| rng.f64());
+        let length = config.length.map(|length| length.draw(rng)).unwrap_or_default();
+        let faults = [
+            (config.reject, Self::Reject),
+            (config.error, Self::Error),
+            (config.hang, Self::Hang),
+            (config.panic, Self::Panic),
+            (config.latency, Self::Slow(length)),
+        ];
+        let mut drawn = faults.into_iter().zip(draws);
+        drawn.find_map(|((chance, fault), draw)| (draw < chance).then_some(fault))
     }
 }
 
 // === impl MakeError ===
 
 impl<E> MakeError<E> for NoError {
-    fn make(&self) -> Option<E> {
-        None
+    fn make(&self) -> E {
+        unreachable!("errors are drawn only where a function makes them")
     }
 }
 
 impl<E, F: Fn() -> E> MakeError<E> for F {
-    fn make(&self) -> Option<E> {
-        Some(self())
+    fn make(&self) -> E {
+        self()
     }
 }
 
@@ -75,12 +73,12 @@ mod tests {
 
     const DRAWS: usize = 20_000;
 
-    fn draw(config: Config) -> Vec<Option<Fault>> {
+    fn draw(config: Config) -> Vec<Option<ChaosFault>> {
         let mut rng = Rng::with_seed(7);
-        (0..DRAWS).map(|_| Fault::draw(&config, &mut rng)).collect()
+        (0..DRAWS).map(|_| ChaosFault::draw(&config, &mut rng)).collect()
     }
 
-    fn share(faults: &[Option<Fault>], of: impl Fn(Fault) -> bool) -> f64 {
+    fn share(faults: &[Option<ChaosFault>], of: impl Fn(ChaosFault) -> bool) -> f64 {
         faults.iter().flatten().filter(|fault| of(**fault)).count() as f64 / DRAWS as f64
     }
 
@@ -89,14 +87,16 @@ mod tests {
         let length = Some(Latency::from(Duration::from_millis(10)..=Duration::from_millis(20)));
         let config = Config { latency: 0.1, length, ..Config::default() };
         let slow = draw(config);
-        assert!((0.09..0.11).contains(&share(&slow, |fault| matches!(fault, Fault::Slow(_)))));
+        assert!((0.09..0.11).contains(&share(&slow, |fault| matches!(fault, ChaosFault::Slow(_)))));
         let within = Duration::from_millis(10)..=Duration::from_millis(20);
-        assert!(slow.iter().flatten().all(|f| matches!(f, Fault::Slow(d) if within.contains(d))));
+        assert!(
+            slow.iter().flatten().all(|f| matches!(f, ChaosFault::Slow(d) if within.contains(d)))
+        );
         for (fault, config) in [
-            (Fault::Error, Config { error: 0.3, ..Config::default() }),
-            (Fault::Reject, Config { reject: 0.3, ..Config::default() }),
-            (Fault::Hang, Config { hang: 0.3, ..Config::default() }),
-            (Fault::Panic, Config { panic: 0.3, ..Config::default() }),
+            (ChaosFault::Error, Config { error: 0.3, ..Config::default() }),
+            (ChaosFault::Reject, Config { reject: 0.3, ..Config::default() }),
+            (ChaosFault::Hang, Config { hang: 0.3, ..Config::default() }),
+            (ChaosFault::Panic, Config { panic: 0.3, ..Config::default() }),
         ] {
             let of = share(&draw(config), |drawn| drawn == fault);
             assert!((0.28..0.32).contains(&of), "{fault:?}: {of}");
@@ -108,7 +108,7 @@ mod tests {
         let hangs = draw(Config { hang: 0.1, ..Config::default() });
         let both = draw(Config { hang: 0.1, panic: 0.1, ..Config::default() });
         for (one, both) in hangs.iter().zip(&both) {
-            assert_eq!(*one == Some(Fault::Hang), *both == Some(Fault::Hang));
+            assert_eq!(*one == Some(ChaosFault::Hang), *both == Some(ChaosFault::Hang));
         }
     }
 

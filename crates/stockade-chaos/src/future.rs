@@ -8,10 +8,7 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use stockade_core::{
-    deadline::saturating_add,
-    internal::{Cold, Timer},
-};
+use stockade_core::{deadline::saturating_add, internal::Timer};
 use tokio::time::Instant;
 
 pin_project! {
@@ -21,35 +18,37 @@ pin_project! {
     ///
     /// If it was made to, and if it is polled after it was ready.
     pub struct ResponseFuture<F, T, E> {
-        // None once it has ended, or if it was not made.
         #[pin]
-        call: Option<F>,
-        // Taken when its answer is given.
-        fault: Cold<Held<T, E>>,
+        pub(crate) state: State<F, T, E>,
     }
 }
 
-/// What a fault makes of a call.
-pub(crate) enum Held<T, E> {
-    /// How long to hold back the answer, when it is there.
-    Delay(Duration),
-    Answer {
-        answer: Option<Result<T, E>>,
-        until: Instant,
-        timer: Option<Timer>,
-    },
-    Hang,
-    Panic,
+pin_project! {
+    #[project = StateProj]
+    pub(crate) enum State<F, T, E> {
+        // For how long its answer is held back, when it is there.
+        Calling { #[pin] call: F, delay: Option<Duration> },
+        // The answer is taken when it is given.
+        Answering { answer: Option<Result<T, E>>, timer: Option<Timer> },
+        Hanging,
+        Panicking,
+    }
 }
 
-const AFTER: &str = "`ResponseFuture` polled after it was ready";
+// === impl State ===
+
+impl<F, T, E> State<F, T, E> {
+    /// It is not made, and has failed.
+    pub(crate) const fn failed(error: E) -> Self {
+        Self::Answering { answer: Some(Err(error)), timer: None }
+    }
+}
 
 // === impl ResponseFuture ===
 
 impl<F, T, E> ResponseFuture<F, T, E> {
-    /// The answer of `call`, or of none.
-    pub(crate) fn new(call: Option<F>, fault: Option<Held<T, E>>) -> Self {
-        Self { call, fault: fault.map_or(Cold::none(), Cold::new) }
+    pub(crate) const fn calling(call: F, delay: Option<Duration>) -> Self {
+        Self { state: State::Calling { call, delay } }
     }
 }
 
@@ -60,51 +59,43 @@ where
     type Output = Result<T, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        if let Some(call) = this.call.as_mut().as_pin_mut() {
-            let result = ready!(call.poll(cx));
-            let Some(Held::Delay(delay)) = this.fault.get() else { return Poll::Ready(result) };
-            let until = saturating_add(Instant::now(), *delay);
-            // What the call held is free, and only its answer on the way.
-            this.call.set(None);
-            *this.fault = Cold::new(Held::answer(result, until));
+        let mut state = self.project().state;
+        loop {
+            match state.as_mut().project() {
+                StateProj::Calling { call, delay } => {
+                    let answer = ready!(call.poll(cx));
+                    let Some(delay) = *delay else { return Poll::Ready(answer) };
+                    let due = saturating_add(Instant::now(), delay);
+                    let (answer, timer) = (Some(answer), Some(Timer::register(due, cx)));
+                    // What the call held is free, and only its answer on the way.
+                    state.set(State::Answering { answer, timer });
+                }
+                StateProj::Answering { answer, timer } => {
+                    if let Some(timer) = timer {
+                        ready!(timer.poll(cx));
+                    }
+                    *timer = None;
+                    let answer = answer.take();
+                    return Poll::Ready(
+                        answer.expect("`ResponseFuture` polled after it was ready"),
+                    );
+                }
+                StateProj::Hanging => return Poll::Pending,
+                StateProj::Panicking => panic!("stockade-chaos: this call was made to panic"),
+            }
         }
-        let answer = ready!(this.fault.get_mut().expect(AFTER).poll(cx));
-        drop(this.fault.take());
-        Poll::Ready(answer)
     }
 }
 
 impl<F, T, E> fmt::Debug for ResponseFuture<F, T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = match (&self.call, self.fault.get()) {
-            (Some(_), _) => "calling",
-            (None, Some(Held::Panic)) => "panicking",
-            (None, Some(Held::Hang)) => "hanging",
-            (None, Some(_)) => "held back",
-            (None, None) => "done",
+        let state = match &self.state {
+            State::Calling { .. } => "calling",
+            State::Answering { answer: Some(_), .. } => "held back",
+            State::Answering { answer: None, .. } => "done",
+            State::Hanging => "hanging",
+            State::Panicking => "panicking",
         };
         f.debug_tuple("ResponseFuture").field(&state).finish()
-    }
-}
-
-// === impl Held ===
-
-impl<T, E> Held<T, E> {
-    pub(crate) const fn answer(answer: Result<T, E>, until: Instant) -> Self {
-        Self::Answer { answer: Some(answer), until, timer: None }
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, E>> {
-        match self {
-            Self::Answer { answer, until, timer } => {
-                if Instant::now() < *until {
-                    ready!(timer.get_or_insert_with(|| Timer::register(*until, cx)).poll(cx));
-                }
-                Poll::Ready(answer.take().expect(AFTER))
-            }
-            Self::Panic => panic!("stockade-chaos: this call was made to panic"),
-            Self::Delay(_) | Self::Hang => Poll::Pending,
-        }
     }
 }

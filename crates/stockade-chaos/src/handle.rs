@@ -2,20 +2,19 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::AtomicBool},
 };
 
 use fastrand::Rng;
 use stockade_core::internal::{lock, sync::Mutex};
 
-use crate::{config::Config, fault::Fault};
+use crate::{ChaosFault, Config};
 
 /// Turns a [`ChaosLayer`](crate::ChaosLayer) on and off, and counts what it did. Cheap to clone.
 #[derive(Clone)]
-pub struct ChaosHandle(Arc<Shared>);
+pub struct ChaosHandle(pub(crate) Arc<Shared>);
+
+stockade_core::switch!(ChaosHandle);
 
 /// How many calls each fault befell since the layer was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,7 +36,8 @@ pub struct Counts {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: Config,
-    enabled: AtomicBool,
+    pub(crate) seed: u64,
+    pub(crate) enabled: AtomicBool,
     /// Where chance comes from, and what came of it.
     drawn: Mutex<(Rng, Counts)>,
 }
@@ -45,23 +45,20 @@ pub(crate) struct Shared {
 // === impl ChaosHandle ===
 
 impl ChaosHandle {
-    pub(crate) const fn new(shared: Arc<Shared>) -> Self {
-        Self(shared)
-    }
-
-    /// Turns chaos on or off, for calls that begin from now on.
-    pub fn set_enabled(&self, enabled: bool) {
-        self.0.enabled.store(enabled, Relaxed);
-    }
-
-    /// Whether it is on.
-    pub fn is_enabled(&self) -> bool {
-        self.0.enabled.load(Relaxed)
-    }
-
     /// What it did so far.
     pub fn counts(&self) -> Counts {
         lock(&self.0.drawn).1
+    }
+
+    /// What befalls the next call, which is counted: for what is no call of a service. `None`: nothing, as always while
+    /// chaos is off.
+    pub fn draw(&self) -> Option<ChaosFault> {
+        self.is_enabled().then(|| self.0.draw()).flatten()
+    }
+
+    /// How often each fault comes.
+    pub fn config(&self) -> Config {
+        self.0.config
     }
 }
 
@@ -80,24 +77,20 @@ impl fmt::Debug for ChaosHandle {
 impl Shared {
     pub(crate) fn new(config: Config, seed: u64) -> Self {
         let drawn = Mutex::new((Rng::with_seed(seed), Counts::default()));
-        Self { config, enabled: AtomicBool::new(false), drawn }
-    }
-
-    pub(crate) fn is_enabled(&self) -> bool {
-        self.enabled.load(Relaxed)
+        Self { config, seed, enabled: AtomicBool::new(false), drawn }
     }
 
     /// What befalls the next call.
-    pub(crate) fn draw(&self) -> Option<Fault> {
+    pub(crate) fn draw(&self) -> Option<ChaosFault> {
         let mut drawn = lock(&self.drawn);
         let (rng, counts) = &mut *drawn;
-        let fault = Fault::draw(&self.config, rng)?;
+        let fault = ChaosFault::draw(&self.config, rng)?;
         *match fault {
-            Fault::Slow(_) => &mut counts.slow,
-            Fault::Error => &mut counts.errors,
-            Fault::Reject => &mut counts.rejected,
-            Fault::Hang => &mut counts.hung,
-            Fault::Panic => &mut counts.panicked,
+            ChaosFault::Slow(_) => &mut counts.slow,
+            ChaosFault::Error => &mut counts.errors,
+            ChaosFault::Reject => &mut counts.rejected,
+            ChaosFault::Hang => &mut counts.hung,
+            ChaosFault::Panic => &mut counts.panicked,
         } += 1;
         drop(drawn);
         #[cfg(feature = "tracing")]

@@ -1,17 +1,11 @@
 //! The layer and its setters.
 
-use std::{
-    fmt,
-    sync::{Arc, OnceLock},
-};
+use std::sync::Arc;
 
-use stockade_core::{
-    Configured, Name, NoBypass, Only,
-    config::{allow, checked},
-};
+use stockade_core::{Configured, Name, NoBypass, Only, config::checked};
 use tower_layer::Layer;
 
-use crate::{Chaos, ChaosHandle, Config, Latency, NoError, config::PROBABILITIES, handle::Shared};
+use crate::{Chaos, ChaosHandle, Config, Latency, NoError, handle::Shared};
 
 /// Makes some calls slow, fail, hang or panic. It is off until its [handle](Self::with_handle) turns it on.
 ///
@@ -22,17 +16,18 @@ use crate::{Chaos, ChaosHandle, Config, Latency, NoError, config::PROBABILITIES,
 /// | setter | default |
 /// |---|---|
 /// | [`latency`](Self::latency) [`error`](Self::error) [`reject`](Self::reject) [`hang`](Self::hang) [`panic`](Self::panic) | never |
-/// | [`only`](Self::only) | every request |
+/// | [`only`](Self::only), or [`bypass`](Self::bypass) | every request |
 ///
 /// All clones of the layer, and the services they make, share one source of chance and one switch.
+#[must_use = "a layer does nothing until a service is made with it"]
 #[derive(Clone)]
-pub struct ChaosLayer<F = NoError, O = NoBypass> {
-    seed: u64,
-    config: Config,
-    error: F,
-    only: O,
-    shared: Arc<OnceLock<Arc<Shared>>>,
+pub struct ChaosLayer<F = NoError, B = NoBypass> {
+    pub(crate) error: F,
+    pub(crate) bypass: B,
+    pub(crate) shared: Arc<Shared>,
 }
+
+stockade_core::shown!(ChaosLayer<F, B>: shared);
 
 // === impl ChaosLayer ===
 
@@ -43,22 +38,20 @@ impl ChaosLayer {
     }
 
     pub(crate) fn from_config(config: Config, seed: u64) -> Self {
-        Self { seed, config, error: NoError, only: NoBypass, shared: Arc::default() }
+        Self { error: NoError, bypass: NoBypass, shared: Arc::new(Shared::new(config, seed)) }
     }
 }
 
-impl<F, O> ChaosLayer<F, O> {
+impl<F, B> ChaosLayer<F, B> {
     /// Holds back the answer of a call, with this probability and for this long.
     ///
     /// # Panics
     ///
     /// If `probability` is not from 0 to 1, a length is above ten years, or the range is empty.
-    #[must_use]
     #[track_caller]
     pub fn latency(self, probability: f64, length: impl Into<Latency>) -> Self {
-        let latency = allow("ChaosLayer::latency", probability, PROBABILITIES);
-        let length = Some(checked(length.into().check("ChaosLayer::latency")));
-        self.set(|config| *config = Config { latency, length, ..*config })
+        let length = Some(length.into());
+        self.set(|config| (config.latency, config.length) = (probability, length))
     }
 
     /// Fails a call, with this probability and with what `error` makes. The call is not made.
@@ -66,15 +59,13 @@ impl<F, O> ChaosLayer<F, O> {
     /// # Panics
     ///
     /// If `probability` is not from 0 to 1.
-    #[must_use]
     #[track_caller]
-    pub fn error<E, G>(self, probability: f64, error: G) -> ChaosLayer<G, O>
+    pub fn error<E, G>(self, probability: f64, error: G) -> ChaosLayer<G, B>
     where
         G: Fn() -> E,
     {
-        let probability = allow("ChaosLayer::error", probability, PROBABILITIES);
-        let Self { seed, config, only, .. } = self.set(|config| config.error = probability);
-        ChaosLayer { seed, config, error, only, shared: Arc::default() }
+        let Self { bypass, shared, .. } = self.set(|config| config.error = probability);
+        ChaosLayer { error, bypass, shared }
     }
 
     /// Refuses a call, with this probability, as a layer that sheds load does:
@@ -83,10 +74,8 @@ impl<F, O> ChaosLayer<F, O> {
     /// # Panics
     ///
     /// If `probability` is not from 0 to 1.
-    #[must_use]
     #[track_caller]
     pub fn reject(self, probability: f64) -> Self {
-        let probability = allow("ChaosLayer::reject", probability, PROBABILITIES);
         self.set(|config| config.reject = probability)
     }
 
@@ -95,10 +84,8 @@ impl<F, O> ChaosLayer<F, O> {
     /// # Panics
     ///
     /// If `probability` is not from 0 to 1.
-    #[must_use]
     #[track_caller]
     pub fn hang(self, probability: f64) -> Self {
-        let probability = allow("ChaosLayer::hang", probability, PROBABILITIES);
         self.set(|config| config.hang = probability)
     }
 
@@ -107,21 +94,26 @@ impl<F, O> ChaosLayer<F, O> {
     /// # Panics
     ///
     /// If `probability` is not from 0 to 1.
-    #[must_use]
     #[track_caller]
     pub fn panic(self, probability: f64) -> Self {
-        let probability = allow("ChaosLayer::panic", probability, PROBABILITIES);
         self.set(|config| config.panic = probability)
     }
 
     /// Only requests for which `only` says so. It is asked once a call, while chaos is on.
-    #[must_use]
     pub fn only<Req, P>(self, only: P) -> ChaosLayer<F, Only<P>>
     where
         P: Fn(&Req) -> bool,
     {
-        let Self { seed, config, error, .. } = self;
-        ChaosLayer { seed, config, error, only: Only(only), shared: Arc::default() }
+        self.choose(Only(only))
+    }
+
+    /// All requests except those for which `passes_by` says so: the other way round than [`only`](Self::only), which it
+    /// replaces.
+    pub fn bypass<Req, P>(self, passes_by: P) -> ChaosLayer<F, P>
+    where
+        P: Fn(&Req) -> bool,
+    {
+        self.choose(passes_by)
     }
 
     /// A name for refusals and events.
@@ -129,7 +121,6 @@ impl<F, O> ChaosLayer<F, O> {
     /// # Panics
     ///
     /// If the name is owned and too long, or there are too many: see [`Name`].
-    #[must_use]
     #[track_caller]
     pub fn name(self, name: impl Into<Name>) -> Self {
         let name = checked(name.into().check("ChaosLayer::name"));
@@ -138,37 +129,29 @@ impl<F, O> ChaosLayer<F, O> {
 
     /// Ends the setters, and gives the handle that turns chaos on.
     pub fn with_handle(self) -> (Configured<Self>, ChaosHandle) {
-        let handle = ChaosHandle::new(self.shared());
+        let handle = ChaosHandle(Arc::clone(&self.shared));
         (Configured::new(self), handle)
     }
 
-    /// A setter starts over, so that what was cloned before keeps its own.
-    fn set(mut self, set: impl FnOnce(&mut Config)) -> Self {
-        set(&mut self.config);
-        self.shared = Arc::default();
-        self
+    fn choose<P>(self, bypass: P) -> ChaosLayer<F, P> {
+        let Self { error, shared, .. } = self.set(|_| ());
+        ChaosLayer { error, bypass, shared }
     }
 
-    fn shared(&self) -> Arc<Shared> {
-        let new = || Arc::new(Shared::new(self.config, self.seed));
-        Arc::clone(self.shared.get_or_init(new))
+    /// A setter starts over, so that what was cloned before keeps its own.
+    #[track_caller]
+    fn set(self, set: impl FnOnce(&mut Config)) -> Self {
+        let mut config = self.shared.config;
+        set(&mut config);
+        checked(config.check());
+        Self { shared: Arc::new(Shared::new(config, self.shared.seed)), ..self }
     }
 }
 
-impl<S, F: Clone, O: Clone> Layer<S> for ChaosLayer<F, O> {
-    type Service = Chaos<S, F, O>;
+impl<S, F: Clone, B: Clone> Layer<S> for ChaosLayer<F, B> {
+    type Service = Chaos<S, F, B>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Chaos::new(inner, self.error.clone(), self.only.clone(), self.shared())
-    }
-}
-
-/// Without the closures, which cannot be shown.
-impl<F, O> fmt::Debug for ChaosLayer<F, O> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ChaosLayer")
-            .field("seed", &self.seed)
-            .field("config", &self.config)
-            .finish_non_exhaustive()
+        Chaos { inner, layer: self.clone() }
     }
 }

@@ -51,7 +51,7 @@ mod layer;
 mod service;
 
 pub use config::{Config, Latency};
-pub use fault::{MakeError, NoError};
+pub use fault::{ChaosFault, MakeError, NoError};
 pub use future::ResponseFuture;
 pub use handle::{ChaosHandle, Counts};
 pub use layer::ChaosLayer;

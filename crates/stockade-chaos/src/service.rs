@@ -2,16 +2,15 @@
 
 use std::{
     fmt,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll},
 };
 
 use stockade_core::{Bypass, LayerError, NoBypass, Reason, Rejected, internal::deferred};
-use tokio::time::Instant;
 use tower_service::Service;
 
 use crate::{
-    ChaosHandle, MakeError, NoError, ResponseFuture, fault::Fault, future::Held, handle::Shared,
+    ChaosFault, ChaosHandle, ChaosLayer, MakeError, NoError, ResponseFuture, future::State,
 };
 
 /// Makes some calls to `S` slow, fail, hang or panic; made by [`ChaosLayer`](crate::ChaosLayer).
@@ -31,34 +30,29 @@ use crate::{
 ///
 /// Dropping a response future drops the call.
 #[derive(Clone)]
-pub struct Chaos<S, F = NoError, O = NoBypass> {
-    inner: S,
-    error: F,
-    only: O,
-    shared: Arc<Shared>,
+pub struct Chaos<S, F = NoError, B = NoBypass> {
+    pub(crate) inner: S,
+    pub(crate) layer: ChaosLayer<F, B>,
 }
 
-stockade_core::accessors!(Chaos<S, F, O>);
+stockade_core::accessors!(Chaos<S, F, B>);
+stockade_core::shown!(Chaos<S: fmt::Debug, F, B>: inner, layer);
 
 // === impl Chaos ===
 
-impl<S, F, O> Chaos<S, F, O> {
-    pub(crate) const fn new(inner: S, error: F, only: O, shared: Arc<Shared>) -> Self {
-        Self { inner, error, only, shared }
-    }
-
+impl<S, F, B> Chaos<S, F, B> {
     /// Turns chaos on and off, for all services of the layer.
     pub fn handle(&self) -> ChaosHandle {
-        ChaosHandle::new(Arc::clone(&self.shared))
+        ChaosHandle(Arc::clone(&self.layer.shared))
     }
 }
 
-impl<S, F, O, Req> Service<Req> for Chaos<S, F, O>
+impl<S, F, B, Req> Service<Req> for Chaos<S, F, B>
 where
     S: Service<Req> + Clone,
     S::Error: LayerError,
     F: MakeError<S::Error>,
-    O: Bypass<Req>,
+    B: Bypass<Req>,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -69,36 +63,22 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let may = self.shared.is_enabled() && !self.only.passes_by(&request);
-        let fault = match may.then(|| self.shared.draw()).flatten() {
-            None => None,
-            Some(Fault::Slow(delay)) => Some(Held::Delay(delay)),
-            Some(Fault::Error) => self.error.make().map(failed),
-            Some(Fault::Reject) => {
-                let refused = Rejected::new(&"chaos", Reason::Shed);
-                Some(failed(refused.with_name(self.shared.config.name).into_error()))
+        let ChaosLayer { error, bypass, shared } = &self.layer;
+        let may = shared.enabled.load(Relaxed) && !bypass.passes_by(&request);
+        let state = match may.then(|| shared.draw()).flatten() {
+            None => return ResponseFuture::calling(self.inner.call(request), None),
+            Some(ChaosFault::Slow(delay)) => {
+                return ResponseFuture::calling(self.inner.call(request), Some(delay));
             }
-            Some(Fault::Hang) => Some(Held::Hang),
-            Some(Fault::Panic) => Some(Held::Panic),
+            Some(ChaosFault::Error) => State::failed(error.make()),
+            Some(ChaosFault::Reject) => {
+                let refused = Rejected::new(&"chaos", Reason::Shed);
+                State::failed(refused.with_name(shared.config.name).into_error())
+            }
+            Some(ChaosFault::Hang) => State::Hanging,
+            Some(ChaosFault::Panic) => State::Panicking,
         };
-        if let None | Some(Held::Delay(_)) = fault {
-            return ResponseFuture::new(Some(self.inner.call(request)), fault);
-        }
         deferred::let_go(&mut self.inner);
-        ResponseFuture::new(None, fault)
-    }
-}
-
-fn failed<T, E>(error: E) -> Held<T, E> {
-    Held::answer(Err(error), Instant::now())
-}
-
-/// Without the closures, which cannot be shown.
-impl<S: fmt::Debug, F, O> fmt::Debug for Chaos<S, F, O> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Chaos")
-            .field("inner", &self.inner)
-            .field("shared", &self.shared)
-            .finish_non_exhaustive()
+        ResponseFuture { state }
     }
 }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use stockade_chaos::{ChaosHandle, ChaosLayer, Latency};
+use stockade_chaos::{ChaosFault, ChaosHandle, ChaosLayer, Latency};
 use stockade_core::{Error, LayerError, Reason};
 use tokio::time::{Instant, timeout};
 use tower::{Layer, Service, ServiceExt, service_fn};
@@ -104,6 +104,63 @@ async fn a_seed_repeats_its_faults() {
     let (one, same, other) = (run(1).await, run(1).await, run(2).await);
     assert_eq!(one, same);
     assert_ne!(one, other);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_call_of_a_service_draws_its_faults_by_hand() {
+    let layer = || ChaosLayer::new(7).reject(0.3).latency(0.5, SECOND);
+    let (_, by_hand) = layer().with_handle();
+    assert_eq!(by_hand.draw(), None, "it is off");
+    by_hand.set_enabled(true);
+    let (mut svc, handle) = on(layer());
+    for n in 0..200 {
+        let begin = Instant::now();
+        let seen = match svc.ready().await.unwrap().call(n).await {
+            Err(_) => Some(ChaosFault::Reject),
+            Ok(_) if begin.elapsed() == SECOND => Some(ChaosFault::Slow(SECOND)),
+            Ok(_) => None,
+        };
+        assert_eq!(by_hand.draw(), seen, "call {n}");
+    }
+    assert_eq!(by_hand.counts(), handle.counts());
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_pass_by_meet_no_fault() {
+    let (layer, handle) = ChaosLayer::new(1).bypass(|n: &u32| n % 2 == 1).reject(1.0).with_handle();
+    handle.set_enabled(true);
+    let mut svc = layer.layer(service_fn(echo));
+    for n in 0..10 {
+        assert_eq!(svc.ready().await.unwrap().call(n).await.is_err(), n % 2 == 0);
+    }
+    assert_eq!(handle.counts().rejected, 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_answer_is_held_back_holds_nothing_else() {
+    struct Held(Arc<AtomicU32>);
+    impl Drop for Held {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, SeqCst);
+        }
+    }
+    let held = Arc::<AtomicU32>::default();
+    let inside = Arc::clone(&held);
+    let (layer, handle) = ChaosLayer::new(1).latency(1.0, SECOND).with_handle();
+    handle.set_enabled(true);
+    let svc = layer.layer(service_fn(move |n: u32| {
+        inside.fetch_add(1, SeqCst);
+        let held = Held(Arc::clone(&inside));
+        async move {
+            tokio::task::yield_now().await;
+            let _held = &held;
+            echo(n).await
+        }
+    }));
+    let call = tokio::spawn(svc.oneshot(7));
+    tokio::time::sleep(SECOND / 2).await;
+    assert_eq!((held.load(SeqCst), call.is_finished()), (0, false));
+    assert_eq!(call.await.unwrap(), Ok(7));
 }
 
 #[tokio::test(start_paused = true)]
