@@ -1,41 +1,35 @@
 //! An error that several callers can get.
 
-use std::{convert::Infallible, error::Error as StdError, fmt, sync::Arc};
+use std::{error::Error as StdError, fmt, sync::Arc};
 
-use stockade_core::{BoxError, Error, LayerError, Rejected};
+use stockade_core::{BoxError, LayerError, Rejected};
 
 /// Any error, as one that is `Clone`: for `.map_err(SharedError::new)` right above a client whose error is not.
 ///
 /// It prints as the error in it, which is its source. A refusal in it is found by
 /// [`rejected`](LayerError::rejected).
 #[derive(Clone, Debug)]
-pub struct SharedError(Arc<dyn StdError + Send + Sync>);
+pub struct SharedError(Arc<BoxError>);
 
 // === impl SharedError ===
 
 impl SharedError {
     /// Shares `error`.
     pub fn new(error: impl Into<BoxError>) -> Self {
-        Self(error.into().into())
+        Self(Arc::new(error.into()))
     }
 }
 
 impl From<Rejected> for SharedError {
     fn from(rejected: Rejected) -> Self {
-        Self::new(Error::<Infallible>::Rejected(rejected))
+        Self::new(BoxError::from_rejected(rejected))
     }
 }
 
 #[diagnostic::do_not_recommend]
 impl LayerError for SharedError {
     fn rejected(&self) -> Option<&Rejected> {
-        let mut error: &(dyn StdError + 'static) = &*self.0;
-        loop {
-            if let Some(rejected) = error.downcast_ref() {
-                return Some(rejected);
-            }
-            error = error.source()?;
-        }
+        self.0.downcast_ref().or_else(|| self.0.rejected())
     }
 }
 
@@ -47,6 +41,6 @@ impl fmt::Display for SharedError {
 
 impl StdError for SharedError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        Some(&*self.0)
+        Some(&**self.0)
     }
 }

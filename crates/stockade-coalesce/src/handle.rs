@@ -1,19 +1,23 @@
-//! How many calls are in flight, and how many joined another one.
+//! How many calls are in flight, how many joined another one, and the switch.
 
 use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
 };
 
-/// Shows what the services of one [`CoalesceLayer`](crate::CoalesceLayer) share. Cheap to clone.
+/// Shows what the services of one [`CoalesceLayer`](crate::CoalesceLayer) share, and switches it off. Cheap to clone.
 #[derive(Clone)]
-pub struct CoalesceHandle(Arc<Counts>);
+pub struct CoalesceHandle(pub(crate) Arc<Shared>);
 
-#[derive(Debug, Default)]
-pub(crate) struct Counts {
+stockade_core::switch!(CoalesceHandle);
+
+/// What all services of a layer share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) enabled: AtomicBool,
     pub(crate) in_flight: AtomicUsize,
     pub(crate) joined: AtomicU64,
 }
@@ -21,10 +25,6 @@ pub(crate) struct Counts {
 // === impl CoalesceHandle ===
 
 impl CoalesceHandle {
-    pub(crate) const fn new(counts: Arc<Counts>) -> Self {
-        Self(counts)
-    }
-
     /// How many keys have a call in flight.
     pub fn in_flight(&self) -> usize {
         self.0.in_flight.load(Relaxed)
@@ -42,5 +42,14 @@ impl fmt::Debug for CoalesceHandle {
             .field("in_flight", &self.in_flight())
             .field("joined", &self.joined())
             .finish()
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    pub(crate) fn new() -> Self {
+        let (in_flight, joined) = (AtomicUsize::new(0), AtomicU64::new(0));
+        Self { enabled: AtomicBool::new(true), in_flight, joined }
     }
 }

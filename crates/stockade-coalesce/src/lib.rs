@@ -39,12 +39,16 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod calls;
 mod error;
 mod future;
 mod handle;
 mod layer;
 mod service;
-mod shared;
+#[cfg(all(test, shuttle))]
+mod tests {
+    mod shuttle;
+}
 mod work;
 
 pub use error::SharedError;

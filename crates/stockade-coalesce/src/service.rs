@@ -1,17 +1,15 @@
 //! The service.
 
 use std::{
-    fmt,
     hash::Hash,
-    marker::PhantomData,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll},
 };
 
 use stockade_core::{Bypass, NoBypass, internal::deferred};
 use tower_service::Service;
 
-use crate::{CoalesceHandle, ResponseFuture, handle::Counts, shared::Shared};
+use crate::{CoalesceHandle, CoalesceLayer, ResponseFuture, calls::Calls};
 
 /// Lets calls to `S` with the same key share one answer; made by [`CoalesceLayer`](crate::CoalesceLayer).
 ///
@@ -35,86 +33,69 @@ use crate::{CoalesceHandle, ResponseFuture, handle::Counts, shared::Shared};
 /// # Cancel safety
 ///
 /// Dropping a response future leaves the call to the other callers; dropping the last one drops the call.
-pub struct Coalesce<S: Service<Req>, Req, K, F, O = NoBypass> {
+pub struct Coalesce<S: Service<Req>, Req, K, F, B = NoBypass> {
     inner: S,
-    key: F,
-    only: O,
-    shared: Arc<Shared<K, S::Future>>,
-    counts: Arc<Counts>,
-    requests: PhantomData<fn(Req)>,
+    layer: CoalesceLayer<Req, K, F, B>,
+    calls: Arc<Calls<K, S::Future>>,
 }
 
-stockade_core::accessors!(Coalesce<S: Service<Req>, Req, K, F, O>);
+stockade_core::accessors!(Coalesce<S: Service<Req>, Req, K, F, B>);
+stockade_core::shown!(Coalesce<S: Service<Req>, Req, K, F, B>: layer);
 
 // === impl Coalesce ===
 
-impl<S: Service<Req>, Req, K, F, O> Coalesce<S, Req, K, F, O> {
-    pub(crate) fn new(inner: S, key: F, only: O, counts: Arc<Counts>) -> Self {
-        let shared = Arc::new(Shared::new(Arc::clone(&counts)));
-        Self { inner, key, only, shared, counts, requests: PhantomData }
+impl<S: Service<Req>, Req, K, F, B> Coalesce<S, Req, K, F, B> {
+    pub(crate) fn new(inner: S, layer: CoalesceLayer<Req, K, F, B>) -> Self {
+        let calls = Arc::new(Calls::new(Arc::clone(&layer.shared)));
+        Self { inner, layer, calls }
     }
 
     /// Shows what the services of the layer share.
     pub fn handle(&self) -> CoalesceHandle {
-        CoalesceHandle::new(Arc::clone(&self.counts))
+        CoalesceHandle(Arc::clone(&self.layer.shared))
     }
 }
 
-impl<S, Req, K, F, O> Service<Req> for Coalesce<S, Req, K, F, O>
+impl<S, Req, K, F, B> Service<Req> for Coalesce<S, Req, K, F, B>
 where
     S: Service<Req> + Clone,
     S::Response: Clone,
     S::Error: Clone,
     K: Hash + Eq + Clone,
-    F: Fn(&Req) -> K,
-    O: Bypass<Req>,
+    F: Fn(&Req) -> K + Clone,
+    B: Bypass<Req> + Clone,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = ResponseFuture<S, Req, K>;
+    type Future = ResponseFuture<S, Req, K, F, B>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        if self.only.passes_by(&request) {
+        let CoalesceLayer { key, bypass, shared, .. } = &self.layer;
+        if !shared.enabled.load(Relaxed) || bypass.passes_by(&request) {
             return ResponseFuture::passing(self.inner.call(request));
         }
-        let (caller, leads) = self.shared.join((self.key)(&request));
+        let (caller, leads) = self.calls.join(key(&request));
         if leads {
             caller.begin(|| self.inner.call(request));
             return ResponseFuture::sharing(caller, None);
         }
-        let service = deferred::release(&mut self.inner);
-        ResponseFuture::sharing(caller, Some((service, request)))
+        deferred::let_go(&mut self.inner);
+        ResponseFuture::sharing(caller, Some((self.clone(), request)))
     }
 }
 
-impl<S, Req, K, F, O> Clone for Coalesce<S, Req, K, F, O>
+impl<S, Req, K, F, B> Clone for Coalesce<S, Req, K, F, B>
 where
     S: Service<Req> + Clone,
     F: Clone,
-    O: Clone,
+    B: Clone,
 {
     fn clone(&self) -> Self {
-        Self {
-            inner: self.inner.clone(),
-            key: self.key.clone(),
-            only: self.only.clone(),
-            shared: Arc::clone(&self.shared),
-            counts: Arc::clone(&self.counts),
-            requests: PhantomData,
-        }
-    }
-}
-
-/// Without the closures, which cannot be shown.
-impl<S: Service<Req> + fmt::Debug, Req, K, F, O> fmt::Debug for Coalesce<S, Req, K, F, O> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Coalesce")
-            .field("inner", &self.inner)
-            .field("counts", &self.counts)
-            .finish_non_exhaustive()
+        let (inner, layer) = (self.inner.clone(), self.layer.clone());
+        Self { inner, layer, calls: Arc::clone(&self.calls) }
     }
 }

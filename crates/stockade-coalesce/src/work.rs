@@ -2,7 +2,8 @@
 //!
 //! There is no task behind it: the callers poll it. A waker of its own is handed to the call, and wakes all of
 //! them, so none depends on another one being polled: the first to come takes the call, polls it, and puts it
-//! back. A caller that finds it taken has left its waker before it looked, so it hears of what comes next.
+//! back. A caller that finds it taken has left its waker before it looked, so it hears of what comes next. A caller that
+//! leaves wakes another one, which may have come while it held the call.
 
 use std::{
     any::Any,
@@ -14,151 +15,99 @@ use std::{
 
 use stockade_core::{
     deadline,
-    internal::{
-        Key, Queue, lock,
-        sync::{
-            Mutex,
-            atomic::{AtomicBool, Ordering::SeqCst},
-        },
-        wake,
-    },
+    internal::{Key, Queue, lock, sync::Mutex, wake},
 };
 
 /// One call that several callers wait for.
 pub(crate) struct Work<F: Future> {
+    /// None before it is begun, while a caller polls it, and when it has ended.
+    future: Mutex<Option<Pin<Box<F>>>>,
+    ended: OnceLock<Ended<F>>,
     bell: Arc<Bell>,
-    stage: Mutex<Stage<F>>,
-    result: OnceLock<F::Output>,
 }
 
-enum Stage<F> {
-    /// It is not begun yet, or a caller has taken it to poll it.
-    Taken,
-    Idle(Pin<Box<F>>),
-    /// Its result is there.
-    Done,
-    /// It panicked. The caller whose request it was gets the panic.
-    Lost(Option<Box<dyn Any + Send>>),
-}
+/// How a call has ended: with its result, or with a panic.
+pub(crate) type Ended<F> = Result<<F as Future>::Output, Panic>;
+
+/// It is for the caller whose request it was; there is none if that one has it already.
+pub(crate) type Panic = Arc<Mutex<Option<Box<dyn Any + Send>>>>;
 
 /// The waker of the call.
 #[derive(Default)]
-struct Bell {
-    rung: AtomicBool,
-    callers: Mutex<Queue<Waker>>,
-}
-
-/// What a caller hears when it polls.
-pub(crate) enum Heard {
-    /// The result is there.
-    Done,
-    /// There will be none.
-    Lost,
-}
+struct Bell(Mutex<Queue<Waker>>);
 
 // === impl Work ===
 
 impl<F: Future> Work<F> {
     pub(crate) fn new() -> Self {
-        let stage = Mutex::new(Stage::Taken);
-        Self { bell: Arc::default(), stage, result: OnceLock::new() }
+        Self { future: Mutex::default(), ended: OnceLock::new(), bell: Arc::default() }
     }
 
     /// The call is on its way.
     pub(crate) fn begin(&self, future: F) {
-        self.put(Stage::Idle(Box::pin(future)));
+        *lock(&self.future) = Some(Box::pin(future));
         self.bell.ring();
     }
 
-    /// There will be no result.
-    pub(crate) fn lose(&self) {
-        self.put(Stage::Lost(None));
+    pub(crate) fn end(&self, ended: Ended<F>) {
+        // It ends once.
+        let _ = self.ended.set(ended);
         self.bell.ring();
     }
 
-    /// The panic that ended it, for the first to ask.
-    pub(crate) fn panic(&self) -> Option<Box<dyn Any + Send>> {
-        match &mut *lock(&self.stage) {
-            Stage::Lost(panic) => panic.take(),
-            _ => None,
-        }
-    }
-
-    /// The result, once it is there. For the last caller it is not cloned.
-    pub(crate) fn result(self: Arc<Self>) -> Option<F::Output>
+    /// How it has ended. For the last caller the result is not cloned.
+    pub(crate) fn ended(self: Arc<Self>) -> Option<Ended<F>>
     where
         F::Output: Clone,
     {
         match Arc::try_unwrap(self) {
-            Ok(work) => work.result.into_inner(),
-            Err(work) => work.result.get().cloned(),
+            Ok(work) => work.ended.into_inner(),
+            Err(work) => work.ended.get().cloned(),
         }
     }
 
-    /// Forgets a caller that no longer waits.
-    pub(crate) fn forget(&self, key: Key) {
-        let waker = lock(&self.bell.callers).remove(key);
+    /// A caller no longer waits.
+    pub(crate) fn forget(&self, key: Option<Key>) {
+        let waker = key.and_then(|key| lock(&self.bell.0).remove(key));
         drop(waker);
+        if self.ended.get().is_none() {
+            self.bell.ring_once();
+        }
     }
 
-    /// Polls the call, unless another caller does. `ended` runs before the others hear that it has ended.
+    /// Polls the call, unless another caller does. Ready when it has ended, of which the others hear after `ended`.
     pub(crate) fn poll(
         &self,
         key: &mut Option<Key>,
         cx: &mut Context<'_>,
         ended: impl FnOnce(),
-    ) -> Poll<Heard> {
+    ) -> Poll<()> {
         self.bell.register(key, cx.waker());
-        let mut future = {
-            let mut stage = lock(&self.stage);
-            match &mut *stage {
-                Stage::Taken => return Poll::Pending,
-                Stage::Done => return Poll::Ready(Heard::Done),
-                Stage::Lost(_) => return Poll::Ready(Heard::Lost),
-                Stage::Idle(_) => {}
-            }
-            let Stage::Idle(future) = std::mem::replace(&mut *stage, Stage::Taken) else {
-                unreachable!("it was idle")
-            };
-            future
+        let taken = lock(&self.future).take();
+        let Some(mut future) = taken else {
+            return if self.ended.get().is_some() { Poll::Ready(()) } else { Poll::Pending };
         };
-        self.bell.rung.store(false, SeqCst);
         let waker = Waker::from(Arc::clone(&self.bell));
         let mut inner = Context::from_waker(&waker);
         // The callers' deadlines differ, so the call sees none.
         let poll = || deadline::hidden(|| future.as_mut().poll(&mut inner));
-        let polled = catch_unwind(AssertUnwindSafe(poll));
-        if let Ok(Poll::Pending) = polled {
-            self.put(Stage::Idle(future));
-            // It was woken while it was polled, when no other caller could take it.
-            if self.bell.rung.load(SeqCst) {
-                cx.waker().wake_by_ref();
+        let end = match catch_unwind(AssertUnwindSafe(poll)) {
+            Ok(Poll::Pending) => {
+                *lock(&self.future) = Some(future);
+                return Poll::Pending;
             }
-            return Poll::Pending;
-        }
+            Ok(Poll::Ready(result)) => Ok(result),
+            Err(panic) => Err(Arc::new(Mutex::new(Some(panic)))),
+        };
         // What the call held is given back before any caller hears of its end. If that panics, this caller gets
         // the panic, and the others get the result all the same.
         let dropped = catch_unwind(AssertUnwindSafe(|| drop(future)));
-        let (stage, heard) = match polled {
-            Ok(Poll::Ready(result)) => {
-                let _ = self.result.set(result);
-                (Stage::Done, Heard::Done)
-            }
-            Ok(Poll::Pending) => unreachable!("it returned above"),
-            Err(panic) => (Stage::Lost(Some(panic)), Heard::Lost),
-        };
-        self.put(stage);
         ended();
-        self.bell.ring();
+        self.end(end);
         if let Err(panic) = dropped {
             resume_unwind(panic);
         }
-        Poll::Ready(heard)
-    }
-
-    fn put(&self, stage: Stage<F>) {
-        let old = std::mem::replace(&mut *lock(&self.stage), stage);
-        drop(old);
+        Poll::Ready(())
     }
 }
 
@@ -166,19 +115,20 @@ impl<F: Future> Work<F> {
 
 impl Bell {
     fn ring(&self) {
-        self.rung.store(true, SeqCst);
         // One lock a waker, and no memory for all of them: a caller that comes meanwhile is woken too.
-        let callers = lock(&self.callers).len();
-        for _ in 0..callers {
-            let waker = lock(&self.callers).pop_front();
-            waker.into_iter().for_each(wake);
-        }
+        let callers = lock(&self.0).len();
+        (0..callers).for_each(|_| self.ring_once());
+    }
+
+    fn ring_once(&self) {
+        let waker = lock(&self.0).pop_front();
+        waker.into_iter().for_each(wake);
     }
 
     /// Leaves the waker of a caller. No waker is cloned or dropped under the lock.
     fn register(&self, key: &mut Option<Key>, waker: &Waker) {
         let new = waker.clone();
-        let mut callers = lock(&self.callers);
+        let mut callers = lock(&self.0);
         let old = match key.and_then(|key| callers.get_mut(key)) {
             Some(old) => Some(std::mem::replace(old, new)),
             None => {

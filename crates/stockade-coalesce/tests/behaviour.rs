@@ -4,7 +4,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU32, Ordering::SeqCst},
     },
     task::{Context, Poll, Wake, Waker},
@@ -266,6 +266,105 @@ async fn a_wake_while_another_caller_polls_is_not_lost() {
     assert_eq!(assert_ready!(first.poll()), Ok(1));
     drop(first);
     assert_eq!(assert_ready!({ second }.poll()), Ok(1));
+}
+
+#[tokio::test]
+async fn a_wake_is_not_lost_with_the_caller_that_held_the_call() {
+    type Once = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
+    /// While it is polled for the first time, it is woken and another caller comes.
+    struct Nested(Once);
+    impl Future for Nested {
+        type Output = Answer;
+
+        fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
+            let Some(meanwhile) = self.0.lock().unwrap().take() else { return Poll::Ready(Ok(1)) };
+            cx.waker().wake_by_ref();
+            meanwhile();
+            Poll::Pending
+        }
+    }
+    let meanwhile = Once::default();
+    let inside = Arc::clone(&meanwhile);
+    let service = tower::service_fn(move |_: u8| Nested(Arc::clone(&inside)));
+    let mut svc = CoalesceLayer::new(|n: &u8| *n).layer(service);
+    let mut leader = spawn(svc.ready().await.unwrap().call(1));
+    let follower = Arc::new(Mutex::new(spawn(svc.ready().await.unwrap().call(1))));
+    let comes = Arc::clone(&follower);
+    let poll = move || assert_pending!(comes.lock().unwrap().poll());
+    *meanwhile.lock().unwrap() = Some(Box::new(poll));
+
+    assert_pending!(leader.poll());
+    assert!(!follower.lock().unwrap().is_woken(), "it was polled after it was woken");
+    drop(leader);
+
+    assert!(follower.lock().unwrap().is_woken());
+    assert_eq!(assert_ready!(follower.lock().unwrap().poll()), Ok(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_call_lives_until_the_latest_deadline_of_its_callers_and_not_longer() {
+    struct Held(Arc<Mutex<Option<Instant>>>);
+    impl Drop for Held {
+        fn drop(&mut self) {
+            *self.0.lock().unwrap() = Some(Instant::now());
+        }
+    }
+    let ended = Arc::<Mutex<Option<Instant>>>::default();
+    let inside = Arc::clone(&ended);
+    let service = tower::service_fn(move |_: u8| {
+        let held = Held(Arc::clone(&inside));
+        async move {
+            std::future::pending::<()>().await;
+            drop(held);
+            Answer::Ok(1)
+        }
+    });
+    let svc = CoalesceLayer::new(|n: &u8| *n).layer(service);
+    let begin = Instant::now();
+    // The one with the most time comes neither first nor last.
+    let calls = [1, 3, 2].map(|n| tokio::spawn(timeout(SECOND * n, svc.clone().oneshot(1))));
+    for call in calls {
+        assert!(call.await.unwrap().is_err());
+    }
+    assert_eq!(*ended.lock().unwrap(), Some(begin + SECOND * 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_leader_and_one_that_panics_do_not_fail_the_others_whatever_comes_first() {
+    for leaves_after in [None, Some(SECOND / 2)] {
+        let (svc, calls, handle) = counted();
+        let leader = tokio::spawn(svc.clone().oneshot("panics once"));
+        tokio::task::yield_now().await;
+        let followers: Vec<_> =
+            (0..5).map(|_| tokio::spawn(svc.clone().oneshot("panics once"))).collect();
+        if let Some(after) = leaves_after {
+            sleep(after).await;
+            leader.abort();
+        }
+        for follower in followers {
+            assert_eq!(follower.await.unwrap(), Ok(2));
+        }
+        assert_eq!((calls.load(SeqCst), handle.in_flight()), (2, 0), "{leaves_after:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_pass_by_share_nothing() {
+    let calls = Arc::<AtomicU32>::default();
+    let counter = Arc::clone(&calls);
+    let service = tower::service_fn(move |_: (&str, u8)| {
+        counter.fetch_add(1, SeqCst);
+        async {
+            sleep(SECOND).await;
+            Answer::Ok(1)
+        }
+    });
+    let layer = CoalesceLayer::new(|request: &(&str, u8)| request.1);
+    let svc = layer.bypass(|request: &(&str, u8)| request.0 == "POST").layer(service);
+    let call = |method| svc.clone().oneshot((method, 1));
+    let (a, b, c, d) = tokio::join!(call("GET"), call("GET"), call("POST"), call("POST"));
+    assert_eq!([a, b, c, d], [Ok(1); 4]);
+    assert_eq!((calls.load(SeqCst), svc.handle().joined()), (3, 1));
 }
 
 #[tokio::test]
