@@ -56,9 +56,9 @@ pub enum Rule {
     Percentile(#[cfg_attr(feature = "serde", serde(with = "fields::percentile"))] f64),
 }
 
-pub(crate) const MAXIMA: RangeInclusive<u32> = 1..=10;
-pub(crate) const DELAYS: RangeInclusive<Duration> = Duration::ZERO..=MAX_DURATION;
-pub(crate) const PERCENTILES: RangeInclusive<f64> = 0.5..=0.9999;
+const MAXIMA: RangeInclusive<u32> = 1..=10;
+const DELAYS: RangeInclusive<Duration> = Duration::ZERO..=MAX_DURATION;
+const PERCENTILES: RangeInclusive<f64> = 0.5..=0.9999;
 
 #[cfg(feature = "serde")]
 stockade_core::fields! {
@@ -86,17 +86,17 @@ impl Config {
     ///
     /// The first value that is not allowed, with what is.
     pub fn try_build(self) -> Result<HedgeLayer, ConfigError> {
-        match self.rule {
-            Rule::After(delay) => check("Config::rule", delay, DELAYS).map(drop)?,
-            Rule::Percentile(share) => check("Config::rule", share, PERCENTILES).map(drop)?,
-        }
-        check("Config::max", self.max, MAXIMA)?;
-        self.name.clone().map(|name| name.check("Config::name")).transpose()?;
+        self.check("Config")?;
         Ok(HedgeLayer::from_config(self))
     }
 
-    /// The budget, shared by all who share `self`.
-    pub(crate) fn budget(&self) -> Budget {
-        self.budget.clone().unwrap_or_else(|| Budget::new(0.05, 1.0))
+    pub(crate) fn check(&self, of: &str) -> Result<(), ConfigError> {
+        let setting = |name| format!("{of}::{name}");
+        match self.rule {
+            Rule::After(delay) => check(&setting("after"), delay, DELAYS).map(drop),
+            Rule::Percentile(share) => check(&setting("percentile"), share, PERCENTILES).map(drop),
+        }?;
+        check(&setting("max"), self.max, MAXIMA)?;
+        self.name.clone().map(|name| name.check(&setting("name"))).transpose().map(drop)
     }
 }

@@ -4,15 +4,14 @@
 //! counts with the time that it had taken by then, which is at least the delay: so hedging does not make its own
 //! percentile shorter. Until 100 calls were seen there is no delay to tell, and nothing is hedged.
 //!
-//! A call only reads a number. Once the delay is known, each thread gathers its latencies apart, and hands them to the
-//! window that all share when there are 32 of them or the oldest has waited for a second. The window works the delay
-//! out anew when it has a sixteenth more latencies than at the last time, and when half of it is over.
+//! A call only reads a number. The window works it out anew when it has a sixteenth more latencies than at the last
+//! time, and when half of it is over.
 
 use std::{mem, time::Duration};
 
 use hdrhistogram::Histogram;
 use stockade_core::internal::{
-    Shards, lock,
+    lock,
     sync::{
         Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -28,28 +27,13 @@ pub(crate) struct Delay {
     /// In nanoseconds, or [`UNKNOWN`]. Only to be read, so it orders nothing.
     nanos: AtomicU64,
     /// None for one that is fixed.
-    latencies: Option<Box<Latencies>>,
-}
-
-#[derive(Debug)]
-struct Latencies {
-    gathered: Shards<Mutex<Batch>>,
-    window: Mutex<Window>,
-}
-
-/// What a thread has recorded, and the window does not know yet. In microseconds.
-#[derive(Debug)]
-struct Batch {
-    latencies: [u32; FULL],
-    len: usize,
-    /// When the first of them is old.
-    due: Instant,
+    window: Option<Mutex<Window>>,
 }
 
 #[derive(Debug)]
 struct Window {
     quantile: f64,
-    /// The half that is filled.
+    /// The half that is filled, in microseconds.
     recent: Histogram<u32>,
     /// That one and the half before.
     all: Histogram<u32>,
@@ -65,28 +49,20 @@ const HALF: Duration = Duration::from_secs(30);
 /// How many calls have to be seen before the delay is known.
 const WARM: u64 = 100;
 
-/// After how many calls, and after what time, a thread hands over what it has recorded.
-const FULL: usize = 32;
-const OLD: Duration = Duration::from_secs(1);
-
 const UNKNOWN: u64 = u64::MAX;
 
 /// The longest latency that is told apart, in microseconds: an hour.
-const LONGEST: u32 = 3_600_000_000;
+const LONGEST: u64 = 3_600_000_000;
 
 // === impl Delay ===
 
 impl Delay {
     pub(crate) fn new(rule: Rule, now: Instant) -> Self {
-        let (nanos, latencies) = match rule {
+        let (nanos, window) = match rule {
             Rule::After(delay) => (delay.as_nanos() as u64, None),
-            Rule::Percentile(quantile) => {
-                let gathered = Shards::new(|| Mutex::new(Batch::new(now)));
-                let window = Mutex::new(Window::new(quantile, now));
-                (UNKNOWN, Some(Box::new(Latencies { gathered, window })))
-            }
+            Rule::Percentile(quantile) => (UNKNOWN, Some(Mutex::new(Window::new(quantile, now)))),
         };
-        Self { nanos: AtomicU64::new(nanos), latencies }
+        Self { nanos: AtomicU64::new(nanos), window }
     }
 
     /// The delay, if it is known.
@@ -97,51 +73,15 @@ impl Delay {
 
     /// Whether it depends on what is recorded.
     pub(crate) const fn is_percentile(&self) -> bool {
-        self.latencies.is_some()
+        self.window.is_some()
     }
 
     /// A first attempt took this long, or was given up after it.
     pub(crate) fn record(&self, latency: Duration, now: Instant) {
-        let Some(Latencies { gathered, window }) = self.latencies.as_deref() else { return };
-        let hand_over = |latencies: &[u32]| {
-            if let Some(nanos) = lock(window).record(latencies, now) {
-                self.nanos.store(nanos, Relaxed);
-            }
-        };
-        let micros = u32::try_from(latency.as_micros()).unwrap_or(LONGEST).clamp(1, LONGEST);
-        // As long as nothing is hedged, each call counts at once.
-        if self.get().is_none() {
-            return hand_over(&[micros]);
+        let Some(window) = &self.window else { return };
+        if let Some(nanos) = lock(window).record(latency, now) {
+            self.nanos.store(nanos, Relaxed);
         }
-        let mut batch = lock(gathered.own());
-        if batch.push(micros, now) {
-            hand_over(batch.take(now));
-        }
-    }
-}
-
-// === impl Batch ===
-
-impl Batch {
-    const fn new(now: Instant) -> Self {
-        Self { latencies: [0; FULL], len: 0, due: now }
-    }
-
-    /// `true`: it is to be handed over.
-    fn push(&mut self, micros: u32, now: Instant) -> bool {
-        if self.len == 0 {
-            self.due = now + OLD;
-        }
-        self.latencies[self.len] = micros;
-        self.len += 1;
-        self.len == FULL || now >= self.due
-    }
-
-    /// What there is. If the thread was silent for half of the window, that is the last call alone.
-    fn take(&mut self, now: Instant) -> &[u32] {
-        let len = mem::take(&mut self.len);
-        let is_stale = now.saturating_duration_since(self.due) >= HALF;
-        &self.latencies[if is_stale { len - 1 } else { 0 }..len]
     }
 }
 
@@ -150,7 +90,7 @@ impl Batch {
 impl Window {
     fn new(quantile: f64, now: Instant) -> Self {
         let histogram = || {
-            let mut histogram = Histogram::new_with_bounds(1, LONGEST.into(), 2)
+            let mut histogram = Histogram::new_with_bounds(1, LONGEST, 2)
                 .expect("the bounds and the precision are ones that it takes");
             histogram.auto(false);
             histogram
@@ -159,12 +99,11 @@ impl Window {
     }
 
     /// The new delay, where it was worked out anew.
-    fn record(&mut self, latencies: &[u32], now: Instant) -> Option<u64> {
+    fn record(&mut self, latency: Duration, now: Instant) -> Option<u64> {
         self.turn(now);
-        for micros in latencies {
-            self.recent.saturating_record((*micros).into());
-            self.all.saturating_record((*micros).into());
-        }
+        let micros = latency.as_micros() as u64;
+        self.recent.saturating_record(micros);
+        self.all.saturating_record(micros);
         let seen = self.all.len();
         if seen < self.enough {
             return None;
@@ -209,7 +148,7 @@ mod tests {
     }
 
     fn in_window(delay: &Delay) -> u64 {
-        lock(&delay.latencies.as_ref().unwrap().window).all.len()
+        lock(delay.window.as_ref().unwrap()).all.len()
     }
 
     #[test]
@@ -253,38 +192,33 @@ mod tests {
     }
 
     #[test]
-    fn what_threads_have_gathered_counts_once_it_is_enough_or_old() {
+    fn each_latency_counts_at_once_until_one_or_two_halves_are_over() {
         let start = Instant::now();
         let delay = Delay::new(Rule::Percentile(0.5), start);
-        record(&delay, (0..100).map(|_| MS * 10), start);
-        record(&delay, (0..31).map(|_| MS * 90), start);
-        assert_eq!(in_window(&delay), 100);
-        record(&delay, [MS * 90].into_iter(), start);
-        assert_eq!(in_window(&delay), 132, "32 of them");
-        record(&delay, [MS * 90].into_iter(), start);
-        assert_eq!(in_window(&delay), 132);
-        record(&delay, [MS * 90].into_iter(), start + OLD);
-        assert_eq!(in_window(&delay), 134, "the first is a second old");
-    }
-
-    #[test]
-    fn what_a_thread_has_gathered_before_a_long_silence_is_forgotten() {
-        let start = Instant::now();
-        let delay = Delay::new(Rule::Percentile(0.5), start);
-        record(&delay, (0..120).map(|_| MS * 10), start);
-        record(&delay, [MS].into_iter(), start + OLD + HALF);
-        assert_eq!(in_window(&delay), 101);
+        for seen in 1..=200 {
+            delay.record(MS, start);
+            assert_eq!(in_window(&delay), seen);
+        }
+        delay.record(MS, start + HALF);
+        assert_eq!(in_window(&delay), 201);
+        delay.record(MS, start + HALF * 2);
+        assert_eq!(in_window(&delay), 2);
+        delay.record(MS, start + HALF * 4);
+        assert_eq!(in_window(&delay), 1, "at once after a silence");
     }
 
     #[test]
     fn the_delay_is_worked_out_anew_for_a_sixteenth_more_calls_and_when_half_a_window_is_over() {
         let start = Instant::now();
         let mut window = Window::new(0.5, start);
-        assert!(window.record(&[1; 3_200], start).is_some());
-        assert!(window.record(&[1; 199], start).is_none());
-        assert!(window.record(&[1], start).is_some());
-        assert!(window.record(&[1], start + HALF - MS).is_none());
-        assert!(window.record(&[1], start + HALF).is_some());
+        let mut worked_out =
+            |calls, now| (0..calls).filter(|_| window.record(MS, now).is_some()).count();
+        assert_eq!(worked_out(99, start), 0);
+        assert_eq!(worked_out(1, start), 1, "100 calls");
+        assert_eq!(worked_out(5, start), 0);
+        assert_eq!(worked_out(1, start), 1, "106 calls");
+        assert_eq!(worked_out(1, start + HALF - MS), 0);
+        assert_eq!(worked_out(1, start + HALF), 1);
     }
 
     #[test]

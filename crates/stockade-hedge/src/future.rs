@@ -4,13 +4,13 @@ use std::{
     fmt,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use pin_project_lite::pin_project;
 use stockade_core::{
     Class, Classify, Judged, LayerError, deadline,
-    internal::{Cold, Timer, lock, pay},
+    internal::{Timer, pay},
 };
 use tokio::time::Instant;
 use tower_service::Service;
@@ -23,61 +23,47 @@ pin_project! {
     /// # Panics
     ///
     /// If it is polled after it was ready.
-    pub struct ResponseFuture<S, Req, C, K>
+    pub struct ResponseFuture<S, Req, C, K, B>
     where
         S: Service<Req>,
     {
         // None once it has ended.
         #[pin]
         first: Option<S::Future>,
-        // Which budget the call has paid into.
-        paid: u64,
-        begun: Option<Instant>,
-        copy: Option<Req>,
         // None for a call that passes by, or that has ended.
-        application: Option<Arc<Application<S, C, K>>>,
-        slow: Cold<Slow<S, Req>>,
+        call: Option<Call<S, Req, C, K, B>>,
     }
 }
 
 type Answer<S, Req> = Result<<S as Service<Req>>::Response, <S as Service<Req>>::Error>;
-type Further<S, Req> = Pin<Box<Attempt<S, Req, <S as Service<Req>>::Future>>>;
 
-/// What only a call has whose first attempt did not end at once.
-struct Slow<S: Service<Req>, Req> {
-    /// When the next attempt is due; none is, where there is none.
+/// A call, beside its first attempt.
+pub(crate) struct Call<S: Service<Req>, Req, C, K, B> {
+    application: Arc<Application<S, C, K, B>>,
+    /// When the first attempt was begun, where that is measured and it has not ended yet.
+    begun: Option<Instant>,
+    /// What the next attempt sends; `None` if there is to be none.
+    next: Option<Req>,
+    /// When it is due.
     timer: Option<Timer>,
-    further: Vec<Further<S, Req>>,
-    /// How many further attempts were begun.
-    begun: u32,
+    further: Vec<Attempt<S, Req>>,
+    /// How many of these were begun.
+    count: u32,
+    /// What the last attempt has come to that failed.
     failed: Option<Answer<S, Req>>,
 }
 
-/// A call while it is polled.
-struct Call<'a, S: Service<Req>, Req, C, K> {
-    application: &'a Application<S, C, K>,
-    copy: &'a mut Option<Req>,
-    slow: &'a mut Cold<Slow<S, Req>>,
-}
+const AFTER: &str = "`ResponseFuture` polled after it was ready";
 
 // === impl ResponseFuture ===
 
-impl<S: Service<Req>, Req, C, K> ResponseFuture<S, Req, C, K> {
-    pub(crate) fn new(
-        first: S::Future,
-        paid: u64,
-        copy: Option<Req>,
-        application: Option<Arc<Application<S, C, K>>>,
-    ) -> Self {
-        let is_timed = application
-            .as_ref()
-            .is_some_and(|application| application.shared.delay.is_percentile());
-        let begun = is_timed.then(Instant::now);
-        Self { first: Some(first), paid, begun, copy, application, slow: Cold::none() }
+impl<S: Service<Req>, Req, C, K, B> ResponseFuture<S, Req, C, K, B> {
+    pub(crate) const fn new(first: S::Future, call: Option<Call<S, Req, C, K, B>>) -> Self {
+        Self { first: Some(first), call }
     }
 }
 
-impl<S, Req, C, K> Future for ResponseFuture<S, Req, C, K>
+impl<S, Req, C, K, B> Future for ResponseFuture<S, Req, C, K, B>
 where
     S: Service<Req> + Clone,
     S::Error: LayerError,
@@ -88,67 +74,73 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let is_over = this.first.is_none() && this.application.is_none();
-        let _paid = pay(*this.paid);
-        assert!(!is_over, "`ResponseFuture` polled after it was ready");
-        let first = this.first.as_mut().as_pin_mut().map_or(Poll::Pending, |first| first.poll(cx));
-        let Some(application) = this.application else {
-            if first.is_ready() {
-                this.first.set(None);
-            }
-            return first;
-        };
-        let mut call = Call { application, copy: this.copy, slow: this.slow };
-        let mut answer = None;
-        if let Poll::Ready(result) = first {
+        let Some(call) = this.call else {
+            let answer = ready!(this.first.as_mut().as_pin_mut().expect(AFTER).poll(cx));
             this.first.set(None);
-            application.shared.record(this.begun.take());
+            return Poll::Ready(answer);
+        };
+        let _paid = pay(call.application.shared.budget_id);
+        let mut answer = None;
+        if let Some(first) = this.first.as_mut().as_pin_mut()
+            && let Poll::Ready(result) = first.poll(cx)
+        {
+            this.first.set(None);
+            call.record();
             answer = call.judge(result, true);
         }
-        if answer.is_none() {
-            answer = call.poll(this.first.is_some(), cx);
+        let answer = answer.or_else(|| call.poll(this.first.is_some(), cx));
+        if answer.is_some() {
+            // The losers are dropped at once, and with them what they held.
+            this.first.set(None);
+            call.record();
+            *this.call = None;
         }
-        let Some(answer) = answer else { return Poll::Pending };
-        // The losers are dropped at once, and with them what they held.
-        this.first.set(None);
-        application.shared.record(this.begun.take());
-        drop(this.slow.take());
-        *this.application = None;
-        Poll::Ready(answer)
+        answer.map_or(Poll::Pending, Poll::Ready)
     }
 }
 
-impl<S: Service<Req>, Req, C, K> fmt::Debug for ResponseFuture<S, Req, C, K> {
+impl<S: Service<Req>, Req, C, K, B> fmt::Debug for ResponseFuture<S, Req, C, K, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let further = self.slow.get().map_or(0, |slow| slow.further.len());
         f.debug_struct("ResponseFuture")
             .field("first", &self.first.is_some())
-            .field("further", &further)
+            .field("further", &self.call.as_ref().map_or(0, |call| call.further.len()))
             .finish_non_exhaustive()
     }
 }
 
 // === impl Call ===
 
-impl<S, Req, C, K> Call<'_, S, Req, C, K>
+impl<S, Req, C, K, B> Call<S, Req, C, K, B>
 where
     S: Service<Req> + Clone,
     S::Error: LayerError,
     C: Classify<S::Response, S::Error>,
     K: HedgeRequest<Req>,
 {
+    pub(crate) fn new(application: Arc<Application<S, C, K, B>>, request: &Req) -> Self {
+        let begun = application.shared.delay.is_percentile().then(Instant::now);
+        let next = application.policy.copies.copy(request);
+        let (timer, further, count, failed) = (None, Vec::new(), 0, None);
+        Self { application, begun, next, timer, further, count, failed }
+    }
+
+    /// The first attempt has ended, or lost.
+    fn record(&mut self) {
+        self.application.shared.record(self.begun.take());
+    }
+
     /// What an attempt has come to, if it is the answer. A failure is kept while other attempts are left.
     fn judge(&mut self, result: Answer<S, Req>, is_first: bool) -> Option<Answer<S, Req>> {
         let shared = &self.application.shared;
-        match Judged::of(&self.application.classify, result.as_ref()) {
-            Judged::Refused(_) if is_first => *self.copy = None,
+        match Judged::of(&self.application.policy.classify, result.as_ref()) {
+            Judged::Refused(_) if is_first => self.next = None,
             Judged::Refused(_) => {
                 shared.refused();
                 return None;
             }
             Judged::Answered(Class::Success | Class::Permanent | Class::Ignored) => {
                 if !is_first {
-                    lock(&shared.stats).won += 1;
+                    shared.won();
                 }
                 return Some(result);
             }
@@ -156,33 +148,25 @@ where
             Judged::Answered(class)
                 if matches!(class, Class::Overload { .. }) || class.after().is_some() =>
             {
-                shared.hold_back(class.after(), Instant::now());
-                *self.copy = None;
+                shared.hold_back(class.after());
+                self.next = None;
             }
             Judged::Answered(_) => {}
         }
-        let Some(slow) = self.slow.get_mut() else { return Some(result) };
-        slow.failed = Some(result);
+        self.failed = Some(result);
         None
     }
 
     /// Polls the further attempts, and begins one that is due.
     fn poll(&mut self, has_first: bool, cx: &mut Context<'_>) -> Option<Answer<S, Req>> {
-        if self.slow.is_taken() {
-            // A call that may not be sent twice waits for its only attempt.
-            self.copy.as_ref()?;
-            let timer = Some(self.application.shared.timer(cx)?);
-            self.slow.put(Slow { timer, further: Vec::new(), begun: 0, failed: None });
-        }
         loop {
             if let Some(answer) = self.poll_further(cx) {
                 return Some(answer);
             }
-            if self.slow.further.is_empty() && !has_first {
-                return self.slow.failed.take();
+            if self.further.is_empty() && !has_first {
+                return self.failed.take();
             }
-            let is_due = self.slow.timer.as_mut()?.poll(cx).is_ready();
-            if !is_due || !self.begin(cx) {
+            if !self.begin(cx) {
                 return None;
             }
         }
@@ -191,12 +175,12 @@ where
     /// The answer of a further attempt, if one wins.
     fn poll_further(&mut self, cx: &mut Context<'_>) -> Option<Answer<S, Req>> {
         let mut index = 0;
-        while let Some(attempt) = self.slow.further.get_mut(index) {
-            let Poll::Ready(ended) = attempt.as_mut().poll(cx) else {
+        while let Some(attempt) = self.further.get_mut(index) {
+            let Poll::Ready(ended) = attempt.poll(cx) else {
                 index += 1;
                 continue;
             };
-            drop(self.slow.further.swap_remove(index));
+            drop(self.further.swap_remove(index));
             let Some(result) = ended else {
                 self.application.shared.refused();
                 continue;
@@ -208,20 +192,23 @@ where
         None
     }
 
-    /// Begins the attempt that is due, if it may be made, and sets the timer for the one after it.
+    /// Begins the next attempt, if it is due and may be made.
     fn begin(&mut self, cx: &mut Context<'_>) -> bool {
-        let Self { application, copy, slow } = self;
-        slow.timer = None;
-        let Some(request) = copy.take().filter(|_| !deadline::has_passed()) else { return false };
-        if !application.shared.may_hedge(Instant::now()) {
+        let Application { policy, shared, .. } = &*self.application;
+        if self.next.is_some() && self.timer.is_none() {
+            self.timer = shared.timer(cx);
+        }
+        if self.timer.as_mut().is_none_or(|timer| timer.poll(cx).is_pending()) {
             return false;
         }
-        slow.begun += 1;
-        if slow.begun < application.shared.max {
-            **copy = application.copies.copy(&request);
-            slow.timer = copy.as_ref().and_then(|_| application.shared.timer(cx));
+        self.timer = None;
+        let may = |_: &Req| !deadline::has_passed() && shared.may_hedge();
+        let Some(request) = self.next.take().filter(may) else { return false };
+        self.count += 1;
+        if self.count < shared.config.max {
+            self.next = policy.copies.copy(&request);
         }
-        slow.further.push(Box::pin(Attempt::new(application.instance(), request)));
+        self.further.push(Attempt::new(self.application.instance(), request));
         true
     }
 }

@@ -2,14 +2,16 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use stockade_core::internal::{lock, sync::atomic::Ordering::Relaxed};
+use stockade_core::internal::lock;
 
-use crate::shared::Shared;
+use crate::{Config, shared::Shared};
 
 /// Shows what all services of one [`HedgeLayer`](crate::HedgeLayer) have hedged, and switches it off. Cheap to
 /// clone.
 #[derive(Clone)]
-pub struct HedgeHandle(Arc<Shared>);
+pub struct HedgeHandle(pub(crate) Arc<Shared>);
+
+stockade_core::switch!(HedgeHandle);
 
 /// What was hedged, since the layer was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,13 +32,9 @@ pub struct Stats {
 // === impl HedgeHandle ===
 
 impl HedgeHandle {
-    pub(crate) const fn new(shared: Arc<Shared>) -> Self {
-        Self(shared)
-    }
-
     /// What was counted so far.
     pub fn stats(&self) -> Stats {
-        *lock(&self.0.stats)
+        lock(&self.0.state).stats
     }
 
     /// After what time another attempt is made now; `None` until a percentile is known.
@@ -44,14 +42,9 @@ impl HedgeHandle {
         self.0.delay.get()
     }
 
-    /// Switches hedging off, or on again, for calls that begin from now on.
-    pub fn set_enabled(&self, enabled: bool) {
-        self.0.enabled.store(enabled, Relaxed);
-    }
-
-    /// Whether hedging is on.
-    pub fn is_enabled(&self) -> bool {
-        self.0.enabled.load(Relaxed)
+    /// What is configured.
+    pub fn config(&self) -> Config {
+        self.0.config.clone()
     }
 }
 

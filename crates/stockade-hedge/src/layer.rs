@@ -1,22 +1,16 @@
 //! The layer and its setters.
 
 use std::{
-    fmt,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use stockade_core::{
-    Budget, Configured, DefaultClassify, Fresh, Name, NoBypass, PerService,
-    config::{allow, checked},
+    Budget, Configured, DefaultClassify, Fresh, Name, NoBypass, PerService, config::checked,
 };
 use tower_layer::Layer;
 
-use crate::{
-    ByClone, Config, Hedge, HedgeHandle, Idempotent, Rule,
-    config::{DELAYS, MAXIMA, PERCENTILES},
-    shared::Shared,
-};
+use crate::{ByClone, Config, Hedge, HedgeHandle, Idempotent, Rule, shared::Shared};
 
 /// Makes another attempt when a call takes long, and takes the first good answer.
 ///
@@ -33,13 +27,23 @@ use crate::{
 ///
 /// Put it right above what is slow now and then: inside of retry and outside of the breaker, so that each attempt
 /// has its own place in the limits.
+#[must_use = "a layer does nothing until a service is made with it"]
 #[derive(Clone)]
 pub struct HedgeLayer<C = DefaultClassify, K = ByClone, B = NoBypass> {
     config: Config,
-    classify: C,
-    copies: K,
-    bypass: B,
+    policy: Policy<C, K, B>,
+    // Made when the first service or handle needs it. A setter starts a new one.
     shared: Arc<OnceLock<Arc<Shared>>>,
+}
+
+stockade_core::shown!(HedgeLayer<C, K, B>: config);
+
+/// What the user decides for each call: how it is judged, how its request is copied, and whether it passes by.
+#[derive(Clone)]
+pub(crate) struct Policy<C, K, B> {
+    pub(crate) classify: C,
+    pub(crate) copies: K,
+    pub(crate) bypass: B,
 }
 
 // === impl HedgeLayer ===
@@ -52,8 +56,7 @@ impl HedgeLayer {
     /// If `delay` is longer than ten years.
     #[track_caller]
     pub fn after(delay: Duration) -> Self {
-        let delay = allow("HedgeLayer::after", delay, DELAYS);
-        Self::from_config(Config::new(Rule::After(delay)))
+        Self::from_config(Config::new(Rule::After(delay))).set(|_| ())
     }
 
     /// Another attempt is made once a call has taken longer than this share of the calls of the last minute:
@@ -67,52 +70,45 @@ impl HedgeLayer {
     /// If `percentile` is not from 0.5 to 0.9999.
     #[track_caller]
     pub fn percentile(percentile: f64) -> Self {
-        let percentile = allow("HedgeLayer::percentile", percentile, PERCENTILES);
-        Self::from_config(Config::new(Rule::Percentile(percentile)))
+        Self::from_config(Config::new(Rule::Percentile(percentile))).set(|_| ())
     }
 
     pub(crate) fn from_config(config: Config) -> Self {
-        Self {
-            config,
-            classify: DefaultClassify,
-            copies: ByClone,
-            bypass: NoBypass,
-            shared: Arc::default(),
-        }
+        let policy = Policy { classify: DefaultClassify, copies: ByClone, bypass: NoBypass };
+        Self::with_policy(config, policy)
     }
 }
 
 impl<C, K, B> HedgeLayer<C, K, B> {
+    fn with_policy(config: Config, policy: Policy<C, K, B>) -> Self {
+        Self { config, policy, shared: Arc::default() }
+    }
+
     /// At most `n` further attempts for one call (default 1), each after a further delay.
     ///
     /// # Panics
     ///
     /// If `n` is not from 1 to 10.
-    #[must_use]
     #[track_caller]
     pub fn max(self, n: u32) -> Self {
-        let max = allow("HedgeLayer::max", n, MAXIMA);
-        self.set(|config| config.max = max)
+        self.set(|config| config.max = n)
     }
 
     /// How many further attempts there may be, as a share of the calls. Give a clone of the budget of retry to
     /// bound both together: a call pays once, in the outer one of the two. Behind a pool or another task between the two it
     /// pays in both.
-    #[must_use]
     pub fn budget(self, budget: Budget) -> Self {
         self.set(|config| config.budget = Some(budget))
     }
 
     /// Judges results: a failure does not win while another attempt is on its way, and a server that has too
     /// much to do gets no further attempts, of any call, for as long as it says, or for a second.
-    #[must_use]
     pub fn classify<D>(self, classify: D) -> HedgeLayer<D, K, B> {
-        let Self { config, copies, bypass, .. } = self;
-        HedgeLayer { config, classify, copies, bypass, shared: Arc::default() }
+        let Policy { copies, bypass, .. } = self.policy;
+        HedgeLayer::with_policy(self.config, Policy { classify, copies, bypass })
     }
 
     /// Only requests for which `idempotent` says so are sent twice. They are cloned for it.
-    #[must_use]
     pub fn idempotent<Req, F: Fn(&Req) -> bool>(
         self,
         idempotent: F,
@@ -121,7 +117,6 @@ impl<C, K, B> HedgeLayer<C, K, B> {
     }
 
     /// How a request is copied, in place of its `Clone`; `None`: it may not be sent twice.
-    #[must_use]
     pub fn clone_request<Req, F>(self, clone_request: F) -> HedgeLayer<C, F, B>
     where
         F: Fn(&Req) -> Option<Req>,
@@ -131,13 +126,12 @@ impl<C, K, B> HedgeLayer<C, K, B> {
 
     /// Makes one attempt only of the calls for which `passes_by` says so, as if the layer were not there: they copy
     /// no request, count nowhere and pay nothing into the budget. For streams, long polls and the like.
-    #[must_use]
     pub fn bypass<Req, F>(self, passes_by: F) -> HedgeLayer<C, K, F>
     where
         F: Fn(&Req) -> bool,
     {
-        let Self { config, classify, copies, .. } = self;
-        HedgeLayer { config, classify, copies, bypass: passes_by, shared: Arc::default() }
+        let Policy { classify, copies, .. } = self.policy;
+        HedgeLayer::with_policy(self.config, Policy { classify, copies, bypass: passes_by })
     }
 
     /// A name for events.
@@ -145,45 +139,44 @@ impl<C, K, B> HedgeLayer<C, K, B> {
     /// # Panics
     ///
     /// If the name is owned and too long, or there are too many: see [`Name`].
-    #[must_use]
     #[track_caller]
     pub fn name(self, name: impl Into<Name>) -> Self {
-        let name = checked(name.into().check("HedgeLayer::name"));
-        self.set(|config| config.name = Some(name.into()))
+        let name = name.into();
+        self.set(|config| config.name = Some(name))
     }
 
     /// Gives each service that the layer makes a budget, a window and counts of its own. Ends the setters.
-    #[must_use]
     pub fn per_service(self) -> PerService<Self> {
         PerService::new(self)
     }
 
     /// Ends the setters, and gives a handle to what all services of the layer share.
     pub fn with_handle(self) -> (Configured<Self>, HedgeHandle) {
-        let handle = HedgeHandle::new(self.shared());
+        let handle = HedgeHandle(self.shared());
         (Configured::new(self), handle)
     }
 
     fn copies<L>(self, copies: L) -> HedgeLayer<C, L, B> {
-        let Self { config, classify, bypass, .. } = self;
-        HedgeLayer { config, classify, copies, bypass, shared: Arc::default() }
+        let Policy { classify, bypass, .. } = self.policy;
+        HedgeLayer::with_policy(self.config, Policy { classify, copies, bypass })
     }
 
+    #[track_caller]
     fn set(mut self, set: impl FnOnce(&mut Config)) -> Self {
         set(&mut self.config);
-        self.shared = Arc::default();
-        self
+        checked(self.config.check("HedgeLayer"));
+        Self::with_policy(self.config, self.policy)
     }
 
     fn shared(&self) -> Arc<Shared> {
-        Arc::clone(self.shared.get_or_init(|| Arc::new(Shared::new(&self.config))))
+        Arc::clone(self.shared.get_or_init(|| Arc::new(Shared::new(self.config.clone()))))
     }
 }
 
 impl<C: Clone, K: Clone, B: Clone> Fresh for HedgeLayer<C, K, B> {
     fn fresh(&self) -> Self {
         let budget = self.config.budget.as_ref().map(Budget::fresh);
-        self.clone().set(|config| config.budget = budget)
+        Self::with_policy(Config { budget, ..self.config.clone() }, self.policy.clone())
     }
 }
 
@@ -191,14 +184,6 @@ impl<S: Clone, C: Clone, K: Clone, B: Clone> Layer<S> for HedgeLayer<C, K, B> {
     type Service = Hedge<S, C, K, B>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let closures = (self.classify.clone(), self.copies.clone(), self.bypass.clone());
-        Hedge::new(inner, closures, self.shared())
-    }
-}
-
-/// Without the closures, which cannot be shown.
-impl<C, K, B> fmt::Debug for HedgeLayer<C, K, B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HedgeLayer").field("config", &self.config).finish_non_exhaustive()
+        Hedge::new(inner, self.policy.clone(), self.shared())
     }
 }

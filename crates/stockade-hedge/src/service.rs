@@ -2,20 +2,19 @@
 
 use std::{
     fmt,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll},
 };
 
 use stockade_core::{
     Bypass, Classify, DefaultClassify, LayerError, NoBypass,
-    internal::{
-        lock, pay,
-        sync::{Mutex, atomic::Ordering::Relaxed},
-    },
+    internal::{lock, pay, sync::Mutex},
 };
 use tower_service::Service;
 
-use crate::{ByClone, HedgeHandle, HedgeRequest, ResponseFuture, shared::Shared};
+use crate::{
+    ByClone, HedgeHandle, HedgeRequest, ResponseFuture, future::Call, layer::Policy, shared::Shared,
+};
 
 /// Makes another attempt when a call to `S` takes long; made by [`HedgeLayer`](crate::HedgeLayer).
 ///
@@ -43,40 +42,34 @@ use crate::{ByClone, HedgeHandle, HedgeRequest, ResponseFuture, shared::Shared};
 #[derive(Clone)]
 pub struct Hedge<S, C = DefaultClassify, K = ByClone, B = NoBypass> {
     inner: S,
-    bypass: B,
-    application: Arc<Application<S, C, K>>,
+    application: Arc<Application<S, C, K, B>>,
 }
 
 /// What the clones of one service share.
-pub(crate) struct Application<S, C, K> {
+pub(crate) struct Application<S, C, K, B> {
     /// Where further attempts get their instance from: never called, so never ready. In a mutex because it
     /// need not be `Sync`.
     template: Mutex<S>,
-    pub(crate) classify: C,
-    pub(crate) copies: K,
+    pub(crate) policy: Policy<C, K, B>,
     pub(crate) shared: Arc<Shared>,
 }
 
 stockade_core::accessors!(Hedge<S, C, K, B>);
+stockade_core::shown!(Hedge<S: fmt::Debug, C, K, B>: inner);
 
 // === impl Hedge ===
 
 impl<S: Clone, C, K, B> Hedge<S, C, K, B> {
-    pub(crate) fn new(
-        inner: S,
-        (classify, copies, bypass): (C, K, B),
-        shared: Arc<Shared>,
-    ) -> Self {
+    pub(crate) fn new(inner: S, policy: Policy<C, K, B>, shared: Arc<Shared>) -> Self {
         let template = Mutex::new(inner.clone());
-        let application = Arc::new(Application { template, classify, copies, shared });
-        Self { inner, bypass, application }
+        Self { inner, application: Arc::new(Application { template, policy, shared }) }
     }
 }
 
 impl<S, C, K, B> Hedge<S, C, K, B> {
     /// Shows what all who share the budget have hedged.
     pub fn handle(&self) -> HedgeHandle {
-        HedgeHandle::new(Arc::clone(&self.application.shared))
+        HedgeHandle(Arc::clone(&self.application.shared))
     }
 }
 
@@ -90,43 +83,27 @@ where
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = ResponseFuture<S, Req, C, K>;
+    type Future = ResponseFuture<S, Req, C, K, B>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        if self.bypass.passes_by(&request) {
-            return ResponseFuture::new(self.inner.call(request), 0, None, None);
+        let Application { policy, shared, .. } = &*self.application;
+        if !shared.enabled.load(Relaxed) || policy.bypass.passes_by(&request) {
+            return ResponseFuture::new(self.inner.call(request), None);
         }
-        let application = Arc::clone(&self.application);
-        let (mut paid, mut copy) = (0, None);
-        if application.shared.enabled.load(Relaxed) {
-            application.shared.charge();
-            paid = application.shared.budget_id;
-            copy = application.copies.copy(&request);
-        }
-        let entered = pay(paid);
-        let first = self.inner.call(request);
-        drop(entered);
-        ResponseFuture::new(first, paid, copy, Some(application))
-    }
-}
-
-/// Without the closures, which cannot be shown.
-impl<S: fmt::Debug, C, K, B> fmt::Debug for Hedge<S, C, K, B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hedge")
-            .field("inner", &self.inner)
-            .field("handle", &self.handle())
-            .finish_non_exhaustive()
+        shared.charge();
+        let call = Call::new(Arc::clone(&self.application), &request);
+        let _paid = pay(shared.budget_id);
+        ResponseFuture::new(self.inner.call(request), Some(call))
     }
 }
 
 // === impl Application ===
 
-impl<S: Clone, C, K> Application<S, C, K> {
+impl<S: Clone, C, K, B> Application<S, C, K, B> {
     /// An instance for a further attempt.
     pub(crate) fn instance(&self) -> S {
         lock(&self.template).clone()

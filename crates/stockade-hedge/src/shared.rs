@@ -1,16 +1,10 @@
 //! What all services of a layer share.
 
-use std::{task::Context, time::Duration};
+use std::{sync::atomic::AtomicBool, task::Context, time::Duration};
 
 use stockade_core::{
     Budget, deadline,
-    internal::{
-        Timer, budget_id, is_paid, lock,
-        sync::{
-            Mutex,
-            atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-        },
-    },
+    internal::{Timer, budget_id, is_paid, lock, sync::Mutex},
 };
 use tokio::time::Instant;
 
@@ -18,17 +12,21 @@ use crate::{Config, Stats, delay::Delay};
 
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) delay: Delay,
-    pub(crate) budget: Budget,
-    pub(crate) budget_id: u64,
-    pub(crate) max: u32,
+    pub(crate) config: Config,
     pub(crate) name: Option<&'static str>,
     pub(crate) enabled: AtomicBool,
-    start: Instant,
-    /// Until when the server is left alone, in nanoseconds since the start. It pairs with nothing.
-    quiet_until: AtomicU64,
-    /// Only further attempts count, which are few.
-    pub(crate) stats: Mutex<Stats>,
+    pub(crate) delay: Delay,
+    pub(crate) budget_id: u64,
+    budget: Budget,
+    pub(crate) state: Mutex<State>,
+}
+
+/// What only further attempts look at, which are few.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) stats: Stats,
+    /// Until when the server is left alone.
+    quiet_until: Option<Instant>,
 }
 
 /// How long a server is left alone that has too much to do, and does not say for how long.
@@ -37,19 +35,15 @@ const QUIET: Duration = Duration::from_secs(1);
 // === impl Shared ===
 
 impl Shared {
-    pub(crate) fn new(config: &Config) -> Self {
-        let start = Instant::now();
-        let budget = config.budget();
+    pub(crate) fn new(config: Config) -> Self {
         Self {
-            delay: Delay::new(config.rule, start),
-            budget_id: budget_id(config.budget.as_ref()),
-            budget,
-            max: config.max,
-            name: config.name.clone().and_then(|name| name.check("Config::name").ok()),
+            name: config.name.clone().and_then(|name| name.check("").ok()),
             enabled: AtomicBool::new(true),
-            start,
-            quiet_until: AtomicU64::new(0),
-            stats: Mutex::default(),
+            delay: Delay::new(config.rule, Instant::now()),
+            budget_id: budget_id(config.budget.as_ref()),
+            budget: config.budget.clone().unwrap_or_else(|| Budget::new(0.05, 1.0)),
+            state: Mutex::default(),
+            config,
         }
     }
 
@@ -76,37 +70,37 @@ impl Shared {
     }
 
     /// The server has too much to do: no further attempt is begun for as long as it says, or for a second.
-    pub(crate) fn hold_back(&self, after: Option<Duration>, now: Instant) {
-        let until =
-            now.saturating_duration_since(self.start).saturating_add(after.unwrap_or(QUIET));
-        self.quiet_until.fetch_max(until.as_nanos() as u64, Relaxed);
+    pub(crate) fn hold_back(&self, after: Option<Duration>) {
+        let until = deadline::saturating_add(Instant::now(), after.unwrap_or(QUIET));
+        let mut state = lock(&self.state);
+        state.quiet_until = state.quiet_until.max(Some(until));
     }
 
     /// Takes a token for another attempt, if there is one and the server is not left alone.
-    pub(crate) fn may_hedge(&self, now: Instant) -> bool {
-        let since = now.saturating_duration_since(self.start).as_nanos() as u64;
-        if since < self.quiet_until.load(Relaxed) {
-            lock(&self.stats).held_back += 1;
+    pub(crate) fn may_hedge(&self) -> bool {
+        let now = Instant::now();
+        let mut state = lock(&self.state);
+        if state.quiet_until.is_some_and(|until| now < until) {
+            state.stats.held_back += 1;
             return false;
         }
         let may = self.budget.withdraw(now);
-        let mut stats = lock(&self.stats);
+        let stats = &mut state.stats;
         *(if may { &mut stats.hedged } else { &mut stats.over_budget }) += 1;
-        drop(stats);
-        self.tell(may);
+        drop(state);
+        #[cfg(feature = "tracing")]
+        tracing::debug!(target: "stockade", layer = "hedge", name = self.name, over_budget = !may, "slow call");
         may
     }
 
-    fn tell(&self, may: bool) {
-        #[cfg(feature = "tracing")]
-        tracing::debug!(target: "stockade", layer = "hedge", name = self.name, over_budget = !may, "slow call");
-        #[cfg(not(feature = "tracing"))]
-        let _ = (self.name, may);
+    /// A further attempt gave the answer.
+    pub(crate) fn won(&self) {
+        lock(&self.state).stats.won += 1;
     }
 
     /// A layer inside refused another attempt.
     pub(crate) fn refused(&self) {
         self.budget.give_back();
-        lock(&self.stats).refused += 1;
+        lock(&self.state).stats.refused += 1;
     }
 }

@@ -5,6 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering::SeqCst},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -161,6 +162,64 @@ async fn nothing_is_begun_at_the_deadline_or_after_it() {
     assert_eq!(counts.begun.load(SeqCst), 1);
 }
 
+/// Ready at once when it is made, and each clone of it after 20 ms.
+struct ReadyLater {
+    calls: Arc<AtomicU32>,
+    ready: std::pin::Pin<Box<tokio::time::Sleep>>,
+}
+
+impl Clone for ReadyLater {
+    fn clone(&self) -> Self {
+        Self { calls: Arc::clone(&self.calls), ready: Box::pin(sleep(MS * 20)) }
+    }
+}
+
+impl Service<u32> for ReadyLater {
+    type Response = u32;
+    type Error = AppError;
+    type Future = std::pin::Pin<Box<dyn Future<Output = Result<u32, AppError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), AppError>> {
+        self.ready.as_mut().poll(cx).map(Ok)
+    }
+
+    fn call(&mut self, n: u32) -> Self::Future {
+        self.calls.fetch_add(1, SeqCst);
+        Box::pin(async move {
+            sleep(MS * 60).await;
+            Ok(n)
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_is_ready_only_at_the_deadline_is_not_called_and_costs_no_token() {
+    for (limit, calls) in [(30, 1), (31, 2)] {
+        let service = ReadyLater { calls: Arc::default(), ready: Box::pin(sleep(Duration::ZERO)) };
+        let count = Arc::clone(&service.calls);
+        let budget = Budget::new(0.0, 1e-9);
+        let (layer, handle) = HedgeLayer::after(MS * 10).budget(budget.clone()).with_handle();
+        let mut svc = layer.layer(service);
+        let call = svc.ready().await.unwrap();
+        let until = Instant::now() + MS * limit;
+        assert_eq!(deadline::scope(Some(until), async { call.call(7).await }).await, Ok(7));
+        assert_eq!(count.load(SeqCst), calls, "ready at 30 ms, with {limit}");
+        assert_eq!(handle.stats().refused, u64::from(2 - calls));
+        assert_eq!(budget.withdraw(Instant::now()), calls == 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_the_answer_only_where_nothing_else_is() {
+    // The hedge is refused after the first attempt has failed: the failure is the answer.
+    let failed: Script = &[(12, Err(Error::Service("no"))), (5, Err(REFUSED))];
+    assert_eq!(run(hedge(), failed).await, (Err(Error::Service("no")), 15, 2, 0));
+    // The first attempt itself is refused, while a second one is under way.
+    let later: Script = &[(12, Err(REFUSED)), (20, Ok(2))];
+    assert_eq!(run(hedge().max(3), later).await, (Ok(2), 30, 2, 1));
+    assert_eq!(run(hedge(), &[(5, Err(REFUSED))]).await, (Err(REFUSED), 5, 1, 0));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_server_that_has_too_much_to_do_is_not_asked_again() {
     let layer = hedge().max(3).classify(|result: Result<&u32, &AppError>| match result {
@@ -306,6 +365,7 @@ fn a_percentile_that_is_no_number_is_wrong() {
 #[tokio::test(start_paused = true)]
 async fn a_handle_shows_what_belongs_in_a_log() {
     let (_, handle) = HedgeLayer::percentile(0.95).name("search").with_handle();
+    assert_eq!(handle.config().max, 1);
     let shown = r#"HedgeHandle { name: Some("search"), delay: None, hedged: 0, won: 0, .. }"#;
     assert_eq!(format!("{handle:?}"), shown);
 }
