@@ -5,11 +5,11 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use stockade_core::{LayerError, deadline::Scope};
+use stockade_core::LayerError;
 use tokio::time::Instant;
 
 use crate::{
-    shared::{Lease, NO_LIMIT, nanos},
+    shared::{Lease, nanos},
     stopwatch::Stopwatch,
 };
 
@@ -37,37 +37,34 @@ impl Readiness {
         mem::take(&mut self.spent)
     }
 
-    /// The service inside is polled until this is dropped.
-    pub(crate) fn scope(&mut self, lease: &Lease) -> Scope<'_> {
-        let start = || Stopwatch::new(lease.shared.limit_now(), 0, lease);
-        self.stopwatch.get_or_insert_with(start).scope()
-    }
-
-    /// The service inside was polled. Ready with the refusal if its time is up.
-    pub(crate) fn polled<E: LayerError>(
+    /// Polls the service inside. Ready with the refusal if its time is up.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn poll<E: LayerError>(
         &mut self,
-        is_ready: bool,
+        lease: &Lease,
         cx: &mut Context<'_>,
-    ) -> Poll<E> {
-        match &mut self.stopwatch {
-            Some(stopwatch) if !is_ready => {
-                self.since.get_or_insert_with(Instant::now);
-                let elapsed = ready!(stopwatch.poll(cx));
-                *self = Self::default();
-                Poll::Ready(elapsed)
-            }
-            waited => {
-                let limit = waited.as_ref().map_or(NO_LIMIT, Stopwatch::limit);
-                let spent = match self.since.map(|since| nanos(since.elapsed())) {
-                    Some(spent) if spent < limit => spent,
-                    // A caller that waited would have been told. This one had given up, and has come again.
-                    Some(_) => 0,
-                    // It may be polled again before it is called.
-                    None => self.spent,
-                };
-                *self = Self { spent, ..Self::default() };
-                Poll::Pending
-            }
+        poll_ready: &mut dyn FnMut(&mut Context<'_>) -> Poll<Result<(), E>>,
+    ) -> Poll<Result<(), E>> {
+        let start = || Stopwatch::new(lease.shared.limit_now(), 0, lease);
+        let stopwatch = self.stopwatch.get_or_insert_with(start);
+        let scope = stopwatch.scope();
+        let polled = poll_ready(cx);
+        drop(scope);
+        if polled.is_ready() {
+            let spent = match self.since.map(|since| nanos(since.elapsed())) {
+                Some(spent) if spent < stopwatch.limit() => spent,
+                // A caller that waited would have been told. This one had given up, and has come again.
+                Some(_) => 0,
+                // It may be polled again before it is called.
+                None => self.spent,
+            };
+            *self = Self { spent, ..Self::default() };
+            return polled;
         }
+        self.since.get_or_insert_with(Instant::now);
+        let elapsed = ready!(stopwatch.poll(cx));
+        *self = Self::default();
+        Poll::Ready(Err(elapsed))
     }
 }

@@ -58,15 +58,10 @@ where
     /// [`Elapsed`](stockade_core::Reason::Elapsed). The service can be polled again after that.
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        let Some(readiness) = self.readiness.as_deref_mut() else {
-            return self.inner.poll_ready(cx);
-        };
-        let scope = readiness.scope(&self.lease);
-        let polled = self.inner.poll_ready(cx);
-        drop(scope);
-        match readiness.polled(polled.is_ready(), cx) {
-            Poll::Ready(elapsed) => Poll::Ready(Err(elapsed)),
-            Poll::Pending => polled,
+        let inner = &mut self.inner;
+        match &mut self.readiness {
+            None => inner.poll_ready(cx),
+            Some(readiness) => readiness.poll(&self.lease, cx, &mut |cx| inner.poll_ready(cx)),
         }
     }
 
