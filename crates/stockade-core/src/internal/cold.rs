@@ -28,8 +28,6 @@ pub struct Cold<T>(
     Option<ManuallyDrop<T>>,
 );
 
-const TAKEN: &str = "it is not used after it was taken";
-
 // === impl Cold ===
 
 impl<T> Cold<T> {
@@ -87,7 +85,9 @@ impl<T> Drop for Cold<T> {
 #[cold]
 #[inline(never)]
 fn drop_apart<T>(cold: &mut Cold<T>) {
-    drop(cold.take());
+    if let Some(value) = cold.0.take() {
+        drop(ManuallyDrop::into_inner(value));
+    }
 }
 
 /// # Panics
@@ -98,7 +98,10 @@ impl<T> Deref for Cold<T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        self.get().expect(TAKEN)
+        match &self.0 {
+            Some(value) => value,
+            None => taken(),
+        }
     }
 }
 
@@ -108,8 +111,16 @@ impl<T> Deref for Cold<T> {
 impl<T> DerefMut for Cold<T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        self.get_mut().expect(TAKEN)
+        match &mut self.0 {
+            Some(value) => value,
+            None => taken(),
+        }
     }
+}
+
+#[cold]
+fn taken() -> ! {
+    panic!("it is not used after it was taken")
 }
 
 impl<T: fmt::Debug> fmt::Debug for Cold<T> {
