@@ -1,5 +1,5 @@
 use std::{
-    fmt, mem,
+    fmt,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -13,7 +13,7 @@ use tower_service::Service;
 
 use crate::{
     Permit,
-    hook::{Hook, Plain},
+    hook::{Hold, Release},
     permit::Waiter,
 };
 
@@ -25,10 +25,10 @@ pin_project! {
     /// # Cancel safety
     ///
     /// Dropping it ends the call, or the wait, and gives its place to the next.
-    pub struct ResponseFuture<F, S, Req, X = Plain> {
+    pub struct ResponseFuture<F, S, Req, H = Release> {
         #[pin]
         state: State<F, S, Req>,
-        hook: X,
+        hold: H,
     }
 }
 
@@ -44,26 +44,26 @@ pin_project! {
 
 // === impl ResponseFuture ===
 
-impl<F, S, Req, X> ResponseFuture<F, S, Req, X> {
+impl<F, S, Req, H> ResponseFuture<F, S, Req, H> {
     #[inline]
-    pub(crate) fn running(permit: Permit, future: F, hook: X) -> Self {
-        Self { state: State::Running { future, permit }, hook }
+    pub(crate) fn running(permit: Permit, future: F, hold: H) -> Self {
+        Self { state: State::Running { future, permit }, hold }
     }
 
     #[inline]
-    pub(crate) fn slow(slow: Slow<Waiter, S, Req>, hook: X) -> Self {
-        Self { state: State::Slow { slow: Cold::new(slow) }, hook }
+    pub(crate) fn slow(slow: Slow<Waiter, S, Req>, hold: H) -> Self {
+        Self { state: State::Slow { slow: Cold::new(slow) }, hold }
     }
 }
 
-impl<F, S, Req, X> Future for ResponseFuture<F, S, Req, X>
+impl<F, S, Req, H> Future for ResponseFuture<F, S, Req, H>
 where
     F: Future<Output = Result<S::Response, S::Error>>,
     S: Service<Req, Future = F>,
     S::Error: LayerError,
-    X: Hook<Req, S::Response>,
+    H: Hold<S::Response>,
 {
-    type Output = Result<X::Response, S::Error>;
+    type Output = Result<H::Response, S::Error>;
 
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -71,28 +71,21 @@ where
         loop {
             match this.state.as_mut().project() {
                 StateProj::Running { future, permit } => {
-                    let result = ready!(future.poll(cx));
-                    let permit = mem::replace(permit, Permit::NONE);
-                    // Taken apart, because an error is large and would be moved as a whole before the permit goes.
-                    return Poll::Ready(match result {
-                        Ok(response) => Ok(this.hook.answered(response, permit)),
-                        Err(error) => Err(error),
-                    });
+                    return this.hold.poll(future, permit, cx);
                 }
-                StateProj::Slow { slow } => {
-                    let permit = match ready!(slow.poll(cx)) {
-                        Ok(permit) => permit,
-                        Err(error) => return Poll::Ready(Err(error)),
-                    };
-                    let future = slow.call();
-                    this.state.set(State::Running { future, permit });
-                }
+                StateProj::Slow { slow } => match ready!(slow.poll(cx)) {
+                    Ok(permit) => {
+                        let future = slow.call();
+                        this.state.set(State::Running { future, permit });
+                    }
+                    Err(error) => return Poll::Ready(Err(error)),
+                },
             }
         }
     }
 }
 
-impl<F, S, Req, X> fmt::Debug for ResponseFuture<F, S, Req, X> {
+impl<F, S, Req, H> fmt::Debug for ResponseFuture<F, S, Req, H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut f = f.debug_tuple("ResponseFuture");
         match &self.state {

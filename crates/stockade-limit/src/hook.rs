@@ -1,33 +1,17 @@
 //! What a limit does for single calls, beyond limiting them.
 
-use stockade_core::{Bypass, IntoShare, NoBypass, Share};
+use std::{
+    mem,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use stockade_core::{IntoShare, NoBypass, Share};
 
 use crate::{Permit, shared::Shared};
 
 /// What a layer was told about single calls: which pass by, what keeps their permits, and in which order they wait.
 ///
-/// The trait is public so that bounds can name it. [`Hooks`] implements it.
-pub trait Hook<Req, T>: Clone {
-    /// The response that becomes of `T`.
-    type Response;
-
-    /// Whether the call is not limited.
-    #[doc(hidden)]
-    fn passes_by(&self, request: &Req) -> bool;
-
-    /// A permit, if there is one at once.
-    #[doc(hidden)]
-    fn permit(&self, shared: &Shared) -> Option<Permit>;
-
-    /// Whose call it is, if that is asked for.
-    #[doc(hidden)]
-    fn share(&self, request: &Req) -> Option<Share>;
-
-    /// The service has answered.
-    #[doc(hidden)]
-    fn answered(&self, response: T, permit: Permit) -> Self::Response;
-}
-
 /// `B` says which calls pass by, `H` is what keeps permits, and `O` is the order in which calls wait.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Hooks<B = NoBypass, H = Release, O = Arrival> {
@@ -45,8 +29,16 @@ pub trait Hold<T> {
     /// The response that becomes of `T`.
     type Response;
 
+    /// Polls a call that is in flight. When it is answered the permit is taken, and given away or dropped.
     #[doc(hidden)]
-    fn hold(&self, response: T, permit: Permit) -> Self::Response;
+    fn poll<F, E>(
+        &self,
+        future: Pin<&mut F>,
+        permit: &mut Permit,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Self::Response, E>>
+    where
+        F: Future<Output = Result<T, E>>;
 }
 
 /// The permit is free: the default.
@@ -79,52 +71,49 @@ pub struct ByPriority;
 #[derive(Clone, Copy, Debug)]
 pub struct FairBy<F>(pub(crate) F);
 
-// === impl Hooks ===
-
-impl<Req, T, B, H, O> Hook<Req, T> for Hooks<B, H, O>
-where
-    B: Bypass<Req> + Clone,
-    H: Hold<T> + Clone,
-    O: Order<Req> + Clone,
-{
-    type Response = H::Response;
-
-    #[inline]
-    fn passes_by(&self, request: &Req) -> bool {
-        self.bypass.passes_by(request)
-    }
-
-    #[inline]
-    fn permit(&self, shared: &Shared) -> Option<Permit> {
-        self.order.permit(shared)
-    }
-
-    fn share(&self, request: &Req) -> Option<Share> {
-        self.order.share(request)
-    }
-
-    #[inline]
-    fn answered(&self, response: T, permit: Permit) -> H::Response {
-        self.hold.hold(response, permit)
-    }
-}
-
 // === impl Hold ===
 
 impl<T> Hold<T> for Release {
     type Response = T;
 
-    #[inline]
-    fn hold(&self, response: T, _: Permit) -> T {
-        response
+    // Without it a stack of several layers calls this, and moves the answer through memory.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn poll<F, E>(
+        &self,
+        future: Pin<&mut F>,
+        permit: &mut Permit,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<T, E>>
+    where
+        F: Future<Output = Result<T, E>>,
+    {
+        let result = ready!(future.poll(cx));
+        let permit = mem::replace(permit, Permit::NONE);
+        Poll::Ready(match result {
+            Ok(response) => {
+                drop(permit);
+                Ok(response)
+            }
+            Err(error) => Err(error),
+        })
     }
 }
 
-impl<T, U, F: Fn(T, Permit) -> U> Hold<T> for F {
+impl<T, U, H: Fn(T, Permit) -> U> Hold<T> for H {
     type Response = U;
 
-    fn hold(&self, response: T, permit: Permit) -> U {
-        self(response, permit)
+    fn poll<F, E>(
+        &self,
+        future: Pin<&mut F>,
+        permit: &mut Permit,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<U, E>>
+    where
+        F: Future<Output = Result<T, E>>,
+    {
+        let result = ready!(future.poll(cx));
+        let permit = mem::replace(permit, Permit::NONE);
+        Poll::Ready(result.map(|response| self(response, permit)))
     }
 }
 

@@ -64,7 +64,7 @@ pub use adaptive::{Adaptive, Aimd, Gradient2, Measured, Policy, Sample, Vegas};
 pub use config::Config;
 pub use future::ResponseFuture;
 pub use handle::LimitHandle;
-pub use hook::{Arrival, ByPriority, FairBy, Hold, Hook, Hooks, Order, Plain, Release};
+pub use hook::{Arrival, ByPriority, FairBy, Hold, Hooks, Order, Plain, Release};
 pub use layer::{Fixed, LimitLayer, Maximum};
 pub use permit::Permit;
 pub use service::Limit;

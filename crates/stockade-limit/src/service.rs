@@ -4,7 +4,7 @@ use std::{
 };
 
 use stockade_core::{
-    LayerError, Reason, Reusable,
+    Bypass, LayerError, Reason, Reusable,
     internal::{
         Refusal, Slow,
         backpressure::{Reserve, ReserveCall},
@@ -15,7 +15,7 @@ use tower_service::Service;
 
 use crate::{
     LimitHandle, Permit, ResponseFuture,
-    hook::{Hook, Plain},
+    hook::{Hold, Hooks, Order, Plain},
     permit::Waiter,
     shared::Shared,
 };
@@ -34,7 +34,7 @@ use crate::{
 pub struct Limit<S, X = Plain> {
     inner: S,
     shared: Arc<Shared>,
-    hook: X,
+    hooks: X,
 }
 
 stockade_core::accessors!(Limit<S, X>);
@@ -42,26 +42,29 @@ stockade_core::accessors!(Limit<S, X>);
 // === impl Limit ===
 
 impl<S, X> Limit<S, X> {
-    pub(crate) fn new(inner: S, shared: Arc<Shared>, hook: X) -> Self {
-        Self { inner, shared, hook }
+    pub(crate) fn new(inner: S, shared: Arc<Shared>, hooks: X) -> Self {
+        Self { inner, shared, hooks }
     }
 
     /// Shows and changes the limit of this service.
     pub fn handle(&self) -> LimitHandle {
         LimitHandle::new(Arc::clone(&self.shared))
     }
+}
 
+impl<S, B, H, O> Limit<S, Hooks<B, H, O>> {
     /// The permit of a call, if there is one at once. It may have `reserved` one.
     #[inline]
-    fn admit<Req, T>(&self, request: &Req, reserved: Option<Permit>) -> Option<Permit>
+    fn admit<Req>(&self, request: &Req, reserved: Option<Permit>) -> Option<Permit>
     where
-        X: Hook<Req, T>,
+        B: Bypass<Req>,
+        O: Order<Req>,
     {
-        if self.hook.passes_by(request) {
+        if self.hooks.bypass.passes_by(request) {
             return Some(Permit::NONE);
         }
         match reserved {
-            None => self.hook.permit(&self.shared),
+            None => self.hooks.order.permit(&self.shared),
             reserved => reserved,
         }
     }
@@ -72,24 +75,26 @@ impl<S, X> Limit<S, X> {
     where
         S: Service<Req> + Clone,
         S::Error: LayerError,
-        X: Hook<Req, S::Response>,
+        O: Order<Req>,
     {
-        match self.shared.join(self.hook.share(&request)) {
+        match self.shared.join(self.hooks.order.share(&request)) {
             Ok(waiter) => Slow::waiting(waiter, deferred::release(&mut self.inner), request),
             Err(rejected) => Slow::Refused(Refusal::new(&self.shared, rejected)),
         }
     }
 }
 
-impl<S, Req, X> Service<Req> for Limit<S, X>
+impl<S, Req, B, H, O> Service<Req> for Limit<S, Hooks<B, H, O>>
 where
     S: Service<Req> + Reusable,
     S::Error: LayerError,
-    X: Hook<Req, S::Response>,
+    B: Bypass<Req>,
+    H: Hold<S::Response> + Clone,
+    O: Order<Req>,
 {
-    type Response = X::Response;
+    type Response = H::Response;
     type Error = S::Error;
-    type Future = ResponseFuture<S::Future, S, Req, X>;
+    type Future = ResponseFuture<S::Future, S, Req, H>;
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
@@ -100,11 +105,10 @@ where
     // build moves it anyway, and would only get more code.
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn call(&mut self, request: Req) -> Self::Future {
+        let hold = self.hooks.hold.clone();
         match self.admit(&request, None) {
-            Some(permit) => {
-                ResponseFuture::running(permit, self.inner.call(request), self.hook.clone())
-            }
-            None => ResponseFuture::slow(self.wait(request), self.hook.clone()),
+            Some(permit) => ResponseFuture::running(permit, self.inner.call(request), hold),
+            None => ResponseFuture::slow(self.wait(request), hold),
         }
     }
 }
@@ -135,31 +139,33 @@ impl<S, X> Reserve for Limit<S, X> {
 }
 
 #[doc(hidden)]
-impl<S, Req, X> ReserveCall<Req> for Limit<S, X>
+impl<S, Req, B, H, O> ReserveCall<Req> for Limit<S, Hooks<B, H, O>>
 where
     S: Service<Req>,
     S::Error: LayerError,
-    X: Hook<Req, S::Response>,
+    B: Bypass<Req>,
+    H: Hold<S::Response> + Clone,
+    O: Order<Req>,
 {
-    type Response = X::Response;
+    type Response = H::Response;
     type Error = S::Error;
-    type Future = ResponseFuture<S::Future, S, Req, X>;
+    type Future = ResponseFuture<S::Future, S, Req, H>;
 
     fn poll_inner_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
     fn call_reserved(&mut self, permit: Option<Permit>, request: Req) -> Self::Future {
-        let hook = self.hook.clone();
+        let hold = self.hooks.hold.clone();
         // A reservation of a limit that was closed meanwhile is none.
         let reserved = permit.filter(|permit| !permit.is_none());
         match self.admit(&request, reserved) {
-            Some(permit) => ResponseFuture::running(permit, self.inner.call(request), hook),
+            Some(permit) => ResponseFuture::running(permit, self.inner.call(request), hold),
             None => {
                 let closed = self.shared.semaphore.is_closed();
                 let reason = if closed { Reason::PoolClosed } else { Reason::QueueFull };
                 let refusal = Refusal::new(&self.shared, self.shared.refuse(reason));
-                ResponseFuture::slow(Slow::Refused(refusal), hook)
+                ResponseFuture::slow(Slow::Refused(refusal), hold)
             }
         }
     }
