@@ -4,7 +4,7 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use stockade_core::{
     ConfigError,
-    config::{MAX_DURATION, MIN_DURATION, check},
+    config::{MAX_DURATION, MIN_DURATION, check_field},
 };
 
 #[cfg(feature = "serde")]
@@ -153,19 +153,17 @@ impl Config {
     }
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        check("BreakerLayer::failure_rate", self.failure_rate, RATES)?;
-        if let Some(slow) = self.slow {
-            check("BreakerLayer::slow", slow.after, TIMES)?;
-            check("BreakerLayer::slow", slow.rate, RATES)?;
-        }
-        check("BreakerLayer::consecutive", self.consecutive.unwrap_or(1), COUNTS)?;
-        check("BreakerLayer::min_calls", self.min_calls, COUNTS)?;
-        check("BreakerLayer::open_for", self.open_for, TIMES)?;
-        check("BreakerLayer::max_open_for", self.max_open_for, TIMES)?;
-        check("BreakerLayer::probes", self.probes, PROBES)?;
-        check("BreakerLayer::probe_timeout", self.probe_timeout.unwrap_or(MIN_DURATION), TIMES)?;
-        check("BreakerLayer::ramp", self.ramp.unwrap_or(MIN_DURATION), TIMES)?;
-        Ok(())
+        let of = "BreakerLayer";
+        check_field(of, "failure_rate", self.failure_rate, RATES)?;
+        check_field(of, "slow", self.slow.map(|slow| slow.after), TIMES)?;
+        check_field(of, "slow", self.slow.map(|slow| slow.rate), RATES)?;
+        check_field(of, "consecutive", self.consecutive, COUNTS)?;
+        check_field(of, "min_calls", self.min_calls, COUNTS)?;
+        check_field(of, "open_for", self.open_for, TIMES)?;
+        check_field(of, "max_open_for", self.max_open_for, TIMES)?;
+        check_field(of, "probes", self.probes, PROBES)?;
+        check_field(of, "probe_timeout", self.probe_timeout, TIMES)?;
+        check_field(of, "ramp", self.ramp, TIMES)
     }
 
     /// Never more than fit into the window.

@@ -1,15 +1,11 @@
 //! The layer and its setters.
 
 use std::{
-    fmt,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
-use stockade_core::{
-    BackpressureLayer, Configured, DefaultClassify, Fresh, Name, NoBypass, PerService,
-    config::checked,
-};
+use stockade_core::{BackpressureLayer, DefaultClassify, Fresh, Name, NoBypass, config::checked};
 use tower_layer::Layer;
 
 use crate::{Breaker, BreakerHandle, Config, Slow, Window, shared::Lease};
@@ -131,18 +127,6 @@ impl<C, B> BreakerLayer<C, B> {
         BreakerLayer { config, classify, bypass, lease: Arc::default() }
     }
 
-    /// The layer and the handle of its breaker, whose setters are done.
-    pub fn with_handle(self) -> (Configured<Self>, BreakerHandle) {
-        let handle = BreakerHandle::new(self.lease());
-        (Configured::new(self), handle)
-    }
-
-    /// Gives each service that the layer makes a state of its own, which only the clones of that service
-    /// share. The handle comes from the [service](Breaker::handle).
-    pub fn per_service(self) -> PerService<Self> {
-        PerService::new(self)
-    }
-
     /// Waits in `poll_ready` while calls are refused, so that a `tower::balance` avoids this endpoint: while it is
     /// open or forced open, while half-open without a place for a probe, and for a turn on the ramp.
     ///
@@ -157,9 +141,12 @@ impl<C, B> BreakerLayer<C, B> {
         Arc::clone(self.lease.get_or_init(|| Arc::new(Lease::new(self.config))))
     }
 
+    fn handle(&self) -> BreakerHandle {
+        BreakerHandle::new(self.lease())
+    }
+
     #[track_caller]
-    fn set(mut self, setter: impl FnOnce(&mut Config)) -> Self {
-        setter(&mut self.config);
+    fn changed(self) -> Self {
         checked(self.config.check());
         Self { lease: Arc::default(), ..self }
     }
@@ -167,11 +154,9 @@ impl<C, B> BreakerLayer<C, B> {
 
 // === impl BreakerLayer: setters ===
 
-impl<C, B> BreakerLayer<C, B> {
+stockade_core::setters! { BreakerLayer<C, B>:
     /// Which outcomes it looks at: by default [`Window::calls(100)`](Window::calls).
-    pub fn window(self, window: Window) -> Self {
-        self.set(|config| config.window = window)
-    }
+    window(window: Window) => window = window;
 
     /// The share of the calls in the window that have to fail to open it, from `0.000001` to `1.0`: by
     /// default half of them, `0.5`.
@@ -179,10 +164,7 @@ impl<C, B> BreakerLayer<C, B> {
     /// # Panics
     ///
     /// If `rate` is outside that range, or not a number.
-    #[track_caller]
-    pub fn failure_rate(self, rate: f64) -> Self {
-        self.set(|config| config.failure_rate = rate)
-    }
+    failure_rate(rate: f64) => failure_rate = rate;
 
     /// Opens it as well when `rate` of the calls in the window took `after` or longer, whether they failed or
     /// not. A probe that is slow has failed. Off by default. It costs two reads of the clock per call.
@@ -192,10 +174,7 @@ impl<C, B> BreakerLayer<C, B> {
     /// # Panics
     ///
     /// If `after` is zero or above ten years, or `rate` is not from `0.000001` to `1.0`.
-    #[track_caller]
-    pub fn slow(self, after: Duration, rate: f64) -> Self {
-        self.set(|config| config.slow = Some(Slow { after, rate }))
-    }
+    slow(after: Duration, rate: f64) => slow = Some(Slow { after, rate });
 
     /// Opens it as well when `n` calls have failed with no success in between, however few are in the window.
     /// Off by default.
@@ -203,10 +182,7 @@ impl<C, B> BreakerLayer<C, B> {
     /// # Panics
     ///
     /// If `n` is 0.
-    #[track_caller]
-    pub fn consecutive(self, n: u32) -> Self {
-        self.set(|config| config.consecutive = Some(n))
-    }
+    consecutive(n: u32) => consecutive = Some(n);
 
     /// How many calls have to be in the window before a rate means anything: by default 20. More than fit
     /// into the window means a full window.
@@ -214,10 +190,7 @@ impl<C, B> BreakerLayer<C, B> {
     /// # Panics
     ///
     /// If `n` is 0.
-    #[track_caller]
-    pub fn min_calls(self, n: u32) -> Self {
-        self.set(|config| config.min_calls = n)
-    }
+    min_calls(n: u32) => min_calls = n;
 
     /// How long it is open: by default 5 s. Every time that it opens again without having been closed doubles that, up
     /// to [`max_open_for`](Self::max_open_for). A random part of up to a fifth is taken away each time, so that the
@@ -226,10 +199,7 @@ impl<C, B> BreakerLayer<C, B> {
     /// # Panics
     ///
     /// If `duration` is zero or above ten years.
-    #[track_caller]
-    pub fn open_for(self, duration: Duration) -> Self {
-        self.set(|config| config.open_for = duration)
-    }
+    open_for(duration: Duration) => open_for = duration;
 
     /// The longest time that it is open at once: by default 60 s. After a long outage that is how long the service may
     /// be back before a call is let in. It is never below [`open_for`](Self::open_for), and a server that asks for a
@@ -238,20 +208,14 @@ impl<C, B> BreakerLayer<C, B> {
     /// # Panics
     ///
     /// If `duration` is zero or above ten years.
-    #[track_caller]
-    pub fn max_open_for(self, duration: Duration) -> Self {
-        self.set(|config| config.max_open_for = duration)
-    }
+    max_open_for(duration: Duration) => max_open_for = duration;
 
     /// How many probes a half-open breaker lets pass at once, and how many have to succeed: by default 3.
     ///
     /// # Panics
     ///
     /// If `n` is not from 1 to 1,000.
-    #[track_caller]
-    pub fn probes(self, n: u32) -> Self {
-        self.set(|config| config.probes = n)
-    }
+    probes(n: u32) => probes = n;
 
     /// After what time a probe is overdue: by default the time that it was open, and at least a second. It has failed
     /// then, whatever it says later, and its place goes to another call. The breaker opens again when as many
@@ -263,10 +227,7 @@ impl<C, B> BreakerLayer<C, B> {
     /// # Panics
     ///
     /// If `duration` is zero or above ten years.
-    #[track_caller]
-    pub fn probe_timeout(self, duration: Duration) -> Self {
-        self.set(|config| config.probe_timeout = Some(duration))
-    }
+    probe_timeout(duration: Duration) => probe_timeout = Some(duration);
 
     /// After the probes have succeeded, lets a share of the calls pass that grows from a tenth to all of them
     /// over `duration`, evenly, and refuses the others, so that a service that has just recovered is not
@@ -278,23 +239,16 @@ impl<C, B> BreakerLayer<C, B> {
     /// # Panics
     ///
     /// If `duration` is zero or above ten years.
-    #[track_caller]
-    pub fn ramp(self, duration: Duration) -> Self {
-        self.set(|config| config.ramp = Some(duration))
-    }
+    ramp(duration: Duration) => ramp = Some(duration);
 
     /// Stays closed whatever happens, but counts as ever: the handle shows what is in the window, to choose the
     /// settings by. It refuses only while it is [forced open](BreakerHandle::force_open) by hand.
-    pub fn observe_only(self) -> Self {
-        self.set(|config| config.observe_only = true)
-    }
+    observe_only() => observe_only = true;
 
     /// Stays closed whatever happens, and counts nothing, until the handle
     /// [enables](BreakerHandle::set_enabled) it. It refuses only while it is
     /// [forced open](BreakerHandle::force_open) by hand.
-    pub fn disabled(self) -> Self {
-        self.set(|config| config.enabled = false)
-    }
+    disabled() => enabled = false;
 
     /// The name of this breaker in refusals and events. None by default.
     ///
@@ -302,12 +256,11 @@ impl<C, B> BreakerLayer<C, B> {
     ///
     /// If it is an owned name that is too [long](stockade_core::name::MAX_BYTES), or one too
     /// [many](stockade_core::name::MAX_NAMES).
-    #[track_caller]
-    pub fn name(self, name: impl Into<Name>) -> Self {
-        let name = checked(name.into().check("BreakerLayer::name"));
-        self.set(|config| config.name = Some(name))
-    }
+    name(name: impl Into<Name>) => name = Some(checked(name.into().check("BreakerLayer::name")));
 }
+
+stockade_core::endings!(BreakerLayer<C, B> => BreakerHandle);
+stockade_core::shown!(BreakerLayer<C, B>: config);
 
 impl<S, C: Clone, B: Clone> Layer<S> for BreakerLayer<C, B> {
     type Service = Breaker<S, C, B>;
@@ -327,11 +280,5 @@ impl<C: Clone, B: Clone> Fresh for BreakerLayer<C, B> {
 impl Default for BreakerLayer {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl<C, B> fmt::Debug for BreakerLayer<C, B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BreakerLayer").field("config", &self.config).finish_non_exhaustive()
     }
 }

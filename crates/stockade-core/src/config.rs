@@ -33,7 +33,26 @@ pub fn check<T: PartialOrd + fmt::Debug>(
     Err(ConfigError::new(setting, &value, allowed))
 }
 
-/// The same, for constructors and setters that have no error to return.
+/// Checks a field of a configuration, if it is set. `of` is whose field it is, as the user writes it.
+///
+/// # Errors
+///
+/// If it is not within `range`.
+pub fn check_field<T: PartialOrd + fmt::Debug>(
+    of: &str,
+    field: &str,
+    value: impl Into<Option<T>>,
+    range: RangeInclusive<T>,
+) -> Result<(), ConfigError> {
+    match value.into() {
+        Some(value) if !range.contains(&value) => {
+            check(&format!("{of}::{field}"), value, range).map(drop)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The same as [`check`], for constructors and setters that have no error to return.
 ///
 /// # Panics
 ///

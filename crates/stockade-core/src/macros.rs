@@ -1,5 +1,77 @@
-//! What is written the same for many types: the accessors of services, what can be shown of a type with closures in it,
-//! the switch of a handle, and the spellings of plain enums.
+//! What is written the same for many types: the setters of layers and what ends them, the accessors of services, what can
+//! be shown of a type with closures in it, the switch of a handle, and the spellings of plain enums.
+
+/// The setters of a layer, each of which sets one field of its `config`.
+///
+/// A method `changed` of the layer, which is called after each, checks the configuration and starts a new state.
+///
+/// ```
+/// use stockade_core::config::allow;
+///
+/// struct Config {
+///     queue: usize,
+/// }
+///
+/// struct FunnelLayer {
+///     config: Config,
+/// }
+///
+/// stockade_core::setters! { FunnelLayer:
+///     /// At most `n` calls wait.
+///     queue(n: usize) => queue = n;
+/// }
+///
+/// impl FunnelLayer {
+///     #[track_caller]
+///     fn changed(self) -> Self {
+///         allow("FunnelLayer::queue", self.config.queue, 0..=9);
+///         self
+///     }
+/// }
+///
+/// assert_eq!(FunnelLayer { config: Config { queue: 0 } }.queue(5).config.queue, 5);
+/// ```
+#[doc(hidden)]
+#[macro_export]
+macro_rules! setters {
+    (
+        $layer:ident $(<$($param:ident $(: $bound:path)?),*>)?:
+        $($(#[$doc:meta])* $setter:ident($($value:ident: $type:ty),*) => $field:ident = $set:expr;)+
+    ) => {
+        impl $(<$($param $(: $bound)?),*>)? $layer $(<$($param),*>)? {
+            $(
+                $(#[$doc])*
+                #[track_caller]
+                pub fn $setter(mut self $(, $value: $type)*) -> Self {
+                    self.config.$field = $set;
+                    self.changed()
+                }
+            )+
+        }
+    };
+}
+
+/// What ends the setters of a layer with a method `handle`, which returns the handle of its state.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! endings {
+    ($layer:ident<$($param:ident $(: $bound:path)?),*> => $handle:ty) => {
+        impl<$($param $(: $bound)?),*> $layer<$($param),*> {
+            /// Ends the setters, and returns the handle of the state that the layer, its clones and their services share.
+            pub fn with_handle(self) -> ($crate::Configured<Self>, $handle) {
+                let handle = self.handle();
+                ($crate::Configured::new(self), handle)
+            }
+
+            /// Gives each service that this layer makes a state of its own, which only the clones of that service share.
+            /// Its handle comes from the service.
+            #[must_use]
+            pub fn per_service(self) -> $crate::PerService<Self> {
+                $crate::PerService::new(self)
+            }
+        }
+    };
+}
 
 /// `get_ref`, `get_mut` and `into_inner` for a service with a field `inner`.
 ///

@@ -33,6 +33,23 @@ impl Name {
         let allowed = || format!("at most {MAX_BYTES} bytes, and {MAX_NAMES} names in a process");
         self.0.map_err(|name| ConfigError::new(setting, &shortened(&name), allowed()))
     }
+
+    /// Checks the `name` of a configuration, if there is one. `of` is whose name it is, as the user writes it.
+    ///
+    /// # Errors
+    ///
+    /// As [`check`](Self::check).
+    pub fn check_field(of: &str, name: Option<&Self>) -> Result<(), ConfigError> {
+        match name {
+            Some(name) => name.clone().check(&format!("{of}::name")).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// The `name` of a configuration that was checked.
+    pub fn known(name: Option<&Self>) -> Option<&'static str> {
+        name?.0.as_ref().ok().copied()
+    }
 }
 
 impl From<&'static str> for Name {

@@ -4,7 +4,7 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use stockade_core::{
     ConfigError, Name,
-    config::{MAX_DURATION, check},
+    config::{MAX_DURATION, check_field},
 };
 
 use crate::{Fixed, LimitLayer, semaphore::MAX};
@@ -77,10 +77,14 @@ impl Config {
     ///
     /// The first value that is not allowed, with what is.
     pub fn try_build(self) -> Result<LimitLayer, ConfigError> {
-        check("Config::max", self.max, MAXIMA)?;
-        check("Config::queue", self.queue, QUEUES)?;
-        self.max_wait.map(|wait| check("Config::max_wait", wait, WAITS)).transpose()?;
-        self.name.clone().map(|name| name.check("Config::name")).transpose()?;
+        self.check("Config")?;
         Ok(LimitLayer::of(self, Fixed))
+    }
+
+    pub(crate) fn check(&self, of: &str) -> Result<(), ConfigError> {
+        check_field(of, "max", self.max, MAXIMA)?;
+        check_field(of, "queue", self.queue, QUEUES)?;
+        check_field(of, "max_wait", self.max_wait, WAITS)?;
+        Name::check_field(of, self.name.as_ref())
     }
 }

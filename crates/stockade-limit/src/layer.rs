@@ -1,20 +1,17 @@
 use std::{
-    fmt,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use stockade_core::{
-    BackpressureLayer, Configured, DefaultClassify, Fresh, IntoShare, Name, PerService,
+    BackpressureLayer, DefaultClassify, Fresh, IntoShare, Name,
     config::{allow, checked},
 };
 use tower_layer::Layer;
 
 use crate::{
     Adaptive, ByPriority, Config, FairBy, Hooks, Limit, LimitHandle, Permit, Plain, Policy,
-    config::{MAXIMA, QUEUES, WAITS},
-    discipline::Discipline,
-    shared::Shared,
+    config::MAXIMA, discipline::Discipline, shared::Shared,
 };
 
 /// Lets at most so many calls be in flight at once.
@@ -44,8 +41,9 @@ use crate::{
 /// # });
 /// ```
 #[derive(Clone)]
+#[must_use = "a setter returns the layer that it has changed"]
 pub struct LimitLayer<M: Maximum = Fixed, X = Plain> {
-    config: Config,
+    pub(crate) config: Config,
     pub(crate) maximum: M,
     discipline: Discipline,
     hook: X,
@@ -97,7 +95,6 @@ impl LimitLayer {
     /// # Panics
     ///
     /// If `max` is not from 1 to `i32::MAX`. [`Config::try_build`] returns an error instead.
-    #[must_use]
     #[track_caller]
     pub fn new(max: usize) -> Self {
         Self::of(Config::new(allow("LimitLayer::new", max, MAXIMA)), Fixed)
@@ -108,7 +105,6 @@ impl LimitLayer {
     /// policies.
     ///
     /// See [`Adaptive`] for what it learns from. It reads the clock twice a call, which other limits do not.
-    #[must_use]
     pub fn adaptive<P: Policy>(policy: P) -> LimitLayer<Adaptive<P>> {
         LimitLayer::of(Config::new(20), Adaptive::new(policy, DefaultClassify))
     }
@@ -123,44 +119,6 @@ impl<M: Maximum> LimitLayer<M> {
 }
 
 impl<M: Maximum, X> LimitLayer<M, X> {
-    /// At most `n` calls wait (default 1,024); further ones are refused with
-    /// [`QueueFull`](stockade_core::Reason::QueueFull). With 0 a call that cannot run at once is refused at once.
-    ///
-    /// # Panics
-    ///
-    /// If `n` is above `i32::MAX`.
-    #[must_use]
-    #[track_caller]
-    pub fn queue(self, n: usize) -> Self {
-        let queue = allow("LimitLayer::queue", n, QUEUES);
-        self.with(|config| config.queue = queue)
-    }
-
-    /// A call that has waited for `wait` is refused with [`WaitExceeded`](stockade_core::Reason::WaitExceeded), up to
-    /// about a millisecond later (default: it waits for as long as its caller does). Zero means not to wait.
-    ///
-    /// # Panics
-    ///
-    /// If `wait` is above ten years.
-    #[must_use]
-    #[track_caller]
-    pub fn max_wait(self, wait: Duration) -> Self {
-        let wait = allow("LimitLayer::max_wait", wait, WAITS);
-        self.with(|config| config.max_wait = Some(wait))
-    }
-
-    /// A name for refusals and events.
-    ///
-    /// # Panics
-    ///
-    /// If it is an owned name that is [too long, or one too many](stockade_core::name).
-    #[must_use]
-    #[track_caller]
-    pub fn name(self, name: impl Into<Name>) -> Self {
-        let name = checked(name.into().check("LimitLayer::name"));
-        self.with(|config| config.name = Some(name.into()))
-    }
-
     /// Waits in `poll_ready`, and not in the response future: for callers that decide by readiness, such as a
     /// `Balance`, a load shed, a loop that fetches work or the workers of a pool. The service inside need not be
     /// `Clone`.
@@ -172,30 +130,14 @@ impl<M: Maximum, X> LimitLayer<M, X> {
         BackpressureLayer::new(self)
     }
 
-    /// Gives each service that this layer makes a limit of its own, whose handle is [`Limit::handle`].
-    #[must_use]
-    pub fn per_service(self) -> PerService<Self> {
-        PerService::new(self)
+    fn handle(&self) -> LimitHandle {
+        LimitHandle::new(Arc::clone(&self.state().0))
     }
 
-    /// Ends the setters, and returns the handle of the limit that the layer, its clones and their services share.
-    ///
-    /// A setter after that would start a limit that the handle does not know, so there is none:
-    ///
-    /// ```compile_fail,E0599
-    /// let (layer, handle) = stockade_limit::LimitLayer::new(5).with_handle();
-    /// let layer = layer.name("db");
-    /// ```
-    #[must_use]
-    pub fn with_handle(self) -> (Configured<Self>, LimitHandle) {
-        let handle = LimitHandle::new(Arc::clone(&self.state().0));
-        (Configured::new(self), handle)
-    }
-
-    pub(crate) fn with(mut self, set: impl FnOnce(&mut Config)) -> Self {
-        set(&mut self.config);
-        self.state = Arc::default();
-        self
+    #[track_caller]
+    pub(crate) fn changed(self) -> Self {
+        checked(self.config.check("LimitLayer"));
+        Self { state: Arc::default(), ..self }
     }
 
     pub(crate) fn with_maximum<N: Maximum>(self, maximum: impl FnOnce(M) -> N) -> LimitLayer<N, X> {
@@ -214,10 +156,37 @@ impl<M: Maximum, X> LimitLayer<M, X> {
     }
 }
 
+stockade_core::setters! { LimitLayer<M: Maximum, X>:
+    /// At most `n` calls wait (default 1,024); further ones are refused with
+    /// [`QueueFull`](stockade_core::Reason::QueueFull). With 0 a call that cannot run at once is refused at once.
+    ///
+    /// # Panics
+    ///
+    /// If `n` is above `i32::MAX`.
+    queue(n: usize) => queue = n;
+
+    /// A call that has waited for `wait` is refused with [`WaitExceeded`](stockade_core::Reason::WaitExceeded), up to
+    /// about a millisecond later (default: it waits for as long as its caller does). Zero means not to wait.
+    ///
+    /// # Panics
+    ///
+    /// If `wait` is above ten years.
+    max_wait(wait: Duration) => max_wait = Some(wait);
+
+    /// A name for refusals and events.
+    ///
+    /// # Panics
+    ///
+    /// If it is an owned name that is [too long, or one too many](stockade_core::name).
+    name(name: impl Into<Name>) => name = Some(name.into());
+}
+
+stockade_core::endings!(LimitLayer<M: Maximum, X> => LimitHandle);
+stockade_core::shown!(LimitLayer<M: Maximum, X>: config);
+
 impl<M: Maximum, B, H, O> LimitLayer<M, Hooks<B, H, O>> {
     /// Does not limit the calls for which `passes_by` says so, and does not count them either. For health checks and
     /// the like. Of two functions the last one counts.
-    #[must_use]
     pub fn bypass<Req, F>(self, passes_by: F) -> LimitLayer<M, Hooks<F, H, O>>
     where
         F: Fn(&Req) -> bool,
@@ -229,7 +198,6 @@ impl<M: Maximum, B, H, O> LimitLayer<M, Hooks<B, H, O>> {
     /// responses that stream after the service has answered.
     ///
     /// The permit of a call that is not limited gives nothing back. Of two functions the last one counts.
-    #[must_use]
     pub fn hold<T, U, F>(self, hold: F) -> LimitLayer<M, Hooks<B, F, O>>
     where
         F: Fn(T, Permit) -> U,
@@ -277,7 +245,6 @@ impl<M: Maximum, B, H, O> LimitLayer<M, Hooks<B, H, O>> {
     /// assert_eq!(svc.oneshot(0).await.unwrap(), 1);
     /// # });
     /// ```
-    #[must_use]
     pub fn by_priority(self) -> LimitLayer<M, Hooks<B, H, ByPriority>> {
         let discipline = if M::CAPS_CLASSES { Discipline::Capped } else { Discipline::ByClass };
         self.with_order(discipline, ByPriority)
@@ -330,7 +297,6 @@ impl<M: Maximum, B, H, O> LimitLayer<M, Hooks<B, H, O>> {
     /// assert_eq!(svc.oneshot(Request { tenant: 1, rows: 7 }).await.unwrap(), 7);
     /// # });
     /// ```
-    #[must_use]
     pub fn fair_by<Req, S, F>(self, of: F) -> LimitLayer<M, Hooks<B, H, FairBy<F>>>
     where
         F: Fn(&Req) -> S,
@@ -352,7 +318,7 @@ impl<M: Maximum, B, H, O> LimitLayer<M, Hooks<B, H, O>> {
 
 impl<M: Maximum, X: Clone> Fresh for LimitLayer<M, X> {
     fn fresh(&self) -> Self {
-        self.clone().with(|_| ())
+        self.clone().changed()
     }
 }
 
@@ -362,12 +328,6 @@ impl<S, M: Maximum, X: Clone> Layer<S> for LimitLayer<M, X> {
     fn layer(&self, inner: S) -> Self::Service {
         let (shared, controller) = self.state();
         Limit::new(M::inner(controller, inner), Arc::clone(shared), self.hook.clone())
-    }
-}
-
-impl<M: Maximum, X> fmt::Debug for LimitLayer<M, X> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LimitLayer").field("config", &self.config).finish_non_exhaustive()
     }
 }
 

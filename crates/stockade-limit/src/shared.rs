@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use stockade_core::{
-    Reason, Rejected, Share, deadline,
+    Name, Reason, Rejected, Share, deadline,
     internal::{
         Refusals, Refuser, lock,
         sync::{Mutex, MutexGuard},
@@ -40,12 +40,11 @@ pub(crate) struct Bounds {
 impl Shared {
     /// With the maximum `max` and this order, and all else as in `config`, which was checked.
     pub(crate) fn new(config: &Config, max: u32, discipline: Discipline) -> Arc<Self> {
-        let name = config.name.clone().and_then(|name| name.check("LimitLayer::name").ok());
         Arc::new(Self {
             semaphore: Semaphore::take(max, discipline),
             discipline,
             bounds: Mutex::new(Bounds { queue: config.queue as u32, max_wait: config.max_wait }),
-            name,
+            name: Name::known(config.name.as_ref()),
             refusals: Refusals::default(),
         })
     }

@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, ops::RangeInclusive, time::Duration};
 use governor::Quota;
 use stockade_core::{
     ConfigError, Name,
-    config::{MAX_DURATION, MIN_DURATION, check},
+    config::{MAX_DURATION, MIN_DURATION, check, check_field},
 };
 
 use crate::{
@@ -103,28 +103,23 @@ impl Config {
     ///
     /// The first value that is not allowed, with what is.
     pub fn try_build(self) -> Result<RateLayer, ConfigError> {
-        self.check_rate("Config::calls", "Config::per")?;
-        if let Some(burst) = self.burst {
-            self.check_burst("Config::burst", burst)?;
-        }
-        check("Config::queue", self.queue, 0..=MAX_QUEUE)?;
-        if let Some(wait) = self.max_wait {
-            check("Config::max_wait", wait, WAITS)?;
-        }
-        if let Some(name) = self.name.clone() {
-            name.check("Config::name")?;
-        }
+        self.check("Config")?;
         Ok(RateLayer::of(self))
+    }
+
+    pub(crate) fn check(&self, of: &str) -> Result<(), ConfigError> {
+        self.check_rate(&format!("{of}::calls"), &format!("{of}::per"))?;
+        let most = saturate(MAX_FILL.as_nanos() / self.period().as_nanos());
+        check_field(of, "burst", self.burst, 1..=most)?;
+        check_field(of, "queue", self.queue, 0..=MAX_QUEUE)?;
+        check_field(of, "max_wait", self.max_wait, WAITS)?;
+        Name::check_field(of, self.name.as_ref())
     }
 
     pub(crate) fn check_rate(&self, calls: &str, per: &str) -> Result<(), ConfigError> {
         check(per, self.per, PERS)?;
         check(calls, self.calls, 1..=saturate(self.per.as_nanos()))?;
         Ok(())
-    }
-
-    pub(crate) fn check_burst(&self, setting: &str, burst: u32) -> Result<u32, ConfigError> {
-        check(setting, burst, 1..=saturate(MAX_FILL.as_nanos() / self.period().as_nanos()))
     }
 
     /// The time in which one token comes.
@@ -145,10 +140,6 @@ impl Config {
     /// How many tokens are kept for critical calls, where `calls` pass in the time `per`.
     pub(crate) fn reserved(&self, calls: u32) -> u32 {
         self.reserve.min(self.burst.unwrap_or(calls).saturating_sub(1))
-    }
-
-    pub(crate) fn static_name(&self) -> Option<&'static str> {
-        self.name.clone().and_then(|name| name.check("name").ok())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
-use stockade_core::{ConfigError, Reason, Rejected, internal, priority::Priority};
+use stockade_core::{ConfigError, Name, Reason, Rejected, internal, priority::Priority};
 
 use crate::{
     Config,
@@ -173,7 +173,7 @@ impl fmt::Debug for RateHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let config = self.config();
         f.debug_struct("RateHandle")
-            .field("name", &config.static_name())
+            .field("name", &Name::known(config.name.as_ref()))
             .field("calls", &config.calls)
             .field("per", &config.per)
             .field("available", &self.available())

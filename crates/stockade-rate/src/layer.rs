@@ -3,8 +3,8 @@
 use std::{hash::Hash, time::Duration};
 
 use stockade_core::{
-    BackpressureLayer, Configured, Fresh, Name, PerService,
-    config::{MAX_DURATION, allow, checked},
+    BackpressureLayer, Fresh, Name,
+    config::{allow, checked},
 };
 use tower_layer::Layer;
 
@@ -49,6 +49,7 @@ use crate::{
 /// # }
 /// ```
 #[derive(Clone, Debug)]
+#[must_use = "a setter returns the layer that it has changed"]
 pub struct RateLayer<P = Single> {
     config: Config,
     policy: P,
@@ -119,7 +120,6 @@ impl RateLayer {
     ///
     /// Unless `max_keys` is from 1 to 4,294,967,294.
     #[track_caller]
-    #[must_use]
     pub fn keyed<K, F>(self, key: F, max_keys: usize) -> RateLayer<Keyed<K, F>>
     where
         K: Hash + Eq + Clone,
@@ -170,88 +170,6 @@ impl RateLayer {
 }
 
 impl<P: Policy<Limiter = Shared>> RateLayer<P> {
-    /// How many calls pass at once after a pause: the tokens that the bucket holds, `n` by default. A burst that is
-    /// set here stays when the [rate changes](crate::RateHandle::set_rate).
-    ///
-    /// # Panics
-    ///
-    /// Unless `burst` is at least 1, and as many periods take at most twenty years.
-    #[track_caller]
-    #[must_use]
-    pub fn burst(self, burst: u32) -> Self {
-        let burst = checked(self.config.check_burst("RateLayer::burst", burst));
-        self.set(|config| config.burst = Some(burst))
-    }
-
-    /// Keeps the last `n` tokens of the [burst](Self::burst) for calls whose [priority](stockade_core::priority) is Critical
-    /// (default 0). One token is always there for all, whatever `n` is.
-    ///
-    /// Other calls pass while there are more than `n` tokens, and wait or are refused below that. A critical call takes
-    /// from the reserve what it does not find elsewhere, even while others wait, and waits before them. What it took
-    /// comes back before the others go on. So the rate and the burst of all together stay what they are. During a
-    /// [penalty](crate::RateHandle::penalize) there is no reserve.
-    ///
-    /// ```
-    /// use stockade_core::{Error, priority::{self, Priority}};
-    /// use stockade_rate::RateLayer;
-    /// use tower::{ServiceBuilder, ServiceExt, service_fn};
-    ///
-    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-    /// # async fn main() {
-    /// let service = ServiceBuilder::new()
-    ///     .layer(RateLayer::per_second(3).queue(0).reserve(1))
-    ///     .service(service_fn(|n: u32| async move { Ok::<_, Error<()>>(n) }));
-    /// assert!(service.clone().oneshot(1).await.is_ok());
-    /// assert!(service.clone().oneshot(2).await.is_ok());
-    /// assert!(service.clone().oneshot(3).await.is_err());
-    /// let critical = priority::scope(Priority::Critical, service.oneshot(4));
-    /// assert!(critical.await.is_ok());
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn reserve(self, n: u32) -> Self {
-        self.set(|config| config.reserve = n)
-    }
-
-    /// How many calls may wait, 1,024 by default. With 0 none does: a call that finds no token is refused at once.
-    ///
-    /// # Panics
-    ///
-    /// If `n` is above 4,294,967,294.
-    #[track_caller]
-    #[must_use]
-    pub fn queue(self, n: usize) -> Self {
-        let queue = allow("RateLayer::queue", n, 0..=MAX_QUEUE);
-        self.set(|config| config.queue = queue)
-    }
-
-    /// How long a call may wait for its tokens, not bounded by default. With zero it does not wait.
-    ///
-    /// The wait is known when the call comes, so a call that would have to wait for longer is refused then. The wait
-    /// of a call that was let into the queue is not limited: it grows if the rate is lowered or a penalty imposed.
-    ///
-    /// # Panics
-    ///
-    /// If `wait` is longer than ten years.
-    #[track_caller]
-    #[must_use]
-    pub fn max_wait(self, wait: Duration) -> Self {
-        let wait = allow("RateLayer::max_wait", wait, Duration::ZERO..=MAX_DURATION);
-        self.set(|config| config.max_wait = Some(wait))
-    }
-
-    /// A name by which refusals tell this rate limit from others.
-    ///
-    /// # Panics
-    ///
-    /// If it is an owned name that is too long, or there are too many; see [`Name`].
-    #[track_caller]
-    #[must_use]
-    pub fn name(self, name: impl Into<Name>) -> Self {
-        let name = checked(name.into().check("RateLayer::name"));
-        self.set(|config| config.name = Some(name.into()))
-    }
-
     /// Lets a call take as many tokens as `cost` says, all at once: so many rows, bytes, or units of a provider. If it
     /// is set again, the last one counts. For a cost that is known only afterwards, see
     /// [`RateHandle::settle`](crate::RateHandle::settle).
@@ -279,14 +197,12 @@ impl<P: Policy<Limiter = Shared>> RateLayer<P> {
     /// assert!(handle.available() <= 701);
     /// # }
     /// ```
-    #[must_use]
     pub fn cost<F>(self, cost: F) -> RateLayer<Costly<F, P>> {
         RateLayer { config: self.config, policy: Costly::new(cost, self.policy) }
     }
 
     /// Lets requests pass by for which `passes_by` is true, such as health checks: they take no token, and do not
     /// wait. If it panics, `call` does.
-    #[must_use]
     pub fn bypass<Req, F>(self, passes_by: F) -> RateLayer<Costly<Bypass<F>, P>>
     where
         F: Fn(&Req) -> bool,
@@ -294,24 +210,81 @@ impl<P: Policy<Limiter = Shared>> RateLayer<P> {
         RateLayer { config: self.config, policy: Costly::new(Bypass::new(passes_by), self.policy) }
     }
 
-    /// The layer, and a handle to the bucket and the queue that all its services share. It ends the setters.
-    pub fn with_handle(self) -> (Configured<Self>, P::Handle) {
-        let handle = self.policy.handle();
-        (Configured::new(self), handle)
-    }
-
-    /// Gives each service that the layer makes a bucket and a queue of its own, which its clones share. It ends the
-    /// setters. For a handle, ask each service: [`Rate::handle`].
-    #[must_use]
-    pub fn per_service(self) -> PerService<Self> {
-        PerService::new(self)
-    }
-
-    fn set(mut self, setter: impl FnOnce(&mut Config)) -> Self {
-        setter(&mut self.config);
+    #[track_caller]
+    fn changed(self) -> Self {
+        checked(self.config.check("RateLayer"));
         self.fresh()
     }
 }
+
+impl<P: Policy> RateLayer<P> {
+    fn handle(&self) -> P::Handle {
+        self.policy.handle()
+    }
+}
+
+stockade_core::setters! { RateLayer<P: Policy<Limiter = Shared>>:
+    /// How many calls pass at once after a pause: the tokens that the bucket holds, `n` by default. A burst that is
+    /// set here stays when the [rate changes](crate::RateHandle::set_rate).
+    ///
+    /// # Panics
+    ///
+    /// Unless `burst` is at least 1, and as many periods take at most twenty years.
+    burst(burst: u32) => burst = Some(burst);
+
+    /// Keeps the last `n` tokens of the [burst](Self::burst) for calls whose [priority](stockade_core::priority) is Critical
+    /// (default 0). One token is always there for all, whatever `n` is.
+    ///
+    /// Other calls pass while there are more than `n` tokens, and wait or are refused below that. A critical call takes
+    /// from the reserve what it does not find elsewhere, even while others wait, and waits before them. What it took
+    /// comes back before the others go on. So the rate and the burst of all together stay what they are. During a
+    /// [penalty](crate::RateHandle::penalize) there is no reserve.
+    ///
+    /// ```
+    /// use stockade_core::{Error, priority::{self, Priority}};
+    /// use stockade_rate::RateLayer;
+    /// use tower::{ServiceBuilder, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let service = ServiceBuilder::new()
+    ///     .layer(RateLayer::per_second(3).queue(0).reserve(1))
+    ///     .service(service_fn(|n: u32| async move { Ok::<_, Error<()>>(n) }));
+    /// assert!(service.clone().oneshot(1).await.is_ok());
+    /// assert!(service.clone().oneshot(2).await.is_ok());
+    /// assert!(service.clone().oneshot(3).await.is_err());
+    /// let critical = priority::scope(Priority::Critical, service.oneshot(4));
+    /// assert!(critical.await.is_ok());
+    /// # }
+    /// ```
+    reserve(n: u32) => reserve = n;
+
+    /// How many calls may wait, 1,024 by default. With 0 none does: a call that finds no token is refused at once.
+    ///
+    /// # Panics
+    ///
+    /// If `n` is above 4,294,967,294.
+    queue(n: usize) => queue = n;
+
+    /// How long a call may wait for its tokens, not bounded by default. With zero it does not wait.
+    ///
+    /// The wait is known when the call comes, so a call that would have to wait for longer is refused then. The wait
+    /// of a call that was let into the queue is not limited: it grows if the rate is lowered or a penalty imposed.
+    ///
+    /// # Panics
+    ///
+    /// If `wait` is longer than ten years.
+    max_wait(wait: Duration) => max_wait = Some(wait);
+
+    /// A name by which refusals tell this rate limit from others.
+    ///
+    /// # Panics
+    ///
+    /// If it is an owned name that is too long, or there are too many; see [`Name`].
+    name(name: impl Into<Name>) => name = Some(name.into());
+}
+
+stockade_core::endings!(RateLayer<P: Policy> => P::Handle);
 
 impl<P: Policy<Limiter = Shared>> Fresh for RateLayer<P> {
     fn fresh(&self) -> Self {

@@ -15,7 +15,7 @@ use std::{
 
 use governor::{Quota, nanos::Nanos};
 use stockade_core::{
-    Reason, Rejected, deadline,
+    Name, Reason, Rejected, deadline,
     internal::{
         Key, Queue, Refusals, Refuser,
         sync::atomic::{AtomicBool, Ordering},
@@ -83,7 +83,7 @@ impl Common {
     pub(crate) fn new(config: Config) -> Self {
         Self {
             quota: config.quota(),
-            name: config.static_name(),
+            name: Name::known(config.name.as_ref()),
             config,
             start: Instant::now(),
             enabled: AtomicBool::new(true),

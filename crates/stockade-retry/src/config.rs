@@ -4,7 +4,7 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use stockade_core::{
     Budget, ConfigError, Name,
-    config::{MAX_DURATION, MIN_DURATION, check},
+    config::{MAX_DURATION, MIN_DURATION, check_field},
 };
 
 use crate::{Backoff, Policy, RetryLayer};
@@ -100,14 +100,9 @@ impl Config {
 
     /// Checks all values, which were set through `of`.
     pub(crate) fn check(&self, of: &str) -> Result<(), ConfigError> {
-        let setting = |name| format!("{of}::{name}");
-        check(&setting("max_attempts"), self.max_attempts, ATTEMPTS)?;
-        if let Some(time) = self.max_elapsed {
-            check(&setting("max_elapsed"), time, TIMES)?;
-        }
-        if let Some(total) = self.retry_refusals {
-            check(&setting("retry_refusals"), total, WAITS)?;
-        }
-        self.name.clone().map(|name| name.check(&setting("name"))).transpose().map(drop)
+        check_field(of, "max_attempts", self.max_attempts, ATTEMPTS)?;
+        check_field(of, "max_elapsed", self.max_elapsed, TIMES)?;
+        check_field(of, "retry_refusals", self.retry_refusals, WAITS)?;
+        Name::check_field(of, self.name.as_ref())
     }
 }

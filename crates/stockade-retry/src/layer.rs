@@ -1,12 +1,11 @@
 //! The layer and its setters.
 
 use std::{
-    fmt,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
-use stockade_core::{Budget, Configured, Fresh, Name, PerService, Reusable, config::checked};
+use stockade_core::{Budget, Fresh, Name, Reusable, config::checked};
 use tower_layer::Layer;
 
 use crate::{
@@ -56,6 +55,7 @@ use crate::{
 /// let stack = ServiceBuilder::new().layer(retry);
 /// ```
 #[derive(Clone)]
+#[must_use = "a setter returns the layer that it has changed"]
 pub struct RetryLayer<P = Policy> {
     config: Config,
     policy: P,
@@ -73,79 +73,13 @@ impl RetryLayer {
     /// If `max_attempts` is zero. [`Config::try_build`] returns an error instead, here and for all setters.
     #[track_caller]
     pub fn max_attempts(max_attempts: u32) -> Self {
-        Self::with_config(Config::new(max_attempts), Policy::default()).set(|_| {})
+        Self::with_config(Config::new(max_attempts), Policy::default()).changed()
     }
 }
 
 impl<P> RetryLayer<P> {
     pub(crate) fn with_config(config: Config, policy: P) -> Self {
         Self { config, policy, shared: Arc::default() }
-    }
-
-    /// How long to wait before a further attempt: [`Backoff::exponential`], [`constant`](Backoff::constant),
-    /// [`none`](Backoff::none) or [`custom`](Backoff::custom). If a server says when to come back, the longer wait is used.
-    #[must_use]
-    pub fn backoff(self, backoff: Backoff) -> Self {
-        self.set(|config| config.backoff = backoff)
-    }
-
-    /// How many further attempts there may be, as a share of the calls. A clone of it in another layer shares
-    /// the tokens.
-    #[must_use]
-    pub fn budget(self, budget: Budget) -> Self {
-        self.set(|config| config.budget = Some(budget))
-    }
-
-    /// No attempt starts when this time has passed since the first one started, and no call waits for that.
-    ///
-    /// It ends neither an attempt nor a wait for the service to become ready: a timeout outside does. Under such
-    /// a timeout, leave the last attempt as much time as an attempt may take. With this setting the clock is read
-    /// on each call.
-    ///
-    /// # Panics
-    ///
-    /// If `max_elapsed` is zero or above ten years.
-    #[must_use]
-    #[track_caller]
-    pub fn max_elapsed(self, max_elapsed: Duration) -> Self {
-        self.set(|config| config.max_elapsed = Some(max_elapsed))
-    }
-
-    /// Lets a call that a layer inside refuses wait and try again. All such waits of one call together take at
-    /// most `total`; zero is the same as not to wait.
-    ///
-    /// A call waits for as long as the layer told it with `retry_after`, and up to a tenth longer, so that not all
-    /// callers come back in one instant. Where no time was told it waits by the [`backoff`](Self::backoff). It
-    /// never waits for what [cannot pass later](stockade_core::Rejected::may_pass_later): a call that is too
-    /// costly, a closed pool, a breaker that is held open by hand, an expired deadline. These waits take no attempt
-    /// and nothing from the budget.
-    ///
-    /// # Panics
-    ///
-    /// If `total` is above ten years.
-    #[must_use]
-    #[track_caller]
-    pub fn retry_refusals(self, total: Duration) -> Self {
-        self.set(|config| config.retry_refusals = Some(total))
-    }
-
-    /// The name in events and metrics.
-    ///
-    /// # Panics
-    ///
-    /// If it is owned and longer than 128 bytes, or there are too many owned names: see [`Name`].
-    #[must_use]
-    #[track_caller]
-    pub fn name(self, name: impl Into<Name>) -> Self {
-        let name = name.into();
-        self.set(|config| config.name = Some(name))
-    }
-
-    /// Makes the jitter reproducible: the n-th call that waits, counted over all who share the layer, draws the
-    /// same waits in each run.
-    #[must_use]
-    pub fn seed(self, seed: u64) -> Self {
-        self.set(|config| config.seed = Some(seed))
     }
 
     /// Takes all functions from `other`: how it judges results, which requests it repeats, and the rest. The values stay
@@ -159,41 +93,79 @@ impl<P> RetryLayer<P> {
     /// # let _ = retry;
     /// # Ok::<_, stockade_core::ConfigError>(())
     /// ```
-    #[must_use]
     pub fn with_functions_of<Q>(self, other: RetryLayer<Q>) -> RetryLayer<Q> {
         RetryLayer::with_config(self.config, other.policy)
-    }
-
-    /// The layer and its handle. This ends the setters.
-    pub fn with_handle(self) -> (Configured<Self>, RetryHandle) {
-        let handle = RetryHandle::new(Arc::clone(self.shared()));
-        (Configured::new(self), handle)
-    }
-
-    /// A layer that gives each service it makes a budget and counts of its own. Only the service has a handle:
-    /// [`Retry::handle`].
-    pub fn per_service(self) -> PerService<Self> {
-        PerService::new(self)
     }
 
     fn shared(&self) -> &Arc<Shared> {
         self.shared.get_or_init(|| Arc::new(Shared::new(self.config.clone())))
     }
 
+    fn handle(&self) -> RetryHandle {
+        RetryHandle::new(Arc::clone(self.shared()))
+    }
+
     #[track_caller]
-    fn set(mut self, change: impl FnOnce(&mut Config)) -> Self {
-        change(&mut self.config);
+    fn changed(self) -> Self {
         checked(self.config.check("RetryLayer"));
         Self::with_config(self.config, self.policy)
     }
 }
+
+stockade_core::setters! { RetryLayer<P>:
+    /// How long to wait before a further attempt: [`Backoff::exponential`], [`constant`](Backoff::constant),
+    /// [`none`](Backoff::none) or [`custom`](Backoff::custom). If a server says when to come back, the longer wait is used.
+    backoff(backoff: Backoff) => backoff = backoff;
+
+    /// How many further attempts there may be, as a share of the calls. A clone of it in another layer shares
+    /// the tokens.
+    budget(budget: Budget) => budget = Some(budget);
+
+    /// No attempt starts when this time has passed since the first one started, and no call waits for that.
+    ///
+    /// It ends neither an attempt nor a wait for the service to become ready: a timeout outside does. Under such
+    /// a timeout, leave the last attempt as much time as an attempt may take. With this setting the clock is read
+    /// on each call.
+    ///
+    /// # Panics
+    ///
+    /// If `max_elapsed` is zero or above ten years.
+    max_elapsed(max_elapsed: Duration) => max_elapsed = Some(max_elapsed);
+
+    /// Lets a call that a layer inside refuses wait and try again. All such waits of one call together take at
+    /// most `total`; zero is the same as not to wait.
+    ///
+    /// A call waits for as long as the layer told it with `retry_after`, and up to a tenth longer, so that not all
+    /// callers come back in one instant. Where no time was told it waits by the [`backoff`](Self::backoff). It
+    /// never waits for what [cannot pass later](stockade_core::Rejected::may_pass_later): a call that is too
+    /// costly, a closed pool, a breaker that is held open by hand, an expired deadline. These waits take no attempt
+    /// and nothing from the budget.
+    ///
+    /// # Panics
+    ///
+    /// If `total` is above ten years.
+    retry_refusals(total: Duration) => retry_refusals = Some(total);
+
+    /// The name in events and metrics.
+    ///
+    /// # Panics
+    ///
+    /// If it is owned and longer than 128 bytes, or there are too many owned names: see [`Name`].
+    name(name: impl Into<Name>) => name = Some(name.into());
+
+    /// Makes the jitter reproducible: the n-th call that waits, counted over all who share the layer, draws the
+    /// same waits in each run.
+    seed(seed: u64) => seed = Some(seed);
+}
+
+stockade_core::endings!(RetryLayer<P> => RetryHandle);
+stockade_core::shown!(RetryLayer<P>: config);
 
 impl<C, I, K, P, B> RetryLayer<Policy<C, I, K, P, B>> {
     /// Judges results: a [`Classify`](stockade_core::Classify), or a closure
     /// `|result: Result<&Response, &Error>| -> Class`.
     ///
     /// It is asked once for each result of the service, and not about refusals by layers inside.
-    #[must_use]
     pub fn classify<D>(self, classify: D) -> RetryLayer<Policy<D, I, K, P, B>> {
         let Policy { idempotent, clone_request, prepare, bypass, .. } = self.policy;
         let policy = Policy { classify, idempotent, clone_request, prepare, bypass };
@@ -206,7 +178,6 @@ impl<C, I, K, P, B> RetryLayer<Policy<C, I, K, P, B>> {
     /// is repeated in any case.
     ///
     /// It is asked after a failure, and is shown the copy of the request.
-    #[must_use]
     pub fn idempotent<Req, F>(self, idempotent: F) -> RetryLayer<Policy<C, F, K, P, B>>
     where
         F: Fn(&Req) -> bool,
@@ -219,7 +190,6 @@ impl<C, I, K, P, B> RetryLayer<Policy<C, I, K, P, B>> {
     /// How a request is copied, instead of by its `Clone`. `None`: this request cannot be repeated.
     ///
     /// It is asked before each attempt that another one may follow.
-    #[must_use]
     pub fn clone_request<Req, F>(self, clone_request: F) -> RetryLayer<Policy<C, I, F, P, B>>
     where
         F: Fn(&Req) -> Option<Req>,
@@ -247,7 +217,6 @@ impl<C, I, K, P, B> RetryLayer<Policy<C, I, K, P, B>> {
     /// let retry = RetryLayer::max_attempts(3)
     ///     .prepare(|request: &mut Request, attempt, _last: Option<&Answer>| request.attempt = attempt);
     /// ```
-    #[must_use]
     pub fn prepare<Req, T, E, F>(self, prepare: F) -> RetryLayer<Policy<C, I, K, F, B>>
     where
         F: Fn(&mut Req, u32, Option<&Result<T, E>>),
@@ -259,7 +228,6 @@ impl<C, I, K, P, B> RetryLayer<Policy<C, I, K, P, B>> {
 
     /// Requests for which `bypass` returns true go straight to the service inside: they are neither copied nor
     /// repeated, and pay nothing into the budget.
-    #[must_use]
     pub fn bypass<Req, F>(self, bypass: F) -> RetryLayer<Policy<C, I, K, P, F>>
     where
         F: Fn(&Req) -> bool,
@@ -285,12 +253,5 @@ impl<P: Clone> Fresh for RetryLayer<P> {
         let mut config = self.config.clone();
         config.budget = config.budget.as_ref().map(Budget::fresh);
         Self::with_config(config, self.policy.clone())
-    }
-}
-
-/// Without the closures, which cannot be shown.
-impl<P> fmt::Debug for RetryLayer<P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RetryLayer").field("config", &self.config).finish_non_exhaustive()
     }
 }

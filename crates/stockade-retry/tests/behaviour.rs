@@ -935,7 +935,7 @@ async fn a_panic_costs_that_call_only() {
     expected = "RetryLayer::max_attempts: 0 is not allowed, it has to be from 1 to 4294967295"
 )]
 fn zero_attempts_are_wrong() {
-    RetryLayer::max_attempts(0);
+    let _ = RetryLayer::max_attempts(0);
 }
 
 #[test]

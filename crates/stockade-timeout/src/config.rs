@@ -4,7 +4,7 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use stockade_core::{
     ConfigError, Name,
-    config::{MAX_DURATION, MIN_DURATION, check},
+    config::{MAX_DURATION, MIN_DURATION, check_field},
 };
 
 use crate::TimeoutLayer;
@@ -65,8 +65,12 @@ impl Config {
     ///
     /// The first value that is not allowed, with what is.
     pub fn try_build(self) -> Result<TimeoutLayer, ConfigError> {
-        check("Config::limit", self.limit, LIMITS)?;
-        self.name.clone().map(|name| name.check("Config::name")).transpose()?;
+        self.check("Config")?;
         Ok(TimeoutLayer::from_config(self))
+    }
+
+    pub(crate) fn check(&self, of: &str) -> Result<(), ConfigError> {
+        check_field(of, "limit", self.limit, LIMITS)?;
+        Name::check_field(of, self.name.as_ref())
     }
 }

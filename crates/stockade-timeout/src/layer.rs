@@ -1,11 +1,10 @@
 use std::{
-    fmt,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use stockade_core::{
-    Configured, Fresh, Name, NoBypass, PerService,
+    Fresh, Name, NoBypass,
     config::{allow, checked},
 };
 use tower_layer::Layer;
@@ -41,6 +40,7 @@ use crate::{
 /// # });
 /// ```
 #[derive(Clone)]
+#[must_use = "a setter returns the layer that it has changed"]
 pub struct TimeoutLayer<P = Fixed, B = NoBypass> {
     config: Config,
     per_request: P,
@@ -57,7 +57,6 @@ impl TimeoutLayer {
     /// # Panics
     ///
     /// If `limit` is not from a nanosecond to ten years. [`Config::try_build`] returns an error instead.
-    #[must_use]
     #[track_caller]
     pub fn new(limit: Duration) -> Self {
         Self::from_config(Config::new(allow("TimeoutLayer::new", limit, LIMITS)))
@@ -92,7 +91,6 @@ impl<P, B> TimeoutLayer<P, B> {
     /// svc.oneshot(Query { patience: Some(Duration::from_secs(2)) }).await.unwrap();
     /// # });
     /// ```
-    #[must_use]
     pub fn per_request<Req, F>(self, limit: F) -> TimeoutLayer<F, B>
     where
         F: Fn(&Req) -> Option<Duration>,
@@ -109,7 +107,6 @@ impl<P, B> TimeoutLayer<P, B> {
 
     /// Sets no limit and no deadline for the calls for which `passes_by` says so. For long polls, streams and the
     /// like.
-    #[must_use]
     pub fn bypass<Req, F>(self, passes_by: F) -> TimeoutLayer<P, F>
     where
         F: Fn(&Req) -> bool,
@@ -118,6 +115,22 @@ impl<P, B> TimeoutLayer<P, B> {
         TimeoutLayer { config, per_request, bypass: passes_by, lease: Arc::default() }
     }
 
+    #[track_caller]
+    fn changed(self) -> Self {
+        checked(self.config.check("TimeoutLayer"));
+        Self { lease: Arc::default(), ..self }
+    }
+
+    fn lease(&self) -> Arc<Lease> {
+        Arc::clone(self.lease.get_or_init(|| Arc::new(Lease::new(&self.config))))
+    }
+
+    fn handle(&self) -> TimeoutHandle {
+        TimeoutHandle::new(self.lease())
+    }
+}
+
+stockade_core::setters! { TimeoutLayer<P, B>:
     /// Counts the time for which `poll_ready` is pending too, for a service that gets ready by connecting, or by
     /// waiting for others.
     ///
@@ -125,50 +138,22 @@ impl<P, B> TimeoutLayer<P, B> {
     /// [`Reason::Elapsed`](stockade_core::Reason::Elapsed). What readiness took is subtracted from the limit of the
     /// next call. The time between being ready and being called does not count, nor does a wait that the caller gave up if the
     /// limit is over by the time it comes again and finds the service ready.
-    #[must_use]
-    pub fn readiness(self) -> Self {
-        self.with(|config| config.readiness = true)
-    }
+    readiness() => readiness = true;
 
     /// A name for refusals and events.
     ///
     /// # Panics
     ///
     /// If it is an owned name that is [too long, or one too many](stockade_core::name).
-    #[must_use]
-    #[track_caller]
-    pub fn name(self, name: impl Into<Name>) -> Self {
-        let name = checked(name.into().check("TimeoutLayer::name"));
-        self.with(|config| config.name = Some(name.into()))
-    }
-
-    /// Gives each service that this layer makes a limit of its own, whose handle is [`Timeout::handle`].
-    #[must_use]
-    pub fn per_service(self) -> PerService<Self> {
-        PerService::new(self)
-    }
-
-    /// Ends the setters, and returns the handle of the limit that the layer, its clones and their services share.
-    #[must_use]
-    pub fn with_handle(self) -> (Configured<Self>, TimeoutHandle) {
-        let handle = TimeoutHandle::new(self.lease());
-        (Configured::new(self), handle)
-    }
-
-    fn with(mut self, set: impl FnOnce(&mut Config)) -> Self {
-        set(&mut self.config);
-        self.lease = Arc::default();
-        self
-    }
-
-    fn lease(&self) -> Arc<Lease> {
-        Arc::clone(self.lease.get_or_init(|| Arc::new(Lease::new(&self.config))))
-    }
+    name(name: impl Into<Name>) => name = Some(name.into());
 }
+
+stockade_core::endings!(TimeoutLayer<P, B> => TimeoutHandle);
+stockade_core::shown!(TimeoutLayer<P, B>: config);
 
 impl<P: Clone, B: Clone> Fresh for TimeoutLayer<P, B> {
     fn fresh(&self) -> Self {
-        self.clone().with(|_| ())
+        self.clone().changed()
     }
 }
 
@@ -183,12 +168,5 @@ impl<S, P: Clone, B: Clone> Layer<S> for TimeoutLayer<P, B> {
             bypass: self.bypass.clone(),
             readiness: Readiness::counted(self.config.readiness),
         }
-    }
-}
-
-/// Without the closures, which cannot be shown.
-impl<P, B> fmt::Debug for TimeoutLayer<P, B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TimeoutLayer").field("config", &self.config).finish_non_exhaustive()
     }
 }

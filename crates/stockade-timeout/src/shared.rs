@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use stockade_core::internal::StaticPool;
+use stockade_core::{Name, internal::StaticPool};
 
 use crate::Config;
 
@@ -43,9 +43,7 @@ impl Lease {
         shared.elapsed.store(0, Relaxed);
         shared.set_enabled(true);
         shared.set_limit(config.limit);
-        // The name was checked where it was set.
-        let name = config.name.clone().and_then(|name| name.check("Config::name").ok());
-        Self { shared, name }
+        Self { shared, name: Name::known(config.name.as_ref()) }
     }
 }
 

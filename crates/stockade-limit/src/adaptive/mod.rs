@@ -141,7 +141,6 @@ impl<P: Policy, C: Clone, X> LimitLayer<Adaptive<P, C>, X> {
     /// # Panics
     ///
     /// If `n` is not from 1 to `i32::MAX`.
-    #[must_use]
     #[track_caller]
     pub fn min(self, n: usize) -> Self {
         let min = allow("LimitLayer::min", n, MAXIMA);
@@ -153,7 +152,6 @@ impl<P: Policy, C: Clone, X> LimitLayer<Adaptive<P, C>, X> {
     /// # Panics
     ///
     /// If `n` is not from 1 to `i32::MAX`.
-    #[must_use]
     #[track_caller]
     pub fn max(self, n: usize) -> Self {
         let max = allow("LimitLayer::max", n, MAXIMA);
@@ -165,15 +163,13 @@ impl<P: Policy, C: Clone, X> LimitLayer<Adaptive<P, C>, X> {
     /// # Panics
     ///
     /// If `n` is not from 1 to `i32::MAX`.
-    #[must_use]
     #[track_caller]
-    pub fn initial(self, n: usize) -> Self {
-        let initial = allow("LimitLayer::initial", n, MAXIMA);
-        self.with(|config| config.max = initial)
+    pub fn initial(mut self, n: usize) -> Self {
+        self.config.max = allow("LimitLayer::initial", n, MAXIMA);
+        self.changed()
     }
 
     /// Judges results with `classify` (default [`DefaultClassify`]).
-    #[must_use]
     pub fn classify<D: Clone>(self, classify: D) -> LimitLayer<Adaptive<P, D>, X> {
         self.with_maximum(|Adaptive { policy, min, max, .. }| Adaptive {
             policy,
