@@ -11,9 +11,12 @@
 
 use std::sync::Arc;
 
-use stockade_core::internal::sync::{
-    Mutex,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use stockade_core::internal::{
+    Paid, is_paid, pay,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 use tokio::time::Instant;
 
@@ -39,6 +42,7 @@ pub(crate) struct Account {
     pub(crate) shared: Arc<Shared>,
     /// What held when it was opened: calls keep it to their end.
     pub(crate) config: Arc<Config>,
+    budget_id: u64,
     version: u32,
     /// The calls of the clone that opened it, which is the only one to write here.
     own: AtomicU64,
@@ -122,10 +126,11 @@ impl Account {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let [own, guests, paid] = [const { AtomicU64::new(0) }; 3];
         let (config, version) = shared.config();
-        Self { shared, config, version, own, guests, paid }
+        let budget_id = shared.budget_id();
+        Self { shared, config, budget_id, version, own, guests, paid }
     }
 
-    /// Whether the configuration has been replaced since it was opened.
+    /// Whether the configuration or the budget has been replaced since it was opened.
     #[inline]
     fn is_outdated(&self) -> bool {
         self.version != self.shared.version()
@@ -150,9 +155,15 @@ impl Account {
         self.shared.budget().withdraw(now)
     }
 
+    /// Says to the layers inside that the call at hand has paid, until what is returned is dropped.
+    #[inline]
+    pub(crate) fn paid(&self) -> Option<Paid> {
+        pay(self.budget_id)
+    }
+
     #[inline]
     fn charge_own(&self) {
-        if self.shared.is_paid() {
+        if is_paid(self.budget_id) {
             return;
         }
         let calls = self.own.load(Relaxed) + 1;
@@ -163,7 +174,7 @@ impl Account {
     }
 
     fn charge_guest(&self) {
-        if !self.shared.is_paid() && self.guests.fetch_add(1, Relaxed) % BATCH == BATCH - 1 {
+        if !is_paid(self.budget_id) && self.guests.fetch_add(1, Relaxed) % BATCH == BATCH - 1 {
             self.pay();
         }
     }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 use stockade_core::{
-    Budget,
+    Budget, Name,
     internal::{
-        Paid, budget_id, is_paid, lock, pay,
+        budget_id, lock,
         sync::{
             Mutex,
             atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
@@ -19,7 +19,7 @@ use crate::{Config, Stats};
 pub(crate) struct Shared {
     /// What new accounts begin with.
     config: Mutex<Arc<Config>>,
-    /// How often it has been replaced. Written under the lock of the configuration.
+    /// How often it has been replaced, or the budget.
     version: AtomicU32,
     pub(crate) name: Option<&'static str>,
     enabled: AtomicBool,
@@ -50,7 +50,7 @@ impl Shared {
     pub(crate) fn new(config: Config) -> Self {
         let budget = config.budget.clone().unwrap_or_default();
         Self {
-            name: config.name.clone().and_then(|name| name.check("Config::name").ok()),
+            name: Name::known(config.name.as_ref()),
             enabled: AtomicBool::new(true),
             budget_id: AtomicU64::new(budget_id(config.budget.as_ref())),
             budget: Mutex::new(budget),
@@ -67,7 +67,7 @@ impl Shared {
         (Arc::clone(&config), self.version())
     }
 
-    /// How often the configuration has been replaced.
+    /// How often the configuration or the budget has been replaced.
     #[inline]
     pub(crate) fn version(&self) -> u32 {
         self.version.load(Relaxed)
@@ -103,20 +103,14 @@ impl Shared {
         let mut current = lock(&self.budget);
         self.budget_id.store(budget_id(Some(&budget)), Relaxed);
         let before = std::mem::replace(&mut *current, budget);
+        self.version.fetch_add(1, Relaxed);
         drop(current);
         drop(before);
     }
 
-    /// Whether a layer outside with the same budget has paid for the call at hand.
-    #[inline]
-    pub(crate) fn is_paid(&self) -> bool {
-        is_paid(self.budget_id.load(Relaxed))
-    }
-
-    /// Says to the layers inside that the call at hand has paid, until what is returned is dropped.
-    #[inline]
-    pub(crate) fn paid(&self) -> Option<Paid> {
-        pay(self.budget_id.load(Relaxed))
+    /// Which budget that is, for other layers; 0 while no other layer has it.
+    pub(crate) fn budget_id(&self) -> u64 {
+        self.budget_id.load(Relaxed)
     }
 
     /// A source of chance for one call.
