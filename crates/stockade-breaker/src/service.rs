@@ -114,6 +114,7 @@ impl<S, C, B> Breaker<S, C, B> {
 }
 
 stockade_core::accessors!(Breaker<S, C, B>);
+stockade_core::shown!(Breaker<S: fmt::Debug, C, B>: inner, lease, readied);
 
 impl<S, C, B, Req> Service<Req> for Breaker<S, C, B>
 where
@@ -221,16 +222,5 @@ impl<S: Clone, C: Clone, B: Clone> Clone for Breaker<S, C, B> {
             bypass: self.bypass.clone(),
             readied: false,
         }
-    }
-}
-
-impl<S: fmt::Debug, C, B> fmt::Debug for Breaker<S, C, B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { inner, lease, readied, .. } = self;
-        f.debug_struct("Breaker")
-            .field("inner", inner)
-            .field("lease", lease)
-            .field("readied", readied)
-            .finish_non_exhaustive()
     }
 }

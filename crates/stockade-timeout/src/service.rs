@@ -31,6 +31,7 @@ pub struct Timeout<S, P = Fixed, B = NoBypass> {
 }
 
 stockade_core::accessors!(Timeout<S, P, B>);
+stockade_core::shown!(Timeout<S: fmt::Debug, P, B>: inner, lease);
 
 // === impl Timeout ===
 
@@ -94,15 +95,5 @@ impl<S: Clone, P: Clone, B: Clone> Clone for Timeout<S, P, B> {
             bypass: self.bypass.clone(),
             readiness: self.readiness.as_ref().map(|_| Box::default()),
         }
-    }
-}
-
-/// Without the closures, which cannot be shown.
-impl<S: fmt::Debug, P, B> fmt::Debug for Timeout<S, P, B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Timeout")
-            .field("inner", &self.inner)
-            .field("lease", &self.lease)
-            .finish_non_exhaustive()
     }
 }
