@@ -71,7 +71,7 @@ impl RedisError {
         if let Some(said) = crate::tls::said(error) {
             return Self::new(place, Fault::Tls, said);
         }
-        let said = error.to_string();
+        let said = without_user(&error.to_string());
         let fault = match error.kind() {
             ErrorKind::AuthenticationFailed => Fault::Login,
             // Found when the connection is made: a key that does not fit its certificate, or `#insecure`.
@@ -111,12 +111,25 @@ impl RedisError {
 
     /// The same, with the key that it is about.
     pub(crate) fn with_key(self, key: &str) -> Self {
-        if self.is_about_a_key() { Self { said: format!("`{key}`"), ..self } } else { self }
+        if self.fault == Fault::WrongType {
+            Self { said: format!("`{key}`"), ..self }
+        } else {
+            self
+        }
     }
 
-    /// Whether it is about one key, and not about the Redis.
-    pub(crate) fn is_about_a_key(&self) -> bool {
-        self.fault == Fault::WrongType
+    /// Whether it is about the key or the commands of one question, so that others may still be answered.
+    pub(crate) const fn is_about_the_question(&self) -> bool {
+        matches!(self.fault, Fault::WrongType | Fault::NoScripts)
+    }
+}
+
+/// What the server says, without the name of the user, which newer ones put into it.
+fn without_user(said: &str) -> String {
+    let named = said.split_once("User ").zip(said.split_once(" has no permissions"));
+    match named {
+        Some(((before, _), (_, rest))) => format!("{before}this user has no permissions{rest}"),
+        None => said.to_owned(),
     }
 }
 
@@ -126,7 +139,7 @@ fn by_words(code: Option<&str>, said: &str) -> Fault {
         Fault::Login
     } else if is("WRONGTYPE") {
         Fault::WrongType
-    } else if is("NOPERM") || said.contains("unknown command") {
+    } else if is("NOPERM") || is("can't run this command") || is("unknown command") {
         Fault::NoScripts
     } else {
         Fault::Refused
@@ -167,3 +180,51 @@ impl fmt::Display for RedisError {
 }
 
 impl Error for RedisError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is said of the error that a server's answer makes.
+    fn said(line: &str) -> RedisError {
+        let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap();
+        let redis::Value::ServerError(error) = value else { panic!("{value:?} is no error") };
+        RedisError::of(&"host:1/0".into(), &error.into(), false)
+    }
+
+    #[test]
+    fn a_user_that_the_server_names_is_not_named() {
+        for who in ["User somebody", "this user"] {
+            for what in ["run the 'zadd' command", "access the 'a' key"] {
+                let error = said(&format!("NOPERM {who} has no permissions to {what}"));
+                assert_eq!(error.fault(), Fault::NoScripts);
+                assert!(error.to_string().ends_with(&format!("permissions to {what})")), "{error}");
+                assert!(!format!("{error} {error:?}").contains("somebody"), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_server_says_of_itself_is_sorted() {
+        for (line, fault) in [
+            ("LOADING Redis is loading the dataset in memory", Fault::Refused),
+            ("MISCONF Redis is configured to save", Fault::Refused),
+            ("MASTERDOWN Link with MASTER is down", Fault::Refused),
+            ("NOREPLICAS Not enough good replicas to write.", Fault::Refused),
+            ("BUSY Redis is busy running a script.", Fault::Refused),
+            ("OOM command not allowed when used memory > 'maxmemory'.", Fault::Refused),
+            ("ERR max number of clients reached", Fault::Refused),
+            ("CLUSTERDOWN The cluster is down", Fault::Refused),
+            ("MOVED 3999 127.0.0.1:6381", Fault::Refused),
+            ("WRONGTYPE Operation against a key", Fault::WrongType),
+            ("NOAUTH Authentication required.", Fault::Login),
+            ("ERR unknown command 'EVALSHA'", Fault::NoScripts),
+            (
+                "ERR The user executing the script can't run this command or subcommand",
+                Fault::NoScripts,
+            ),
+        ] {
+            assert_eq!(said(line).fault(), fault, "{line}");
+        }
+    }
+}

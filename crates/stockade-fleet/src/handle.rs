@@ -11,7 +11,7 @@ use tokio::{
 
 use crate::{
     RedisError,
-    link::{Link, Presence, Target},
+    link::{Ask, Link, Presence, Target},
 };
 
 /// A Redis that the processes of a fleet share.
@@ -101,7 +101,10 @@ impl Redis {
         self.set(|to| to.connect_timeout = limit)
     }
 
-    /// Connects, and looks whether it is a Redis that lets us in and runs scripts.
+    /// Connects, and looks whether it is a Redis that lets us in and runs the scripts of rate limits and quorums.
+    ///
+    /// Its user needs `PING`, `EVALSHA`, `SCRIPT LOAD`, `TIME`, `GET` and `SET`, and for a quorum `PTTL`, `PEXPIRE`, `DEL`,
+    /// `ZADD`, `ZREM`, `ZREMRANGEBYSCORE` and `ZCARD`. The first that it may not run is named. Nothing is written.
     ///
     /// Layers need no such look, they connect when they need to and go on without it when they cannot. It is for
     /// the start of a program, which may as well end when something is wrong.
@@ -110,7 +113,7 @@ impl Redis {
     ///
     /// What is wrong, within the [time to connect](Self::connect_timeout).
     pub async fn check(&self) -> Result<(), RedisError> {
-        let connection = self.link.connect().await?;
+        let connection = self.link.connect(Ask::All).await?;
         if self.presence() != Presence::Here {
             self.link.connected(Ok(connection));
         }
@@ -159,7 +162,7 @@ impl Redis {
             }
             Ok(Err(error)) => {
                 let error = RedisError::of(&link.to.place, &error, false);
-                if !error.is_about_a_key() {
+                if !error.is_about_the_question() {
                     link.lose(life, &error);
                 }
                 Err(error)
@@ -189,5 +192,5 @@ impl fmt::Debug for Redis {
 fn is_doubtful(url: &str) -> bool {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let (authority, beyond) = rest.split_at(rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len()));
-    !authority.is_empty() && !authority.contains('@') && beyond.contains('@')
+    !authority.is_empty() && beyond.contains('@')
 }

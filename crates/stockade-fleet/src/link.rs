@@ -84,21 +84,39 @@ struct Attempt {
 /// How often in a row it may be late before it counts as away.
 const LATE: u32 = 3;
 
-/// Whether scripts may do what the layers' scripts do. It writes nothing, because that expiry is refused, but only after
-/// the server has looked whether this user may write here at all.
+/// Whether scripts may do what the layers' scripts do: those of a rate, and where there is an argument those of a quorum
+/// too. It writes nothing, because those values and that expiry are refused and that key is not there, but only after the
+/// server has looked whether this user may run the command here at all.
 const CHECK: &str = r#"
 local is = function(why, words) return string.find(why, words, 1, true) end
-for _, words in ipairs({{'TIME'}, {'GET', 'stockade'}, {'SET', 'stockade', '', 'PX', '0'}}) do
-  local said = redis.pcall(unpack(words))
-  local why = type(said) == 'table' and said.err
-  if why and is(why, 'READONLY') then
-    return said
-  elseif why and (is(why, 'permissions to run') or is(why, "can't run this command")) then
-    return redis.error_reply("NOPERM scripts of this user may not run '" .. string.lower(words[1]) .. "'")
+local first_denied = function(commands)
+  for _, words in ipairs(commands) do
+    local said = redis.pcall(unpack(words))
+    local why = type(said) == 'table' and said.err
+    if why and is(why, 'READONLY') then
+      return said
+    elseif why and (is(why, 'permissions to run') or is(why, "can't run this command")) then
+      return redis.error_reply("NOPERM scripts of this user may not run '" .. string.lower(words[1]) .. "'")
+    end
   end
 end
-return 7
+local rate = {{'TIME'}, {'GET', 'stockade'}, {'SET', 'stockade', '', 'PX', '0'}}
+local quorum = {
+  {'PTTL', 'stockade'}, {'PEXPIRE', 'stockade', ''}, {'DEL', 'stockade:nothing'},
+  {'ZADD', 'stockade', '', ''}, {'ZREM', 'stockade:nothing', ''},
+  {'ZREMRANGEBYSCORE', 'stockade', '', ''}, {'ZCARD', 'stockade'},
+}
+return first_denied(rate) or (ARGV[1] and first_denied(quorum)) or 7
 "#;
+
+/// What is asked of a new connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ask {
+    /// What every layer needs.
+    Little,
+    /// What any layer needs.
+    All,
+}
 
 const FIRST_PROBE: Duration = Duration::from_millis(50);
 const LAST_PROBE: Duration = Duration::from_millis(250);
@@ -163,13 +181,13 @@ impl Link {
     fn probe(self: &Arc<Self>) {
         let mut attempt = Attempt { link: Arc::clone(self), settled: false };
         tokio::spawn(async move {
-            let connected = attempt.link.connect().await;
+            let connected = attempt.link.connect(Ask::Little).await;
             attempt.settled = true;
             attempt.link.connected(connected);
         });
     }
 
-    pub(crate) async fn connect(&self) -> Result<MultiplexedConnection, RedisError> {
+    pub(crate) async fn connect(&self, ask: Ask) -> Result<MultiplexedConnection, RedisError> {
         #[cfg(feature = "tls")]
         crate::tls::choose_provider();
         let config =
@@ -178,7 +196,14 @@ impl Link {
             let mut connection =
                 self.to.client.get_multiplexed_async_connection_with_config(&config).await?;
             let said: String = redis::cmd("PING").query_async(&mut connection).await?;
-            let ran: i64 = Script::new(CHECK).invoke_async(&mut connection).await?;
+            let check = Script::new(CHECK);
+            let mut call = check.prepare_invoke();
+            if ask == Ask::All {
+                // Where the server knows it already, nothing else shows whether scripts may be sent to it.
+                check.load_async(&mut connection).await?;
+                call.arg("quorum");
+            }
+            let ran: i64 = call.invoke_async(&mut connection).await?;
             Ok::<_, redis::RedisError>((said == "PONG" && ran == 7).then_some(connection))
         };
         match timeout(self.to.connect_timeout, connecting).await {

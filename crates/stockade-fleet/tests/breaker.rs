@@ -275,6 +275,41 @@ async fn what_dead_nodes_have_left_goes_although_the_clock_of_the_server_has_ste
     assert!(node.call().await.is_ok());
 }
 
+#[tokio::test]
+async fn a_verdict_is_reached_again_after_one_probe_although_the_clock_of_the_server_has_stepped_forward()
+ {
+    let (server, redis) = server().await;
+    let nodes = [false; 5].map(|works| Node::new(quorum(&redis).open_for(LONG), works));
+    all_report(&nodes).await;
+    fail(&nodes).await;
+    until("all are open", || nodes.iter().all(Node::is_open)).await;
+    nodes.iter().for_each(|node| node.calls.store(0, Relaxed));
+
+    // All that was written is an hour old.
+    let script = "for i = 1, 2 do
+          for _, node in ipairs(redis.call('ZRANGE', KEYS[i], 0, -1)) do
+            redis.call('ZINCRBY', KEYS[i], -3600000, node)
+          end
+        end
+        redis.call('SET', KEYS[3], redis.call('GET', KEYS[3]) - 3600000)";
+    let keys = ["nodes", "failing", "verdict"].map(|part| format!("{{search}}:{part}"));
+    command(&server, &["EVAL", script, "3", &keys[0], &keys[1], &keys[2]]).await.unwrap();
+    let probing = |node: &Node| node.member.as_ref().unwrap().snapshot().probing;
+    until("one probes", || nodes.iter().any(probing)).await;
+    let begin = Instant::now();
+    while nodes.iter().any(probing) {
+        assert!(begin.elapsed() < LONG);
+        for node in &nodes {
+            let _ = node.call().await;
+        }
+        sleep(5 * MS).await;
+    }
+
+    until("all are open again", || nodes.iter().all(Node::is_open)).await;
+    let probes: usize = nodes.iter().map(|node| node.calls.load(Relaxed)).sum();
+    assert_eq!(probes, 1);
+}
+
 /// A process of the fleet: it calls for some time, and prints what came of it.
 #[ignore = "what the other tests start as processes of their own"]
 #[tokio::test]

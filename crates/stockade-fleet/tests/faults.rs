@@ -14,9 +14,11 @@ use std::{
 };
 
 use common::{command, passes, refusal};
+use stockade_breaker::BreakerLayer;
 use stockade_core::{Error, Reason};
 use stockade_fleet::{
-    Fault, Redis, RedisError,
+    Fault, Presence, Redis, RedisError,
+    breaker::Quorum,
     rate::{Outage, RateLayer},
 };
 use stockade_test_servers::{self as servers, Server};
@@ -64,6 +66,23 @@ fn a_url_that_is_none_is_refused_and_not_repeated() {
         assert!(error.to_string().contains("redis://"), "{error}");
         assert!(!error.to_string().contains("secret@"), "{error}");
         secretive(&error);
+    }
+}
+
+#[test]
+fn of_a_password_that_was_left_as_it_is_nothing_is_shown() {
+    let special = || (' '..='~').filter(|c| !c.is_ascii_alphanumeric());
+    for (a, b) in special().flat_map(|a| special().map(move |b| (a, b))) {
+        for user in ["somebody", ""] {
+            let url = format!("redis://{user}:secret{a}secret{b}secret@host:6379/1");
+            match Redis::new(&url) {
+                Ok(redis) => assert_eq!(redis.place(), "host:6379/1", "{url}"),
+                Err(error) => {
+                    assert_eq!(error.fault(), Fault::Url, "{url}");
+                    secretive(&error);
+                }
+            }
+        }
     }
 }
 
@@ -175,7 +194,7 @@ async fn a_key_that_holds_something_else_stays_as_it_is_and_the_others_go_on() {
         assert_eq!(fault.to_string(), said);
     }
     assert!(call(2).await.is_ok(), "another key is not concerned");
-    assert_eq!(redis.presence(), stockade_fleet::Presence::Here, "nor is the connection");
+    assert_eq!(redis.presence(), Presence::Here, "nor is the connection");
     let list = command(&server, &["LRANGE", "users:list", "0", "-1"]).await.unwrap();
     assert_eq!(redis::from_redis_value::<Vec<String>>(list).unwrap(), ["a", "b"]);
     let text = command(&server, &["GET", "users:text"]).await.unwrap();
@@ -211,13 +230,40 @@ async fn a_bucket_that_is_reset_by_hand_is_told_by_who_knows_it() {
     assert!(!passes(&layer).await);
 }
 
-/// What a key of the server looks like once the server's clock has stepped back an hour.
-async fn step_back(server: &Server, key: &str) {
+/// What a key of the server looks like once the server's clock has stepped back by so many seconds.
+async fn step_back(server: &Server, key: &str, seconds: i64) {
     let kept: String =
         redis::from_redis_value(command(server, &["GET", key]).await.unwrap()).unwrap();
-    let (seconds, rest) = kept.split_once(':').unwrap();
-    let seconds = seconds.parse::<u64>().unwrap() + 3_600;
-    command(server, &["SET", key, &format!("{seconds}:{rest}")]).await.unwrap();
+    let (instant, rest) = kept.split_once(':').unwrap();
+    let instant = instant.parse::<i64>().unwrap() + seconds;
+    command(server, &["SET", key, &format!("{instant}:{rest}")]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_whose_clock_steps_forward_gives_no_more_than_another_bucket() {
+    let (server, redis) = common::server().await;
+    let period = Duration::from_secs(60);
+    let layer = |redis: &Redis| RateLayer::new(redis, "forward", 10, period).queue(0);
+    let knows = layer(&redis);
+    while passes(&knows).await {}
+    for expires in [false, true] {
+        step_back(&server, "forward", -3_600).await;
+        if expires {
+            // A key lives for no longer than it takes its bucket to fill up.
+            command(&server, &["DEL", "forward"]).await.unwrap();
+        }
+        // A node that has not asked before knows nothing better.
+        let (stranger, mut passed, begin) = (layer(&redis), 0, Instant::now());
+        while passes(&stranger).await {
+            passed += 1;
+        }
+        let most = 10.0 + begin.elapsed().as_secs_f64() / 6.0;
+        assert!(passed >= 9 && f64::from(passed) <= most, "{passed} of at most {most}");
+        // One that has tells what it knows.
+        let no = refusal(&knows).await;
+        assert!(no.retry_after().unwrap() <= period, "{no}");
+        assert!(!passes(&stranger).await);
+    }
 }
 
 #[tokio::test]
@@ -228,7 +274,7 @@ async fn a_server_whose_clock_steps_back_refuses_nobody_for_longer_than_a_period
     let knows = layer(&redis);
     for _ in 0..2 {
         while passes(&knows).await {}
-        step_back(&server, "back").await;
+        step_back(&server, "back", 3_600).await;
         // A node that has not asked before comes back when it is told.
         let stranger = layer(&redis);
         for node in [&stranger, &knows] {
@@ -246,7 +292,9 @@ async fn a_server_whose_clock_steps_back_refuses_nobody_for_longer_than_a_period
 #[tokio::test]
 async fn the_command_that_a_user_may_not_run_is_named_at_the_start() {
     let server = servers::Redis::new().start().await.unwrap();
-    for denied in ["evalsha", "time", "get", "set"] {
+    let of_rate = ["evalsha", "script|load", "time", "get", "set"];
+    let of_quorum = ["pttl", "pexpire", "del", "zadd", "zrem", "zremrangebyscore", "zcard"];
+    for denied in of_rate.into_iter().chain(of_quorum) {
         let rule = format!("-{denied}");
         let user = ["ACL", "SETUSER", "node", "reset", "on", ">word", "~*", "+@all", &rule];
         command(&server, &user).await.unwrap();
@@ -261,6 +309,27 @@ async fn the_command_that_a_user_may_not_run_is_named_at_the_start() {
     let redis = Redis::new(&format!("redis://node:word@{}", server.address())).unwrap();
     redis.check().await.unwrap();
     assert!(common::keys(&server, "*").await.is_empty(), "it writes nothing");
+}
+
+#[tokio::test]
+async fn a_quorum_whose_commands_are_denied_is_told_so_and_takes_no_rate_with_it() {
+    let server = servers::Redis::new().start().await.unwrap();
+    let user = ["ACL", "SETUSER", "node", "on", ">word", "~*", "+@all", "-zadd"];
+    command(&server, &user).await.unwrap();
+    let redis = Redis::new(&format!("redis://node:word@{}", server.address())).unwrap();
+    let redis = redis.patience(Duration::from_secs(2));
+    let layer = RateLayer::per_second(&redis, "key", 1_000_000).queue(0).outage(Outage::Closed);
+    let quorum = Quorum::majority(&redis, "search").interval(Duration::from_millis(5));
+    let member = quorum.join(BreakerLayer::new().with_handle().1);
+
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_millis(500) {
+        common::call(&layer).await.unwrap();
+    }
+
+    let fault = member.snapshot().fault.unwrap();
+    assert_eq!(fault.fault(), Fault::NoScripts, "{fault}");
+    assert_eq!(redis.presence(), Presence::Here);
 }
 
 #[tokio::test]

@@ -29,7 +29,7 @@ use crate::Redis;
 /// A call costs a round trip, or shares one: while one question is on its way, the calls that come are put together in
 /// the next one. Calls of one node wait in their order. Nodes take turns, and none gets more than one call ahead. The
 /// time is the server's, so the clock of a node makes no difference. If the server's clock steps back, the bucket is
-/// moved along with it.
+/// moved along with it. If it steps forward, the bucket is full once more, until a node that knows better asks.
 ///
 /// When the Redis is away, or slower than its [patience](Redis::patience), this node goes on [alone](Self::outage). The
 /// [handle](Self::with_handle) shows it, and with the feature `tracing` there is one event for each change. When the
