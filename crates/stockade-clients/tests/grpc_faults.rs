@@ -99,7 +99,7 @@ async fn a_connection_that_takes_too_long_leaves_a_call_unsent() {
 async fn a_certificate_that_is_not_trusted_is_permanent() {
     let unknown = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
     let fails = service_fn(move |_: http::Uri| {
-        std::future::ready(Err::<_, io::Error>(io::Error::other(unknown.clone())))
+        ready(Err::<_, io::Error>(io::Error::other(unknown.clone())))
     });
     assert_eq!(connected_by(fails).await, Class::Permanent);
 }
