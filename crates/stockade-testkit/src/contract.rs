@@ -5,6 +5,7 @@ use std::{
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
+    rc::Rc,
     task::Poll,
     time::Duration,
 };
@@ -16,7 +17,7 @@ use crate::{
     ContractError, Outcome, Probe, Report, Request, Response, checks,
     flight::message,
     report::known,
-    stage::{Objection, Stage, Verdict, settle},
+    stage::{Action, Objection, Stage, Verdict, settle},
     watchdog::{REAL_LIMIT, guarded},
 };
 
@@ -74,10 +75,10 @@ impl<S> Subject for S where
 pub struct Contract<S, F> {
     build: F,
     limit: Option<usize>,
-    hold: Option<fn(&mut S)>,
-    release: Option<fn(&mut S)>,
+    hold: Option<Action<S>>,
+    release: Option<Action<S>>,
     deadline: Option<Duration>,
-    close: Option<fn(&mut S)>,
+    close: Option<Action<S>>,
     exceptions: Vec<(&'static str, String)>,
 }
 
@@ -85,6 +86,8 @@ pub struct Contract<S, F> {
 ///
 /// `build` is called often, and must make fresh state each time: make a layer that shares its state among its
 /// services inside of it. It is always called within a runtime, so it may spawn tasks.
+///
+/// Only what [`hold`](Contract::hold) does may concern several stacks, because it is undone after each check.
 pub fn contract<S, F>(build: F) -> Contract<S, F>
 where
     S: Subject,
@@ -145,14 +148,14 @@ where
     /// contract(delayed).hold(|_| {}).run().await.assert();
     /// # }
     /// ```
-    pub fn hold(mut self, hold: fn(&mut S)) -> Self {
-        self.hold = Some(hold);
+    pub fn hold(mut self, hold: impl Fn(&mut S) + 'static) -> Self {
+        self.hold = Some(Rc::new(hold));
         self
     }
 
     /// Declares what lets the calls go on that [`hold`](Self::hold) has made to wait: a gate is opened, say.
-    pub fn release(mut self, release: fn(&mut S)) -> Self {
-        self.release = Some(release);
+    pub fn release(mut self, release: impl Fn(&mut S) + 'static) -> Self {
+        self.release = Some(Rc::new(release));
         self
     }
 
@@ -165,8 +168,8 @@ where
 
     /// Declares how the stack is closed: from then on it refuses calls, those that wait among them. Enables the check of
     /// closing.
-    pub fn close(mut self, close: fn(&mut S)) -> Self {
-        self.close = Some(close);
+    pub fn close(mut self, close: impl Fn(&mut S) + 'static) -> Self {
+        self.close = Some(Rc::new(close));
         self
     }
 

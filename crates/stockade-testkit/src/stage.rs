@@ -1,6 +1,6 @@
 //! What the checks have in common: fresh stacks, and waiting without real time.
 
-use std::{future::poll_fn, task::Poll, time::Duration};
+use std::{cell::Cell, future::poll_fn, rc::Rc, task::Poll, time::Duration};
 
 use tokio::{
     task::yield_now,
@@ -23,14 +23,17 @@ pub(crate) enum Objection {
     Undeclared(&'static str),
 }
 
+/// What the user does to a stack.
+pub(crate) type Action<S> = Rc<dyn Fn(&mut S)>;
+
 /// What the user declared, and how to make a fresh stack.
 pub(crate) struct Stage<'a, S> {
     pub(crate) build: &'a mut dyn FnMut(Probe) -> S,
     pub(crate) limit: Option<usize>,
-    pub(crate) hold: Option<fn(&mut S)>,
-    pub(crate) release: Option<fn(&mut S)>,
+    pub(crate) hold: Option<Action<S>>,
+    pub(crate) release: Option<Action<S>>,
     pub(crate) deadline: Option<Duration>,
-    pub(crate) close: Option<fn(&mut S)>,
+    pub(crate) close: Option<Action<S>>,
 }
 
 /// What makes calls wait.
@@ -43,11 +46,12 @@ pub(crate) enum Hold {
 }
 
 /// A fresh stack over a fresh probe.
-pub(crate) struct Stand<S> {
+pub(crate) struct Stand<S: Subject> {
     pub(crate) probe: Probe,
     pub(crate) service: S,
-    hold: Option<fn(&mut S)>,
-    release: Option<fn(&mut S)>,
+    hold: Option<Action<S>>,
+    release: Option<Action<S>>,
+    held: Cell<bool>,
 }
 
 /// Fails the check unless the condition holds.
@@ -146,7 +150,8 @@ impl<S: Subject> Stage<'_, S> {
     pub(crate) fn stand(&mut self) -> Stand<S> {
         let probe = Probe::new();
         let service = (self.build)(probe.clone());
-        Stand { probe, service, hold: self.hold, release: self.release }
+        let (hold, release) = (self.hold.clone(), self.release.clone());
+        Stand { probe, service, hold, release, held: Cell::new(false) }
     }
 
     pub(crate) fn limit(&self) -> Verdict<usize> {
@@ -155,7 +160,7 @@ impl<S: Subject> Stage<'_, S> {
 
     /// What makes calls wait, which is one thing or two.
     pub(crate) fn holds(&self) -> Verdict<Vec<Hold>> {
-        let by_hand = self.hold.map(|_| Hold::ByHand);
+        let by_hand = self.hold.as_ref().map(|_| Hold::ByHand);
         let holds: Vec<_> = self.limit.map(Hold::Full).into_iter().chain(by_hand).collect();
         let declared = !holds.is_empty();
         declared.then_some(holds).ok_or(Objection::Undeclared(
@@ -167,8 +172,8 @@ impl<S: Subject> Stage<'_, S> {
         self.deadline.ok_or(Objection::Undeclared("no `.deadline(..)` is declared"))
     }
 
-    pub(crate) fn close(&self) -> Verdict<fn(&mut S)> {
-        self.close.ok_or(Objection::Undeclared("no `.close(..)` is declared"))
+    pub(crate) fn close(&self) -> Verdict<Action<S>> {
+        self.close.clone().ok_or(Objection::Undeclared("no `.close(..)` is declared"))
     }
 }
 
@@ -212,7 +217,8 @@ impl<S: Subject> Stand<S> {
         match hold {
             Hold::Full(limit) => self.saturate(1, limit, FRESH).await,
             Hold::ByHand => {
-                self.by_hand(self.hold);
+                self.held.set(true);
+                self.by_hand(self.hold.as_ref());
                 Ok(Vec::new())
             }
         }
@@ -234,13 +240,19 @@ impl<S: Subject> Stand<S> {
     pub(crate) fn release(&self, hold: Hold) {
         match hold {
             Hold::Full(_) => drop(self.probe.release(1)),
-            Hold::ByHand => self.by_hand(self.release),
+            Hold::ByHand => self.release_by_hand(),
         }
     }
 
-    fn by_hand(&self, what: Option<fn(&mut S)>) {
-        if let Some(what) = what {
-            what(&mut self.service.clone());
+    fn release_by_hand(&self) {
+        if self.held.take() {
+            self.by_hand(self.release.as_ref());
+        }
+    }
+
+    fn by_hand(&self, action: Option<&Action<S>>) {
+        if let Some(action) = action {
+            action(&mut self.service.clone());
         }
     }
 
@@ -295,5 +307,12 @@ impl<S: Subject> Stand<S> {
             expect_answer("a call that was let go", flight.id, &flight.end().await)?;
         }
         Ok(())
+    }
+}
+
+/// A check that fails leaves nothing held, because stacks may share what holds them.
+impl<S: Subject> Drop for Stand<S> {
+    fn drop(&mut self) {
+        self.release_by_hand();
     }
 }

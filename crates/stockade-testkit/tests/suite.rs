@@ -118,6 +118,15 @@ async fn a_limit_that_can_be_held_by_hand_as_well_passes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_check_that_fails_leaves_a_gate_open_that_the_stacks_share() {
+    let gate = Gate::new(Probe::new(), 16, Breach::WakesItself);
+    let (shut, opened) = (gate.clone(), gate.clone());
+    let suite = contract(move |inner: Probe| gate.around(inner)).hold(move |_| shut.hold());
+    let report = suite.release(move |_| opened.release()).run().await;
+    assert_fails(&report, &["no_self_wake"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_delay_passes_the_checks_of_waiting() {
     for nap in [Duration::from_millis(1), SECOND, 10 * SECOND] {
         let report = contract(|inner: Probe| Sleepy::new(inner, nap)).hold(|_| {}).run().await;

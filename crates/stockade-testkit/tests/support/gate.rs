@@ -48,6 +48,11 @@ impl Gate {
         }
     }
 
+    /// The same gate around another service.
+    pub(crate) fn around(&self, inner: Probe) -> Self {
+        Self { inner, ..self.clone() }
+    }
+
     pub(crate) fn close(&self) {
         self.line.close();
     }

@@ -130,6 +130,7 @@ impl Place {
             return Poll::Ready(Err(Closed));
         } else if state.free > 0 {
             state.free -= 1;
+            state.waiting.retain(|(key, _)| *key != self.key);
         } else {
             match state.waiting.iter_mut().find(|(key, _)| *key == self.key) {
                 Some(_) if self.line.breach == Breach::FirstWakerOnly => {}
