@@ -188,9 +188,26 @@ fn newer<T: Source + Copy + 'static>(source: T, service: &'static str) -> Vec<Pl
         groups[2].entries.push(Entry::new(SEATBELT, move |rt| {
             one_handle(rt, e::seatbelt_chaos(source.of::<248>()))
         }));
+        groups[0].entries.push(Entry::new(RESILIENCE, move |rt| {
+            one_handle(rt, e::resilience_hedge(source.of::<251>()))
+        }));
+        groups[1].entries.push(Entry::new(RESILIENCE, move |rt| {
+            one_handle(rt, e::resilience_fallback(source.of::<252>()))
+        }));
+        groups[2].entries.push(Entry::new(RESILIENCE, move |rt| {
+            one_handle(rt, e::resilience_chaos(source.of::<253>()))
+        }));
+        groups[3].entries.push(Entry::new(RESILIENCE, move |rt| {
+            one_handle(rt, e::resilience_coalesce(source.of::<254>()))
+        }));
     }
-    // Calls that are pending for less than a microsecond are above their own percentile as soon as a clock ticks.
-    if service == inner::READY {
+    // Calls that are pending for less than a microsecond are above their own percentile as soon as a clock ticks. tower's
+    // hedge has no other delay, but it may never repeat them.
+    if service != inner::READY {
+        groups[0]
+            .entries
+            .push(Entry::new(TOWER, move |rt| one_handle(rt, peers::hedge(source.of::<250>()))));
+    } else {
         groups.push(group(
             "hedge by percentile",
             Entry::new(OURS, move |rt| {

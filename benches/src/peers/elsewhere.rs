@@ -13,13 +13,17 @@ use seatbelt::{
     retry::Retry,
     timeout::Timeout,
 };
-use stockade::Error;
+use stockade::{Error, coalesce::SharedError};
 use tick::Clock;
 use tokio::{runtime::Runtime, sync::oneshot};
 use tower::ServiceBuilder;
 use tower_resilience_bulkhead::BulkheadLayer;
+use tower_resilience_chaos::ChaosLayer;
 use tower_resilience_circuitbreaker::CircuitBreakerLayer;
+use tower_resilience_coalesce::CoalesceLayer;
 use tower_resilience_executor::ExecutorLayer;
+use tower_resilience_fallback::FallbackLayer;
+use tower_resilience_hedge::HedgeLayer;
 use tower_resilience_ratelimiter::RateLimiterLayer;
 use tower_resilience_retry::RetryLayer;
 use tower_resilience_timelimiter::TimeLimiterLayer;
@@ -51,6 +55,35 @@ pub fn resilience_retry(inner: impl Stack) -> impl Client + Clone {
 /// The breaker of tower-resilience.
 pub fn resilience_breaker(inner: impl Stack) -> impl Client + Clone {
     ServiceBuilder::new().layer(circuit_breaker()).service(inner)
+}
+
+/// The hedge of tower-resilience. The errors below it have to be `Clone`.
+pub fn resilience_hedge(inner: impl Stack) -> impl Client + Clone {
+    ServiceBuilder::new()
+        .map_err(|_| refused())
+        .layer(HedgeLayer::new(LIMIT))
+        .map_err(|error: Failure| SharedError::new(error))
+        .service(inner)
+}
+
+/// The fallback of tower-resilience.
+pub fn resilience_fallback(inner: impl Stack) -> impl Client + Clone {
+    let fallback = FallbackLayer::<u64, u64, Failure>::value(0);
+    ServiceBuilder::new().map_err(|_| refused()).layer(fallback).service(inner)
+}
+
+/// The chaos of tower-resilience, which never does anything.
+pub fn resilience_chaos(inner: impl Stack) -> impl Client + Clone {
+    ServiceBuilder::new().layer(ChaosLayer::builder().build()).service(inner)
+}
+
+/// The coalescing of tower-resilience, whose calls have keys of their own. The errors below it have to be `Clone`.
+pub fn resilience_coalesce(inner: impl Stack) -> impl Client + Clone {
+    ServiceBuilder::new()
+        .map_err(|_| refused())
+        .layer(CoalesceLayer::new(|n: &u64| *n))
+        .map_err(|error: Failure| SharedError::new(error))
+        .service(inner)
 }
 
 /// Five layers of tower-resilience, in our order.
