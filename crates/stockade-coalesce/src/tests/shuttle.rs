@@ -41,8 +41,8 @@ impl Future for Gated {
         }
         let old = self.0.waker.lock().expect("nobody panics under it").replace(cx.waker().clone());
         drop(old);
-        // What others do while it is polled.
-        thread::yield_now();
+        // The others come while it is polled.
+        pause();
         Poll::Pending
     }
 }
@@ -53,6 +53,11 @@ impl Gate {
         let waker = self.waker.lock().expect("nobody panics under it").take();
         waker.into_iter().for_each(Waker::wake);
     }
+}
+
+/// Lets the other threads do some of their steps, or many.
+fn pause() {
+    (0..thread_rng().gen_range(0..30)).for_each(|_| thread::yield_now());
 }
 
 /// Joins the call, and waits for its end or leaves on the way.
@@ -83,7 +88,7 @@ fn whoever_leaves_when_the_others_hear_of_the_end() {
                 thread::spawn(move || join(&calls, &gate))
             })
             .collect();
-        thread::yield_now();
+        pause();
         gate.open();
         threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
         assert_eq!(shared.in_flight.load(SeqCst), 0);
