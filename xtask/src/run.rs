@@ -2,9 +2,9 @@
 
 use std::{
     ffi::OsStr,
-    io::{self, Write},
+    io::{self, Seek, Write},
     path::Path,
-    process::{Child, Command, ExitCode},
+    process::{Child, Command, ExitCode, ExitStatus},
     sync::{Mutex, PoisonError},
     thread::{self, available_parallelism},
     time::{Duration, Instant},
@@ -62,45 +62,23 @@ pub(crate) fn all<'a>(
 ///
 /// If it cannot be started or fails.
 pub(crate) fn command(command: &mut Command) -> Result<()> {
-    within(Duration::MAX, command)
-}
-
-/// Like [`command`](command()), but kills a child that still runs after `limit`.
-///
-/// # Errors
-///
-/// Also if it was killed.
-pub(crate) fn within(limit: Duration, command: &mut Command) -> Result<()> {
-    let mut child = start(command)?;
-    let start = now();
-    let status = loop {
-        if let Some(status) = child.try_wait()? {
-            break status;
-        }
-        if start.elapsed() >= limit {
-            child.kill()?;
-            child.wait()?;
-            bail!("`{}` was killed: it ran for longer than {}", shown(command), human(limit));
-        }
-        thread::sleep(GLANCE);
-    };
+    let status = start(command)?.wait()?;
     ensure!(status.success(), "`{}` ended with {status}", shown(command));
     Ok(())
 }
 
 /// Runs `commands`, as many at once as there are cores. Prints each when it starts, and again with all of its output
-/// when it has ended.
+/// when it has ended. One that still runs after `limit` is killed.
 ///
 /// # Errors
 ///
-/// If one cannot be started or fails; the error names all of these. The others run to their end.
-pub(crate) fn at_once(commands: Vec<Command>) -> Result<()> {
+/// If one cannot be started, fails, or was killed; the error names all of these. The others run to their end.
+pub(crate) fn at_once(commands: Vec<Command>, limit: Duration) -> Result<()> {
     let (failed, commands) = (Mutex::new(Vec::new()), Mutex::new(commands.into_iter()));
     let next = || commands.lock().unwrap_or_else(PoisonError::into_inner).next();
     let work = || {
         while let Some(mut command) = next() {
-            println!("> {}", shown(&command));
-            if let Err(error) = captured(&mut command) {
+            if let Err(error) = captured(&mut command, limit) {
                 failed.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{error:#}"));
             }
         }
@@ -112,16 +90,36 @@ pub(crate) fn at_once(commands: Vec<Command>) -> Result<()> {
     Ok(())
 }
 
-/// Runs `command`, and prints it with its output when it has ended.
-fn captured(command: &mut Command) -> Result<()> {
+fn captured(command: &mut Command, limit: Duration) -> Result<()> {
     let shown = shown(command);
-    let output = command.output().with_context(|| format!("cannot start `{shown}`"))?;
+    println!("> {shown}");
+    let mut output = tempfile::tempfile()?;
+    command.stdout(output.try_clone()?).stderr(output.try_clone()?);
+    let mut child = command.spawn().with_context(|| format!("cannot start `{shown}`"))?;
+    let ended = wait(&mut child, limit);
+    output.rewind()?;
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "$ {shown}")?;
-    stdout.write_all(&output.stdout)?;
-    stdout.write_all(&output.stderr)?;
-    ensure!(output.status.success(), "`{shown}` ended with {}", output.status);
-    Ok(())
+    io::copy(&mut output, &mut stdout)?;
+    match ended? {
+        Some(status) if status.success() => Ok(()),
+        Some(status) => bail!("`{shown}` ended with {status}"),
+        None => bail!("`{shown}` was killed: it ran for longer than {}", human(limit)),
+    }
+}
+
+/// How `child` has ended within `limit`. If it has not, it is killed.
+fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
+    let start = now();
+    while start.elapsed() < limit {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        thread::sleep(GLANCE);
+    }
+    child.kill()?;
+    child.wait()?;
+    Ok(None)
 }
 
 /// Starts `command`, and prints it.
@@ -229,7 +227,8 @@ mod tests {
     }
 
     #[test]
-    fn of_commands_that_run_at_once_those_that_fail_are_named_and_the_others_end() {
+    fn of_commands_that_run_at_once_those_that_fail_or_take_too_long_are_named_and_the_others_end()
+    {
         let folder = tempfile::tempdir().unwrap();
         let shell = |script: &str| {
             let mut command = Command::new("sh");
@@ -238,17 +237,16 @@ mod tests {
         };
         let commands = ["exit 3", "echo end > first", "false", "echo end > last"];
 
-        let error = at_once(commands.map(shell).into()).unwrap_err().to_string();
+        let run = |commands: &[&str], limit| {
+            at_once(commands.iter().map(|script| shell(script)).collect(), limit)
+        };
+
+        let error = run(&commands, Duration::MAX).unwrap_err().to_string();
         assert!(error.contains("exit 3") && error.contains("false"), "{error}");
         assert_eq!(error.lines().count(), 2);
         assert!(folder.path().join("first").exists() && folder.path().join("last").exists());
-        at_once(Vec::new()).unwrap();
-    }
-
-    #[test]
-    fn a_command_that_runs_too_long_is_killed() {
-        let error = within(GLANCE, Command::new("sleep").arg("60")).unwrap_err().to_string();
-
-        assert!(error.contains("`sleep 60` was killed"), "{error}");
+        run(&[], Duration::MAX).unwrap();
+        let error = run(&["exec sleep 60"], GLANCE).unwrap_err().to_string();
+        assert!(error.contains("exec sleep 60") && error.contains("was killed"), "{error}");
     }
 }

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use cargo_metadata::Package;
 
 use crate::{
     binaries::{self, Binary},
@@ -59,8 +60,8 @@ const TEST: &[Step] = &[
     Step::new("doctests", "the code in the documentation", doctests),
 ];
 
-/// The longest that an example may run.
-const EXAMPLE_LIMIT: Duration = Duration::from_secs(3 * 60);
+/// The longest that a test binary or an example may run.
+const LIMIT: Duration = Duration::from_secs(10 * 60);
 
 /// What checks the dependencies.
 const CARGO_DENY: &str = "cargo-deny@0.20.2";
@@ -129,7 +130,7 @@ fn all_tests(workspace: &Workspace) -> Result<()> {
 fn tests(workspace: &Workspace) -> Result<()> {
     let binaries = binaries::build(workspace)?;
     if workspace.test_args.is_empty() {
-        return run::at_once(binaries.iter().map(Binary::command).collect());
+        return run::at_once(binaries.iter().map(Binary::command).collect(), LIMIT);
     }
     let mut failed = Vec::new();
     for binary in binaries {
@@ -158,24 +159,29 @@ fn models(workspace: &Workspace) -> Result<()> {
     model::check(workspace, &plan)
 }
 
+/// Built first, so that the limit is on the runs alone.
 fn examples(workspace: &Workspace) -> Result<()> {
+    let cargo = |command: &str, package: &Package| {
+        let mut cargo = workspace::cargo(command);
+        cargo.current_dir(workspace.root()).args(["--quiet", "--package", &package.name]);
+        cargo
+    };
+    let mut runs = Vec::new();
     for package in workspace.all_packages() {
         let mut args = workspace::table(package, "examples")?;
         needs::provide(&needs::of(package)?)?;
-        for example in package.targets.iter().filter(|t| t.is_example()) {
-            let cargo = |command| {
-                let mut cargo = workspace::cargo(command);
-                cargo.current_dir(workspace.root()).args(["--quiet", "--package", &package.name]);
-                cargo.args(["--example", &example.name]);
-                cargo
-            };
-            // Built first, so that the limit is on the run alone.
-            run::command(&mut cargo("build"))?;
-            let args = args.remove(&example.name).unwrap_or_default();
-            run::within(EXAMPLE_LIMIT, cargo("run").arg("--").args(args))?;
+        let examples: Vec<_> = package.targets.iter().filter(|t| t.is_example()).collect();
+        if !examples.is_empty() {
+            run::command(cargo("build", package).arg("--examples"))?;
+        }
+        for example in examples {
+            let mut run = cargo("run", package);
+            run.args(["--example", &example.name, "--"]);
+            run.args(args.remove(&example.name).unwrap_or_default());
+            runs.push(run);
         }
     }
-    Ok(())
+    run::at_once(runs, LIMIT)
 }
 
 /// Checks the budget of every stack, which `cargo xtask bench instr` explains.
