@@ -4,6 +4,7 @@
 //!
 //! - [`CoalesceLayer`] is the configuration, and the `tower` layer.
 //! - [`Coalesce`] is the service.
+//! - [`CoalesceHandle`] shows how many calls are in flight and joined another one, and switches it off and on.
 //! - [`SharedError`] makes any error one that several callers can get.
 //!
 //! # Features

@@ -23,23 +23,35 @@ use crate::{ByClone, Fallback, FallbackHandle, OnError, OnRequest, handle::Share
 ///
 /// # Example
 ///
-/// The request is kept, as a clone, only where it is asked for:
+/// A stale answer is better than none. The request is kept, as a clone, only where it is asked for:
 ///
 /// ```
+/// use std::{collections::HashMap, io, sync::{Arc, Mutex}};
 /// use stockade_core::Error;
 /// use stockade_fallback::FallbackLayer;
-/// use tower::{ServiceBuilder, ServiceExt};
+/// use tower::{Service, ServiceBuilder, ServiceExt};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
-/// type AppError = Error<std::io::Error>;
+/// type AppError = Error<io::Error>;
 ///
-/// let guess = async |city: String, _: AppError| Ok(format!("{city}: as yesterday"));
-/// let svc = ServiceBuilder::new()
-///     .layer(FallbackLayer::with_request(guess))
+/// let cache = Arc::new(Mutex::new(HashMap::new()));
+/// let known = Arc::clone(&cache);
+/// let stale = move |city: String, error: AppError| {
+///     let forecast = known.lock().unwrap().get(&city).copied();
+///     async move { forecast.ok_or(error) }
+/// };
+/// let mut svc = ServiceBuilder::new()
+///     .layer(FallbackLayer::with_request(stale))
 ///     .map_err(Error::Service)
-///     .service_fn(async |_: String| Err::<String, _>(std::io::Error::other("no forecast")));
-/// assert_eq!(svc.oneshot("Bern".into()).await.unwrap(), "Bern: as yesterday");
+///     .service_fn(move |city: String| {
+///         // It answers once for each city, and what it answers is kept.
+///         let is_first = cache.lock().unwrap().insert(city, "rain").is_none();
+///         async move { if is_first { Ok("rain") } else { Err(io::Error::other("down")) } }
+///     });
+/// for _ in 0..3 {
+///     assert_eq!(svc.ready().await.unwrap().call("Bern".into()).await.unwrap(), "rain");
+/// }
 /// # }
 /// ```
 #[must_use = "a layer does nothing until a service is made with it"]
