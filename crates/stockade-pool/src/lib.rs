@@ -81,7 +81,6 @@ mod spawn;
 mod staff;
 mod stats;
 mod tasks;
-mod turn;
 #[cfg(all(test, shuttle))]
 mod tests {
     mod shuttle;

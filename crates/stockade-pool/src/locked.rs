@@ -16,7 +16,7 @@ use crate::{
     Load, Stats,
     config::Checked,
     in_flight::InFlight,
-    queue::{Binding, Key, Left, Owner, Queue, Taken},
+    queue::{Key, Left, Owner, Queue, Taken},
     roster::{Roster, Size},
     run::Mailbox,
     stats::Measured,
@@ -124,13 +124,12 @@ impl<Req, T, E> Core<Req, T, E> {
     #[inline(always)]
     pub(crate) fn take(
         &mut self,
-        binding: &mut Binding,
         worker: usize,
         now: Option<Instant>,
     ) -> Option<(Key, Taken<Req>)> {
         let is_fifo = self.queue.is_fifo();
         let overdue = !is_fifo && self.config.admission.is_late(self.queue.oldest());
-        let taken = self.queue.pop(binding, worker, now, overdue)?;
+        let taken = self.queue.pop(worker, now, overdue)?;
         self.counts.running += 1;
         if self.counts.peak_running < self.counts.running {
             self.counts.peak_running = self.counts.running;

@@ -51,6 +51,15 @@ impl<Req, T, E> Shared<Req, T, E> {
         started
     }
 
+    /// Takes a worker off the roster, and lets go of the lock. If it was on its way to a job, another one is woken.
+    pub(crate) fn dismiss(&self, mut core: MutexGuard<'_, Core<Req, T, E>>, worker: usize) {
+        let entry = core.roster.leave(worker);
+        core.wake_workers();
+        core.wake_if_over();
+        self.let_go(core);
+        discard(entry);
+    }
+
     /// Starts the workers that are missing.
     ///
     /// # Errors
@@ -102,7 +111,7 @@ impl<Req, T, E> Shared<Req, T, E> {
     pub(crate) fn wanted(&self, more: usize) -> usize {
         let now = self.clock();
         let core = self.lock();
-        let (mut load, ready) = (core.load(now), core.queue.ready());
+        let mut load = core.load(now);
         drop(core);
         load.queued += more;
         let wanted = match &self.scale {
@@ -110,7 +119,8 @@ impl<Req, T, E> Shared<Req, T, E> {
                 discard(panic);
                 load.live
             }),
-            None => load.busy + ready,
+            // One that is idle is not needed.
+            None => 0,
         };
         let least = load.min.max(usize::from(load.queued > 0));
         wanted.clamp(least, load.max.max(least))

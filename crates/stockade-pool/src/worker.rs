@@ -3,10 +3,11 @@
 //! Whatever a worker waits for, closing the pool reaches it.
 
 use std::{
+    fmt,
     future::poll_fn,
     pin::pin,
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
 };
 
 use stockade_core::{
@@ -19,7 +20,6 @@ use crate::{
     contain::{Panic, discard, forget, guard},
     idle::Idle,
     in_flight::InFlight,
-    queue::Binding,
     shared::Shared,
 };
 
@@ -31,28 +31,19 @@ pub(crate) struct Worker<Req, T, E> {
     pub(crate) job: InFlight<Req, T, E>,
     /// The caller of the job at hand has gone.
     cancelled: Arc<AtomicBool>,
-    binding: Binding,
     /// The one that the roster has.
     waker: Option<Waker>,
-    standing: Standing,
-    pub(crate) idle: Idle,
-    /// How often the service has failed in a row.
-    pub(crate) failures: u32,
-    /// A drain waits until it is dropped.
-    _token: watch::Receiver<()>,
-}
-
-/// What a worker knows of itself.
-#[derive(Default)]
-struct Standing {
-    /// It has asked for a job before.
-    arrived: bool,
     asleep: bool,
-    /// The pool could do without it.
+    /// When it fell asleep the pool could do without it.
     spare: bool,
     /// It has run a job since it slept.
     worked: bool,
     left: bool,
+    idle: Idle,
+    /// How often the service has failed in a row.
+    pub(crate) failures: u32,
+    /// A drain waits until it is dropped.
+    _token: watch::Receiver<()>,
 }
 
 /// What a worker does next.
@@ -79,9 +70,11 @@ impl<Req, T, E> Worker<Req, T, E> {
             number,
             job: InFlight::new(),
             cancelled,
-            binding: Binding::default(),
             waker: None,
-            standing: Standing::default(),
+            asleep: false,
+            spare: false,
+            worked: false,
+            left: false,
             idle: Idle::default(),
             failures: 0,
         }
@@ -91,51 +84,42 @@ impl<Req, T, E> Worker<Req, T, E> {
     #[inline(always)]
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         self.keep_waker(cx);
-        let Self { shared, number, job, cancelled, binding, standing, idle, .. } = self;
-        let (number, now, ended) = (*number, shared.clock(), job.has_ended());
-        let mut core = shared.lock();
+        let (number, now, ended) = (self.number, self.shared.clock(), self.job.has_ended());
+        let mut core = self.shared.lock();
         if ended {
-            core.record(job, number);
-            core.queue.finish(binding);
+            core.record(&mut self.job, number);
             core.admit();
         }
-        if standing.asleep || !standing.arrived {
-            core.roster.arrive(number);
-            (standing.asleep, standing.arrived) = (false, true);
-        }
+        core.roster.arrive(number);
         // One that is too many takes the job that it was woken for, because a nested job may count on it.
-        let may_not = core.paused || (standing.worked && core.roster.is_too_large());
-        let taken = if may_not { None } else { core.take(binding, number, now) };
+        let may_not = core.paused || (self.worked && core.roster.is_too_large());
+        let taken = if may_not { None } else { core.take(number, now) };
         let Some((key, taken)) = taken else {
-            if core.roster.is_too_large() || (core.closed && !core.paused) {
-                standing.left = true;
-                let entry = core.roster.leave(number);
-                core.wake_workers();
-                core.wake_if_over();
-                shared.let_go(core);
-                discard(entry);
-                job.discard();
+            self.left = core.roster.is_too_large() || (core.closed && !core.paused);
+            if self.left {
+                self.shared.dismiss(core, number);
+                self.job.discard();
                 return Poll::Ready(Step::Leave);
             }
-            (standing.asleep, standing.worked) = (true, false);
-            standing.spare = core.roster.alive() > core.roster.size.min;
+            (self.asleep, self.worked) = (true, false);
+            self.spare = core.roster.alive() > core.roster.size.min;
             core.roster.sleep(number);
             // It may have been woken for a job that it does not take.
             core.wake_workers();
-            shared.let_go(core);
-            job.discard();
+            self.shared.let_go(core);
+            self.job.discard();
             return Poll::Pending;
         };
-        cancelled.store(false, Relaxed);
-        standing.worked = true;
-        idle.end();
-        job.fill(key, taken, now);
+        self.cancelled.store(false, Relaxed);
+        (self.asleep, self.worked) = (false, true);
+        self.idle.end();
+        self.job.fill(key, taken, now);
         core.wake_workers();
-        shared.let_go(core);
+        self.shared.let_go(core);
         if ended {
-            job.discard();
+            self.job.discard();
         }
-        job.note_taken();
+        self.job.note_taken();
         Poll::Ready(Step::Job)
     }
 
@@ -146,7 +130,6 @@ impl<Req, T, E> Worker<Req, T, E> {
         }
         let mut core = self.shared.lock();
         core.record(&mut self.job, self.number);
-        core.queue.finish(&mut self.binding);
         self.shared.see_to(core);
         self.job.discard();
     }
@@ -168,28 +151,36 @@ impl<Req, T, E> Worker<Req, T, E> {
         self.settle();
     }
 
-    /// Takes no job for now: another worker runs the job that it was woken for, and the next ones of its key.
+    /// Takes no job for now: another worker runs the job that it was woken for.
     pub(crate) fn stand_aside(&mut self) {
-        if !self.standing.asleep && self.binding.lane.is_none() {
-            return;
+        if std::mem::take(&mut self.asleep) {
+            let mut core = self.shared.lock();
+            core.roster.arrive(self.number);
+            self.shared.see_to(core);
         }
-        let mut core = self.shared.lock();
-        core.roster.arrive(self.number);
-        core.queue.finish(&mut self.binding);
-        self.standing.asleep = false;
-        self.shared.see_to(core);
     }
 
     /// Ready when a worker that takes no job may leave, and has left. It is woken for that whatever else it waits for.
     pub(crate) fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.keep_waker(cx);
-        let mut core = self.shared.lock();
-        let over = core.is_over() || core.roster.is_too_large();
-        let entry = if over { core.roster.leave(self.number) } else { None };
-        drop(core);
-        discard(entry);
-        self.standing.left |= over;
-        if over { Poll::Ready(()) } else { Poll::Pending }
+        let core = self.shared.lock();
+        self.left = core.is_over() || core.roster.is_too_large() || self.shared.is_stopped();
+        if !self.left {
+            return Poll::Pending;
+        }
+        self.shared.dismiss(core, self.number);
+        Poll::Ready(())
+    }
+
+    /// Ready when a worker that sleeps has been idle for long while the pool could do without it, and has left.
+    pub(crate) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.is_spare() {
+            ready!(self.idle.poll(self.shared.config.idle, cx));
+            if self.try_leave() {
+                return Poll::Ready(());
+            }
+        }
+        Poll::Pending
     }
 
     /// Waits for something other than a job; none if the worker left instead.
@@ -204,28 +195,20 @@ impl<Req, T, E> Worker<Req, T, E> {
 
     /// Whether it sleeps and the pool could do without it.
     pub(crate) fn is_spare(&self) -> bool {
-        self.standing.asleep && self.standing.spare
+        self.asleep && self.spare
     }
 
     /// Leaves after having been idle for long; false if it was woken, or is needed.
     pub(crate) fn try_leave(&mut self) -> bool {
-        let number = self.number;
         let wanted = self.shared.wanted(0);
-        let mut core = self.shared.lock();
+        let core = self.shared.lock();
         let needed = core.roster.alive() <= wanted.max(core.roster.size.min);
-        if needed || !core.roster.is_asleep(number) || (core.queue.ready() > 0 && !core.paused) {
-            return false;
+        let has_job = core.queue.ready() > 0 && !core.paused;
+        self.left = !needed && !has_job && core.roster.is_asleep(self.number);
+        if self.left {
+            self.shared.dismiss(core, self.number);
         }
-        let entry = core.roster.leave(self.number);
-        drop(core);
-        discard(entry);
-        self.standing.left = true;
-        true
-    }
-
-    /// Whether it has left the roster.
-    pub(crate) fn has_left(&self) -> bool {
-        self.standing.left
+        self.left
     }
 
     /// Whether the caller of the job at hand has gone.
@@ -267,12 +250,12 @@ impl<Req, T, E> Worker<Req, T, E> {
 
     /// Ends a job, which is not started, with the error that keeps the worker from having a service, if there is one.
     pub(crate) fn fail_one(&mut self, error: Option<E>) {
-        let (number, now) = (self.number, self.shared.clock());
+        let now = self.shared.clock();
         let mut core = self.shared.lock();
         if core.paused {
             return;
         }
-        let Some((key, taken)) = core.take(&mut self.binding, number, now) else { return };
+        let Some((key, taken)) = core.take(self.number, now) else { return };
         self.shared.let_go(core);
         self.job.fill(key, taken, now);
         discard(self.job.request.take());
@@ -281,6 +264,13 @@ impl<Req, T, E> Worker<Req, T, E> {
             None => self.refuse(Reason::Unavailable),
         }
         self.settle();
+    }
+
+    /// Runs what is the user's, and tells of a panic.
+    pub(crate) fn contain(&self, run: impl FnOnce()) {
+        if let Err(panic) = guard(run) {
+            self.tell(panic);
+        }
     }
 
     /// Tells of a panic. The panic hook has printed it; the event says which worker it was.
@@ -296,22 +286,43 @@ impl<Req, T, E> Worker<Req, T, E> {
         );
         forget(panic);
     }
+
+    /// Tells of the first failure in a row to have a service.
+    pub(crate) fn tell_failure(
+        &self,
+        what: &str,
+        error: Option<&dyn fmt::Display>,
+        reason: Option<Reason>,
+    ) {
+        #[cfg(feature = "tracing")]
+        if self.failures == 0 {
+            tracing::warn!(
+                target: "stockade",
+                layer = "pool",
+                name = self.shared.config.name,
+                worker = self.number,
+                error = error.map(tracing::field::display),
+                reason = reason.map(Reason::label),
+                "{what}"
+            );
+        }
+        #[cfg(not(feature = "tracing"))]
+        let _ = (what, error, reason);
+    }
 }
 
 impl<Req, T, E> Drop for Worker<Req, T, E> {
     fn drop(&mut self) {
         self.give_up();
-        let mut core = self.shared.lock();
-        core.queue.finish(&mut self.binding);
-        let entry = if self.standing.left { None } else { core.roster.leave(self.number) };
-        // One that was on its way to a job passes its wake on.
-        core.wake_workers();
-        let lost = !self.standing.left && core.roster.alive() == 0 && core.draining == 0;
-        self.shared.let_go(core);
-        discard(entry);
+        let mut is_lost = false;
+        if !self.left {
+            let core = self.shared.lock();
+            is_lost = core.roster.alive() == 1 && core.draining == 0;
+            self.shared.dismiss(core, self.number);
+        }
         self.shared.publish_size();
-        if lost {
-            // The workers were lost with their runtime.
+        if is_lost {
+            // The last worker was lost with its runtime.
             self.shared.abandon();
         }
     }

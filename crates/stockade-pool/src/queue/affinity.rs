@@ -1,16 +1,14 @@
 //! Same key, same worker, in order.
 //!
-//! The jobs of one key form a *lane*. A lane with jobs is ready until a worker takes its first job; then the lane is
-//! that worker's until the job has ended. The worker goes on with the same lane while it has jobs, but for at most
-//! [`STREAK`] of them in a row when other lanes wait. So the jobs of a key run one at a time and in order, and a busy
-//! key occupies one worker and no more.
+//! The jobs of one key form a *lane*. A lane with jobs is ready until a worker takes its first job; then it is taken until
+//! that job has ended. A lane that is free again is the next to be served, and the worker that frees it takes its next
+//! job in the same visit to the lock; but after [`STREAK`] jobs in a row it goes behind the other lanes that are ready. So
+//! the jobs of a key run one at a time and in order, and a busy key occupies one worker and no more.
 //!
 //! A lane also bounds how many jobs of its key are queued. The ones beyond that stand in line for a place and are
 //! passed over, so a busy key does not fill the queue for others. A lane without jobs is forgotten.
 
 use std::collections::{BTreeSet, HashMap};
-
-use stockade_core::internal::{Key as Place, Queue};
 
 use super::slab::Key;
 
@@ -18,8 +16,9 @@ use super::slab::Key;
 #[derive(Debug)]
 pub(crate) struct Lanes {
     lanes: HashMap<u64, Lane>,
-    /// The lanes whose first job a worker may take.
-    ready: Queue<u64>,
+    /// The lanes whose first job a worker may take, each with its turn.
+    ready: BTreeSet<(u64, u64)>,
+    turns: u64,
     /// How many jobs of a lane may be queued.
     per_key: usize,
 }
@@ -29,27 +28,20 @@ struct Lane {
     queued: BTreeSet<Key>,
     /// A worker runs one of its jobs.
     taken: bool,
-    /// Its place among the ready ones.
-    ready: Option<Place>,
-}
-
-/// How many jobs in a row a worker runs of one lane while others wait.
-pub(crate) const STREAK: u32 = 32;
-
-/// What a worker knows of its lane.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Binding {
-    /// The lane whose job it runs.
-    pub(crate) lane: Option<u64>,
-    last: u64,
+    /// The smallest is served first; 0 is before all that have waited.
+    turn: u64,
+    /// How many of its jobs were taken in a row.
     streak: u32,
 }
+
+/// How many jobs in a row are taken of one lane while others wait.
+pub(crate) const STREAK: u32 = 32;
 
 // === impl Lanes ===
 
 impl Lanes {
     pub(crate) fn new(per_key: usize) -> Self {
-        Self { lanes: HashMap::new(), ready: Queue::new(), per_key }
+        Self { lanes: HashMap::new(), ready: BTreeSet::new(), turns: 0, per_key }
     }
 
     /// How many jobs could be taken at once, by as many workers.
@@ -70,8 +62,10 @@ impl Lanes {
     pub(crate) fn push(&mut self, job: Key, id: u64) {
         let lane = self.lanes.entry(id).or_default();
         lane.queued.insert(job);
-        if !lane.taken && lane.ready.is_none() {
-            lane.ready = Some(self.ready.push_back(id));
+        if !lane.taken && lane.queued.len() == 1 {
+            self.turns += 1;
+            lane.turn = self.turns;
+            self.ready.insert((lane.turn, id));
         }
     }
 
@@ -79,48 +73,35 @@ impl Lanes {
     pub(crate) fn remove(&mut self, job: Key, id: u64) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         lane.queued.remove(&job);
-        if !lane.queued.is_empty() {
-            return;
-        }
-        if let Some(place) = lane.ready.take() {
-            self.ready.remove(place);
-        }
-        if !lane.taken {
+        if lane.queued.is_empty() && !lane.taken {
+            self.ready.remove(&(lane.turn, id));
             self.forget(id);
         }
     }
 
     /// Takes the next job for a worker.
-    pub(crate) fn pop(&mut self, binding: &mut Binding) -> Option<Key> {
-        let others = self.ready.len() > 1;
-        let own = self.lanes.get_mut(&binding.last);
-        let own = own.filter(|_| binding.streak < STREAK || !others);
-        let id = match own.and_then(|lane| lane.ready) {
-            Some(place) => {
-                binding.streak += 1;
-                self.ready.remove(place)?
-            }
-            None => {
-                binding.streak = 1;
-                self.ready.pop_front()?
-            }
-        };
+    pub(crate) fn pop(&mut self) -> Option<Key> {
+        let (_, id) = self.ready.pop_first()?;
         let lane = self.lanes.get_mut(&id)?;
-        (lane.ready, lane.taken) = (None, true);
-        (binding.lane, binding.last) = (Some(id), id);
+        lane.taken = true;
+        lane.streak += 1;
         lane.queued.pop_first()
     }
 
-    /// The worker has ended its job.
-    pub(crate) fn finish(&mut self, binding: &mut Binding) {
-        let Some(id) = binding.lane.take() else { return };
+    /// The job of a lane that a worker had taken has ended.
+    pub(crate) fn finish(&mut self, id: u64) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         lane.taken = false;
         if lane.queued.is_empty() {
             self.forget(id);
-        } else {
-            lane.ready = Some(self.ready.push_back(id));
+            return;
         }
+        lane.turn = 0;
+        if lane.streak >= STREAK {
+            self.turns += 1;
+            (lane.turn, lane.streak) = (self.turns, 0);
+        }
+        self.ready.insert((lane.turn, id));
     }
 
     fn forget(&mut self, id: u64) {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use stockade_core::internal::FairOrder;
 
-use super::{Binding, Key, Tag, affinity::Lanes, order::rank};
+use super::{Key, Tag, affinity::Lanes, order::rank};
 use crate::config::OrderBy;
 
 /// Which of the queued jobs is next.
@@ -48,11 +48,11 @@ impl Discipline {
     }
 
     /// Takes the next job, where it is not the one that was queued first.
-    pub(super) fn pop(&mut self, binding: &mut Binding) -> Option<Key> {
+    pub(super) fn pop(&mut self) -> Option<Key> {
         match self {
             Self::Fifo => None,
             Self::Ranked { jobs, .. } => jobs.first().map(|(_, key)| *key),
-            Self::Lanes(lanes) => lanes.pop(binding),
+            Self::Lanes(lanes) => lanes.pop(),
             Self::Fair(order) => order.pop(any),
         }
     }

@@ -17,7 +17,6 @@ use std::{num::NonZeroU64, task::Waker, time::Duration};
 use stockade_core::{Reason, Rejected, priority::Priority};
 use tokio::time::Instant;
 
-pub(crate) use affinity::Binding;
 pub use order::Order;
 pub(crate) use record::{Carried, Details, Extra, Left, New, Owner, Seen, Tag, Taken};
 pub(crate) use slab::Key;
@@ -41,6 +40,9 @@ pub(crate) struct Queue<Req, T, E> {
     /// What the queued jobs weigh together. Wide enough that it never overflows.
     pub(crate) weight: u128,
 }
+
+/// In place of the number of a worker, where a job is answered without one.
+const NO_WORKER: usize = usize::MAX;
 
 // === impl Queue ===
 
@@ -210,26 +212,17 @@ impl<Req, T, E> Queue<Req, T, E> {
     #[inline(always)]
     pub(crate) fn pop(
         &mut self,
-        binding: &mut Binding,
         worker: usize,
         now: Option<Instant>,
         overdue: bool,
     ) -> Option<(Key, Taken<Req>)> {
         let key = match &self.discipline {
             Discipline::Fifo => self.queued.front(&self.records)?,
-            Discipline::Lanes(_) => self.discipline.pop(binding)?,
+            Discipline::Lanes(_) => self.discipline.pop()?,
             _ if overdue => self.queued.front(&self.records)?,
-            _ => self.discipline.pop(binding)?,
+            _ => self.discipline.pop()?,
         };
         Some((key, self.take(key, worker, now)?))
-    }
-
-    /// The worker that is bound has ended its job.
-    #[inline]
-    pub(crate) fn finish(&mut self, binding: &mut Binding) {
-        if let (Some(_), Discipline::Lanes(lanes)) = (binding.lane, &mut self.discipline) {
-            lanes.finish(binding);
-        }
     }
 
     /// Ends a job that runs, with a result or with a refusal. If they are for a caller they are left where they are read.
@@ -243,6 +236,12 @@ impl<Req, T, E> Queue<Req, T, E> {
         queued_for: Option<Duration>,
     ) -> (Owner, Option<Box<Extra<Req>>>) {
         let Some(record) = self.records.get_mut(key) else { return (Owner::Nobody, None) };
+        if let (State::Running(worker), Discipline::Lanes(lanes)) =
+            (&record.state, &mut self.discipline)
+            && *worker != NO_WORKER
+        {
+            lanes.finish(record.tag().share.flow());
+        }
         let extra = if record.detailed { record.details_mut().extra.take() } else { None };
         if let Owner::Caller(waker) = &mut record.owner {
             let waker = waker.take();
@@ -263,13 +262,13 @@ impl<Req, T, E> Queue<Req, T, E> {
     /// Takes the job that was queued first out of the queue, to be answered without a worker.
     pub(crate) fn hand_back(&mut self) -> Option<(Key, Taken<Req>)> {
         let key = self.queued.front(&self.records)?;
-        Some((key, self.take(key, usize::MAX, None)?))
+        Some((key, self.take(key, NO_WORKER, None)?))
     }
 
     /// The same for one that its caller gives up, if it is still queued.
     pub(crate) fn take_out(&mut self, key: Key) -> Option<Taken<Req>> {
         let is_queued = matches!(self.records.get(key)?.state, State::Queued(_));
-        is_queued.then(|| self.take(key, usize::MAX, None)).flatten()
+        is_queued.then(|| self.take(key, NO_WORKER, None)).flatten()
     }
 
     /// The jobs that run, each with its worker.
