@@ -12,7 +12,7 @@ use crate::{
     roster::Size,
     rules::Rules,
     service::CloneService,
-    shared::{Capture, Shared},
+    shared::Shared,
     spawn::{self, watch_runtime},
 };
 
@@ -45,9 +45,6 @@ pub struct PoolBuilder<Req, B = Never> {
     rules: Rules<Req>,
     rebuild: B,
     config: Checked,
-    scale: Option<Arc<dyn Scale>>,
-    carry: Option<Capture>,
-    threads: bool,
 }
 
 /// What becomes of a job when its [`Job`](crate::Job) is dropped.
@@ -80,14 +77,7 @@ impl<Req> Default for PoolBuilder<Req> {
 
 impl<Req> PoolBuilder<Req> {
     pub(crate) fn of(config: Checked) -> Self {
-        Self {
-            rules: Rules::default(),
-            rebuild: Never,
-            config,
-            scale: None,
-            carry: None,
-            threads: false,
-        }
+        Self { rules: Rules::default(), rebuild: Never, config }
     }
 }
 
@@ -129,8 +119,7 @@ impl<Req, B> PoolBuilder<Req, B> {
     /// Another rule for how many workers there are within the range (default [`PerJob`](crate::PerJob)). A pool with one
     /// reads the clock when a job is submitted, taken and ended.
     pub fn scale(mut self, scale: impl Scale) -> Self {
-        self.scale = Some(Arc::new(scale));
-        self.config.clock = true;
+        self.rules.scale = Some(Arc::new(scale));
         self
     }
 
@@ -141,7 +130,7 @@ impl<Req, B> PoolBuilder<Req, B> {
     /// The runtime is entered on these threads, so a service may also use its timers and spawn tasks. The threads end
     /// with their workers, for which a drain waits, or when the runtime ends.
     pub fn threads(mut self) -> Self {
-        self.threads = true;
+        self.config.threads = true;
         self
     }
 
@@ -185,8 +174,7 @@ impl<Req, B> PoolBuilder<Req, B> {
     where
         F: Fn(&Result<T, E>) -> bool + Send + Sync + 'static,
     {
-        let Self { rules, rebuild: _, config, scale, carry, threads } = self;
-        PoolBuilder { rules, rebuild: is_fatal, config, scale, carry, threads }
+        PoolBuilder { rules: self.rules, rebuild: is_fatal, config: self.config }
     }
 }
 
@@ -233,7 +221,6 @@ impl<Req, B> PoolBuilder<Req, B> {
     pub fn max_wait(mut self, limit: Duration) -> Self {
         let limit = allow("PoolBuilder::max_wait", limit, WAITS);
         self.config.admission.max_wait = Some(limit);
-        self.config.clock = true;
         self
     }
 
@@ -424,7 +411,7 @@ impl<Req, B> PoolBuilder<Req, B> {
         enter: impl Fn(&C, &mut dyn FnMut()) + Send + Sync + 'static,
     ) -> Self {
         let enter = Arc::new(enter);
-        self.carry = Some(Arc::new(move || {
+        self.rules.carry = Some(Arc::new(move || {
             let (captured, enter) = (capture(), Arc::clone(&enter));
             Box::new(move |poll| enter(&captured, poll))
         }));
@@ -449,7 +436,6 @@ impl<Req, B> PoolBuilder<Req, B> {
         name: impl Fn(&Req) -> N + Send + Sync + 'static,
     ) -> Self {
         self.rules.name = Some(Arc::new(move |request| name(request).into()));
-        self.config.clock = true;
         self
     }
 
@@ -468,7 +454,6 @@ impl<Req, B> PoolBuilder<Req, B> {
     /// (default: off, because it reads the clock three times a job).
     pub fn measure(mut self) -> Self {
         self.config.measure = true;
-        self.config.clock = true;
         self
     }
 }
@@ -549,16 +534,16 @@ impl<Req: Send + 'static, B> PoolBuilder<Req, B> {
         B: Rebuild<S::Response, S::Error>,
     {
         let runtime = Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
-        let Self { rules, rebuild, config, scale, carry, threads } = self;
+        let Self { rules, rebuild, config } = self;
         if !config.size.is_fixed() {
             // A runtime without time says so here, and not when the first worker is idle.
             drop(sleep(Duration::ZERO));
         }
-        let spawn = Box::new(spawn::Workers::new(make, rebuild, runtime.clone(), threads));
-        let shared = Arc::new(Shared::new(config, rules, carry, scale, spawn));
+        let spawn = Box::new(spawn::Workers::new(make, rebuild, runtime.clone(), config.threads));
+        let shared = Arc::new(Shared::new(config, rules, spawn));
         // Closes the pool again if a worker cannot be started.
         let pool = Pool::of(Arc::clone(&shared));
-        if threads {
+        if config.threads {
             runtime.spawn(watch_runtime(&shared));
         }
         shared.start().map_err(BuildError::Thread)?;
@@ -568,15 +553,7 @@ impl<Req: Send + 'static, B> PoolBuilder<Req, B> {
 
 impl<Req, B: Clone> Clone for PoolBuilder<Req, B> {
     fn clone(&self) -> Self {
-        let Self { rules, rebuild, config, scale, carry, threads } = self;
-        Self {
-            rules: rules.clone(),
-            rebuild: rebuild.clone(),
-            config: *config,
-            scale: scale.clone(),
-            carry: carry.clone(),
-            threads: *threads,
-        }
+        Self { rules: self.rules.clone(), rebuild: self.rebuild.clone(), config: self.config }
     }
 }
 

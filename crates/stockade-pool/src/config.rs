@@ -67,6 +67,8 @@ pub(crate) struct Checked {
     /// Whether the clock is read when a job is submitted, taken and ended.
     pub(crate) clock: bool,
     pub(crate) detach: bool,
+    /// Whether workers are threads.
+    pub(crate) threads: bool,
     /// After how many failures in a row jobs end with the error of the service.
     pub(crate) give_up_after: Option<u32>,
     pub(crate) name: Option<&'static str>,
@@ -129,7 +131,6 @@ impl Config {
             size: Size::check("PoolBuilder::workers", self.workers)?,
             idle: check("PoolBuilder::idle", self.idle, TIMES)?,
             name: self.name.map(|name| name.check("PoolBuilder::name")).transpose()?,
-            clock: self.max_wait.is_some(),
             ..Checked::default()
         };
         let Admission { capacity, max_waiting, max_wait, .. } = &mut checked.admission;
@@ -161,6 +162,7 @@ impl Default for Checked {
             measure: false,
             clock: false,
             detach: false,
+            threads: false,
             give_up_after: None,
             name: None,
         }
@@ -168,13 +170,14 @@ impl Default for Checked {
 }
 
 impl Checked {
-    /// The same where settings that say one thing in two ways have been made one: a job that may not wait at all is
-    /// accepted when a worker is free for it.
-    pub(crate) fn resolved(mut self) -> Self {
+    /// The same where settings that say one thing in two ways have been made one, and those that follow from others are
+    /// made: a job that may not wait at all is accepted when a worker is free for it.
+    pub(crate) fn resolved(mut self, needs_clock: bool) -> Self {
         if self.admission.max_wait == Some(Duration::ZERO) {
             let Admission { capacity, when_full, max_wait, .. } = &mut self.admission;
             (*capacity, *when_full, *max_wait) = (0, WhenFull::Refuse, None);
         }
+        self.clock = needs_clock || self.measure || self.admission.max_wait.is_some();
         self
     }
 

@@ -11,9 +11,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{
-    Drained, Percentiles, Stats, Workers, drain, pool::debug, roster::Size, shared::Shared,
-};
+use crate::{Drained, Percentiles, Stats, Workers, drain, roster::Size, shared::Shared};
 
 /// Watches, steers and drains a pool without keeping it open.
 ///
@@ -64,9 +62,11 @@ impl<Req, T, E> PoolHandle<Req, T, E> {
         let now = self.shared.clock();
         let core = self.shared.lock();
         let running = core.queue.running().map(|(_, worker, job)| RunningJob {
-            name: job.extra.as_ref().and_then(|extra| extra.name.clone()),
+            name: job.and_then(|job| job.name.clone()),
             worker,
-            running_for: now.zip(job.since).map(|(now, at)| now.saturating_duration_since(at)),
+            running_for: now
+                .zip(job.and_then(|job| job.since))
+                .map(|(now, at)| now.saturating_duration_since(at)),
         });
         let mut jobs: Vec<RunningJob> = running.collect();
         drop(core);
@@ -202,7 +202,7 @@ impl<Req, T, E> Clone for PoolHandle<Req, T, E> {
 
 impl<Req, T, E> fmt::Debug for PoolHandle<Req, T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        debug(f, "PoolHandle", &self.shared)
+        self.shared.debug(f, "PoolHandle")
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
     Status,
     contain::discard,
     outcome::Ended,
-    queue::{Carried, Extra, Key, Taken},
+    queue::{Carried, Key, Taken},
     span::Span,
 };
 
@@ -29,10 +29,8 @@ pub(crate) struct InFlight<Req, T, E> {
     pub(crate) result: Option<Result<T, E>>,
     /// What the pool says in its place.
     pub(crate) refusal: Option<Rejected>,
-    /// For the outcome of a job that was stopped.
+    /// The copy of the request, once the job was stopped or handed over.
     pub(crate) kept: Option<Req>,
-    /// What is left of the job when it was handed over.
-    pub(crate) extra: Option<Box<Extra<Req>>>,
     pub(crate) priority: Priority,
     deadline: Option<Instant>,
     counter: Counter,
@@ -56,7 +54,6 @@ impl<Req, T, E> InFlight<Req, T, E> {
             result: None,
             refusal: None,
             kept: None,
-            extra: None,
             priority: Priority::Default,
             deadline: None,
             counter: Counter::default(),
@@ -203,9 +200,6 @@ impl<Req, T, E> InFlight<Req, T, E> {
     /// What became of it, as the job of this number in a run; none if the answer was handed over.
     pub(crate) fn outcome(&mut self, id: u64, worker: usize) -> Option<Ended<Req, T, E>> {
         let status = self.status();
-        if self.kept.is_none() {
-            self.kept = self.extra.as_mut().and_then(|extra| extra.kept.take());
-        }
         // That of a job which succeeded is dropped later, without the lock.
         let request = if status == Status::Success { None } else { self.kept.take() };
         Some(Ended {
@@ -235,8 +229,8 @@ impl<Req, T, E> InFlight<Req, T, E> {
         if self.refusal.is_some() {
             self.refusal = None;
         }
-        if self.result.is_some() || self.kept.is_some() || self.extra.is_some() {
-            discard((self.result.take(), self.kept.take(), self.extra.take()));
+        if self.result.is_some() || self.kept.is_some() {
+            discard((self.result.take(), self.kept.take()));
         }
     }
 }

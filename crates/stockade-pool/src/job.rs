@@ -55,9 +55,8 @@ enum State<Req, T, E> {
         pool: Lease<Handles<Req, T, E>>,
         known: Option<Known>,
     },
-    Refused(Rejected),
-    /// The same, with the request, until it is asked for.
-    Returned(Box<Refused<Req>>),
+    /// With the request if there is somebody who may ask for it, until it is asked for.
+    Refused(Rejected, Option<Box<Req>>),
     Done,
 }
 
@@ -94,16 +93,10 @@ impl<Req, T, E> Job<Req, T, E> {
         Self { state: State::Submitted { key, pool, known }, limit }
     }
 
-    /// A job that was refused.
+    /// A job that was refused, with its request if [`accepted`](Self::accepted) may ask for it.
     #[cold]
-    pub(crate) fn refused(rejected: Rejected) -> Self {
-        Self { state: State::Refused(rejected), limit: None }
-    }
-
-    /// The same, with its request, for which [`accepted`](Self::accepted) may ask.
-    #[cold]
-    pub(crate) fn returned(rejected: Rejected, request: Req) -> Self {
-        Self { state: State::Returned(Box::new(Refused { rejected, request })), limit: None }
+    pub(crate) fn refused(rejected: Rejected, request: Option<Req>) -> Self {
+        Self { state: State::Refused(rejected, request.map(Box::new)), limit: None }
     }
 
     /// Waits until the job has a place in the queue.
@@ -126,18 +119,18 @@ impl<Req, T, E> Job<Req, T, E> {
 
     fn poll_accepted(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refused<Req>>> {
         self.poll_limit(cx);
-        if let State::Submitted { key, pool, .. } = &self.state {
-            let Err((rejected, request)) = ready!(pool.shared.poll_accepted(*key, cx)) else {
-                return Poll::Ready(Ok(()));
-            };
-            self.state = State::Refused(rejected);
-            return Poll::Ready(Err(Refused { rejected, request }));
-        }
-        let State::Returned(refused) = replace(&mut self.state, State::Done) else {
-            panic!("the request of this `Job` has been returned already");
+        let refused = match &mut self.state {
+            State::Submitted { key, pool, .. } => ready!(pool.shared.poll_accepted(*key, cx)).err(),
+            State::Refused(rejected, request) => {
+                let request = request.take();
+                let request = request.expect("the request of this `Job` has been returned already");
+                Some(Refused::new(*rejected, *request))
+            }
+            State::Done => panic!("`Job` polled after it was ready"),
         };
-        self.state = State::Refused(refused.rejected);
-        Poll::Ready(Err(*refused))
+        let Some(refused) = refused else { return Poll::Ready(Ok(())) };
+        self.state = State::Refused(refused.rejected, None);
+        Poll::Ready(Err(refused))
     }
 
     /// Lets the job go on without waiting for its answer, which is dropped. A job that waits for a place goes on
@@ -168,8 +161,7 @@ impl<Req, T, E: LayerError> Job<Req, T, E> {
     #[cold]
     fn refusal(&mut self) -> E {
         match replace(&mut self.state, State::Done) {
-            State::Refused(rejected) => E::from_rejected(rejected),
-            State::Returned(refused) => E::from_rejected(refused.rejected),
+            State::Refused(rejected, _) => E::from_rejected(rejected),
             _ => panic!("`Job` polled after it was ready"),
         }
     }
@@ -217,7 +209,7 @@ impl<Req, T, E> fmt::Debug for Job<Req, T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {
             State::Submitted { .. } => "submitted",
-            State::Refused(_) | State::Returned(_) => "refused",
+            State::Refused(..) => "refused",
             State::Done => "done",
         };
         f.debug_tuple("Job").field(&state).finish()
@@ -299,7 +291,7 @@ impl<Req, T, E> Shared<Req, T, E> {
         &self,
         key: Key,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<(), (Rejected, Req)>> {
+    ) -> Poll<Result<(), Refused<Req>>> {
         let mut waker = Some(cx.waker().clone());
         let seen = self.lock().queue.look(key, false, &mut waker);
         waker.into_iter().for_each(discard);
@@ -307,7 +299,7 @@ impl<Req, T, E> Shared<Req, T, E> {
             Seen::Waiting => Poll::Pending,
             Seen::Refused(reason, Some(request), details) => {
                 discard(details);
-                Poll::Ready(Err((self.refuse(reason), request)))
+                Poll::Ready(Err(Refused::new(self.refuse(reason), request)))
             }
             _ => Poll::Ready(Ok(())),
         }
@@ -322,7 +314,8 @@ impl<Req, T, E> Shared<Req, T, E> {
         }
         self.see_to(core);
         if matches!(left, Left::Queued | Left::Waiting) && waits::is_counted() {
-            let waited = gone.details.since.map(|since| since.elapsed()).unwrap_or_default();
+            let since = gone.details.as_ref().and_then(|details| details.since);
+            let waited = since.map(|since| since.elapsed()).unwrap_or_default();
             waits::record(waited.max(Duration::from_nanos(1)));
         }
         discard(gone);

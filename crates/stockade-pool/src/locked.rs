@@ -152,9 +152,9 @@ impl<Req, T, E> Core<Req, T, E> {
         }
         let Some(key) = job.key else { return };
         let queued_for = job.queued_for();
-        let (owner, extra) = self.queue.end(key, &mut job.result, &mut job.refusal, queued_for);
-        if let Some(extra) = extra {
-            job.extra = Some(extra);
+        let (owner, kept) = self.queue.end(key, &mut job.result, &mut job.refusal, queued_for);
+        if kept.is_some() {
+            job.kept = kept;
         }
         match owner {
             Owner::Caller(Some(waker)) => self.wakes.push(waker),

@@ -5,11 +5,8 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use stockade_core::Reason;
-
 use crate::{
     admission::Verdict,
-    contain::discard,
     queue::{Key, Seen, Tag},
     shared::Shared,
 };
@@ -39,53 +36,37 @@ impl<Req, T, E> Shared<Req, T, E> {
             Place::None => {
                 let inside = self.is_inside();
                 let mut core = self.lock();
-                let verdict = core.verdict(Tag::HANDLE, false, inside);
-                if verdict == Verdict::Admit {
+                if core.verdict(Tag::HANDLE, false, inside) == Verdict::Admit {
                     core.queue.held += 1;
                     *place = Place::Held;
                     return Poll::Ready(());
                 }
                 drop(core);
-                self.poll_place_otherwise(place, inside, cx)
+                self.poll_place_otherwise(place, cx)
             }
         }
     }
 
     /// There was no place.
     #[cold]
-    fn poll_place_otherwise(
-        self: &Arc<Self>,
-        place: &mut Place,
-        inside: bool,
-        cx: &mut Context<'_>,
-    ) -> Poll<()> {
-        let (waker, since) = (cx.waker().clone(), self.clock());
-        let mut core = self.lock();
-        let (mut dropped, shed) = (Vec::new(), self.rejected(Reason::Shed));
-        match core.verdict(Tag::HANDLE, false, inside) {
-            Verdict::Refuse(_) => return Poll::Ready(()),
+    fn poll_place_otherwise(self: &Arc<Self>, place: &mut Place, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_fair() {
             // A place belongs to a job of some share, which is known when there is one.
-            _ if core.queue.is_fair() => return Poll::Ready(()),
-            Verdict::Wait => {
-                let key = core.queue.wait_to_hold(waker, since);
-                *place = Place::Waiting(key);
-                drop(core);
-                if self.scale.is_some() {
-                    self.add_workers(0);
-                }
-                // The new workers may have made room already.
-                return self.poll_line(place, key, cx.waker().clone());
-            }
-            verdict @ Verdict::DropOldest => {
-                core.make_room(Tag::HANDLE, (verdict, false), shed, &mut dropped);
-            }
-            Verdict::Admit => {}
+            return Poll::Ready(());
         }
-        core.queue.held += 1;
-        *place = Place::Held;
+        let (waker, since) = (cx.waker().clone(), self.clock());
+        let (mut core, verdict, gone) = self.find_place(Tag::HANDLE, false, (true, false));
+        match verdict {
+            Verdict::Refuse(_) => {}
+            Verdict::Wait => *place = Place::Waiting(core.queue.wait_to_hold(waker, since)),
+            Verdict::Admit | Verdict::DropOldest => {
+                core.queue.held += 1;
+                *place = Place::Held;
+            }
+        }
         self.let_go(core);
-        dropped.into_iter().for_each(|job| discard(job.into_request(shed)));
-        Poll::Ready(())
+        self.shed(gone);
+        if matches!(place, Place::Waiting(_)) { Poll::Pending } else { Poll::Ready(()) }
     }
 
     /// Whether a handle that waits for a place has one.

@@ -10,11 +10,7 @@ use tower_service::Service;
 
 use crate::{
     Drained, IntoSource, Job, Outcomes, PoolBuilder, PoolHandle, Refused, Stats, drain,
-    job::identity,
-    lease::Counted,
-    place::Place,
-    queue::Owner,
-    shared::{Shared, Waits},
+    job::identity, lease::Counted, place::Place, queue::Owner, shared::Shared,
 };
 
 /// A pool of workers, as a `tower` service. Its clones share the workers and the queue.
@@ -76,12 +72,10 @@ impl<Req, T, E> Pool<Req, T, E> {
     /// To submit no faster than the pool takes jobs, wait with [`Job::accepted`]. A job that is refused says so when it is
     /// awaited.
     pub fn submit(&self, request: Req) -> Job<Req, T, E> {
-        let pool = self.handles.share();
-        let shared = &pool.shared;
-        match shared.submit(shared.new_job(request), Owner::Caller(None), false, Waits::Allowed) {
-            Ok(submitted) => Job::submitted(submitted, pool, None),
-            Err((request, reason)) => Job::returned(shared.refuse(reason), request),
-        }
+        self.queue(request, true).unwrap_or_else(|refused| {
+            let Refused { rejected, request } = refused;
+            Job::refused(rejected, Some(request))
+        })
     }
 
     /// Submits `request` if there is a place in the queue, and nobody waits for it.
@@ -90,9 +84,13 @@ impl<Req, T, E> Pool<Req, T, E> {
     ///
     /// [`Refused`] with the request.
     pub fn try_submit(&self, request: Req) -> Result<Job<Req, T, E>, Refused<Req>> {
+        self.queue(request, false)
+    }
+
+    fn queue(&self, request: Req, waits: bool) -> Result<Job<Req, T, E>, Refused<Req>> {
         let pool = self.handles.share();
         let shared = &pool.shared;
-        match shared.submit(shared.new_job(request), Owner::Caller(None), false, Waits::No) {
+        match shared.submit(shared.new_job(request), Owner::Caller(None), false, waits) {
             Ok(submitted) => Ok(Job::submitted(submitted, pool, None)),
             Err((request, reason)) => Err(Refused::new(shared.refuse(reason), request)),
         }
@@ -186,22 +184,21 @@ impl<Req, T, E: LayerError> Service<Req> for Pool<Req, T, E> {
         if deadline::has_passed() {
             shared.leave_place(&mut self.place);
             shared.lock().counts.refused.count(Reason::Expired, priority::current());
-            return Job::refused(shared.refuse(Reason::Expired));
+            return Job::refused(shared.refuse(Reason::Expired), None);
         }
-        let held = match std::mem::take(&mut self.place) {
-            Place::Held => true,
-            mut other => {
-                shared.leave_place(&mut other);
-                false
-            }
-        };
+        let held = matches!(self.place, Place::Held);
+        if held {
+            self.place = Place::None;
+        } else {
+            shared.leave_place(&mut self.place);
+        }
         let known = self.waker.as_ref().map(identity);
         let owner = Owner::Caller(self.waker.take());
         // A job in a place that is held waits only if there are too many of its key. Where jobs have shares, they wait here.
-        let waits = if held || shared.is_fair() { Waits::Allowed } else { Waits::No };
+        let waits = held || shared.is_fair();
         match shared.submit(shared.new_job(request), owner, held, waits) {
             Ok(submitted) => Job::submitted(submitted, pool, known),
-            Err((_, reason)) => Job::refused(shared.refuse(reason)),
+            Err((_, reason)) => Job::refused(shared.refuse(reason), None),
         }
     }
 }
@@ -220,19 +217,8 @@ impl<Req, T, E> Drop for Pool<Req, T, E> {
 
 impl<Req, T, E> fmt::Debug for Pool<Req, T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        debug(f, "Pool", &self.handles.shared)
+        self.handles.shared.debug(f, "Pool")
     }
-}
-
-pub(crate) fn debug<Req, T, E>(
-    f: &mut fmt::Formatter<'_>,
-    name: &str,
-    shared: &Shared<Req, T, E>,
-) -> fmt::Result {
-    f.debug_struct(name)
-        .field("config", &shared.config)
-        .field("closed", &shared.closed.is_cancelled())
-        .finish_non_exhaustive()
 }
 
 // === impl Handles ===

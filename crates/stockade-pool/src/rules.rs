@@ -1,12 +1,15 @@
-//! What a pool reads in a request: its weight, rank, key and name.
+//! What is the user's in a pool: what is read of a request, what goes along with a job, and how many workers there are.
 
 use std::{borrow::Cow, sync::Arc};
 
 use stockade_core::{Share, priority::Priority};
 
-use crate::queue::Tag;
+use crate::{
+    queue::{Carried, Tag},
+    scale::Scale,
+};
 
-/// What a pool reads in its requests.
+/// The functions that a pool was given. They are called without the lock.
 pub(crate) struct Rules<Req> {
     pub(crate) weigh: Option<Arc<Read<Req, usize>>>,
     /// Its priority, or its rank.
@@ -15,6 +18,10 @@ pub(crate) struct Rules<Req> {
     pub(crate) share: Option<Arc<Read<Req, Share>>>,
     pub(crate) name: Option<Arc<Read<Req, Cow<'static, str>>>>,
     pub(crate) keep: Option<Arc<Read<Req, Req>>>,
+    /// Captures what goes along with a job, where it is submitted.
+    pub(crate) carry: Option<Arc<dyn Fn() -> Carried + Send + Sync>>,
+    /// None: one worker a job.
+    pub(crate) scale: Option<Arc<dyn Scale>>,
 }
 
 type Read<Req, T> = dyn Fn(&Req) -> T + Send + Sync;
@@ -22,8 +29,7 @@ type Read<Req, T> = dyn Fn(&Req) -> T + Send + Sync;
 // === impl Rules ===
 
 impl<Req> Rules<Req> {
-    /// Reads a request that is submitted with this class, if classes matter. Called without a lock, since these are the
-    /// user's functions.
+    /// Reads a request that is submitted with this class, if classes matter.
     #[inline]
     pub(crate) fn tag(&self, request: &Req, class: Option<Priority>) -> Tag {
         let Self { weigh, sort, share, .. } = self;
@@ -37,18 +43,37 @@ impl<Req> Rules<Req> {
             share: class.map_or(share, Share::of_class),
         }
     }
+
+    /// Whether one of them goes by how old jobs are.
+    pub(crate) fn need_clock(&self) -> bool {
+        self.name.is_some() || self.scale.is_some()
+    }
 }
 
 impl<Req> Clone for Rules<Req> {
     fn clone(&self) -> Self {
-        let Self { weigh, sort, share, name, keep } = self;
-        let (weigh, sort, share) = (weigh.clone(), sort.clone(), share.clone());
-        Self { weigh, sort, share, name: name.clone(), keep: keep.clone() }
+        Self {
+            weigh: self.weigh.clone(),
+            sort: self.sort.clone(),
+            share: self.share.clone(),
+            name: self.name.clone(),
+            keep: self.keep.clone(),
+            carry: self.carry.clone(),
+            scale: self.scale.clone(),
+        }
     }
 }
 
 impl<Req> Default for Rules<Req> {
     fn default() -> Self {
-        Self { weigh: None, sort: None, share: None, name: None, keep: None }
+        Self {
+            weigh: None,
+            sort: None,
+            share: None,
+            name: None,
+            keep: None,
+            carry: None,
+            scale: None,
+        }
     }
 }

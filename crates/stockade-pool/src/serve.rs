@@ -117,16 +117,15 @@ where
 {
     let mut call = pin!(None);
     // Many jobs in one stretch, so that one that is answered at once is never stored in a future.
-    let stopped = poll_fn(|cx| {
-        match guard(|| worker.poll_jobs(&mut service, call.as_mut(), rebuild, cx)) {
+    let stopped =
+        poll_fn(|cx| match guard(|| worker.poll_jobs(&mut service, call.as_mut(), rebuild, cx)) {
             Ok(polled) => polled,
             Err(panic) => {
                 worker.panicked(panic);
                 Poll::Ready(Stopped::Broken(None))
             }
-        }
-    })
-    .await;
+        })
+        .await;
     worker.contain(|| call.set(None));
     worker.settle();
     worker.contain(|| drop(service));

@@ -6,7 +6,7 @@
 //! The few functions on the way of each job are `#[inline(always)]`, here, in the queue and in the worker: what moves
 //! through memory in between costs more than what they do. The rows *round trips* of `cargo xtask bench peers` show it.
 
-use std::sync::Arc;
+use std::{fmt, io, sync::Arc};
 
 use stockade_core::{
     Reason, Rejected, deadline,
@@ -24,16 +24,15 @@ use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Scale,
     admission::Verdict,
     config::{Checked, OrderBy},
     contain::discard,
+    in_flight::InFlight,
     locked::Core,
     nested,
-    queue::{Carried, Details, Extra, Key, New, Owner},
+    queue::{Details, Key, New, Owner, Tag},
     rules::Rules,
     span::Span,
-    staff::Spawn,
 };
 
 /// What callers and workers share.
@@ -44,9 +43,6 @@ pub(crate) struct Shared<Req, T, E> {
     answered: AtomicU64,
     pub(crate) config: Checked,
     pub(crate) rules: Rules<Req>,
-    pub(crate) carry: Option<Capture>,
-    /// None: one worker a job.
-    pub(crate) scale: Option<Arc<dyn Scale>>,
     pub(crate) spawn: Box<dyn Spawn<Req, T, E>>,
     /// How many workers there are, for those who watch it.
     pub(crate) size: watch::Sender<usize>,
@@ -58,8 +54,25 @@ pub(crate) struct Shared<Req, T, E> {
     pub(crate) stopped: AtomicBool,
 }
 
-/// Captures what goes along with a job, where it is submitted.
-pub(crate) type Capture = Arc<dyn Fn() -> Carried + Send + Sync>;
+/// A worker that is on the roster and has not been started.
+#[derive(Debug)]
+pub(crate) struct Hired {
+    pub(crate) number: usize,
+    /// The caller of its job has gone.
+    pub(crate) cancelled: Arc<AtomicBool>,
+    /// A drain waits until it is dropped.
+    pub(crate) token: watch::Receiver<()>,
+}
+
+/// Starts workers.
+pub(crate) trait Spawn<Req, T, E>: Send + Sync {
+    /// Starts a worker, or takes it off the roster again. One that cannot be started is tried again later, if the pool still
+    /// needs it.
+    fn spawn(&self, shared: &Arc<Shared<Req, T, E>>, hired: Hired) -> io::Result<()>;
+
+    /// Waits for what is left of workers that have ended.
+    fn join(&self) {}
+}
 
 /// A job that was submitted.
 #[derive(Clone, Copy, Debug)]
@@ -73,15 +86,7 @@ pub(crate) struct Submitted {
     pub(crate) answered: u64,
 }
 
-/// Whether a job waits for a place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Waits {
-    No,
-    /// If the pool lets it wait.
-    Allowed,
-    /// It does, as the only one of its run.
-    Always,
-}
+type Locked<'a, Req, T, E> = MutexGuard<'a, Core<Req, T, E>>;
 
 /// A list of so many wakers is kept.
 const FEW: usize = 64;
@@ -92,19 +97,14 @@ impl<Req, T, E> Shared<Req, T, E> {
     pub(crate) fn new(
         config: Checked,
         rules: Rules<Req>,
-        carry: Option<Capture>,
-        scale: Option<Arc<dyn Scale>>,
         spawn: Box<dyn Spawn<Req, T, E>>,
     ) -> Self {
-        let config = config.resolved();
-        let core = Core::new(config, scale.is_none());
+        let config = config.resolved(rules.need_clock());
         Self {
-            core: Mutex::new(core),
+            core: Mutex::new(Core::new(config, rules.scale.is_none())),
             answered: AtomicU64::new(0),
             config,
             rules,
-            carry,
-            scale,
             spawn,
             size: watch::Sender::new(0),
             tokens: watch::Sender::new(()),
@@ -114,7 +114,7 @@ impl<Req, T, E> Shared<Req, T, E> {
     }
 
     #[inline]
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Core<Req, T, E>> {
+    pub(crate) fn lock(&self) -> Locked<'_, Req, T, E> {
         lock(&self.core)
     }
 
@@ -126,7 +126,7 @@ impl<Req, T, E> Shared<Req, T, E> {
 
     /// Lets go of the lock, and then wakes.
     #[inline(always)]
-    pub(crate) fn let_go(&self, mut core: MutexGuard<'_, Core<Req, T, E>>) {
+    pub(crate) fn let_go(&self, mut core: Locked<'_, Req, T, E>) {
         let only = match core.wakes.len() {
             0 => return,
             1 => core.wakes.pop(),
@@ -143,7 +143,7 @@ impl<Req, T, E> Shared<Req, T, E> {
     }
 
     #[cold]
-    fn wake_many(&self, mut core: MutexGuard<'_, Core<Req, T, E>>) {
+    fn wake_many(&self, mut core: Locked<'_, Req, T, E>) {
         let mut wakes = std::mem::take(&mut core.wakes);
         drop(core);
         wakes.drain(..).for_each(wake);
@@ -197,30 +197,23 @@ impl<Req, T, E> Shared<Req, T, E> {
     #[inline(always)]
     pub(crate) fn new_job(&self, request: Req) -> New<Req> {
         let clock = self.config.clock || waits::is_counted();
-        let Rules { name, keep, .. } = &self.rules;
+        let Rules { name, keep, carry, .. } = &self.rules;
         let priority = priority::current();
-        let has_extra = name.is_some() || keep.is_some() || self.carry.is_some();
-        let extra = || {
-            Box::new(Extra {
-                name: name.as_ref().map(|name| name(&request)),
-                kept: keep.as_ref().map(|keep| keep(&request)),
-                carried: self.carry.as_ref().map(|capture| capture()),
-            })
-        };
         let class = (self.config.order_by == OrderBy::Class).then_some(priority);
-        let extra = has_extra.then(extra);
         let details = Details {
             tag: self.rules.tag(&request, class),
             deadline: deadline::current(),
             since: clock.then(Instant::now),
             span: Span::current(),
-            extra,
-            ..Details::default()
+            name: name.as_ref().map(|name| name(&request)),
+            kept: keep.as_ref().map(|keep| keep(&request)),
+            carried: carry.as_ref().map(|capture| capture()),
+            queued_for: None,
         };
         New { request, priority, details }
     }
 
-    /// Queues a job in the held place or in a free one, or lets it wait for one.
+    /// Queues a job in the held place or in a free one, or lets it wait for one if it is to, as a job of a run always is.
     ///
     /// # Errors
     ///
@@ -231,14 +224,13 @@ impl<Req, T, E> Shared<Req, T, E> {
         new: New<Req>,
         owner: Owner,
         held: bool,
-        waits: Waits,
+        waits: bool,
     ) -> Result<Submitted, (Req, Reason)> {
         let inside = self.is_inside();
         let mut core = self.lock();
-        let verdict = core.verdict(new.tag(), held, inside);
-        if verdict != Verdict::Admit {
-            let waits = if inside { Waits::No } else { waits };
-            return self.submit_otherwise(core, (new, owner), held, waits, verdict);
+        if core.verdict(new.tag(), held, inside) != Verdict::Admit {
+            drop(core);
+            return self.submit_otherwise(new, owner, held, waits);
         }
         if held {
             core.queue.held -= 1;
@@ -251,38 +243,17 @@ impl<Req, T, E> Shared<Req, T, E> {
         Ok(Submitted { key, waits: false, hungry, answered })
     }
 
-    /// There is no place.
+    /// There was no place.
     #[cold]
-    fn submit_otherwise<'a>(
-        self: &'a Arc<Self>,
-        mut core: MutexGuard<'a, Core<Req, T, E>>,
-        (new, owner): (New<Req>, Owner),
+    fn submit_otherwise(
+        self: &Arc<Self>,
+        new: New<Req>,
+        owner: Owner,
         held: bool,
-        waits: Waits,
-        mut verdict: Verdict,
+        waits: bool,
     ) -> Result<Submitted, (Req, Reason)> {
-        if verdict == Verdict::Wait && self.scale.is_some() {
-            // The user's rule may add a worker, and so a place.
-            drop(core);
-            self.add_workers(1);
-            core = self.lock();
-            verdict = core.verdict(new.tag(), held, false);
-        }
-        verdict = match (verdict, waits) {
-            (Verdict::Wait, Waits::No) => Verdict::Refuse(Reason::QueueFull),
-            (Verdict::DropOldest, Waits::Always)
-            | (Verdict::Refuse(Reason::QueueFull | Reason::Shed), Waits::Always) => Verdict::Wait,
-            (verdict, _) => verdict,
-        };
-        if held {
-            core.queue.held -= 1;
-        }
-        let (mut dropped, shed) = (Vec::new(), self.rejected(Reason::Shed));
-        let is_full = matches!(verdict, Verdict::Refuse(Reason::QueueFull) | Verdict::DropOldest);
-        if is_full && !self.is_inside() {
-            let waits = waits != Waits::No;
-            verdict = core.make_room(new.tag(), (verdict, waits), shed, &mut dropped);
-        }
+        let is_run = matches!(owner, Owner::Run(..));
+        let (mut core, verdict, gone) = self.find_place(new.tag(), held, (waits, is_run));
         let waits = verdict == Verdict::Wait;
         let key = match verdict {
             Verdict::Wait => Ok(core.queue.wait(new, owner)),
@@ -296,11 +267,51 @@ impl<Req, T, E> Shared<Req, T, E> {
             }
         };
         self.see_to(core);
-        dropped.into_iter().for_each(|job| discard(job.into_request(shed)));
+        self.shed(gone);
         match key {
             Ok(key) => Ok(Submitted { key, waits, hungry: false, answered: u64::MAX }),
             Err((new, reason)) => Err((new.request, reason)),
         }
+    }
+
+    /// Looks for a place where there was none: the user's rule may add a worker, or jobs give way. Says what becomes of the
+    /// one who wants it, and which jobs are to be [shed](Self::shed). A place that is held is given back for it.
+    pub(crate) fn find_place(
+        self: &Arc<Self>,
+        tag: Tag,
+        held: bool,
+        (waits, always): (bool, bool),
+    ) -> (Locked<'_, Req, T, E>, Verdict, Vec<InFlight<Req, T, E>>) {
+        let inside = self.is_inside();
+        let mut core = self.lock();
+        let mut verdict = core.verdict(tag, held, inside);
+        if verdict == Verdict::Wait && self.rules.scale.is_some() {
+            drop(core);
+            self.add_workers(1);
+            core = self.lock();
+            verdict = core.verdict(tag, held, inside);
+        }
+        if !inside && always && verdict != Verdict::Admit && !core.closed {
+            verdict = Verdict::Wait;
+        } else if !waits && verdict == Verdict::Wait {
+            verdict = Verdict::Refuse(Reason::QueueFull);
+        }
+        if held {
+            core.queue.held -= 1;
+        }
+        let mut gone = Vec::new();
+        let is_full = matches!(verdict, Verdict::Refuse(Reason::QueueFull) | Verdict::DropOldest);
+        if is_full && !inside {
+            let shed = self.rejected(Reason::Shed);
+            verdict = core.make_room(tag, (verdict, waits), shed, &mut gone);
+        }
+        (core, verdict, gone)
+    }
+
+    /// Drops jobs that have given way, and tells of it.
+    pub(crate) fn shed(&self, gone: Vec<InFlight<Req, T, E>>) {
+        let shed = self.rejected(Reason::Shed);
+        gone.into_iter().for_each(|job| discard(job.into_request(shed)));
     }
 
     // --- workers come and go ---
@@ -308,7 +319,7 @@ impl<Req, T, E> Shared<Req, T, E> {
     /// Sees to it that those who wait get the free places, and that workers take the jobs that are queued. Lets go of the
     /// lock.
     #[inline(always)]
-    pub(crate) fn see_to(self: &Arc<Self>, mut core: MutexGuard<'_, Core<Req, T, E>>) {
+    pub(crate) fn see_to(self: &Arc<Self>, mut core: Locked<'_, Req, T, E>) {
         core.admit();
         core.wake_workers();
         let missing = core.missing();
@@ -318,7 +329,7 @@ impl<Req, T, E> Shared<Req, T, E> {
             // What cannot be started now is tried again later.
             let _ = self.add(core, missing);
         }
-        if self.scale.is_some() {
+        if self.rules.scale.is_some() {
             // Asks the user's rule for more workers.
             self.add_workers(0);
         }
@@ -331,7 +342,7 @@ impl<Req, T, E> Shared<Req, T, E> {
         let mut core = self.lock();
         core.closed = true;
         core.paused = false;
-        for key in core.queue.all_waiting() {
+        while let Some(key) = core.queue.oldest_waiting() {
             if core.queue.is_detached(key) {
                 // Nobody would hear of a refusal, and the request would be lost.
                 core.enter(key);
@@ -342,5 +353,12 @@ impl<Req, T, E> Shared<Req, T, E> {
         core.wake_all();
         self.see_to(core);
         self.closed.cancel();
+    }
+
+    pub(crate) fn debug(&self, f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {
+        f.debug_struct(name)
+            .field("config", &self.config)
+            .field("closed", &self.closed.is_cancelled())
+            .finish_non_exhaustive()
     }
 }

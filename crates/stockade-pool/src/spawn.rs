@@ -14,8 +14,12 @@ use tokio::{runtime::Handle, time::sleep};
 use tower_service::Service;
 
 use crate::{
-    MakeWorker, PoolService, contain::discard, rebuild::Rebuild, serve, shared::Shared,
-    staff::Spawn, worker::Worker,
+    MakeWorker, PoolService,
+    contain::discard,
+    rebuild::Rebuild,
+    serve,
+    shared::{Hired, Shared, Spawn},
+    worker::Worker,
 };
 
 /// Starts workers, whenever one is missing.
@@ -48,10 +52,14 @@ where
     Req: Send + 'static,
     R: Rebuild<S::Response, S::Error>,
 {
-    fn spawn(&self, worker: Worker<Req, S::Response, S::Error>) -> io::Result<()> {
-        let shared = Arc::downgrade(&worker.shared);
-        let name = worker.shared.config.name.unwrap_or("stockade-pool");
-        let name = format!("{name}-{}", worker.number);
+    fn spawn(
+        &self,
+        shared: &Arc<Shared<Req, S::Response, S::Error>>,
+        hired: Hired,
+    ) -> io::Result<()> {
+        let name = shared.config.name.unwrap_or("stockade-pool");
+        let name = format!("{name}-{}", hired.number);
+        let worker = Worker::new(Arc::clone(shared), hired);
         let run = serve::run(worker, Arc::clone(&self.make), Arc::clone(&self.rebuild));
         let Some(threads) = &self.threads else {
             drop(self.runtime.spawn(run));
@@ -63,7 +71,7 @@ where
             block_on(run);
         });
         // Without a thread the worker is dropped, and so it is off the roster.
-        let again = |_: &io::Error| drop(self.runtime.spawn(again(shared)));
+        let again = |_: &io::Error| drop(self.runtime.spawn(again(Arc::downgrade(shared))));
         let thread = thread.inspect_err(again)?;
         let mut threads = lock(threads);
         threads.retain(|thread| !thread.is_finished());

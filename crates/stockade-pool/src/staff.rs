@@ -8,18 +8,8 @@ use crate::{
     contain::{Panic, discard, guard},
     locked::Core,
     roster::Size,
-    shared::Shared,
-    worker::Worker,
+    shared::{Hired, Shared},
 };
-
-/// Starts workers.
-pub(crate) trait Spawn<Req, T, E>: Send + Sync {
-    /// Starts a worker. One that cannot be started is tried again later, if the pool still needs it.
-    fn spawn(&self, worker: Worker<Req, T, E>) -> io::Result<()>;
-
-    /// Waits for what is left of workers that have ended.
-    fn join(&self) {}
-}
 
 // === impl Shared ===
 
@@ -34,16 +24,16 @@ impl<Req, T, E> Shared<Req, T, E> {
     ) -> io::Result<()> {
         let hire = |_| {
             let (number, cancelled) = core.roster.hire();
-            Worker::new(Arc::clone(self), number, cancelled)
+            Hired { number, cancelled, token: self.tokens.subscribe() }
         };
-        let hired: Vec<Worker<_, _, _>> = (0..n).map(hire).collect();
+        let hired: Vec<Hired> = (0..n).map(hire).collect();
         core.counts.peak_workers = core.counts.peak_workers.max(core.roster.alive());
         core.admit();
         core.wake_workers();
         self.let_go(core);
         let mut started = Ok(());
-        for worker in hired {
-            if let Err(error) = self.spawn.spawn(worker) {
+        for hired in hired {
+            if let Err(error) = self.spawn.spawn(self, hired) {
                 started = Err(error);
             }
         }
@@ -114,7 +104,7 @@ impl<Req, T, E> Shared<Req, T, E> {
         let mut load = core.load(now);
         drop(core);
         load.queued += more;
-        let wanted = match &self.scale {
+        let wanted = match &self.rules.scale {
             Some(scale) => guard(|| scale.workers(&load)).unwrap_or_else(|panic: Panic| {
                 discard(panic);
                 load.live

@@ -20,7 +20,7 @@ use crate::{
     contain::{Panic, discard, forget, guard},
     idle::Idle,
     in_flight::InFlight,
-    shared::Shared,
+    shared::{Hired, Shared},
 };
 
 /// A worker on the roster. When it is dropped, as when it is stopped, a job that runs ends as cancelled, and the worker is
@@ -58,14 +58,9 @@ pub(crate) enum Step {
 // === impl Worker ===
 
 impl<Req, T, E> Worker<Req, T, E> {
-    /// One that is on the roster with this number, and looks there whether its job is cancelled.
-    pub(crate) fn new(
-        shared: Arc<Shared<Req, T, E>>,
-        number: usize,
-        cancelled: Arc<AtomicBool>,
-    ) -> Self {
+    pub(crate) fn new(shared: Arc<Shared<Req, T, E>>, hired: Hired) -> Self {
+        let Hired { number, cancelled, token } = hired;
         Self {
-            _token: shared.tokens.subscribe(),
             shared,
             number,
             job: InFlight::new(),
@@ -77,6 +72,7 @@ impl<Req, T, E> Worker<Req, T, E> {
             left: false,
             idle: Idle::default(),
             failures: 0,
+            _token: token,
         }
     }
 

@@ -60,7 +60,7 @@ impl<Req, T, E> Queue<Req, T, E> {
             let waits = matches!(&record.owner, Owner::Caller(Some(kept)) if kept.will_wake(waker));
             return waits.then_some(Poll::Pending);
         }
-        if let Some(queued_for) = record.details().and_then(|details| details.queued_for) {
+        if let Some(queued_for) = record.details.as_ref().and_then(|details| details.queued_for) {
             waits::record(Duration::from_nanos(queued_for.get()));
         }
         record.clear();
@@ -80,7 +80,8 @@ impl<Req, T, E> Queue<Req, T, E> {
                 return (Left::Queued, self.records.remove(key).unwrap_or(gone));
             }
             State::Waiting(_) => {
-                self.line.remove(&mut self.records, key);
+                let tag = record.tag();
+                self.waiting.remove(&mut self.records, key, tag);
                 return (Left::Waiting, self.records.remove(key).unwrap_or(gone));
             }
             State::Held => {
@@ -98,14 +99,6 @@ impl<Req, T, E> Queue<Req, T, E> {
         self.records.get(key).is_some_and(|record| matches!(record.owner, Owner::Nobody))
     }
 
-    /// All who wait for a place, the first to come first.
-    pub(crate) fn all_waiting(&self) -> Vec<Key> {
-        let keys = self.records.iter().map(|(key, _)| key);
-        let mut waiting: Vec<Key> = keys.filter(|key| self.is_waiting(*key)).collect();
-        waiting.sort_unstable();
-        waiting
-    }
-
     /// The jobs of a run that have not ended.
     pub(crate) fn of_run(&self, run: RunKey) -> Vec<Key> {
         let of_run = |owner: &Owner| matches!(owner, Owner::Run(of, _) if *of == run);
@@ -120,6 +113,6 @@ impl<Req, T, E> Queue<Req, T, E> {
 
     /// The copy of the request of a job that runs.
     pub(crate) fn take_kept(&mut self, key: Key) -> Option<Req> {
-        self.records.get_mut(key)?.details_mut().extra.as_mut()?.kept.take()
+        self.records.get_mut(key)?.details.as_mut()?.kept.take()
     }
 }

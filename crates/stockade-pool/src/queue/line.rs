@@ -1,75 +1,135 @@
-//! Who waits for a place in the queue, and who gets the next one.
+//! Jobs in a line: in which order they came, and in which order they are taken out of it.
+//!
+//! The queued jobs are one, and those who wait for a place in the queue are another.
 
-use stockade_core::{Share, internal::FairOrder};
+use std::collections::BTreeSet;
 
-use super::slab::{Key, List, Slab};
+use stockade_core::internal::FairOrder;
+
+use super::{
+    Tag,
+    affinity::Lanes,
+    order::rank,
+    slab::{Key, List, Slab},
+};
 use crate::config::OrderBy;
 
-/// Those who wait for a place.
-#[derive(Debug)]
-pub(crate) enum Line {
-    /// First come, first served.
-    Fifo(List),
-    /// In the shares, or by the keys, by which the jobs are run.
+/// Some of the jobs of a slab.
+pub(super) struct Line {
+    came: List,
+    pub(super) order: Discipline,
+}
+
+/// Which job of a line is next.
+pub(super) enum Discipline {
+    /// The one that came first. Costs nothing, because that order is kept anyway.
+    Fifo,
+    /// The one with the smallest rank.
+    Ranked { jobs: BTreeSet<(i64, Key)>, ageing: bool },
+    /// One of each key at a time.
+    Lanes(Lanes),
+    /// In shares, by class or by whose jobs they are.
     Fair(Box<FairOrder<Key>>),
+}
+
+/// Any flow may be served.
+pub(super) fn any(_: u64) -> bool {
+    true
 }
 
 // === impl Line ===
 
 impl Line {
-    pub(super) fn new(order_by: OrderBy) -> Self {
-        match order_by {
-            OrderBy::Class => Self::Fair(Box::new(FairOrder::by_class())),
-            OrderBy::Share | OrderBy::Key => Self::Fair(Box::new(FairOrder::by_share())),
-            OrderBy::Arrival | OrderBy::Priority | OrderBy::Rank => Self::Fifo(List::new()),
-        }
+    /// The queued jobs, of which `per_key` may have the same key.
+    pub(super) fn of_queued(order_by: OrderBy, per_key: usize) -> Self {
+        let ranked = |ageing| Discipline::Ranked { jobs: BTreeSet::new(), ageing };
+        let order = match order_by {
+            OrderBy::Arrival => Discipline::Fifo,
+            OrderBy::Class => Discipline::Fair(Box::new(FairOrder::by_class())),
+            OrderBy::Share => Discipline::Fair(Box::new(FairOrder::by_share())),
+            OrderBy::Key => Discipline::Lanes(Lanes::new(per_key)),
+            OrderBy::Priority => ranked(true),
+            OrderBy::Rank => ranked(false),
+        };
+        Self { came: List::new(), order }
+    }
+
+    /// Those who wait for a place: in the shares, or by the keys, by which the jobs are run.
+    pub(super) fn of_waiting(order_by: OrderBy) -> Self {
+        let order = match order_by {
+            OrderBy::Class => Discipline::Fair(Box::new(FairOrder::by_class())),
+            OrderBy::Share | OrderBy::Key => Discipline::Fair(Box::new(FairOrder::by_share())),
+            OrderBy::Arrival | OrderBy::Priority | OrderBy::Rank => Discipline::Fifo,
+        };
+        Self { came: List::new(), order }
     }
 
     #[inline]
     pub(super) fn len(&self) -> usize {
-        match self {
-            Self::Fifo(line) => line.len(),
-            Self::Fair(line) => line.len(),
-        }
+        self.came.len()
     }
 
-    pub(super) fn push<V: Default>(&mut self, slab: &mut Slab<V>, key: Key, share: Share) {
-        match self {
-            Self::Fifo(line) => line.push_back(slab, key),
-            Self::Fair(line) => line.push(share, key),
-        }
+    #[inline]
+    pub(super) fn is_fifo(&self) -> bool {
+        matches!(self.order, Discipline::Fifo)
     }
 
-    /// The first of those whose flows `may` have a place.
-    pub(super) fn first<V: Default>(
+    /// The one that came first.
+    #[inline]
+    pub(super) fn oldest<V: Default>(&self, slab: &Slab<V>) -> Option<Key> {
+        self.came.front(slab)
+    }
+
+    /// The next one of those whose flows `may` be served.
+    pub(super) fn next<V: Default>(
         &self,
         slab: &Slab<V>,
         may: impl Fn(u64) -> bool,
     ) -> Option<Key> {
-        match self {
-            Self::Fifo(line) => line.front(slab),
-            Self::Fair(line) => line.first(may),
+        match &self.order {
+            Discipline::Fair(order) => order.first(may),
+            _ => self.oldest(slab),
         }
     }
 
-    /// One leaves with a place.
+    /// Decides which one is next of those whose flows `may` be served. It is to be [removed](Self::remove) then.
+    #[inline(always)]
     pub(super) fn serve<V: Default>(
         &mut self,
-        slab: &mut Slab<V>,
-        key: Key,
+        slab: &Slab<V>,
         may: impl Fn(u64) -> bool,
-    ) {
-        match self {
-            Self::Fair(line) if line.first(&may) == Some(key) => drop(line.pop(may)),
-            _ => self.remove(slab, key),
+    ) -> Option<Key> {
+        match &mut self.order {
+            Discipline::Fifo => self.came.front(slab),
+            Discipline::Ranked { jobs, .. } => jobs.first().map(|(_, key)| *key),
+            Discipline::Lanes(lanes) => lanes.pop(),
+            Discipline::Fair(order) => order.pop(may),
         }
     }
 
-    /// One leaves without a place.
-    pub(super) fn remove<V: Default>(&mut self, slab: &mut Slab<V>, key: Key) {
-        match self {
-            Self::Fifo(line) => line.remove(slab, key),
-            Self::Fair(line) => drop(line.remove(key)),
+    #[inline(always)]
+    pub(super) fn push<V: Default>(&mut self, slab: &mut Slab<V>, key: Key, tag: Tag) {
+        self.came.push_back(slab, key);
+        match &mut self.order {
+            Discipline::Fifo => {}
+            Discipline::Ranked { jobs, ageing } => {
+                jobs.insert((rank(key, tag.sort, *ageing), key));
+            }
+            Discipline::Lanes(lanes) => lanes.push(key, tag.share.flow()),
+            Discipline::Fair(order) => order.push(tag.share, key),
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn remove<V: Default>(&mut self, slab: &mut Slab<V>, key: Key, tag: Tag) {
+        self.came.remove(slab, key);
+        match &mut self.order {
+            Discipline::Fifo => {}
+            Discipline::Ranked { jobs, ageing } => {
+                jobs.remove(&(rank(key, tag.sort, *ageing), key));
+            }
+            Discipline::Lanes(lanes) => lanes.remove(key, tag.share.flow()),
+            Discipline::Fair(order) => drop(order.remove(key)),
         }
     }
 }

@@ -6,7 +6,6 @@
 
 mod affinity;
 mod callers;
-mod discipline;
 mod line;
 mod order;
 mod record;
@@ -18,23 +17,20 @@ use stockade_core::{Reason, Rejected, priority::Priority};
 use tokio::time::Instant;
 
 pub use order::Order;
-pub(crate) use record::{Carried, Details, Extra, Left, New, Owner, Seen, Tag, Taken};
+pub(crate) use record::{Carried, Details, Left, New, Owner, Seen, Tag, Taken};
 pub(crate) use slab::Key;
 
 use crate::{config::OrderBy, span::Span};
-use discipline::{Discipline, any};
-use line::Line;
+use line::{Discipline, Line, any};
 use record::{Record, State};
-use slab::{List, Slab};
+use slab::Slab;
 
 /// The jobs of a pool.
 pub(crate) struct Queue<Req, T, E> {
     records: Slab<Record<Req, T, E>>,
-    /// The queued jobs, in the order in which they were queued.
-    queued: List,
+    queued: Line,
     /// Those who wait for a place in the queue.
-    line: Line,
-    discipline: Discipline,
+    waiting: Line,
     /// How many places are held for jobs that are about to come.
     pub(crate) held: usize,
     /// What the queued jobs weigh together. Wide enough that it never overflows.
@@ -51,9 +47,8 @@ impl<Req, T, E> Queue<Req, T, E> {
     pub(crate) fn new(order_by: OrderBy, per_key: usize, usual: usize) -> Self {
         Self {
             records: Slab::new(usual),
-            queued: List::new(),
-            line: Line::new(order_by),
-            discipline: Discipline::new(order_by, per_key),
+            queued: Line::of_queued(order_by, per_key),
+            waiting: Line::of_waiting(order_by),
             held: 0,
             weight: 0,
         }
@@ -73,7 +68,7 @@ impl<Req, T, E> Queue<Req, T, E> {
     /// How many queued jobs could be taken at once, by as many workers.
     #[inline]
     pub(crate) fn ready(&self) -> usize {
-        match &self.discipline {
+        match &self.queued.order {
             Discipline::Lanes(lanes) => lanes.ready(),
             _ => self.queued.len(),
         }
@@ -82,50 +77,42 @@ impl<Req, T, E> Queue<Req, T, E> {
     /// How many wait for a place.
     #[inline]
     pub(crate) fn waiting(&self) -> usize {
-        self.line.len()
+        self.waiting.len()
     }
 
     /// Whether nobody waits who could be given a place before a newcomer.
     #[inline]
     pub(crate) fn is_line_free(&self) -> bool {
-        self.line.len() == 0 || self.first_in_line().is_none()
+        self.waiting.len() == 0 || self.first_in_line().is_none()
     }
 
     pub(crate) fn is_fifo(&self) -> bool {
-        matches!(self.discipline, Discipline::Fifo)
-    }
-
-    /// Whether jobs have shares, by which they wait for a place and give way to others.
-    pub(crate) fn is_fair(&self) -> bool {
-        matches!(self.discipline, Discipline::Fair(_))
+        self.queued.is_fifo()
     }
 
     /// Which job gives way to a new one in a full queue, or in a full line for it.
     pub(crate) fn give_way(&mut self, new: Tag, in_line: bool) -> Option<Key> {
-        match (&mut self.discipline, &mut self.line) {
-            (Discipline::Fair(_), Line::Fair(line)) if in_line => line.give_way(new.share, any),
-            (Discipline::Fair(queued), _) => queued.give_way(new.share, any),
+        let line = if in_line { &mut self.waiting } else { &mut self.queued };
+        match &mut line.order {
+            Discipline::Fair(order) => order.give_way(new.share, any),
             _ => None,
         }
     }
 
     /// The job that was queued first of those that have the share of a new one, where jobs have shares.
     pub(crate) fn oldest_like(&self, new: Tag) -> Option<Key> {
-        match &self.discipline {
-            Discipline::Fair(queued) => queued.first(|flow| flow == new.share.flow()),
-            _ => self.queued.front(&self.records),
-        }
+        self.queued.next(&self.records, |flow| flow == new.share.flow())
     }
 
     /// Whether there may be one more job of this key.
     #[inline]
     pub(crate) fn has_room_for(&self, tag: Tag) -> bool {
-        self.discipline.has_room(tag.share.flow())
+        has_room(&self.queued, tag.share.flow())
     }
 
     /// Whether a job of this key would wait for another one that is in the pool.
     pub(crate) fn is_behind(&self, tag: Tag) -> bool {
-        match &self.discipline {
+        match &self.queued.order {
             Discipline::Lanes(lanes) => lanes.is_taken(tag.share.flow()),
             _ => false,
         }
@@ -133,23 +120,28 @@ impl<Req, T, E> Queue<Req, T, E> {
 
     /// When the job that was queued first was submitted.
     pub(crate) fn oldest(&self) -> Option<Instant> {
-        self.records.get(self.queued.front(&self.records)?)?.details()?.since
+        let oldest = self.queued.oldest(&self.records)?;
+        self.records.get(oldest)?.details.as_ref()?.since
+    }
+
+    /// Who has waited longest for a place.
+    pub(crate) fn oldest_waiting(&self) -> Option<Key> {
+        self.waiting.oldest(&self.records)
     }
 
     /// Who is first in line: since when it waits, and what its job weighs. Those whose key has no room are passed over.
     pub(crate) fn first_in_line(&self) -> Option<(Key, Option<Instant>, u64)> {
-        let key = self.line.first(&self.records, |flow| self.discipline.has_room(flow))?;
+        let key = self.waiting.next(&self.records, |flow| has_room(&self.queued, flow))?;
         let record = self.records.get(key)?;
-        Some((key, record.details().and_then(|details| details.since), record.tag().weight))
+        Some((key, record.details.as_ref().and_then(|details| details.since), record.tag().weight))
     }
 
     /// A handle stands in line, to hold a place.
     pub(crate) fn wait_to_hold(&mut self, waker: Waker, since: Option<Instant>) -> Key {
         let (key, record) = self.records.claim();
         (record.state, record.owner) = (State::Waiting(None), Owner::Caller(Some(waker)));
-        let details = record.details_mut();
-        (details.tag, details.since) = (Tag::HANDLE, since);
-        self.line.push(&mut self.records, key, Tag::HANDLE.share);
+        record.details = Some(Details { tag: Tag::HANDLE, since, ..Details::default() });
+        self.waiting.push(&mut self.records, key, Tag::HANDLE);
         key
     }
 
@@ -165,35 +157,33 @@ impl<Req, T, E> Queue<Req, T, E> {
 
     /// Puts a job in line.
     pub(crate) fn wait(&mut self, new: New<Req>, owner: Owner) -> Key {
-        let share = new.tag().share;
+        let tag = new.tag();
         let (key, record) = self.records.claim();
         record.state = State::Waiting(Some(record.write(new, owner)));
-        self.line.push(&mut self.records, key, share);
+        self.waiting.push(&mut self.records, key, tag);
         key
     }
 
-    /// Gives a place to the one who is first in line: a job is queued, a handle holds it. Returns whether it was a
-    /// job, and whom to tell.
+    /// Gives a place to one who waits for it: a job is queued, a handle holds it. Returns whether it was a job, and whom to
+    /// tell.
     pub(crate) fn admit(&mut self, key: Key) -> Option<(bool, Owner)> {
-        let Self { line, records, discipline, .. } = self;
-        line.serve(records, key, |flow| discipline.has_room(flow));
+        let Self { waiting, records, queued, .. } = self;
+        let may = |flow| has_room(queued, flow);
+        if waiting.next(records, may) == Some(key) {
+            waiting.serve(records, may);
+        }
         let record = records.get_mut(key)?;
         let State::Waiting(request) = &mut record.state else { return None };
         let request = request.take();
-        let tag = record.tag();
-        let told = record.owner.told();
-        match request {
-            Some(request) => {
-                record.state = State::Queued(request);
-                self.enqueue(key, tag);
-                Some((true, told))
-            }
-            None => {
-                record.state = State::Held;
-                self.held += 1;
-                Some((false, told))
-            }
+        let (tag, told) = (record.tag(), record.owner.told());
+        let is_job = request.is_some();
+        record.state = request.map_or(State::Held, State::Queued);
+        waiting.remove(records, key, tag);
+        match is_job {
+            true => self.enqueue(key, tag),
+            false => self.held += 1,
         }
+        Some((is_job, told))
     }
 
     /// Refuses a place to one who waits for it. Returns its class if it is a job, and whom to tell.
@@ -203,8 +193,8 @@ impl<Req, T, E> Queue<Req, T, E> {
         let request = request.take();
         let priority = request.is_some().then_some(record.priority);
         record.state = State::Refused(request, reason);
-        let told = record.owner.told();
-        self.line.remove(&mut self.records, key);
+        let (tag, told) = (record.tag(), record.owner.told());
+        self.waiting.remove(&mut self.records, key, tag);
         Some((priority, told))
     }
 
@@ -216,17 +206,16 @@ impl<Req, T, E> Queue<Req, T, E> {
         now: Option<Instant>,
         overdue: bool,
     ) -> Option<(Key, Taken<Req>)> {
-        let key = match &self.discipline {
-            Discipline::Fifo => self.queued.front(&self.records)?,
-            Discipline::Lanes(_) => self.discipline.pop()?,
-            _ if overdue => self.queued.front(&self.records)?,
-            _ => self.discipline.pop()?,
+        let by_key = matches!(self.queued.order, Discipline::Lanes(_));
+        let key = match overdue && !by_key {
+            true => self.queued.oldest(&self.records)?,
+            false => self.queued.serve(&self.records, any)?,
         };
         Some((key, self.take(key, worker, now)?))
     }
 
     /// Ends a job that runs, with a result or with a refusal. If they are for a caller they are left where they are read.
-    /// Returns whom to tell, and what is left of the job.
+    /// Returns whom to tell, and the copy of the request.
     #[inline(always)]
     pub(crate) fn end(
         &mut self,
@@ -234,35 +223,34 @@ impl<Req, T, E> Queue<Req, T, E> {
         result: &mut Option<Result<T, E>>,
         refusal: &mut Option<Rejected>,
         queued_for: Option<Duration>,
-    ) -> (Owner, Option<Box<Extra<Req>>>) {
+    ) -> (Owner, Option<Req>) {
         let Some(record) = self.records.get_mut(key) else { return (Owner::Nobody, None) };
-        if let (State::Running(worker), Discipline::Lanes(lanes)) =
-            (&record.state, &mut self.discipline)
-            && *worker != NO_WORKER
+        if let Discipline::Lanes(lanes) = &mut self.queued.order
+            && !matches!(record.state, State::Running(NO_WORKER))
         {
             lanes.finish(record.tag().share.flow());
         }
-        let extra = if record.detailed { record.details_mut().extra.take() } else { None };
+        let kept = record.details.as_mut().and_then(|details| details.kept.take());
         if let Owner::Caller(waker) = &mut record.owner {
             let waker = waker.take();
             record.state = State::Ended(refusal.take().map(|rejected| rejected.reason()));
             record.result = result.take();
             if let Some(queued_for) = queued_for {
                 let nanos = u64::try_from(queued_for.as_nanos()).unwrap_or(u64::MAX);
-                record.details_mut().queued_for = NonZeroU64::new(nanos);
+                record.details.get_or_insert_default().queued_for = NonZeroU64::new(nanos);
             }
-            return (Owner::Caller(waker), extra);
+            return (Owner::Caller(waker), kept);
         }
         let owner = std::mem::replace(&mut record.owner, Owner::Nobody);
         record.clear();
         self.records.release(key);
-        (owner, extra)
+        (owner, kept)
     }
 
     /// Takes the job that was queued first out of the queue, to be answered without a worker.
     pub(crate) fn hand_back(&mut self) -> Option<(Key, Taken<Req>)> {
-        let key = self.queued.front(&self.records)?;
-        Some((key, self.take(key, NO_WORKER, None)?))
+        let key = self.queued.oldest(&self.records)?;
+        Some((key, self.take_out(key)?))
     }
 
     /// The same for one that its caller gives up, if it is still queued.
@@ -272,20 +260,17 @@ impl<Req, T, E> Queue<Req, T, E> {
     }
 
     /// The jobs that run, each with its worker.
-    pub(crate) fn running(&self) -> impl Iterator<Item = (Key, usize, &Details<Req>)> {
+    pub(crate) fn running(&self) -> impl Iterator<Item = (Key, usize, Option<&Details<Req>>)> {
         self.records.iter().filter_map(|(key, record)| match record.state {
-            State::Running(worker) => Some((key, worker, &record.details)),
+            State::Running(worker) => Some((key, worker, record.details.as_ref())),
             _ => None,
         })
     }
 
     #[inline(always)]
     fn enqueue(&mut self, key: Key, tag: Tag) {
-        self.queued.push_back(&mut self.records, key);
+        self.queued.push(&mut self.records, key, tag);
         self.weight += u128::from(tag.weight);
-        if !self.is_fifo() {
-            self.discipline.push(key, tag);
-        }
     }
 
     /// Gives a queued job away.
@@ -302,24 +287,30 @@ impl<Req, T, E> Queue<Req, T, E> {
         };
         let priority = record.priority;
         let (mut deadline, mut since, mut span, mut carried) = (None, None, Span::NONE, None);
-        if record.detailed || now.is_some() {
-            let details = record.details_mut();
+        if record.details.is_some() || now.is_some() {
+            let details = record.details.get_or_insert_default();
             deadline = details.deadline;
             since = std::mem::replace(&mut details.since, now);
             span = std::mem::replace(&mut details.span, Span::NONE);
-            carried = details.extra.as_mut().and_then(|extra| extra.carried.take());
+            carried = details.carried.take();
         }
         Some(Taken { request, priority, deadline, since, span, carried })
     }
 
     #[inline(always)]
     fn dequeue(&mut self, key: Key) {
-        self.queued.remove(&mut self.records, key);
         let Some(record) = self.records.get(key) else { return };
         let tag = record.tag();
         self.weight -= u128::from(tag.weight);
-        if !self.is_fifo() {
-            self.discipline.remove(key, tag);
-        }
+        self.queued.remove(&mut self.records, key, tag);
+    }
+}
+
+/// Whether there may be one more job of this flow in the queue.
+#[inline]
+fn has_room(queued: &Line, flow: u64) -> bool {
+    match &queued.order {
+        Discipline::Lanes(lanes) => lanes.has_room(flow),
+        _ => true,
     }
 }

@@ -22,7 +22,10 @@ pub(crate) struct Details<Req> {
     pub(crate) since: Option<Instant>,
     pub(crate) tag: Tag,
     pub(crate) span: Span,
-    pub(crate) extra: Option<Box<Extra<Req>>>,
+    pub(crate) name: Option<Cow<'static, str>>,
+    /// A copy of the request.
+    pub(crate) kept: Option<Req>,
+    pub(crate) carried: Option<Carried>,
     /// For how many nanoseconds it was queued, from when it has ended.
     pub(crate) queued_for: Option<NonZeroU64>,
 }
@@ -41,18 +44,10 @@ pub(crate) struct Taken<Req> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tag {
     pub(crate) weight: u64,
-    /// Its priority or its rank, as the [discipline](super::Discipline) wants.
+    /// Its priority or its rank, as the [discipline](super::line::Discipline) wants.
     pub(crate) sort: i64,
     /// Its class, its key, or whose job it is.
     pub(crate) share: Share,
-}
-
-/// What few pools need of a job.
-pub(crate) struct Extra<Req> {
-    pub(crate) name: Option<Cow<'static, str>>,
-    /// A copy of the request.
-    pub(crate) kept: Option<Req>,
-    pub(crate) carried: Option<Carried>,
 }
 
 /// What was captured where a job was submitted: polls the job, once, with that around it.
@@ -75,9 +70,7 @@ pub(crate) struct Record<Req, T, E> {
     pub(super) result: Option<Result<T, E>>,
     /// That of where it was submitted. It stands here, where it takes no room.
     pub(super) priority: Priority,
-    /// Whether there is anything in `details`.
-    pub(super) detailed: bool,
-    pub(crate) details: Details<Req>,
+    pub(crate) details: Option<Details<Req>>,
 }
 
 /// How far a job is. What it consists of is written and read where it lies, because to move it costs more than the lock.
@@ -107,7 +100,7 @@ pub(crate) enum Seen<Req> {
     /// It was accepted, and the pool has ended it.
     Ended(Reason),
     /// With the request, and what else there is to be dropped.
-    Refused(Reason, Option<Req>, Details<Req>),
+    Refused(Reason, Option<Req>, Option<Details<Req>>),
     /// The key names nothing.
     Gone,
 }
@@ -146,12 +139,9 @@ impl Tag {
 impl<Req> Details<Req> {
     #[inline(always)]
     fn is_empty(&self) -> bool {
-        let Self { deadline, since, tag, span, extra, .. } = self;
-        deadline.is_none()
-            && since.is_none()
-            && *tag == Tag::NONE
-            && span.is_none()
-            && extra.is_none()
+        let Self { deadline, since, tag, span, name, kept, carried, queued_for: _ } = self;
+        let is_read = *tag != Tag::NONE || name.is_some() || kept.is_some();
+        !is_read && deadline.is_none() && since.is_none() && span.is_none() && carried.is_none()
     }
 }
 
@@ -162,7 +152,9 @@ impl<Req> Default for Details<Req> {
             since: None,
             tag: Tag::NONE,
             span: Span::NONE,
-            extra: None,
+            name: None,
+            kept: None,
+            carried: None,
             queued_for: None,
         }
     }
@@ -176,33 +168,22 @@ impl<Req, T, E> Record<Req, T, E> {
     pub(super) fn write(&mut self, new: New<Req>, owner: Owner) -> Req {
         (self.owner, self.priority) = (owner, new.priority);
         if !new.details.is_empty() {
-            (self.detailed, self.details) = (true, new.details);
+            self.details = Some(new.details);
         }
         new.request
     }
 
     #[inline]
-    pub(super) fn details(&self) -> Option<&Details<Req>> {
-        if self.detailed { Some(&self.details) } else { None }
-    }
-
-    /// The details, to be filled in.
-    pub(super) fn details_mut(&mut self) -> &mut Details<Req> {
-        self.detailed = true;
-        &mut self.details
-    }
-
-    #[inline]
     pub(super) fn tag(&self) -> Tag {
-        if self.detailed { self.details.tag } else { Tag::NONE }
+        self.details.as_ref().map_or(Tag::NONE, |details| details.tag)
     }
 
-    /// Empties the details. Nothing of the user's is left in them.
+    /// Empties it of what is not the user's, of which nothing is left.
     #[inline]
     pub(super) fn clear(&mut self) {
         self.state = State::Free;
-        if self.detailed {
-            (self.detailed, self.details) = (false, Details::default());
+        if self.details.is_some() {
+            self.details = None;
         }
     }
 }
@@ -214,8 +195,7 @@ impl<Req, T, E> Default for Record<Req, T, E> {
             owner: Owner::Nobody,
             result: None,
             priority: Priority::Default,
-            detailed: false,
-            details: Details::default(),
+            details: None,
         }
     }
 }

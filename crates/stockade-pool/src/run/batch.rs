@@ -17,7 +17,6 @@ use crate::{
     outcome::Ended,
     pool::Handles,
     queue::{Key, Owner, Seen},
-    shared::Waits,
 };
 
 /// The reader's end of a run. When it is dropped, what has not ended leaves the queue, or is cancelled.
@@ -70,7 +69,7 @@ impl<Req, T, E> Batch<Req, T, E> {
     pub(crate) fn submit(&mut self, request: Req) -> Result<bool, (Req, Reason)> {
         let shared = &self.pool.shared;
         let owner = Owner::Run(self.run, self.submitted);
-        let submitted = shared.submit(shared.new_job(request), owner, false, Waits::Always)?;
+        let submitted = shared.submit(shared.new_job(request), owner, false, true)?;
         self.submitted += 1;
         if submitted.waits {
             self.in_line = Some(submitted.key);

@@ -22,8 +22,7 @@ use crate::{
     config::{Checked, OrderBy},
     roster::Size,
     rules::Rules,
-    shared::Shared,
-    staff::Spawn,
+    shared::{Hired, Shared, Spawn},
     worker::{Step, Worker},
 };
 
@@ -35,7 +34,8 @@ type Modelled = Pool<u32, u32, Refusal>;
 struct Threads(Arc<Mutex<Vec<JoinHandle<()>>>>);
 
 impl Spawn<u32, u32, Refusal> for Threads {
-    fn spawn(&self, worker: Worker<u32, u32, Refusal>) -> std::io::Result<()> {
+    fn spawn(&self, shared: &Arc<Shared<u32, u32, Refusal>>, hired: Hired) -> std::io::Result<()> {
+        let worker = Worker::new(Arc::clone(shared), hired);
         let thread = thread::spawn(move || work(worker));
         lock(&self.0).push(thread);
         Ok(())
@@ -130,7 +130,7 @@ fn once(rules: Rules<u32>, workers: Size, queue: usize, set: fn(&mut Checked)) {
     let mut config = Checked { size: workers, ..Checked::default() };
     config.admission.capacity = queue;
     set(&mut config);
-    let shared = Arc::new(Shared::new(config, rules, None, None, Box::new(threads)));
+    let shared = Arc::new(Shared::new(config, rules, Box::new(threads)));
     shared.start().expect("the model spawns");
     let pool = Pool::of(shared);
     let handle = pool.handle();
