@@ -4,40 +4,15 @@
 //! when a job is queued, or a handle is ready to be called, until the job has ended. Places are given in the order in
 //! which they were asked for, so nobody slips in before those who wait in line.
 
-use std::time::Duration;
-
 use stockade_core::{Reason, Rejected};
-use tokio::time::Instant;
 
-use crate::{in_flight::InFlight, locked::Core, queue::Tag, roster::Size};
-
-/// What the queue of a pool may hold.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Admission {
-    /// How many jobs may be queued while all workers are busy.
-    pub(crate) capacity: usize,
-    /// What they may weigh together.
-    pub(crate) budget: Option<u64>,
-    /// How many may wait for a place.
-    pub(crate) max_waiting: usize,
-    pub(crate) when_full: WhenFull,
-    /// How long a job may wait until it is started.
-    pub(crate) max_wait: Option<Duration>,
-}
-
-/// What becomes of a job that is submitted when there is no place for it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum WhenFull {
-    /// It waits for a place, in line with others.
-    #[default]
-    Wait,
-    /// It is refused with [`Reason::QueueFull`](stockade_core::Reason::QueueFull).
-    Refuse,
-    /// It takes the place of the job that was queued first, which ends with
-    /// [`Reason::Shed`](stockade_core::Reason::Shed). While nothing is queued, the new one is refused.
-    DropOldest,
-}
+use crate::{
+    config::{Admission, WhenFull},
+    in_flight::InFlight,
+    locked::Core,
+    queue::Tag,
+    roster::Size,
+};
 
 /// What becomes of a job that wants a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,16 +22,6 @@ pub(crate) enum Verdict {
     Refuse(Reason),
     /// The job that was queued first makes room.
     DropOldest,
-}
-
-// === impl Admission ===
-
-impl Admission {
-    /// Whether a job that was submitted then has waited for too long.
-    #[inline]
-    pub(crate) fn is_late(&self, since: Option<Instant>) -> bool {
-        self.max_wait.zip(since).is_some_and(|(limit, since)| since.elapsed() > limit)
-    }
 }
 
 // === impl Core ===

@@ -1,14 +1,16 @@
+//! How a pool is described, setting by setting, and started.
+
 use std::{borrow::Cow, error, fmt, hash::Hash, io, sync::Arc, time::Duration};
 
 use stockade_core::{
     IntoShare, Name, Share,
-    config::{allow, checked},
+    config::{ConfigError, allow, checked},
 };
 use tokio::{runtime::Handle, time::sleep};
 
 use crate::{
-    MakeWorker, Never, Order, Pool, PoolService, Rebuild, Scale, Sizing, WhenFull, Workers,
-    config::{Checked, OrderBy, QUEUES, TIMES, WAITS},
+    MakeWorker, Never, Order, Pool, PoolService, Rebuild, Scale, Sizing, Workers,
+    config::{Checked, Config, OrderBy, QUEUES, TIMES, WAITS, WhenFull},
     roster::Size,
     rules::Rules,
     service::CloneService,
@@ -69,6 +71,13 @@ pub enum BuildError {
 
 // === impl PoolBuilder ===
 
+impl<Req> Pool<Req, (), ()> {
+    /// Describes a pool: one worker per core and a queue of 128, unless told otherwise.
+    pub fn builder() -> PoolBuilder<Req> {
+        PoolBuilder::default()
+    }
+}
+
 impl<Req> Default for PoolBuilder<Req> {
     fn default() -> Self {
         Self::of(Checked::default())
@@ -78,6 +87,17 @@ impl<Req> Default for PoolBuilder<Req> {
 impl<Req> PoolBuilder<Req> {
     pub(crate) fn of(config: Checked) -> Self {
         Self { rules: Rules::default(), rebuild: Never, config }
+    }
+}
+
+impl Config {
+    /// A builder with these settings.
+    ///
+    /// # Errors
+    ///
+    /// The first setting that is not allowed.
+    pub fn try_build<Req>(self) -> Result<PoolBuilder<Req>, ConfigError> {
+        self.check().map(PoolBuilder::of)
     }
 }
 

@@ -1,20 +1,21 @@
+//! What a pool is configured with: as it is written, and as it has been checked.
+
 use std::{ops::RangeInclusive, time::Duration};
 
 use stockade_core::{
     Name,
     config::{ConfigError, MAX_DURATION, MIN_DURATION, check},
 };
+use tokio::time::Instant;
 
 use crate::{
-    PoolBuilder, WhenFull,
-    admission::Admission,
     roster::{MOST, Size},
     sizing::cores,
 };
 
 /// What a pool is configured with, where it comes from a file and may be wrong.
 ///
-/// The setters of [`PoolBuilder`] panic about a value that is not allowed; [`try_build`](Self::try_build) returns the
+/// The setters of [`PoolBuilder`](crate::PoolBuilder) panic about a value that is not allowed; [`try_build`](Self::try_build) returns the
 /// same as an error.
 ///
 /// # Example
@@ -35,22 +36,22 @@ use crate::{
 )]
 #[non_exhaustive]
 pub struct Config {
-    /// See [`PoolBuilder::workers`] (default: one per core). In a file it is a number, or `{ min = 2, max = 16 }`.
+    /// See [`workers`](crate::PoolBuilder::workers) (default: one per core). In a file it is a number, or `{ min = 2, max = 16 }`.
     #[cfg_attr(feature = "serde", serde(with = "crate::written"))]
     pub workers: RangeInclusive<usize>,
-    /// See [`PoolBuilder::queue`] (default 128).
+    /// See [`queue`](crate::PoolBuilder::queue) (default 128).
     #[cfg_attr(feature = "serde", serde(with = "fields::queue"))]
     pub queue: usize,
-    /// See [`PoolBuilder::max_waiting`] (default: any number).
+    /// See [`max_waiting`](crate::PoolBuilder::max_waiting) (default: any number).
     #[cfg_attr(feature = "serde", serde(with = "fields::max_waiting"))]
     pub max_waiting: Option<usize>,
-    /// See [`PoolBuilder::max_wait`] (default: none).
+    /// See [`max_wait`](crate::PoolBuilder::max_wait) (default: none).
     #[cfg_attr(feature = "serde", serde(with = "fields::max_wait"))]
     pub max_wait: Option<Duration>,
-    /// See [`PoolBuilder::idle`] (default 10 s).
+    /// See [`idle`](crate::PoolBuilder::idle) (default 10 s).
     #[cfg_attr(feature = "serde", serde(with = "fields::idle"))]
     pub idle: Duration,
-    /// See [`PoolBuilder::name`] (default: none).
+    /// See [`name`](crate::PoolBuilder::name) (default: none).
     pub name: Option<Name>,
 }
 
@@ -72,6 +73,34 @@ pub(crate) struct Checked {
     /// After how many failures in a row jobs end with the error of the service.
     pub(crate) give_up_after: Option<u32>,
     pub(crate) name: Option<&'static str>,
+}
+
+/// What the queue of a pool may hold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Admission {
+    /// How many jobs may be queued while all workers are busy.
+    pub(crate) capacity: usize,
+    /// What they may weigh together.
+    pub(crate) budget: Option<u64>,
+    /// How many may wait for a place.
+    pub(crate) max_waiting: usize,
+    pub(crate) when_full: WhenFull,
+    /// How long a job may wait until it is started.
+    pub(crate) max_wait: Option<Duration>,
+}
+
+/// What becomes of a job that is submitted when there is no place for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum WhenFull {
+    /// It waits for a place, in line with others.
+    #[default]
+    Wait,
+    /// It is refused with [`Reason::QueueFull`](stockade_core::Reason::QueueFull).
+    Refuse,
+    /// It takes the place of the job that was queued first, which ends with
+    /// [`Reason::Shed`](stockade_core::Reason::Shed). While nothing is queued, the new one is refused.
+    DropOldest,
 }
 
 /// What decides which of the queued jobs is next.
@@ -121,12 +150,12 @@ impl Default for Config {
 }
 
 impl Config {
-    /// A builder with these settings.
+    /// The same, checked.
     ///
     /// # Errors
     ///
     /// The first setting that is not allowed.
-    pub fn try_build<Req>(self) -> Result<PoolBuilder<Req>, ConfigError> {
+    pub(crate) fn check(self) -> Result<Checked, ConfigError> {
         let mut checked = Checked {
             size: Size::check("PoolBuilder::workers", self.workers)?,
             idle: check("PoolBuilder::idle", self.idle, TIMES)?,
@@ -138,7 +167,17 @@ impl Config {
         *max_waiting = self.max_waiting.unwrap_or(usize::MAX);
         *max_wait =
             self.max_wait.map(|limit| check("PoolBuilder::max_wait", limit, WAITS)).transpose()?;
-        Ok(PoolBuilder::of(checked))
+        Ok(checked)
+    }
+}
+
+// === impl Admission ===
+
+impl Admission {
+    /// Whether a job that was submitted then has waited for too long.
+    #[inline]
+    pub(crate) fn is_late(&self, since: Option<Instant>) -> bool {
+        self.max_wait.zip(since).is_some_and(|(limit, since)| since.elapsed() > limit)
     }
 }
 

@@ -3,8 +3,6 @@
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::Pin,
-    task::{Context, Poll},
 };
 
 pub(crate) type Panic = Box<dyn Any + Send>;
@@ -27,18 +25,6 @@ pub(crate) fn discard<V>(value: V) {
 pub(crate) fn forget(panic: Panic) {
     if let Err(another) = guard(|| drop(panic)) {
         std::mem::forget(another);
-    }
-}
-
-/// Polls what is the user's; a panic is returned.
-#[inline]
-pub(crate) fn poll_guarded<F: Future>(
-    future: Pin<&mut F>,
-    cx: &mut Context<'_>,
-) -> Poll<Result<F::Output, Panic>> {
-    match guard(|| future.poll(cx)) {
-        Ok(polled) => polled.map(Ok),
-        Err(panic) => Poll::Ready(Err(panic)),
     }
 }
 

@@ -1,3 +1,5 @@
+//! The handle of an operator: it watches a pool, pauses, resizes and drains it, and does not keep it open.
+
 use std::{
     borrow::Cow,
     fmt,

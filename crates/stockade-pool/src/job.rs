@@ -16,9 +16,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::{
     contain::discard,
     lease::Lease,
-    pool::Handles,
     queue::{Key, Left, Seen},
-    shared::{Shared, Submitted},
+    shared::{Handles, Shared, Submitted},
 };
 
 /// A job of a pool: a future of what the service returns. Made by [`Pool::submit`](crate::Pool::submit),

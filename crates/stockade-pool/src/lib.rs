@@ -56,7 +56,6 @@ mod config;
 mod contain;
 mod drain;
 mod handle;
-mod idle;
 mod in_flight;
 mod job;
 mod layer;
@@ -89,9 +88,8 @@ mod worker;
 #[cfg(feature = "serde")]
 mod written;
 
-pub use admission::WhenFull;
 pub use builder::{BuildError, OnDrop, PoolBuilder};
-pub use config::Config;
+pub use config::{Config, WhenFull};
 pub use drain::Drained;
 pub use handle::{PoolHandle, RunningJob, WeakPoolHandle};
 pub use job::{Job, Refused};

@@ -16,9 +16,9 @@ use crate::{
     Load, Stats,
     config::Checked,
     in_flight::InFlight,
-    queue::{Key, Left, Owner, Queue, Taken},
+    outcome::Mailbox,
+    queue::{Key, Left, NO_WORKER, Owner, Queue, Taken},
     roster::{Roster, Size},
-    run::Mailbox,
     stats::Measured,
 };
 
@@ -183,7 +183,7 @@ impl<Req, T, E> Core<Req, T, E> {
         }
         ended.reject(rejected);
         self.counts.running += 1;
-        self.record(&mut ended, usize::MAX);
+        self.record(&mut ended, NO_WORKER);
         ended
     }
 

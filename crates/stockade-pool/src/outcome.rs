@@ -1,6 +1,6 @@
 //! What became of a job.
 
-use std::time::Duration;
+use std::{collections::VecDeque, task::Waker, time::Duration};
 
 use stockade_core::{LayerError, Reason, Rejected};
 
@@ -56,6 +56,12 @@ pub enum Status {
 /// that is the user's code.
 pub(crate) type Ended<Req, T, E> = Outcome<Req, Result<T, E>, Rejected>;
 
+/// Where the jobs of a run end.
+pub(crate) struct Mailbox<Req, T, E> {
+    pub(crate) ended: VecDeque<Ended<Req, T, E>>,
+    pub(crate) reader: Option<Waker>,
+}
+
 // === impl Status ===
 
 impl Status {
@@ -74,7 +80,7 @@ impl Status {
             Reason::Panicked => Self::Panicked,
             Reason::Shed | Reason::WaitExceeded => Self::Shed,
             Reason::PoolClosed => Self::HandedBack { started: false },
-            Reason::Unavailable => Self::Failed,
+            Reason::Unavailable | Reason::QueueFull => Self::Failed,
             _ => Self::Cancelled,
         }
     }
@@ -87,5 +93,21 @@ impl<Req, T, E: LayerError> Ended<Req, T, E> {
         let Self { id, status, result, request, queued_for, ran_for, worker, attempts } = self;
         let result = result.unwrap_or_else(|rejected| Err(E::from_rejected(rejected)));
         Outcome { id, status, result, request, queued_for, ran_for, worker, attempts }
+    }
+}
+
+// === impl Mailbox ===
+
+impl<Req, T, E> Mailbox<Req, T, E> {
+    /// A job has ended; returns whom to wake.
+    pub(crate) fn put(&mut self, ended: Ended<Req, T, E>) -> Option<Waker> {
+        self.ended.push_back(ended);
+        self.reader.take()
+    }
+}
+
+impl<Req, T, E> Default for Mailbox<Req, T, E> {
+    fn default() -> Self {
+        Self { ended: VecDeque::new(), reader: None }
     }
 }

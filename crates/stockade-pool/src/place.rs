@@ -2,7 +2,7 @@
 
 use std::{
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
 };
 
 use crate::{
@@ -32,7 +32,16 @@ impl<Req, T, E> Shared<Req, T, E> {
     ) -> Poll<()> {
         match *place {
             Place::Held => Poll::Ready(()),
-            Place::Waiting(key) => self.poll_line(place, key, cx.waker().clone()),
+            Place::Waiting(key) => {
+                let mut waker = Some(cx.waker().clone());
+                let seen = self.lock().queue.look(key, false, &mut waker);
+                *place = match seen {
+                    Seen::Waiting => return Poll::Pending,
+                    Seen::Accepted => Place::Held,
+                    _ => Place::None,
+                };
+                Poll::Ready(())
+            }
             Place::None => {
                 let inside = self.is_inside();
                 let mut core = self.lock();
@@ -67,18 +76,6 @@ impl<Req, T, E> Shared<Req, T, E> {
         self.let_go(core);
         self.shed(gone);
         if matches!(place, Place::Waiting(_)) { Poll::Pending } else { Poll::Ready(()) }
-    }
-
-    /// Whether a handle that waits for a place has one.
-    fn poll_line(&self, place: &mut Place, key: Key, waker: Waker) -> Poll<()> {
-        let mut waker = Some(waker);
-        let seen = self.lock().queue.look(key, false, &mut waker);
-        *place = match seen {
-            Seen::Waiting => return Poll::Pending,
-            Seen::Accepted => Place::Held,
-            _ => Place::None,
-        };
-        Poll::Ready(())
     }
 
     /// Gives back a place, or the wait for one.

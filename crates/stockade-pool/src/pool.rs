@@ -1,3 +1,5 @@
+//! The handle that callers have of a pool: they submit jobs to it, call it as a service, and close it.
+
 use std::{
     fmt,
     sync::Arc,
@@ -9,8 +11,12 @@ use stockade_core::{LayerError, Reason, deadline, priority};
 use tower_service::Service;
 
 use crate::{
-    Drained, IntoSource, Job, Outcomes, PoolBuilder, PoolHandle, Refused, Stats, drain,
-    job::identity, lease::Counted, place::Place, queue::Owner, shared::Shared,
+    Drained, IntoSource, Job, Outcomes, PoolHandle, Refused, Stats, drain,
+    job::identity,
+    lease::Counted,
+    place::Place,
+    queue::Owner,
+    shared::{Handles, Shared},
 };
 
 /// A pool of workers, as a `tower` service. Its clones share the workers and the queue.
@@ -41,18 +47,6 @@ pub struct Pool<Req, T, E> {
     place: Place,
     /// Of the task that polled it ready, which is about to call and to wait for the answer.
     waker: Option<Waker>,
-}
-
-/// What the clones of a pool share; the pool is closed when it is dropped.
-pub(crate) struct Handles<Req, T, E> {
-    pub(crate) shared: Arc<Shared<Req, T, E>>,
-}
-
-impl<Req> Pool<Req, (), ()> {
-    /// Describes a pool: one worker per core and a queue of 128, unless told otherwise.
-    pub fn builder() -> PoolBuilder<Req> {
-        PoolBuilder::default()
-    }
 }
 
 // === impl Pool ===
@@ -218,13 +212,5 @@ impl<Req, T, E> Drop for Pool<Req, T, E> {
 impl<Req, T, E> fmt::Debug for Pool<Req, T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.handles.shared.debug(f, "Pool")
-    }
-}
-
-// === impl Handles ===
-
-impl<Req, T, E> Drop for Handles<Req, T, E> {
-    fn drop(&mut self) {
-        self.shared.close();
     }
 }

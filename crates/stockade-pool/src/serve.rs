@@ -22,7 +22,7 @@ use tower_service::Service;
 
 use crate::{
     MakeWorker, PoolService,
-    contain::{Panic, discard, guard, poll_guarded},
+    contain::{Panic, discard, guard},
     nested,
     rebuild::Rebuild,
     span::Span,
@@ -52,7 +52,11 @@ pub(crate) async fn run<M, S, Req, R>(
     loop {
         let made = {
             let mut making = pin!(make_service(worker.number, &make));
-            worker.wait(poll_fn(|cx| poll_guarded(making.as_mut(), cx))).await
+            let guarded = poll_fn(|cx| match guard(|| making.as_mut().poll(cx)) {
+                Ok(polled) => polled.map(Ok),
+                Err(panic) => Poll::Ready(Err(panic)),
+            });
+            worker.wait(guarded).await
         };
         let failed = match made {
             None => return,

@@ -54,6 +54,11 @@ pub(crate) struct Shared<Req, T, E> {
     pub(crate) stopped: AtomicBool,
 }
 
+/// What the clones of a pool share; the pool is closed when it is dropped.
+pub(crate) struct Handles<Req, T, E> {
+    pub(crate) shared: Arc<Shared<Req, T, E>>,
+}
+
 /// A worker that is on the roster and has not been started.
 #[derive(Debug)]
 pub(crate) struct Hired {
@@ -198,18 +203,23 @@ impl<Req, T, E> Shared<Req, T, E> {
     pub(crate) fn new_job(&self, request: Req) -> New<Req> {
         let clock = self.config.clock || waits::is_counted();
         let Rules { name, keep, carry, .. } = &self.rules;
-        let priority = priority::current();
+        let (priority, deadline, span) =
+            (priority::current(), deadline::current(), Span::current());
         let class = (self.config.order_by == OrderBy::Class).then_some(priority);
-        let details = Details {
-            tag: self.rules.tag(&request, class),
-            deadline: deadline::current(),
+        let tag = self.rules.tag(&request, class);
+        let has_more = clock || name.is_some() || keep.is_some() || carry.is_some();
+        let is_plain = tag == Tag::NONE && deadline.is_none() && span.is_none() && !has_more;
+        let details = || Details {
+            tag,
+            deadline,
             since: clock.then(Instant::now),
-            span: Span::current(),
+            span,
             name: name.as_ref().map(|name| name(&request)),
             kept: keep.as_ref().map(|keep| keep(&request)),
             carried: carry.as_ref().map(|capture| capture()),
             queued_for: None,
         };
+        let details = if is_plain { None } else { Some(details()) };
         New { request, priority, details }
     }
 
@@ -360,5 +370,13 @@ impl<Req, T, E> Shared<Req, T, E> {
             .field("config", &self.config)
             .field("closed", &self.closed.is_cancelled())
             .finish_non_exhaustive()
+    }
+}
+
+// === impl Handles ===
+
+impl<Req, T, E> Drop for Handles<Req, T, E> {
+    fn drop(&mut self) {
+        self.shared.close();
     }
 }

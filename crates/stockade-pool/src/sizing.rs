@@ -1,3 +1,5 @@
+//! How many workers a kind of work needs, and how long a queue.
+
 use std::thread::available_parallelism;
 
 use stockade_core::config::allow;

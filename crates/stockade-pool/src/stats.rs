@@ -1,3 +1,5 @@
+//! What a pool counts, and how long its jobs took.
+
 use std::time::Duration;
 
 use hdrhistogram::Histogram;

@@ -5,7 +5,7 @@
 use std::{
     fmt,
     future::poll_fn,
-    pin::pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, Waker, ready},
 };
@@ -14,11 +14,13 @@ use stockade_core::{
     Reason,
     internal::sync::atomic::{AtomicBool, Ordering::*},
 };
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Sleep, sleep},
+};
 
 use crate::{
     contain::{Panic, discard, forget, guard},
-    idle::Idle,
     in_flight::InFlight,
     shared::{Hired, Shared},
 };
@@ -39,7 +41,8 @@ pub(crate) struct Worker<Req, T, E> {
     /// It has run a job since it slept.
     worked: bool,
     left: bool,
-    idle: Idle,
+    /// Fires when it has been idle for long.
+    timer: Option<Pin<Box<Sleep>>>,
     /// How often the service has failed in a row.
     pub(crate) failures: u32,
     /// A drain waits until it is dropped.
@@ -70,7 +73,7 @@ impl<Req, T, E> Worker<Req, T, E> {
             spare: false,
             worked: false,
             left: false,
-            idle: Idle::default(),
+            timer: None,
             failures: 0,
             _token: token,
         }
@@ -108,10 +111,10 @@ impl<Req, T, E> Worker<Req, T, E> {
         };
         self.cancelled.store(false, Relaxed);
         (self.asleep, self.worked) = (false, true);
-        self.idle.end();
         self.job.fill(key, taken, now);
         core.wake_workers();
         self.shared.let_go(core);
+        self.timer = None;
         if ended {
             self.job.discard();
         }
@@ -171,7 +174,10 @@ impl<Req, T, E> Worker<Req, T, E> {
     /// Ready when a worker that sleeps has been idle for long while the pool could do without it, and has left.
     pub(crate) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.is_spare() {
-            ready!(self.idle.poll(self.shared.config.idle, cx));
+            let limit = self.shared.config.idle;
+            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(limit)));
+            ready!(timer.as_mut().poll(cx));
+            self.timer = None;
             if self.try_leave() {
                 return Poll::Ready(());
             }

@@ -1,9 +1,6 @@
 //! What callers do with their jobs once they are submitted: look at them, read their answers, and leave them.
 
-use std::{
-    task::{Poll, Waker},
-    time::Duration,
-};
+use std::task::{Poll, Waker};
 
 use stockade_core::{internal::Key as RunKey, waits};
 
@@ -61,7 +58,7 @@ impl<Req, T, E> Queue<Req, T, E> {
             return waits.then_some(Poll::Pending);
         }
         if let Some(queued_for) = record.details.as_ref().and_then(|details| details.queued_for) {
-            waits::record(Duration::from_nanos(queued_for.get()));
+            waits::record(queued_for);
         }
         record.clear();
         self.records.release_with(key, |record| record.result.take().map(Poll::Ready))

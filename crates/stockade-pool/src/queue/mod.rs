@@ -11,7 +11,7 @@ mod order;
 mod record;
 mod slab;
 
-use std::{num::NonZeroU64, task::Waker, time::Duration};
+use std::{task::Waker, time::Duration};
 
 use stockade_core::{Reason, Rejected, priority::Priority};
 use tokio::time::Instant;
@@ -38,7 +38,7 @@ pub(crate) struct Queue<Req, T, E> {
 }
 
 /// In place of the number of a worker, where a job is answered without one.
-const NO_WORKER: usize = usize::MAX;
+pub(crate) const NO_WORKER: usize = usize::MAX;
 
 // === impl Queue ===
 
@@ -235,9 +235,8 @@ impl<Req, T, E> Queue<Req, T, E> {
             let waker = waker.take();
             record.state = State::Ended(refusal.take().map(|rejected| rejected.reason()));
             record.result = result.take();
-            if let Some(queued_for) = queued_for {
-                let nanos = u64::try_from(queued_for.as_nanos()).unwrap_or(u64::MAX);
-                record.details.get_or_insert_default().queued_for = NonZeroU64::new(nanos);
+            if queued_for.is_some() {
+                record.details.get_or_insert_default().queued_for = queued_for;
             }
             return (Owner::Caller(waker), kept);
         }

@@ -1,6 +1,6 @@
 //! One job, from when it is submitted until its answer is read.
 
-use std::{borrow::Cow, num::NonZeroU64, task::Waker};
+use std::{borrow::Cow, task::Waker, time::Duration};
 
 use stockade_core::{Reason, Share, internal::Key as RunKey, priority::Priority};
 use tokio::time::Instant;
@@ -11,7 +11,7 @@ use crate::span::Span;
 pub(crate) struct New<Req> {
     pub(crate) request: Req,
     pub(crate) priority: Priority,
-    pub(crate) details: Details<Req>,
+    pub(crate) details: Option<Details<Req>>,
 }
 
 /// What is known of few jobs. It lies apart from the rest of a job, because each line of memory that a visit to the lock
@@ -26,8 +26,8 @@ pub(crate) struct Details<Req> {
     /// A copy of the request.
     pub(crate) kept: Option<Req>,
     pub(crate) carried: Option<Carried>,
-    /// For how many nanoseconds it was queued, from when it has ended.
-    pub(crate) queued_for: Option<NonZeroU64>,
+    /// How long it was queued, from when it has ended.
+    pub(crate) queued_for: Option<Duration>,
 }
 
 /// What a worker gets of a job.
@@ -120,7 +120,7 @@ pub(crate) enum Left {
 impl<Req> New<Req> {
     #[inline]
     pub(crate) fn tag(&self) -> Tag {
-        self.details.tag
+        self.details.as_ref().map_or(Tag::NONE, |details| details.tag)
     }
 }
 
@@ -135,15 +135,6 @@ impl Tag {
 }
 
 // === impl Details ===
-
-impl<Req> Details<Req> {
-    #[inline(always)]
-    fn is_empty(&self) -> bool {
-        let Self { deadline, since, tag, span, name, kept, carried, queued_for: _ } = self;
-        let is_read = *tag != Tag::NONE || name.is_some() || kept.is_some();
-        !is_read && deadline.is_none() && since.is_none() && span.is_none() && carried.is_none()
-    }
-}
 
 impl<Req> Default for Details<Req> {
     fn default() -> Self {
@@ -167,8 +158,8 @@ impl<Req, T, E> Record<Req, T, E> {
     #[inline(always)]
     pub(super) fn write(&mut self, new: New<Req>, owner: Owner) -> Req {
         (self.owner, self.priority) = (owner, new.priority);
-        if !new.details.is_empty() {
-            self.details = Some(new.details);
+        if new.details.is_some() {
+            self.details = new.details;
         }
         new.request
     }

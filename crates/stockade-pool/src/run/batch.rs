@@ -5,18 +5,18 @@
 
 use std::{
     collections::VecDeque,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
 };
 
 use stockade_core::{Reason, Rejected, internal::Key as RunKey};
 
 use crate::{
-    Status,
     contain::discard,
+    in_flight::InFlight,
     lease::Lease,
-    outcome::Ended,
-    pool::Handles,
-    queue::{Key, Owner, Seen},
+    outcome::{Ended, Mailbox},
+    queue::{Key, NO_WORKER, Owner, Seen},
+    shared::Handles,
 };
 
 /// The reader's end of a run. When it is dropped, what has not ended leaves the queue, or is cancelled.
@@ -33,12 +33,6 @@ pub(crate) struct Batch<Req, T, E> {
     pub(crate) ended: VecDeque<Ended<Req, T, E>>,
 }
 
-/// Where the jobs of a run end.
-pub(crate) struct Mailbox<Req, T, E> {
-    ended: VecDeque<Ended<Req, T, E>>,
-    pub(crate) reader: Option<Waker>,
-}
-
 /// The most jobs of a run at once for each worker: enough that a worker always finds one, and not so many that they fill
 /// the processor's cache.
 const SHARE: usize = 128;
@@ -48,7 +42,7 @@ const SHARE: usize = 128;
 impl<Req, T, E> Batch<Req, T, E> {
     pub(crate) fn new(pool: Lease<Handles<Req, T, E>>) -> Self {
         let mut core = pool.shared.lock();
-        let run = core.runs.push_back(Mailbox { ended: VecDeque::new(), reader: None });
+        let run = core.runs.push_back(Mailbox::default());
         let workers = core.roster.size.max;
         drop(core);
         let room = pool.shared.config.admission.capacity.saturating_add(workers).saturating_mul(2);
@@ -79,22 +73,12 @@ impl<Req, T, E> Batch<Req, T, E> {
 
     /// Reports a request that was refused as a job that has ended.
     pub(crate) fn end_refused(&mut self, request: Req, reason: Reason) {
-        let rejected = self.refuse(reason);
-        let kept = self.pool.shared.rules.keep.is_some();
-        let status = match reason {
-            Reason::QueueFull => Status::Failed,
-            reason => Status::of_refusal(reason),
-        };
-        self.ended.push_back(Ended {
-            id: self.submitted,
-            status,
-            result: Err(rejected),
-            request: kept.then_some(request),
-            queued_for: None,
-            ran_for: None,
-            worker: None,
-            attempts: 0,
-        });
+        let mut job = InFlight::new();
+        if self.pool.shared.rules.keep.is_some() {
+            job.kept = Some(request);
+        }
+        job.reject(self.refuse(reason));
+        self.ended.extend(job.outcome(self.submitted, NO_WORKER));
         self.submitted += 1;
     }
 
@@ -151,15 +135,5 @@ impl<Req, T, E> Drop for Batch<Req, T, E> {
         }
         shared.see_to(core);
         discard((gone, mailbox));
-    }
-}
-
-// === impl Mailbox ===
-
-impl<Req, T, E> Mailbox<Req, T, E> {
-    /// A job has ended; returns whom to wake.
-    pub(crate) fn put(&mut self, ended: Ended<Req, T, E>) -> Option<Waker> {
-        self.ended.push_back(ended);
-        self.reader.take()
     }
 }

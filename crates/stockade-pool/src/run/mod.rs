@@ -15,10 +15,9 @@ use futures_core::Stream;
 use stockade_core::{LayerError, Reason};
 
 use batch::Batch;
-pub(crate) use batch::Mailbox;
 pub use source::{ByHand, IntoSource, Iter, Streamed};
 
-use crate::{Outcome, Refused, lease::Lease, outcome::Ended, pool::Handles};
+use crate::{Outcome, Refused, lease::Lease, outcome::Ended, shared::Handles};
 
 /// What became of the requests given to [`Pool::run`](crate::Pool::run), in the order in which they ended, or with
 /// [`ordered`](Self::ordered) in the order of the requests.
@@ -62,7 +61,6 @@ pub struct Outcomes<S: Stream, T, E> {
     source: Option<S>,
     /// The pool is closed, and this request came back.
     back: Option<S::Item>,
-    closed: bool,
     /// With order: what has ended before one that is to be read first.
     early: Option<Early<S::Item, T, E>>,
 }
@@ -74,7 +72,7 @@ type Early<Req, T, E> = BTreeMap<u64, Ended<Req, T, E>>;
 impl<S: Stream + Unpin, T, E> Outcomes<S, T, E> {
     pub(crate) fn new(pool: Lease<Handles<S::Item, T, E>>, source: S) -> Self {
         let batch = Batch::new(pool);
-        Self { batch, source: Some(source), back: None, closed: false, early: None }
+        Self { batch, source: Some(source), back: None, early: None }
     }
 
     /// Reports in the order of the requests. What ends early is kept until its turn and counts as unread, so a request
@@ -108,7 +106,7 @@ impl<S: Stream + Unpin, T, E> Outcomes<S, T, E> {
     /// Takes requests from the source as there is room for them. Returns whether it could go on after others have run.
     fn feed(&mut self, cx: &mut Context<'_>) -> bool {
         let mut taken = 0;
-        while !self.closed && self.batch.has_room() {
+        while self.back.is_none() && self.batch.has_room() {
             let Some(source) = &mut self.source else { return false };
             let request = match Pin::new(source).poll_next(cx) {
                 Poll::Ready(Some(request)) => request,
@@ -135,7 +133,6 @@ impl<S: Stream + Unpin, T, E> Outcomes<S, T, E> {
     /// A request was refused a place.
     fn refused(&mut self, request: S::Item, reason: Reason) {
         if reason == Reason::PoolClosed {
-            self.closed = true;
             self.back = Some(request);
         } else {
             self.batch.end_refused(request, reason);
@@ -185,7 +182,7 @@ impl<S: Stream + Unpin, T, E: LayerError> Outcomes<S, T, E> {
                 return Poll::Ready(Some(outcome));
             }
             let taken = self.source.is_none() && self.batch.in_line.is_none();
-            if self.is_empty() && (self.closed || taken) {
+            if self.is_empty() && (self.back.is_some() || taken) {
                 return Poll::Ready(None);
             }
             match self.batch.poll_change(cx) {
@@ -281,7 +278,7 @@ impl<S: Stream, T, E> fmt::Debug for Outcomes<S, T, E> {
         f.debug_struct("Outcomes")
             .field("submitted", &self.batch.submitted)
             .field("read", &self.batch.read)
-            .field("closed", &self.closed)
+            .field("closed", &self.back.is_some())
             .finish_non_exhaustive()
     }
 }
