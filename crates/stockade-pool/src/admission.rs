@@ -7,7 +7,7 @@
 use stockade_core::{Reason, Rejected};
 
 use crate::{
-    config::{Admission, WhenFull},
+    config::{Checked, WhenFull},
     in_flight::InFlight,
     locked::Core,
     queue::Tag,
@@ -40,7 +40,7 @@ impl<Req, T, E> Core<Req, T, E> {
                 let free = self.queue.is_line_free()
                     && self.has_room(tag.weight)
                     && self.queue.has_room_for(tag);
-                match free && self.config.admission.max_wait.is_none() {
+                match free && self.config.max_wait.is_none() {
                     true => Verdict::Admit,
                     false => self.verdict_otherwise(free),
                 }
@@ -52,7 +52,7 @@ impl<Req, T, E> Core<Req, T, E> {
         if self.is_standing() {
             return Verdict::Refuse(Reason::Shed);
         }
-        let Admission { when_full, max_waiting, .. } = self.config.admission;
+        let Checked { when_full, max_waiting, .. } = self.config;
         match when_full {
             _ if free => Verdict::Admit,
             WhenFull::Wait if self.queue.waiting() < max_waiting => Verdict::Wait,
@@ -81,7 +81,6 @@ impl<Req, T, E> Core<Req, T, E> {
 
     /// How many jobs would be taken out of the queue at once. Workers that are starting count, so that a new pool
     /// accepts what it can hold.
-    #[inline]
     pub(crate) fn takers(&self) -> usize {
         if self.paused {
             return 0;
@@ -93,9 +92,8 @@ impl<Req, T, E> Core<Req, T, E> {
 
     /// Whether there is a place for a job of this weight, whoever waits in line for it. One that is heavier than the budget
     /// is let in alone.
-    #[inline]
     fn has_room(&self, weight: u64) -> bool {
-        let (Admission { capacity, budget, .. }, queue) = (&self.config.admission, &self.queue);
+        let (Checked { capacity, budget, .. }, queue) = (&self.config, &self.queue);
         if queue.len() + queue.held >= capacity.saturating_add(self.takers()) {
             return false;
         }
@@ -107,14 +105,13 @@ impl<Req, T, E> Core<Req, T, E> {
     /// Whether jobs wait for so long that a new one had better not wait at all: the first in the queue has waited for
     /// half of what it may. Refusing at half keeps those that are served well below the limit.
     fn is_standing(&self) -> bool {
-        let limit = self.config.admission.max_wait.filter(|_| self.queue.is_fifo());
+        let limit = self.config.max_wait.filter(|_| self.queue.is_fifo());
         let in_line = || self.queue.first_in_line().and_then(|(_, since, _)| since);
         let oldest = self.queue.oldest().or_else(in_line);
         limit.zip(oldest).is_some_and(|(limit, since)| since.elapsed() > limit / 2)
     }
 
     /// Gives the free places to those who wait.
-    #[inline]
     pub(crate) fn admit(&mut self) {
         if self.queue.waiting() > 0 && !self.closed {
             self.admit_line();
@@ -124,7 +121,7 @@ impl<Req, T, E> Core<Req, T, E> {
     #[cold]
     fn admit_line(&mut self) {
         while let Some((key, since, weight)) = self.queue.first_in_line() {
-            if self.config.admission.is_late(since) {
+            if self.config.is_late(since) {
                 self.refuse(key, Reason::WaitExceeded);
             } else if self.has_room(weight) {
                 self.enter(key);
@@ -143,7 +140,7 @@ impl<Req, T, E> Core<Req, T, E> {
         shed: Rejected,
         ended: &mut Vec<InFlight<Req, T, E>>,
     ) -> Verdict {
-        let in_line = waits && self.config.admission.when_full == WhenFull::Wait;
+        let in_line = waits && self.config.when_full == WhenFull::Wait;
         if in_line && self.queue.waiting() > 0 {
             let Some(last) = self.queue.give_way(new, true) else { return verdict };
             self.refuse(last, Reason::Shed);

@@ -121,7 +121,7 @@ impl<Req, B> PoolBuilder<Req, B> {
     /// Sets workers and queue for a kind of work; see [`Sizing`] for the reasoning.
     pub fn sizing(mut self, sizing: Sizing) -> Self {
         self.config.size = sizing.size;
-        self.config.admission.capacity = sizing.queue;
+        self.config.capacity = sizing.queue;
         self
     }
 
@@ -208,20 +208,20 @@ impl<Req, B> PoolBuilder<Req, B> {
     /// If `n` is above two billion (`2^31 - 1 - 2^20`).
     #[track_caller]
     pub fn queue(mut self, n: usize) -> Self {
-        self.config.admission.capacity = allow("PoolBuilder::queue", n, QUEUES);
+        self.config.capacity = allow("PoolBuilder::queue", n, QUEUES);
         self
     }
 
     /// What becomes of a job that finds no place in the queue (default [`WhenFull::Wait`]).
     pub fn when_full(mut self, when_full: WhenFull) -> Self {
-        self.config.admission.when_full = when_full;
+        self.config.when_full = when_full;
         self
     }
 
     /// How many callers may wait for a place in the queue (default: any number). The ones beyond that are refused with
     /// [`QueueFull`](stockade_core::Reason::QueueFull).
     pub fn max_waiting(mut self, n: usize) -> Self {
-        self.config.admission.max_waiting = n;
+        self.config.max_waiting = n;
         self
     }
 
@@ -240,7 +240,7 @@ impl<Req, B> PoolBuilder<Req, B> {
     #[track_caller]
     pub fn max_wait(mut self, limit: Duration) -> Self {
         let limit = allow("PoolBuilder::max_wait", limit, WAITS);
-        self.config.admission.max_wait = Some(limit);
+        self.config.max_wait = Some(limit);
         self
     }
 
@@ -261,7 +261,7 @@ impl<Req, B> PoolBuilder<Req, B> {
         budget: usize,
     ) -> Self {
         let budget = allow("PoolBuilder::weigh", budget, 1..=usize::MAX);
-        self.config.admission.budget = Some(budget as u64);
+        self.config.budget = Some(budget as u64);
         self.rules.weigh = Some(Arc::new(weight));
         self
     }
@@ -559,8 +559,9 @@ impl<Req: Send + 'static, B> PoolBuilder<Req, B> {
             // A runtime without time says so here, and not when the first worker is idle.
             drop(sleep(Duration::ZERO));
         }
-        let spawn = Box::new(spawn::Workers::new(make, rebuild, runtime.clone(), config.threads));
-        let shared = Arc::new(Shared::new(config, rules, spawn));
+        let spawn = Box::new(spawn::Workers::new(make, runtime.clone(), config.threads));
+        let is_fatal = Box::new(move |result: &_| rebuild.is_fatal(result));
+        let shared = Arc::new(Shared::new(config, rules, is_fatal, spawn));
         // Closes the pool again if a worker cannot be started.
         let pool = Pool::of(Arc::clone(&shared));
         if config.threads {

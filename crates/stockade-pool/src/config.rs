@@ -59,7 +59,15 @@ pub struct Config {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Checked {
     pub(crate) size: Size,
-    pub(crate) admission: Admission,
+    /// How many jobs may be queued while all workers are busy.
+    pub(crate) capacity: usize,
+    /// What they may weigh together.
+    pub(crate) budget: Option<u64>,
+    /// How many may wait for a place.
+    pub(crate) max_waiting: usize,
+    pub(crate) when_full: WhenFull,
+    /// How long a job may wait until it is started.
+    pub(crate) max_wait: Option<Duration>,
     pub(crate) order_by: OrderBy,
     /// How many jobs of a key may be queued.
     pub(crate) per_key: Option<usize>,
@@ -73,20 +81,6 @@ pub(crate) struct Checked {
     /// After how many failures in a row jobs end with the error of the service.
     pub(crate) give_up_after: Option<u32>,
     pub(crate) name: Option<&'static str>,
-}
-
-/// What the queue of a pool may hold.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Admission {
-    /// How many jobs may be queued while all workers are busy.
-    pub(crate) capacity: usize,
-    /// What they may weigh together.
-    pub(crate) budget: Option<u64>,
-    /// How many may wait for a place.
-    pub(crate) max_waiting: usize,
-    pub(crate) when_full: WhenFull,
-    /// How long a job may wait until it is started.
-    pub(crate) max_wait: Option<Duration>,
 }
 
 /// What becomes of a job that is submitted when there is no place for it.
@@ -137,10 +131,10 @@ stockade_core::fields! {
 
 impl Default for Config {
     fn default() -> Self {
-        let Checked { size, admission, idle, .. } = Checked::default();
+        let Checked { size, capacity, idle, .. } = Checked::default();
         Self {
             workers: size.min..=size.max,
-            queue: admission.capacity,
+            queue: capacity,
             max_waiting: None,
             max_wait: None,
             idle,
@@ -156,28 +150,16 @@ impl Config {
     ///
     /// The first setting that is not allowed.
     pub(crate) fn check(self) -> Result<Checked, ConfigError> {
-        let mut checked = Checked {
+        let max_wait = self.max_wait.map(|limit| check("PoolBuilder::max_wait", limit, WAITS));
+        Ok(Checked {
             size: Size::check("PoolBuilder::workers", self.workers)?,
+            capacity: check("PoolBuilder::queue", self.queue, QUEUES)?,
+            max_waiting: self.max_waiting.unwrap_or(usize::MAX),
+            max_wait: max_wait.transpose()?,
             idle: check("PoolBuilder::idle", self.idle, TIMES)?,
             name: self.name.map(|name| name.check("PoolBuilder::name")).transpose()?,
             ..Checked::default()
-        };
-        let Admission { capacity, max_waiting, max_wait, .. } = &mut checked.admission;
-        *capacity = check("PoolBuilder::queue", self.queue, QUEUES)?;
-        *max_waiting = self.max_waiting.unwrap_or(usize::MAX);
-        *max_wait =
-            self.max_wait.map(|limit| check("PoolBuilder::max_wait", limit, WAITS)).transpose()?;
-        Ok(checked)
-    }
-}
-
-// === impl Admission ===
-
-impl Admission {
-    /// Whether a job that was submitted then has waited for too long.
-    #[inline]
-    pub(crate) fn is_late(&self, since: Option<Instant>) -> bool {
-        self.max_wait.zip(since).is_some_and(|(limit, since)| since.elapsed() > limit)
+        })
     }
 }
 
@@ -188,13 +170,11 @@ impl Default for Checked {
         let cores = cores();
         Self {
             size: Size { min: cores, max: cores },
-            admission: Admission {
-                capacity: 128,
-                budget: None,
-                max_waiting: usize::MAX,
-                when_full: WhenFull::Wait,
-                max_wait: None,
-            },
+            capacity: 128,
+            budget: None,
+            max_waiting: usize::MAX,
+            when_full: WhenFull::Wait,
+            max_wait: None,
             order_by: OrderBy::Arrival,
             per_key: None,
             idle: Duration::from_secs(10),
@@ -212,16 +192,21 @@ impl Checked {
     /// The same where settings that say one thing in two ways have been made one, and those that follow from others are
     /// made: a job that may not wait at all is accepted when a worker is free for it.
     pub(crate) fn resolved(mut self, needs_clock: bool) -> Self {
-        if self.admission.max_wait == Some(Duration::ZERO) {
-            let Admission { capacity, when_full, max_wait, .. } = &mut self.admission;
-            (*capacity, *when_full, *max_wait) = (0, WhenFull::Refuse, None);
+        if self.max_wait == Some(Duration::ZERO) {
+            (self.capacity, self.when_full, self.max_wait) = (0, WhenFull::Refuse, None);
         }
-        self.clock = needs_clock || self.measure || self.admission.max_wait.is_some();
+        self.clock = needs_clock || self.measure || self.max_wait.is_some();
         self
     }
 
     /// How many jobs of a key may be queued: half the queue, unless told otherwise.
     pub(crate) fn per_key(&self) -> usize {
-        self.per_key.unwrap_or((self.admission.capacity / 2).max(1))
+        self.per_key.unwrap_or((self.capacity / 2).max(1))
+    }
+
+    /// Whether a job that was submitted then has waited for too long.
+    #[inline]
+    pub(crate) fn is_late(&self, since: Option<Instant>) -> bool {
+        self.max_wait.zip(since).is_some_and(|(limit, since)| since.elapsed() > limit)
     }
 }

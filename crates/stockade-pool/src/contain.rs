@@ -8,13 +8,11 @@ use std::{
 pub(crate) type Panic = Box<dyn Any + Send>;
 
 /// Runs what is the user's; a panic is returned.
-#[inline]
 pub(crate) fn guard<R>(run: impl FnOnce() -> R) -> Result<R, Panic> {
     catch_unwind(AssertUnwindSafe(run))
 }
 
 /// Drops what is the user's; a panic costs nothing.
-#[inline]
 pub(crate) fn discard<V>(value: V) {
     if let Err(panic) = guard(|| drop(value)) {
         forget(panic);

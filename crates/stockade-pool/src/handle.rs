@@ -64,7 +64,7 @@ impl<Req, T, E> PoolHandle<Req, T, E> {
         let now = self.shared.clock();
         let core = self.shared.lock();
         let running = core.queue.running().map(|(_, worker, job)| RunningJob {
-            name: job.and_then(|job| job.name.clone()),
+            name: job.and_then(|job| job.extra.as_ref()?.name.clone()),
             worker,
             running_for: now
                 .zip(job.and_then(|job| job.since))
@@ -239,7 +239,7 @@ impl<Req, T, E> Shared<Req, T, E> {
         (stats.queued, stats.waiting) = (core.queue.len(), core.queue.waiting());
         (stats.workers, stats.idle) = (core.roster.alive(), core.roster.idle());
         (stats.min_workers, stats.max_workers) = (core.roster.size.min, core.roster.size.max);
-        stats.capacity = core.config.admission.capacity;
+        stats.capacity = core.config.capacity;
         let oldest = core.queue.oldest().zip(now);
         drop(core);
         stats.oldest = oldest.map(|(since, now)| now.saturating_duration_since(since));

@@ -37,7 +37,7 @@ pub(crate) struct InFlight<Req, T, E> {
     /// When it was submitted and taken, and when it has ended, where somebody wants to know.
     pub(crate) since: Option<Instant>,
     taken: Option<Instant>,
-    ended: Option<Instant>,
+    pub(crate) ended: Option<Instant>,
     pub(crate) span: Span,
     pub(crate) carried: Option<Carried>,
 }
@@ -66,12 +66,10 @@ impl<Req, T, E> InFlight<Req, T, E> {
     }
 
     /// Whether the worker could take another job: it has none, or the one it has has ended.
-    #[inline]
     pub(crate) fn is_free(&self) -> bool {
         self.key.is_none() || self.status.is_some()
     }
 
-    #[inline]
     pub(crate) fn has_ended(&self) -> bool {
         self.status.is_some()
     }
@@ -91,7 +89,6 @@ impl<Req, T, E> InFlight<Req, T, E> {
     }
 
     /// Whether its deadline has passed; what is due at the deadline is late.
-    #[inline]
     pub(crate) fn is_expired(&self) -> bool {
         self.deadline.is_some_and(|at| at <= Instant::now())
     }
@@ -120,7 +117,6 @@ impl<Req, T, E> InFlight<Req, T, E> {
     }
 
     /// The job has ended with the answer that is there.
-    #[inline]
     pub(crate) fn end(&mut self, now: Option<Instant>) {
         self.ended = now;
         self.span = Span::NONE;
@@ -130,7 +126,6 @@ impl<Req, T, E> InFlight<Req, T, E> {
     }
 
     /// Notes when the job was taken, if whoever submitted it wants to know how long it was queued.
-    #[inline]
     pub(crate) fn note_taken(&mut self) {
         if self.since.is_some() && self.taken.is_none() {
             self.taken = Some(Instant::now());
@@ -139,10 +134,7 @@ impl<Req, T, E> InFlight<Req, T, E> {
 
     /// The job ends with a refusal of the pool.
     pub(crate) fn refuse(&mut self, rejected: Rejected, now: Option<Instant>) {
-        {
-            let _inside = self.span.enter();
-            rejected.tell();
-        }
+        self.tell(rejected);
         self.reject(rejected);
         self.end(now);
     }
@@ -159,13 +151,15 @@ impl<Req, T, E> InFlight<Req, T, E> {
 
     /// Tells of the refusal where the job was submitted, and returns the request.
     pub(crate) fn into_request(mut self, rejected: Rejected) -> Option<Req> {
-        {
-            let _inside = self.span.enter();
-            rejected.tell();
-        }
+        self.tell(rejected);
         let request = self.request.take();
         discard(self);
         request
+    }
+
+    fn tell(&self, rejected: Rejected) {
+        let _inside = self.span.enter();
+        rejected.tell();
     }
 
     /// The job ends with this error, although it was not started.
@@ -174,21 +168,14 @@ impl<Req, T, E> InFlight<Req, T, E> {
         self.end(now);
     }
 
-    #[inline]
     pub(crate) fn status(&self) -> Status {
         self.status.unwrap_or(Status::Cancelled)
     }
 
     /// How long it was queued, if anybody wants to know.
-    #[inline]
     pub(crate) fn queued_for(&self) -> Option<Duration> {
         let (since, taken) = self.since.zip(self.taken)?;
         Some(taken.saturating_duration_since(since))
-    }
-
-    /// When it has ended, if anybody wants to know.
-    pub(crate) fn ended(&self) -> Option<Instant> {
-        self.ended
     }
 
     /// How long it ran, if it was started and anybody wants to know.
@@ -218,7 +205,6 @@ impl<Req, T, E> InFlight<Req, T, E> {
     }
 
     /// The job has been handed over. What nobody reads is left to be [discarded](Self::discard).
-    #[inline]
     pub(crate) fn clear(&mut self) {
         (self.key, self.status) = (None, None);
     }

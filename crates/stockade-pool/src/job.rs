@@ -86,7 +86,7 @@ impl<Req, T, E> Job<Req, T, E> {
         waker: Option<(usize, usize)>,
     ) -> Self {
         let Submitted { key, answered, .. } = submitted;
-        let limit = pool.shared.config.admission.max_wait;
+        let limit = pool.shared.config.max_wait;
         let limit = limit.map(|limit| Box::pin(sleep_until(saturating_add(Instant::now(), limit))));
         let known = waker.map(|waker| Known { waker, answered });
         Self { state: State::Submitted { key, pool, known }, limit }
@@ -169,7 +169,6 @@ impl<Req, T, E: LayerError> Job<Req, T, E> {
 impl<Req, T, E: LayerError> Future for Job<Req, T, E> {
     type Output = Result<T, E>;
 
-    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if self.limit.is_some() {
             self.poll_limit(cx);
@@ -184,7 +183,8 @@ impl<Req, T, E: LayerError> Future for Job<Req, T, E> {
         {
             return Poll::Pending;
         }
-        let polled = pool.shared.poll_result(*key, cx);
+        let polled = pool.shared.lock().queue.poll(*key, cx.waker());
+        let polled = polled.unwrap_or_else(|| pool.shared.poll_otherwise(*key, cx));
         if polled.is_ready() {
             self.state = State::Done;
         }
@@ -196,7 +196,6 @@ impl<Req, T, E: LayerError> Future for Job<Req, T, E> {
 impl<Req, T, E> Unpin for Job<Req, T, E> {}
 
 impl<Req, T, E> Drop for Job<Req, T, E> {
-    #[inline]
     fn drop(&mut self) {
         if let State::Submitted { key, pool, .. } = &self.state {
             pool.shared.leave(*key, pool.shared.config.detach);
@@ -206,17 +205,11 @@ impl<Req, T, E> Drop for Job<Req, T, E> {
 
 impl<Req, T, E> fmt::Debug for Job<Req, T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = match &self.state {
-            State::Submitted { .. } => "submitted",
-            State::Refused(..) => "refused",
-            State::Done => "done",
-        };
-        f.debug_tuple("Job").field(&state).finish()
+        f.debug_struct("Job").finish_non_exhaustive()
     }
 }
 
 /// Tells wakers apart that exist at the same time.
-#[inline]
 pub(crate) fn identity(waker: &Waker) -> (usize, usize) {
     (waker.data().addr(), std::ptr::from_ref(waker.vtable()).addr())
 }
@@ -246,22 +239,10 @@ impl<Req> std::error::Error for Refused<Req> {}
 // === impl Shared ===
 
 impl<Req, T, E> Shared<Req, T, E> {
-    /// Ready when a job has ended. The caller is woken then.
-    #[inline(always)]
-    pub(crate) fn poll_result(&self, key: Key, cx: &mut Context<'_>) -> Poll<Result<T, E>>
-    where
-        E: LayerError,
-    {
-        let polled = self.lock().queue.poll(key, cx.waker());
-        match polled {
-            Some(polled) => polled,
-            None => self.poll_result_again(key, cx),
-        }
-    }
-
-    /// The service had not answered, and no waker was kept.
+    /// Ready when a job has ended that the service had not answered a moment ago, when no waker was kept. The caller is
+    /// woken then.
     #[inline(never)]
-    fn poll_result_again(&self, key: Key, cx: &mut Context<'_>) -> Poll<Result<T, E>>
+    fn poll_otherwise(&self, key: Key, cx: &mut Context<'_>) -> Poll<Result<T, E>>
     where
         E: LayerError,
     {
@@ -270,7 +251,10 @@ impl<Req, T, E> Shared<Req, T, E> {
         waker.into_iter().for_each(discard);
         match seen {
             Seen::Waiting | Seen::Accepted => Poll::Pending,
-            Seen::Answered => self.poll_result(key, cx),
+            Seen::Answered => {
+                let answer = self.lock().queue.poll(key, cx.waker());
+                answer.expect("what has been answered stays until it is read")
+            }
             // It was told of where the job ended.
             Seen::Ended(reason) => Poll::Ready(Err(E::from_rejected(self.rejected(reason)))),
             Seen::Refused(reason, request, details) => {

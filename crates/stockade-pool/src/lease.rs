@@ -28,7 +28,6 @@ impl<T> Counted<T> {
     }
 
     /// A lease for one call.
-    #[inline]
     pub(crate) fn lease(&mut self) -> Lease<T> {
         if self.calls < SETTLED {
             self.settle();
@@ -64,7 +63,6 @@ impl<T> Clone for Counted<T> {
 impl<T> Deref for Counted<T> {
     type Target = T;
 
-    #[inline]
     fn deref(&self) -> &T {
         &self.lease
     }

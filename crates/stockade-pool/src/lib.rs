@@ -63,7 +63,6 @@ mod lease;
 mod locked;
 mod nested;
 mod outcome;
-mod place;
 mod pool;
 mod queue;
 mod rebuild;

@@ -48,7 +48,7 @@ pub(crate) struct Core<Req, T, E> {
 
 impl<Req, T, E> Core<Req, T, E> {
     pub(crate) fn new(config: Checked, per_job: bool) -> Self {
-        let usual = config.admission.capacity.saturating_add(config.size.max);
+        let usual = config.capacity.saturating_add(config.size.max);
         Self {
             queue: Queue::new(config.order_by, config.per_key(), usual),
             roster: Roster::new(config.size),
@@ -68,7 +68,6 @@ impl<Req, T, E> Core<Req, T, E> {
 
     /// How many workers are missing: by the built-in rule one for each job that none is free to take, and as many as the
     /// pool keeps at least.
-    #[inline]
     pub(crate) fn missing(&self) -> usize {
         let (alive, Size { min, max }) = (self.roster.alive(), self.roster.size);
         if alive >= max {
@@ -82,7 +81,6 @@ impl<Req, T, E> Core<Req, T, E> {
         kept.max(by_rule).min(max - alive)
     }
 
-    #[inline]
     pub(crate) fn count_accepted(&mut self) {
         self.counts.accepted += 1;
         if self.counts.peak_queued < self.queue.len() {
@@ -128,13 +126,13 @@ impl<Req, T, E> Core<Req, T, E> {
         now: Option<Instant>,
     ) -> Option<(Key, Taken<Req>)> {
         let is_fifo = self.queue.is_fifo();
-        let overdue = !is_fifo && self.config.admission.is_late(self.queue.oldest());
+        let overdue = !is_fifo && self.config.is_late(self.queue.oldest());
         let taken = self.queue.pop(worker, now, overdue)?;
         self.counts.running += 1;
         if self.counts.peak_running < self.counts.running {
             self.counts.peak_running = self.counts.running;
         }
-        if !is_fifo || self.config.admission.budget.is_some() {
+        if !is_fifo || self.config.budget.is_some() {
             // What it weighed, or its place among those of its key, is free now.
             self.admit();
         }
@@ -147,7 +145,7 @@ impl<Req, T, E> Core<Req, T, E> {
         self.answered += 1;
         self.counts.running -= 1;
         self.counts.count(job.status());
-        if let Some((measured, ended)) = self.measured.as_mut().zip(job.ended()) {
+        if let Some((measured, ended)) = self.measured.as_mut().zip(job.ended) {
             measured.record(ended, [job.queued_for(), job.ran_for()]);
         }
         let Some(key) = job.key else { return };
@@ -161,7 +159,8 @@ impl<Req, T, E> Core<Req, T, E> {
             Owner::Caller(None) | Owner::Nobody => {}
             Owner::Run(run, id) => {
                 if let Some((run, ended)) = self.runs.get_mut(run).zip(job.outcome(id, worker)) {
-                    self.wakes.extend(run.put(ended));
+                    run.ended.push_back(ended);
+                    self.wakes.extend(run.reader.take());
                 }
             }
         }
@@ -207,7 +206,6 @@ impl<Req, T, E> Core<Req, T, E> {
     }
 
     /// Whether the pool is closed and nothing is queued.
-    #[inline]
     pub(crate) fn is_over(&self) -> bool {
         self.closed && self.queue.is_empty()
     }

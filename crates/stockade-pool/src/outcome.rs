@@ -95,19 +95,3 @@ impl<Req, T, E: LayerError> Ended<Req, T, E> {
         Outcome { id, status, result, request, queued_for, ran_for, worker, attempts }
     }
 }
-
-// === impl Mailbox ===
-
-impl<Req, T, E> Mailbox<Req, T, E> {
-    /// A job has ended; returns whom to wake.
-    pub(crate) fn put(&mut self, ended: Ended<Req, T, E>) -> Option<Waker> {
-        self.ended.push_back(ended);
-        self.reader.take()
-    }
-}
-
-impl<Req, T, E> Default for Mailbox<Req, T, E> {
-    fn default() -> Self {
-        Self { ended: VecDeque::new(), reader: None }
-    }
-}

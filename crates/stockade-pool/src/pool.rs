@@ -11,11 +11,12 @@ use stockade_core::{LayerError, Reason, deadline, priority};
 use tower_service::Service;
 
 use crate::{
-    Drained, IntoSource, Job, Outcomes, PoolHandle, Refused, Stats, drain,
+    Drained, IntoSource, Job, Outcomes, PoolHandle, Refused, Stats,
+    admission::Verdict,
+    drain,
     job::identity,
     lease::Counted,
-    place::Place,
-    queue::Owner,
+    queue::{Key, Owner, Seen, Tag},
     shared::{Handles, Shared},
 };
 
@@ -47,6 +48,15 @@ pub struct Pool<Req, T, E> {
     place: Place,
     /// Of the task that polled it ready, which is about to call and to wait for the answer.
     waker: Option<Waker>,
+}
+
+/// A handle's way to a place in the queue.
+#[derive(Clone, Copy, Debug, Default)]
+enum Place {
+    #[default]
+    None,
+    Waiting(Key),
+    Held,
 }
 
 // === impl Pool ===
@@ -84,7 +94,7 @@ impl<Req, T, E> Pool<Req, T, E> {
     fn queue(&self, request: Req, waits: bool) -> Result<Job<Req, T, E>, Refused<Req>> {
         let pool = self.handles.share();
         let shared = &pool.shared;
-        match shared.submit(shared.new_job(request), Owner::Caller(None), false, waits) {
+        match shared.submit(request, Owner::Caller(None), false, waits) {
             Ok(submitted) => Ok(Job::submitted(submitted, pool, None)),
             Err((request, reason)) => Err(Refused::new(shared.refuse(reason), request)),
         }
@@ -155,6 +165,72 @@ impl<Req, T, E> Pool<Req, T, E> {
     pub fn handle(&self) -> PoolHandle<Req, T, E> {
         PoolHandle::new(Arc::clone(&self.handles.shared))
     }
+
+    /// Ready when a place is held, or there will be none, which a call will be told then.
+    fn poll_place(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let shared = &self.handles.shared;
+        match self.place {
+            Place::Held => return Poll::Ready(()),
+            Place::Waiting(key) => {
+                let mut waker = Some(cx.waker().clone());
+                let seen = shared.lock().queue.look(key, false, &mut waker);
+                self.place = match seen {
+                    Seen::Waiting => return Poll::Pending,
+                    Seen::Accepted => Place::Held,
+                    _ => Place::None,
+                };
+                return Poll::Ready(());
+            }
+            Place::None => {}
+        }
+        let inside = shared.is_inside();
+        let mut core = shared.lock();
+        if core.verdict(Tag::HANDLE, false, inside) == Verdict::Admit {
+            core.queue.held += 1;
+            self.place = Place::Held;
+            return Poll::Ready(());
+        }
+        drop(core);
+        self.poll_place_otherwise(cx)
+    }
+
+    /// There was no place.
+    #[cold]
+    fn poll_place_otherwise(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let shared = &self.handles.shared;
+        if shared.is_fair() {
+            // A place belongs to a job of some share, which is known when there is one.
+            return Poll::Ready(());
+        }
+        let (waker, since) = (cx.waker().clone(), shared.clock());
+        let mut gone = Vec::new();
+        let (mut core, verdict) = shared.find_place(Tag::HANDLE, false, (true, false), &mut gone);
+        match verdict {
+            Verdict::Refuse(_) => {}
+            Verdict::Wait => self.place = Place::Waiting(core.queue.wait_to_hold(waker, since)),
+            Verdict::Admit | Verdict::DropOldest => {
+                core.queue.held += 1;
+                self.place = Place::Held;
+            }
+        }
+        shared.let_go(core);
+        shared.shed(gone);
+        if matches!(self.place, Place::Waiting(_)) { Poll::Pending } else { Poll::Ready(()) }
+    }
+
+    /// Gives back a place, or the wait for one.
+    fn leave_place(&mut self) {
+        let shared = &self.handles.shared;
+        match std::mem::take(&mut self.place) {
+            Place::None => {}
+            Place::Waiting(key) => shared.leave(key, false),
+            Place::Held => {
+                let mut core = shared.lock();
+                core.queue.held -= 1;
+                shared.see_to(core);
+            }
+        }
+    }
 }
 
 impl<Req, T, E: LayerError> Service<Req> for Pool<Req, T, E> {
@@ -162,21 +238,19 @@ impl<Req, T, E: LayerError> Service<Req> for Pool<Req, T, E> {
     type Error = E;
     type Future = Job<Req, T, E>;
 
-    #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), E>> {
-        ready!(self.handles.shared.poll_place(&mut self.place, cx));
+        ready!(self.poll_place(cx));
         if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             self.waker = Some(cx.waker().clone());
         }
         Poll::Ready(Ok(()))
     }
 
-    #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
         let pool = self.handles.lease();
         let shared = &pool.shared;
         if deadline::has_passed() {
-            shared.leave_place(&mut self.place);
+            self.leave_place();
             shared.lock().counts.refused.count(Reason::Expired, priority::current());
             return Job::refused(shared.refuse(Reason::Expired), None);
         }
@@ -184,13 +258,13 @@ impl<Req, T, E: LayerError> Service<Req> for Pool<Req, T, E> {
         if held {
             self.place = Place::None;
         } else {
-            shared.leave_place(&mut self.place);
+            self.leave_place();
         }
         let known = self.waker.as_ref().map(identity);
         let owner = Owner::Caller(self.waker.take());
         // A job in a place that is held waits only if there are too many of its key. Where jobs have shares, they wait here.
         let waits = held || shared.is_fair();
-        match shared.submit(shared.new_job(request), owner, held, waits) {
+        match shared.submit(request, owner, held, waits) {
             Ok(submitted) => Job::submitted(submitted, pool, known),
             Err((_, reason)) => Job::refused(shared.refuse(reason), None),
         }
@@ -205,7 +279,7 @@ impl<Req, T, E> Clone for Pool<Req, T, E> {
 
 impl<Req, T, E> Drop for Pool<Req, T, E> {
     fn drop(&mut self) {
-        self.handles.shared.leave_place(&mut self.place);
+        self.leave_place();
     }
 }
 

@@ -14,7 +14,6 @@ pub struct Never;
 // === impl Rebuild ===
 
 impl<T, E> Rebuild<T, E> for Never {
-    #[inline]
     fn is_fatal(&self, _: &Result<T, E>) -> bool {
         false
     }

@@ -30,7 +30,6 @@ type Read<Req, T> = dyn Fn(&Req) -> T + Send + Sync;
 
 impl<Req> Rules<Req> {
     /// Reads a request that is submitted with this class, if classes matter.
-    #[inline]
     pub(crate) fn tag(&self, request: &Req, class: Option<Priority>) -> Tag {
         let Self { weigh, sort, share, .. } = self;
         if weigh.is_none() && sort.is_none() && share.is_none() && class.is_none() {
@@ -42,11 +41,6 @@ impl<Req> Rules<Req> {
             sort: sort.as_ref().map_or(0, |sort| sort(request)),
             share: class.map_or(share, Share::of_class),
         }
-    }
-
-    /// Whether one of them goes by how old jobs are.
-    pub(crate) fn need_clock(&self) -> bool {
-        self.name.is_some() || self.scale.is_some()
     }
 }
 

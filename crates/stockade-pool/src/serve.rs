@@ -24,7 +24,6 @@ use crate::{
     MakeWorker, PoolService,
     contain::{Panic, discard, guard},
     nested,
-    rebuild::Rebuild,
     span::Span,
     worker::{Step, Worker},
 };
@@ -40,14 +39,12 @@ enum Stopped<E> {
 const MOST: u32 = 64;
 
 /// A worker from its start to its end.
-pub(crate) async fn run<M, S, Req, R>(
+pub(crate) async fn run<M, S, Req>(
     mut worker: Worker<Req, S::Response, S::Error>,
     make: Arc<Mutex<M>>,
-    rebuild: Arc<R>,
 ) where
     M: MakeWorker<S>,
     S: PoolService<Req>,
-    R: Rebuild<S::Response, S::Error>,
 {
     loop {
         let made = {
@@ -60,7 +57,7 @@ pub(crate) async fn run<M, S, Req, R>(
         };
         let failed = match made {
             None => return,
-            Some(Ok(Ok(service))) => match serve(&mut worker, service, &*rebuild).await {
+            Some(Ok(Ok(service))) => match serve(&mut worker, service).await {
                 Stopped::Left => return,
                 Stopped::Broken(error) => error.map(Some),
             },
@@ -110,26 +107,23 @@ fn backoff(failures: u32) -> Option<Duration> {
 }
 
 /// Runs job after job until the worker leaves or the service is broken.
-async fn serve<S, Req, R>(
+async fn serve<S, Req>(
     worker: &mut Worker<Req, S::Response, S::Error>,
     mut service: S,
-    rebuild: &R,
 ) -> Stopped<S::Error>
 where
     S: PoolService<Req>,
-    R: Rebuild<S::Response, S::Error>,
 {
     let mut call = pin!(None);
     // Many jobs in one stretch, so that one that is answered at once is never stored in a future.
-    let stopped =
-        poll_fn(|cx| match guard(|| worker.poll_jobs(&mut service, call.as_mut(), rebuild, cx)) {
-            Ok(polled) => polled,
-            Err(panic) => {
-                worker.panicked(panic);
-                Poll::Ready(Stopped::Broken(None))
-            }
-        })
-        .await;
+    let stopped = poll_fn(|cx| match guard(|| worker.poll_jobs(&mut service, call.as_mut(), cx)) {
+        Ok(polled) => polled,
+        Err(panic) => {
+            worker.panicked(panic);
+            Poll::Ready(Stopped::Broken(None))
+        }
+    })
+    .await;
     worker.contain(|| call.set(None));
     worker.settle();
     worker.contain(|| drop(service));
@@ -141,16 +135,14 @@ where
 impl<Req, T, E: LayerError> Worker<Req, T, E> {
     /// Runs jobs until there is none, or one is pending, or the service is.
     #[inline(always)]
-    fn poll_jobs<S, R>(
+    fn poll_jobs<S>(
         &mut self,
         service: &mut S,
         mut call: Pin<&mut Option<S::Future>>,
-        rebuild: &R,
         cx: &mut Context<'_>,
     ) -> Poll<Stopped<E>>
     where
         S: Service<Req, Response = T, Error = E>,
-        R: Rebuild<T, E>,
     {
         if self.shared.is_stopped() {
             return Poll::Ready(Stopped::Left);
@@ -185,10 +177,13 @@ impl<Req, T, E: LayerError> Worker<Req, T, E> {
                 match self.poll_next(cx) {
                     Poll::Ready(Step::Job) => {}
                     Poll::Ready(Step::Leave) => return Poll::Ready(Stopped::Left),
-                    Poll::Pending => return self.poll_idle(cx).map(|()| Stopped::Left),
+                    Poll::Pending if self.is_spare() => {
+                        return self.poll_idle(cx).map(|()| Stopped::Left);
+                    }
+                    Poll::Pending => return Poll::Pending,
                 }
             }
-            if ready!(self.poll_job(service, call.as_mut(), rebuild, cx)) {
+            if ready!(self.poll_job(service, call.as_mut(), cx)) {
                 self.failures = 0;
             } else {
                 return Poll::Ready(Stopped::Broken(None));
@@ -198,16 +193,14 @@ impl<Req, T, E: LayerError> Worker<Req, T, E> {
 
     /// Starts the call, polls it, and drops it when it has ended; then says whether the service is still good.
     #[inline(always)]
-    fn poll_job<S, R>(
+    fn poll_job<S>(
         &mut self,
         service: &mut S,
         mut call: Pin<&mut Option<S::Future>>,
-        rebuild: &R,
         cx: &mut Context<'_>,
     ) -> Poll<bool>
     where
         S: Service<Req, Response = T, Error = E>,
-        R: Rebuild<T, E>,
     {
         let _inside = self.job.span.enter();
         if self.job.request.is_some() && self.refuse_unwanted() {
@@ -242,7 +235,7 @@ impl<Req, T, E: LayerError> Worker<Req, T, E> {
             call.set(None);
             return Poll::Ready(true);
         }
-        let fatal = self.job.result.as_ref().is_some_and(|result| rebuild.is_fatal(result));
+        let fatal = self.job.result.as_ref().is_some_and(&self.shared.is_fatal);
         call.set(None);
         self.job.end(self.shared.clock());
         Poll::Ready(!fatal)
@@ -262,13 +255,12 @@ impl<Req, T, E: LayerError> Worker<Req, T, E> {
     }
 
     /// Ends a job that is not to be started. What is due at the deadline is late.
-    #[inline]
     fn refuse_unwanted(&mut self) -> bool {
         let reason = if self.job.is_expired() {
             Reason::Expired
         } else if self.is_cancelled() {
             Reason::Cancelled
-        } else if self.shared.config.admission.is_late(self.job.since) {
+        } else if self.shared.config.is_late(self.job.since) {
             Reason::WaitExceeded
         } else {
             return false;

@@ -30,7 +30,7 @@ use crate::{
     in_flight::InFlight,
     locked::Core,
     nested,
-    queue::{Details, Key, New, Owner, Tag},
+    queue::{Details, Extra, Key, New, Owner, Tag},
     rules::Rules,
     span::Span,
 };
@@ -43,6 +43,8 @@ pub(crate) struct Shared<Req, T, E> {
     answered: AtomicU64,
     pub(crate) config: Checked,
     pub(crate) rules: Rules<Req>,
+    /// Whether a worker is to make its service anew after a result.
+    pub(crate) is_fatal: Box<IsFatal<T, E>>,
     pub(crate) spawn: Box<dyn Spawn<Req, T, E>>,
     /// How many workers there are, for those who watch it.
     pub(crate) size: watch::Sender<usize>,
@@ -91,6 +93,8 @@ pub(crate) struct Submitted {
     pub(crate) answered: u64,
 }
 
+type IsFatal<T, E> = dyn Fn(&Result<T, E>) -> bool + Send + Sync;
+
 type Locked<'a, Req, T, E> = MutexGuard<'a, Core<Req, T, E>>;
 
 /// A list of so many wakers is kept.
@@ -102,14 +106,16 @@ impl<Req, T, E> Shared<Req, T, E> {
     pub(crate) fn new(
         config: Checked,
         rules: Rules<Req>,
+        is_fatal: Box<IsFatal<T, E>>,
         spawn: Box<dyn Spawn<Req, T, E>>,
     ) -> Self {
-        let config = config.resolved(rules.need_clock());
+        let config = config.resolved(rules.name.is_some() || rules.scale.is_some());
         Self {
             core: Mutex::new(Core::new(config, rules.scale.is_none())),
             answered: AtomicU64::new(0),
             config,
             rules,
+            is_fatal,
             spawn,
             size: watch::Sender::new(0),
             tokens: watch::Sender::new(()),
@@ -118,13 +124,11 @@ impl<Req, T, E> Shared<Req, T, E> {
         }
     }
 
-    #[inline]
     pub(crate) fn lock(&self) -> Locked<'_, Req, T, E> {
         lock(&self.core)
     }
 
     /// How many jobs have been answered.
-    #[inline]
     pub(crate) fn answered(&self) -> u64 {
         self.answered.load(Acquire)
     }
@@ -164,7 +168,7 @@ impl<Req, T, E> Shared<Req, T, E> {
     /// A refusal of this pool. One that time may heal says when to come back, if the pool knows.
     pub(crate) fn rejected(&self, reason: Reason) -> Rejected {
         let rejected = Rejected::new(&"pool", reason).with_name(self.config.name);
-        match self.config.admission.max_wait {
+        match self.config.max_wait {
             Some(limit) if matches!(reason, Reason::Shed | Reason::WaitExceeded) => {
                 rejected.with_retry_after(limit)
             }
@@ -180,7 +184,6 @@ impl<Req, T, E> Shared<Req, T, E> {
     }
 
     /// The instant, if the pool reads the clock.
-    #[inline]
     pub(crate) fn clock(&self) -> Option<Instant> {
         self.config.clock.then(Instant::now)
     }
@@ -191,7 +194,6 @@ impl<Req, T, E> Shared<Req, T, E> {
     }
 
     /// Whether the caller is inside a job of this pool.
-    #[inline]
     pub(crate) fn is_inside(&self) -> bool {
         nested::is_inside(self)
     }
@@ -200,27 +202,34 @@ impl<Req, T, E> Shared<Req, T, E> {
 
     /// A job, with what is read of its request and of where it is submitted.
     #[inline(always)]
-    pub(crate) fn new_job(&self, request: Req) -> New<Req> {
+    fn new_job(&self, request: Req) -> New<Req> {
         let clock = self.config.clock || waits::is_counted();
         let Rules { name, keep, carry, .. } = &self.rules;
         let (priority, deadline, span) =
             (priority::current(), deadline::current(), Span::current());
         let class = (self.config.order_by == OrderBy::Class).then_some(priority);
         let tag = self.rules.tag(&request, class);
-        let has_more = clock || name.is_some() || keep.is_some() || carry.is_some();
-        let is_plain = tag == Tag::NONE && deadline.is_none() && span.is_none() && !has_more;
-        let details = || Details {
+        let has_extra = name.is_some() || keep.is_some() || carry.is_some();
+        let is_plain = tag == Tag::NONE && deadline.is_none() && span.is_none();
+        if is_plain && !clock && !has_extra {
+            return New { request, priority, details: None };
+        }
+        let extra = || {
+            Box::new(Extra {
+                name: name.as_ref().map(|name| name(&request)),
+                kept: keep.as_ref().map(|keep| keep(&request)),
+                carried: carry.as_ref().map(|capture| capture()),
+            })
+        };
+        let details = Details {
             tag,
             deadline,
             since: clock.then(Instant::now),
             span,
-            name: name.as_ref().map(|name| name(&request)),
-            kept: keep.as_ref().map(|keep| keep(&request)),
-            carried: carry.as_ref().map(|capture| capture()),
+            extra: has_extra.then(extra),
             queued_for: None,
         };
-        let details = if is_plain { None } else { Some(details()) };
-        New { request, priority, details }
+        New { request, priority, details: Some(details) }
     }
 
     /// Queues a job in the held place or in a free one, or lets it wait for one if it is to, as a job of a run always is.
@@ -231,12 +240,12 @@ impl<Req, T, E> Shared<Req, T, E> {
     #[inline(always)]
     pub(crate) fn submit(
         self: &Arc<Self>,
-        new: New<Req>,
+        request: Req,
         owner: Owner,
         held: bool,
         waits: bool,
     ) -> Result<Submitted, (Req, Reason)> {
-        let inside = self.is_inside();
+        let (new, inside) = (self.new_job(request), self.is_inside());
         let mut core = self.lock();
         if core.verdict(new.tag(), held, inside) != Verdict::Admit {
             drop(core);
@@ -263,7 +272,8 @@ impl<Req, T, E> Shared<Req, T, E> {
         waits: bool,
     ) -> Result<Submitted, (Req, Reason)> {
         let is_run = matches!(owner, Owner::Run(..));
-        let (mut core, verdict, gone) = self.find_place(new.tag(), held, (waits, is_run));
+        let mut gone = Vec::new();
+        let (mut core, verdict) = self.find_place(new.tag(), held, (waits, is_run), &mut gone);
         let waits = verdict == Verdict::Wait;
         let key = match verdict {
             Verdict::Wait => Ok(core.queue.wait(new, owner)),
@@ -285,13 +295,14 @@ impl<Req, T, E> Shared<Req, T, E> {
     }
 
     /// Looks for a place where there was none: the user's rule may add a worker, or jobs give way. Says what becomes of the
-    /// one who wants it, and which jobs are to be [shed](Self::shed). A place that is held is given back for it.
+    /// one who wants it; the jobs that have `gone` are to be [shed](Self::shed). A place that is held is given back for it.
     pub(crate) fn find_place(
         self: &Arc<Self>,
         tag: Tag,
         held: bool,
         (waits, always): (bool, bool),
-    ) -> (Locked<'_, Req, T, E>, Verdict, Vec<InFlight<Req, T, E>>) {
+        gone: &mut Vec<InFlight<Req, T, E>>,
+    ) -> (Locked<'_, Req, T, E>, Verdict) {
         let inside = self.is_inside();
         let mut core = self.lock();
         let mut verdict = core.verdict(tag, held, inside);
@@ -309,13 +320,12 @@ impl<Req, T, E> Shared<Req, T, E> {
         if held {
             core.queue.held -= 1;
         }
-        let mut gone = Vec::new();
         let is_full = matches!(verdict, Verdict::Refuse(Reason::QueueFull) | Verdict::DropOldest);
         if is_full && !inside {
             let shed = self.rejected(Reason::Shed);
-            verdict = core.make_room(tag, (verdict, waits), shed, &mut gone);
+            verdict = core.make_room(tag, (verdict, waits), shed, gone);
         }
-        (core, verdict, gone)
+        (core, verdict)
     }
 
     /// Drops jobs that have given way, and tells of it.

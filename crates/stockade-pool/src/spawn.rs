@@ -16,17 +16,15 @@ use tower_service::Service;
 use crate::{
     MakeWorker, PoolService,
     contain::discard,
-    rebuild::Rebuild,
     serve,
     shared::{Hired, Shared, Spawn},
     worker::Worker,
 };
 
 /// Starts workers, whenever one is missing.
-pub(crate) struct Workers<M, R> {
+pub(crate) struct Workers<M> {
     /// Each worker clones it for itself, so a clone that panics is the worker's to try again.
     make: Arc<Mutex<M>>,
-    rebuild: Arc<R>,
     runtime: Handle,
     /// None if workers are tasks. A thread of a worker is one where the runtime's timers and `spawn` work. It polls the
     /// worker itself, and not inside the runtime, so a job may block on the runtime's handle.
@@ -38,19 +36,18 @@ const AGAIN: Duration = Duration::from_millis(100);
 
 // === impl Workers ===
 
-impl<M, R> Workers<M, R> {
-    pub(crate) fn new(make: M, rebuild: R, runtime: Handle, threads: bool) -> Self {
+impl<M> Workers<M> {
+    pub(crate) fn new(make: M, runtime: Handle, threads: bool) -> Self {
         let threads = threads.then(|| Mutex::new(Vec::new()));
-        Self { make: Arc::new(Mutex::new(make)), rebuild: Arc::new(rebuild), runtime, threads }
+        Self { make: Arc::new(Mutex::new(make)), runtime, threads }
     }
 }
 
-impl<M, R, S, Req> Spawn<Req, S::Response, S::Error> for Workers<M, R>
+impl<M, S, Req> Spawn<Req, S::Response, S::Error> for Workers<M>
 where
     M: MakeWorker<S> + Service<usize, Response = S>,
     S: PoolService<Req>,
     Req: Send + 'static,
-    R: Rebuild<S::Response, S::Error>,
 {
     fn spawn(
         &self,
@@ -60,7 +57,7 @@ where
         let name = shared.config.name.unwrap_or("stockade-pool");
         let name = format!("{name}-{}", hired.number);
         let worker = Worker::new(Arc::clone(shared), hired);
-        let run = serve::run(worker, Arc::clone(&self.make), Arc::clone(&self.rebuild));
+        let run = serve::run(worker, Arc::clone(&self.make));
         let Some(threads) = &self.threads else {
             drop(self.runtime.spawn(run));
             return Ok(());

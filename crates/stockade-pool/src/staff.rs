@@ -134,7 +134,6 @@ impl<Req, T, E> Shared<Req, T, E> {
     }
 
     /// Whether all workers are to stop, those that are added later too.
-    #[inline]
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped.load(Acquire)
     }

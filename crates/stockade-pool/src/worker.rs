@@ -214,7 +214,6 @@ impl<Req, T, E> Worker<Req, T, E> {
     }
 
     /// Whether the caller of the job at hand has gone.
-    #[inline]
     pub(crate) fn is_cancelled(&self) -> bool {
         self.cancelled.load(Acquire)
     }
@@ -226,7 +225,6 @@ impl<Req, T, E> Worker<Req, T, E> {
     }
 
     /// Sees to it that the roster has the waker, for whatever the worker waits.
-    #[inline]
     fn keep_waker(&mut self, cx: &mut Context<'_>) {
         if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             self.replace_waker(cx.waker());

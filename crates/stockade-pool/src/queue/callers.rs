@@ -69,26 +69,26 @@ impl<Req, T, E> Queue<Req, T, E> {
     pub(crate) fn leave(&mut self, key: Key, stay: bool) -> (Left, Record<Req, T, E>) {
         let mut gone = Record::default();
         let Some(record) = self.records.get_mut(key) else { return (Left::Nothing, gone) };
+        let tag = record.tag();
+        let is_there = matches!(record.state, State::Queued(_) | State::Waiting(_));
         let left = match record.state {
             State::Running(worker) => Left::Running(worker),
-            State::Queued(_) | State::Waiting(_) if stay => Left::Nothing,
-            State::Queued(_) => {
-                self.dequeue(key);
-                return (Left::Queued, self.records.remove(key).unwrap_or(gone));
-            }
-            State::Waiting(_) => {
-                let tag = record.tag();
-                self.waiting.remove(&mut self.records, key, tag);
-                return (Left::Waiting, self.records.remove(key).unwrap_or(gone));
-            }
-            State::Held => {
-                self.held -= 1;
-                return (Left::Waiting, self.records.remove(key).unwrap_or(gone));
-            }
-            _ => return (Left::Nothing, self.records.remove(key).unwrap_or(gone)),
+            State::Queued(_) if !stay => Left::Queued,
+            State::Waiting(_) if !stay => Left::Waiting,
+            State::Held => Left::Waiting,
+            _ => Left::Nothing,
         };
-        std::mem::swap(&mut gone.owner, &mut record.owner);
-        (left, gone)
+        if matches!(left, Left::Running(_)) || (is_there && stay) {
+            std::mem::swap(&mut gone.owner, &mut record.owner);
+            return (left, gone);
+        }
+        match record.state {
+            State::Queued(_) => self.dequeue(key, tag),
+            State::Waiting(_) => self.waiting.remove(&mut self.records, key, tag),
+            State::Held => self.held -= 1,
+            _ => {}
+        }
+        (left, self.records.remove(key).unwrap_or(gone))
     }
 
     /// Whether this job goes on although its caller has gone.
@@ -110,6 +110,6 @@ impl<Req, T, E> Queue<Req, T, E> {
 
     /// The copy of the request of a job that runs.
     pub(crate) fn take_kept(&mut self, key: Key) -> Option<Req> {
-        self.records.get_mut(key)?.details.as_mut()?.kept.take()
+        self.records.get_mut(key)?.extra()?.kept.take()
     }
 }

@@ -64,18 +64,15 @@ impl Line {
         Self { came: List::new(), order }
     }
 
-    #[inline]
     pub(super) fn len(&self) -> usize {
         self.came.len()
     }
 
-    #[inline]
     pub(super) fn is_fifo(&self) -> bool {
         matches!(self.order, Discipline::Fifo)
     }
 
     /// The one that came first.
-    #[inline]
     pub(super) fn oldest<V: Default>(&self, slab: &Slab<V>) -> Option<Key> {
         self.came.front(slab)
     }

@@ -17,7 +17,7 @@ use stockade_core::{Reason, Rejected, priority::Priority};
 use tokio::time::Instant;
 
 pub use order::Order;
-pub(crate) use record::{Carried, Details, Left, New, Owner, Seen, Tag, Taken};
+pub(crate) use record::{Carried, Details, Extra, Left, New, Owner, Seen, Tag, Taken};
 pub(crate) use slab::Key;
 
 use crate::{config::OrderBy, span::Span};
@@ -55,18 +55,15 @@ impl<Req, T, E> Queue<Req, T, E> {
     }
 
     /// How many jobs are queued.
-    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.queued.len()
     }
 
-    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.queued.len() == 0
     }
 
     /// How many queued jobs could be taken at once, by as many workers.
-    #[inline]
     pub(crate) fn ready(&self) -> usize {
         match &self.queued.order {
             Discipline::Lanes(lanes) => lanes.ready(),
@@ -75,13 +72,11 @@ impl<Req, T, E> Queue<Req, T, E> {
     }
 
     /// How many wait for a place.
-    #[inline]
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.len()
     }
 
     /// Whether nobody waits who could be given a place before a newcomer.
-    #[inline]
     pub(crate) fn is_line_free(&self) -> bool {
         self.waiting.len() == 0 || self.first_in_line().is_none()
     }
@@ -105,7 +100,6 @@ impl<Req, T, E> Queue<Req, T, E> {
     }
 
     /// Whether there may be one more job of this key.
-    #[inline]
     pub(crate) fn has_room_for(&self, tag: Tag) -> bool {
         has_room(&self.queued, tag.share.flow())
     }
@@ -167,18 +161,16 @@ impl<Req, T, E> Queue<Req, T, E> {
     /// Gives a place to one who waits for it: a job is queued, a handle holds it. Returns whether it was a job, and whom to
     /// tell.
     pub(crate) fn admit(&mut self, key: Key) -> Option<(bool, Owner)> {
-        let Self { waiting, records, queued, .. } = self;
-        let may = |flow| has_room(queued, flow);
-        if waiting.next(records, may) == Some(key) {
-            waiting.serve(records, may);
+        let may = |flow| has_room(&self.queued, flow);
+        if self.waiting.next(&self.records, may) == Some(key) {
+            self.waiting.serve(&self.records, may);
         }
-        let record = records.get_mut(key)?;
+        let record = self.records.get_mut(key)?;
         let State::Waiting(request) = &mut record.state else { return None };
         let request = request.take();
-        let (tag, told) = (record.tag(), record.owner.told());
-        let is_job = request.is_some();
+        let (tag, told, is_job) = (record.tag(), record.owner.told(), request.is_some());
         record.state = request.map_or(State::Held, State::Queued);
-        waiting.remove(records, key, tag);
+        self.waiting.remove(&mut self.records, key, tag);
         match is_job {
             true => self.enqueue(key, tag),
             false => self.held += 1,
@@ -230,7 +222,7 @@ impl<Req, T, E> Queue<Req, T, E> {
         {
             lanes.finish(record.tag().share.flow());
         }
-        let kept = record.details.as_mut().and_then(|details| details.kept.take());
+        let kept = record.extra().and_then(|extra| extra.kept.take());
         if let Owner::Caller(waker) = &mut record.owner {
             let waker = waker.take();
             record.state = State::Ended(refusal.take().map(|rejected| rejected.reason()));
@@ -272,10 +264,16 @@ impl<Req, T, E> Queue<Req, T, E> {
         self.weight += u128::from(tag.weight);
     }
 
+    /// A job is queued no more.
+    #[inline(always)]
+    fn dequeue(&mut self, key: Key, tag: Tag) {
+        self.queued.remove(&mut self.records, key, tag);
+        self.weight -= u128::from(tag.weight);
+    }
+
     /// Gives a queued job away.
     #[inline(always)]
     fn take(&mut self, key: Key, worker: usize, now: Option<Instant>) -> Option<Taken<Req>> {
-        self.dequeue(key);
         let record = self.records.get_mut(key)?;
         if !matches!(record.state, State::Queued(_)) {
             return None;
@@ -284,29 +282,21 @@ impl<Req, T, E> Queue<Req, T, E> {
         else {
             return None;
         };
-        let priority = record.priority;
+        let (tag, priority) = (record.tag(), record.priority);
         let (mut deadline, mut since, mut span, mut carried) = (None, None, Span::NONE, None);
         if record.details.is_some() || now.is_some() {
             let details = record.details.get_or_insert_default();
             deadline = details.deadline;
             since = std::mem::replace(&mut details.since, now);
             span = std::mem::replace(&mut details.span, Span::NONE);
-            carried = details.carried.take();
+            carried = details.extra.as_mut().and_then(|extra| extra.carried.take());
         }
+        self.dequeue(key, tag);
         Some(Taken { request, priority, deadline, since, span, carried })
-    }
-
-    #[inline(always)]
-    fn dequeue(&mut self, key: Key) {
-        let Some(record) = self.records.get(key) else { return };
-        let tag = record.tag();
-        self.weight -= u128::from(tag.weight);
-        self.queued.remove(&mut self.records, key, tag);
     }
 }
 
 /// Whether there may be one more job of this flow in the queue.
-#[inline]
 fn has_room(queued: &Line, flow: u64) -> bool {
     match &queued.order {
         Discipline::Lanes(lanes) => lanes.has_room(flow),

@@ -22,10 +22,7 @@ pub(crate) struct Details<Req> {
     pub(crate) since: Option<Instant>,
     pub(crate) tag: Tag,
     pub(crate) span: Span,
-    pub(crate) name: Option<Cow<'static, str>>,
-    /// A copy of the request.
-    pub(crate) kept: Option<Req>,
-    pub(crate) carried: Option<Carried>,
+    pub(crate) extra: Option<Box<Extra<Req>>>,
     /// How long it was queued, from when it has ended.
     pub(crate) queued_for: Option<Duration>,
 }
@@ -48,6 +45,14 @@ pub(crate) struct Tag {
     pub(crate) sort: i64,
     /// Its class, its key, or whose job it is.
     pub(crate) share: Share,
+}
+
+/// What few pools need of a job. It is boxed, so that it costs the others no move.
+pub(crate) struct Extra<Req> {
+    pub(crate) name: Option<Cow<'static, str>>,
+    /// A copy of the request.
+    pub(crate) kept: Option<Req>,
+    pub(crate) carried: Option<Carried>,
 }
 
 /// What was captured where a job was submitted: polls the job, once, with that around it.
@@ -118,7 +123,6 @@ pub(crate) enum Left {
 // === impl New ===
 
 impl<Req> New<Req> {
-    #[inline]
     pub(crate) fn tag(&self) -> Tag {
         self.details.as_ref().map_or(Tag::NONE, |details| details.tag)
     }
@@ -143,9 +147,7 @@ impl<Req> Default for Details<Req> {
             since: None,
             tag: Tag::NONE,
             span: Span::NONE,
-            name: None,
-            kept: None,
-            carried: None,
+            extra: None,
             queued_for: None,
         }
     }
@@ -164,13 +166,15 @@ impl<Req, T, E> Record<Req, T, E> {
         new.request
     }
 
-    #[inline]
     pub(super) fn tag(&self) -> Tag {
         self.details.as_ref().map_or(Tag::NONE, |details| details.tag)
     }
 
+    pub(super) fn extra(&mut self) -> Option<&mut Extra<Req>> {
+        self.details.as_mut()?.extra.as_deref_mut()
+    }
+
     /// Empties it of what is not the user's, of which nothing is left.
-    #[inline]
     pub(super) fn clear(&mut self) {
         self.state = State::Free;
         if self.details.is_some() {

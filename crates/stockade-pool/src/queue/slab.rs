@@ -95,14 +95,12 @@ impl<V: Default> Slab<V> {
         (Key { serial: self.serial, index }, &mut slot.value)
     }
 
-    #[inline]
     pub(crate) fn get(&self, key: Key) -> Option<&V> {
         let block = self.blocks.get((key.index / BLOCK) as usize)?;
         let slot = block.get((key.index % BLOCK) as usize)?;
         if slot.serial == key.serial { Some(&slot.value) } else { None }
     }
 
-    #[inline]
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut V> {
         let block = self.blocks.get_mut((key.index / BLOCK) as usize)?;
         let slot = block.get_mut((key.index % BLOCK) as usize)?;
@@ -190,12 +188,10 @@ impl<V: Default> Slab<V> {
         self.keep = self.usual + vacant;
     }
 
-    #[inline]
     fn at(&self, index: u32) -> &Slot<V> {
         &self.blocks[(index / BLOCK) as usize][(index % BLOCK) as usize]
     }
 
-    #[inline]
     fn at_mut(&mut self, index: u32) -> &mut Slot<V> {
         &mut self.blocks[(index / BLOCK) as usize][(index % BLOCK) as usize]
     }
@@ -208,7 +204,6 @@ impl List {
         Self { head: NONE, tail: NONE, len: 0 }
     }
 
-    #[inline]
     pub(crate) const fn len(&self) -> usize {
         self.len
     }
@@ -241,7 +236,6 @@ impl List {
         self.len -= 1;
     }
 
-    #[inline]
     pub(crate) fn front<V: Default>(&self, slab: &Slab<V>) -> Option<Key> {
         let index = self.head;
         if index == NONE { None } else { Some(Key { serial: slab.at(index).serial, index }) }

@@ -42,10 +42,10 @@ const SHARE: usize = 128;
 impl<Req, T, E> Batch<Req, T, E> {
     pub(crate) fn new(pool: Lease<Handles<Req, T, E>>) -> Self {
         let mut core = pool.shared.lock();
-        let run = core.runs.push_back(Mailbox::default());
+        let run = core.runs.push_back(Mailbox { ended: VecDeque::new(), reader: None });
         let workers = core.roster.size.max;
         drop(core);
-        let room = pool.shared.config.admission.capacity.saturating_add(workers).saturating_mul(2);
+        let room = pool.shared.config.capacity.saturating_add(workers).saturating_mul(2);
         let most = room.min(workers.saturating_mul(SHARE)) as u64;
         Self { pool, run, in_line: None, submitted: 0, read: 0, most, ended: VecDeque::new() }
     }
@@ -63,7 +63,7 @@ impl<Req, T, E> Batch<Req, T, E> {
     pub(crate) fn submit(&mut self, request: Req) -> Result<bool, (Req, Reason)> {
         let shared = &self.pool.shared;
         let owner = Owner::Run(self.run, self.submitted);
-        let submitted = shared.submit(shared.new_job(request), owner, false, true)?;
+        let submitted = shared.submit(request, owner, false, true)?;
         self.submitted += 1;
         if submitted.waits {
             self.in_line = Some(submitted.key);

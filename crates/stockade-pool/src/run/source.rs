@@ -63,7 +63,6 @@ impl<I> Unpin for Iter<I> {}
 impl<I: Iterator> Stream for Iter<I> {
     type Item = I::Item;
 
-    #[inline]
     fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<I::Item>> {
         Poll::Ready(self.0.next())
     }

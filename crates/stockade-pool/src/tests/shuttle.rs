@@ -18,7 +18,7 @@ use stockade_core::{
 use stockade_testkit::schedules;
 
 use crate::{
-    ByHand, Pool, PoolHandle, Status, WhenFull,
+    ByHand, Pool, PoolHandle, WhenFull,
     config::{Checked, OrderBy},
     roster::Size,
     rules::Rules,
@@ -128,9 +128,9 @@ fn once(rules: Rules<u32>, workers: Size, queue: usize, set: fn(&mut Checked)) {
     let threads = Threads::default();
     let started = Arc::clone(&threads.0);
     let mut config = Checked { size: workers, ..Checked::default() };
-    config.admission.capacity = queue;
+    config.capacity = queue;
     set(&mut config);
-    let shared = Arc::new(Shared::new(config, rules, Box::new(threads)));
+    let shared = Arc::new(Shared::new(config, rules, Box::new(|_| false), Box::new(threads)));
     shared.start().expect("the model spawns");
     let pool = Pool::of(shared);
     let handle = pool.handle();
@@ -179,7 +179,7 @@ fn a_pool_with_weights_loses_no_job_and_no_wake() {
     schedules(|| {
         let mut rules: Rules<u32> = Rules::default();
         rules.weigh = Some(Arc::new(|n| *n as usize));
-        once(rules, Size { min: 1, max: 2 }, 2, |config| config.admission.budget = Some(2));
+        once(rules, Size { min: 1, max: 2 }, 2, |config| config.budget = Some(2));
     });
 }
 
@@ -187,7 +187,7 @@ fn a_pool_with_weights_loses_no_job_and_no_wake() {
 fn a_pool_that_drops_the_oldest_job_loses_no_other_and_no_wake() {
     schedules(|| {
         once(Rules::default(), Size { min: 1, max: 2 }, 1, |config| {
-            config.admission.when_full = WhenFull::DropOldest;
+            config.when_full = WhenFull::DropOldest;
         });
     });
 }
@@ -200,7 +200,7 @@ fn a_pool_whose_jobs_give_way_to_others_loses_none_and_no_wake() {
         rules.share = Some(Arc::new(class));
         once(rules, Size { min: 1, max: 2 }, 1, |config| {
             config.order_by = OrderBy::Share;
-            config.admission.when_full = WhenFull::DropOldest;
+            config.when_full = WhenFull::DropOldest;
         });
     });
 }
