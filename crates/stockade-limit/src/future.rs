@@ -1,5 +1,5 @@
 use std::{
-    fmt,
+    fmt, mem,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -27,14 +27,14 @@ pin_project! {
     /// Dropping it ends the call, or the wait, and gives its place to the next.
     pub struct ResponseFuture<F, S, Req, H = Release> {
         #[pin]
-        state: State<F, S, Req>,
-        hold: H,
+        pub(crate) state: State<F, S, Req>,
+        pub(crate) hold: H,
     }
 }
 
 pin_project! {
     #[project = StateProj]
-    enum State<F, S, Req> {
+    pub(crate) enum State<F, S, Req> {
         // From the start, or after Slow. The permit goes when the service has answered.
         Running { #[pin] future: F, permit: Permit },
         // From the start; becomes Running, or ends. The row "limit" of the benchmark shows what `Cold` saves.
@@ -43,18 +43,6 @@ pin_project! {
 }
 
 // === impl ResponseFuture ===
-
-impl<F, S, Req, H> ResponseFuture<F, S, Req, H> {
-    #[inline]
-    pub(crate) fn running(permit: Permit, future: F, hold: H) -> Self {
-        Self { state: State::Running { future, permit }, hold }
-    }
-
-    #[inline]
-    pub(crate) fn slow(slow: Slow<Waiter, S, Req>, hold: H) -> Self {
-        Self { state: State::Slow { slow: Cold::new(slow) }, hold }
-    }
-}
 
 impl<F, S, Req, H> Future for ResponseFuture<F, S, Req, H>
 where
@@ -71,7 +59,13 @@ where
         loop {
             match this.state.as_mut().project() {
                 StateProj::Running { future, permit } => {
-                    return this.hold.poll(future, permit, cx);
+                    let result = ready!(future.poll(cx));
+                    let permit = mem::replace(permit, Permit::NONE);
+                    // Taken apart, because an error is large and would be moved as a whole before the permit goes.
+                    return Poll::Ready(match result {
+                        Ok(response) => Ok(this.hold.hold(response, permit)),
+                        Err(error) => Err(error),
+                    });
                 }
                 StateProj::Slow { slow } => match ready!(slow.poll(cx)) {
                     Ok(permit) => {

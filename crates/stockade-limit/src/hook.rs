@@ -1,11 +1,5 @@
 //! What a limit does for single calls, beyond limiting them.
 
-use std::{
-    mem,
-    pin::Pin,
-    task::{Context, Poll, ready},
-};
-
 use stockade_core::{IntoShare, NoBypass, Share};
 
 use crate::{Permit, shared::Shared};
@@ -29,16 +23,8 @@ pub trait Hold<T> {
     /// The response that becomes of `T`.
     type Response;
 
-    /// Polls a call that is in flight. When it is answered the permit is taken, and given away or dropped.
     #[doc(hidden)]
-    fn poll<F, E>(
-        &self,
-        future: Pin<&mut F>,
-        permit: &mut Permit,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Self::Response, E>>
-    where
-        F: Future<Output = Result<T, E>>;
+    fn hold(&self, response: T, permit: Permit) -> Self::Response;
 }
 
 /// The permit is free: the default.
@@ -76,44 +62,17 @@ pub struct FairBy<F>(pub(crate) F);
 impl<T> Hold<T> for Release {
     type Response = T;
 
-    // Without it a stack of several layers calls this, and moves the answer through memory.
-    #[cfg_attr(not(debug_assertions), inline(always))]
-    fn poll<F, E>(
-        &self,
-        future: Pin<&mut F>,
-        permit: &mut Permit,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<T, E>>
-    where
-        F: Future<Output = Result<T, E>>,
-    {
-        let result = ready!(future.poll(cx));
-        let permit = mem::replace(permit, Permit::NONE);
-        Poll::Ready(match result {
-            Ok(response) => {
-                drop(permit);
-                Ok(response)
-            }
-            Err(error) => Err(error),
-        })
+    #[inline]
+    fn hold(&self, response: T, _: Permit) -> T {
+        response
     }
 }
 
-impl<T, U, H: Fn(T, Permit) -> U> Hold<T> for H {
+impl<T, U, F: Fn(T, Permit) -> U> Hold<T> for F {
     type Response = U;
 
-    fn poll<F, E>(
-        &self,
-        future: Pin<&mut F>,
-        permit: &mut Permit,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<U, E>>
-    where
-        F: Future<Output = Result<T, E>>,
-    {
-        let result = ready!(future.poll(cx));
-        let permit = mem::replace(permit, Permit::NONE);
-        Poll::Ready(result.map(|response| self(response, permit)))
+    fn hold(&self, response: T, permit: Permit) -> U {
+        self(response, permit)
     }
 }
 

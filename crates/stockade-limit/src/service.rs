@@ -6,7 +6,7 @@ use std::{
 use stockade_core::{
     Bypass, LayerError, Reason, Reusable,
     internal::{
-        Refusal, Slow,
+        Cold, Refusal, Slow,
         backpressure::{Reserve, ReserveCall},
         deferred,
     },
@@ -15,6 +15,7 @@ use tower_service::Service;
 
 use crate::{
     LimitHandle, Permit, ResponseFuture,
+    future::State,
     hook::{Hold, Hooks, Order, Plain},
     permit::Waiter,
     shared::Shared,
@@ -106,10 +107,11 @@ where
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn call(&mut self, request: Req) -> Self::Future {
         let hold = self.hooks.hold.clone();
-        match self.admit(&request, None) {
-            Some(permit) => ResponseFuture::running(permit, self.inner.call(request), hold),
-            None => ResponseFuture::slow(self.wait(request), hold),
-        }
+        let state = match self.admit(&request, None) {
+            Some(permit) => State::Running { future: self.inner.call(request), permit },
+            None => State::Slow { slow: Cold::new(self.wait(request)) },
+        };
+        ResponseFuture { state, hold }
     }
 }
 
@@ -159,14 +161,15 @@ where
         let hold = self.hooks.hold.clone();
         // A reservation of a limit that was closed meanwhile is none.
         let reserved = permit.filter(|permit| !permit.is_none());
-        match self.admit(&request, reserved) {
-            Some(permit) => ResponseFuture::running(permit, self.inner.call(request), hold),
+        let state = match self.admit(&request, reserved) {
+            Some(permit) => State::Running { future: self.inner.call(request), permit },
             None => {
                 let closed = self.shared.semaphore.is_closed();
                 let reason = if closed { Reason::PoolClosed } else { Reason::QueueFull };
                 let refusal = Refusal::new(&self.shared, self.shared.refuse(reason));
-                ResponseFuture::slow(Slow::Refused(refusal), hold)
+                State::Slow { slow: Cold::new(Slow::Refused(refusal)) }
             }
-        }
+        };
+        ResponseFuture { state, hold }
     }
 }

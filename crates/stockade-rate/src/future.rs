@@ -31,13 +31,13 @@ pin_project! {
         L: Backend,
     {
         #[pin]
-        state: State<F, L, S, Req>,
+        pub(crate) state: State<F, L, S, Req>,
     }
 }
 
 pin_project! {
     #[project = StateProj]
-    enum State<F, L: Backend, S, Req> {
+    pub(crate) enum State<F, L: Backend, S, Req> {
         Running { #[pin] future: F },
         // Becomes Running, or ends.
         Slow { slow: Slow<Waiter<L>, S, Req> },
@@ -45,18 +45,6 @@ pin_project! {
 }
 
 // === impl ResponseFuture ===
-
-impl<F, S, Req, L: Backend> ResponseFuture<F, S, Req, L> {
-    #[inline]
-    pub(crate) const fn running(future: F) -> Self {
-        Self { state: State::Running { future } }
-    }
-
-    #[inline]
-    pub(crate) const fn slow(slow: Slow<Waiter<L>, S, Req>) -> Self {
-        Self { state: State::Slow { slow } }
-    }
-}
 
 impl<F, S, Req, L> Future for ResponseFuture<F, S, Req, L>
 where

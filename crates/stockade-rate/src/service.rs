@@ -19,6 +19,7 @@ use tower_service::Service;
 use crate::{
     Policy, PolicyFor, ResponseFuture, Single,
     backend::{Admission, Permit},
+    future::State,
     shared::Shared,
     waiter::Waiter,
 };
@@ -105,16 +106,18 @@ where
     // build moves it anyway, and would only get more code.
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn call(&mut self, request: Req) -> Self::Future {
-        let refused = match self.policy.admit(&request, None) {
-            Admission::Pass => return ResponseFuture::running(self.inner.call(request)),
+        let state = match self.policy.admit(&request, None) {
+            Admission::Pass => State::Running { future: self.inner.call(request) },
             Admission::Wait(waiter) => {
                 let service = deferred::release(&mut self.inner);
-                return ResponseFuture::slow(Slow::waiting(waiter, service, request));
+                State::Slow { slow: Slow::waiting(waiter, service, request) }
             }
-            Admission::Refuse(refusal) => refusal,
+            Admission::Refuse(refusal) => {
+                deferred::let_go(&mut self.inner);
+                State::Slow { slow: Slow::Refused(refusal) }
+            }
         };
-        deferred::let_go(&mut self.inner);
-        ResponseFuture::slow(Slow::Refused(refused))
+        ResponseFuture { state }
     }
 }
 
@@ -157,12 +160,13 @@ where
             }
             None => self.policy.limiter().try_take(NonZeroU32::MIN),
         };
-        match taken {
-            Ok(()) => ResponseFuture::running(self.inner.call(request)),
+        let state = match taken {
+            Ok(()) => State::Running { future: self.inner.call(request) },
             Err(rejected) => {
                 let refusal = Refusal::new(self.policy.limiter().common(), rejected);
-                ResponseFuture::slow(Slow::Refused(refusal))
+                State::Slow { slow: Slow::Refused(refusal) }
             }
-        }
+        };
+        ResponseFuture { state }
     }
 }

@@ -110,7 +110,10 @@ impl<Req, S, E, P> Call<Req, S, E, P> {
     /// Says to the layers inside that the call has paid, unless it passes the layer by.
     #[inline]
     pub(crate) fn paid(&self) -> Option<Paid> {
-        self.origin.as_ref()?.account.paid()
+        match &self.origin {
+            Some(origin) => origin.account.paid(),
+            None => None,
+        }
     }
 
     /// What decides about a call whose first attempt has failed.

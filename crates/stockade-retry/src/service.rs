@@ -114,7 +114,10 @@ where
             until = rules.latest();
             charged = Some(origin);
         }
-        let paid = charged.as_ref().and_then(|origin| origin.account.paid());
+        let paid = match &charged {
+            Some(origin) => origin.account.paid(),
+            None => None,
+        };
         let state = State::Calling { attempt: self.inner.call(request) };
         drop(paid);
         let call = Call { origin: charged, until, request: copy, course: None };
