@@ -135,8 +135,4 @@ impl<L: Backend> Drop for Permit<L> {
     }
 }
 
-impl<L: Backend> fmt::Debug for Permit<L> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Permit").field("cost", &self.cost).finish_non_exhaustive()
-    }
-}
+stockade_core::shown!(Permit<L: Backend>: cost);

@@ -37,6 +37,7 @@ pub trait PolicyFor<Req>: Policy {
 }
 
 /// One bucket for all calls, of which each takes one token: the default.
+#[derive(Debug)]
 pub struct Single<L = Shared> {
     limiter: Arc<L>,
 }
@@ -100,12 +101,6 @@ impl<L> Clone for Single<L> {
     }
 }
 
-impl<L: fmt::Debug> fmt::Debug for Single<L> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Single").field(&self.limiter).finish()
-    }
-}
-
 // === impl Costly ===
 
 impl<F, P> Costly<F, P> {
@@ -150,11 +145,7 @@ impl<F: Fn(&Req) -> u32, Req> Cost<Req> for F {
     }
 }
 
-impl<F, P: fmt::Debug> fmt::Debug for Costly<F, P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Costly").field("policy", &self.policy).finish_non_exhaustive()
-    }
-}
+stockade_core::shown!(Costly<F, P: fmt::Debug>: policy);
 
 // === impl Bypass ===
 
