@@ -31,9 +31,7 @@ use crate::{
 /// assert_eq!(handle.snapshot().state, State::Closed);
 /// ```
 #[derive(Clone)]
-pub struct BreakerHandle {
-    lease: Arc<Lease>,
-}
+pub struct BreakerHandle(pub(crate) Arc<Lease>);
 
 /// Keeps a breaker forced open until it is dropped. Made by [`BreakerHandle::force_open`].
 #[must_use = "the breaker is forced open only until this is dropped"]
@@ -84,10 +82,6 @@ pub struct Snapshot {
 // === impl BreakerHandle: what there is to see ===
 
 impl BreakerHandle {
-    pub(crate) const fn new(lease: Arc<Lease>) -> Self {
-        Self { lease }
-    }
-
     /// What it does with calls. The state is brought up to date first: an open breaker whose time is over
     /// becomes half-open, and overdue probes are noticed.
     pub fn state(&self) -> State {
@@ -96,12 +90,12 @@ impl BreakerHandle {
 
     /// What it does with calls, and why it last opened.
     pub fn status(&self) -> Status {
-        self.lease.shared().status()
+        self.0.shared().status()
     }
 
     /// All that it knows at one moment, brought up to date as by [`state`](Self::state).
     pub fn snapshot(&self) -> Snapshot {
-        self.lease.snapshot()
+        self.0.snapshot()
     }
 
     /// Follows the state and its cause. Every transition wakes the receiver, which always sees the latest.
@@ -109,12 +103,12 @@ impl BreakerHandle {
     /// No timer runs for a breaker, so it leaves the open state when the next call comes, or the state is
     /// read through a handle. The receiver's `changed` fails once nothing is left of the breaker.
     pub fn watch(&self) -> watch::Receiver<Status> {
-        self.lease.shared().watch()
+        self.0.shared().watch()
     }
 
     /// What is configured.
     pub fn config(&self) -> Config {
-        self.lease.config()
+        self.0.config()
     }
 }
 
@@ -140,8 +134,8 @@ impl BreakerHandle {
     /// # Ok::<(), stockade_core::Rejected>(())
     /// ```
     pub fn admit(&self) -> Result<Admission, Rejected> {
-        let stamp = self.lease.admit(false)?;
-        let mut permit = Permit::new(self.lease.shared(), stamp);
+        let stamp = self.0.admit(false)?;
+        let mut permit = Permit::new(self.0.shared(), stamp);
         permit.pending();
         Ok(Admission { permit })
     }
@@ -153,14 +147,14 @@ impl BreakerHandle {
     /// closed with an empty window, open for the rest of its time, half-open with all probes to come, or as far
     /// on its ramp as it is by then.
     pub fn force_open(&self) -> ForcedOpen {
-        self.lease.shared().with(Machine::force_open);
-        ForcedOpen { lease: Arc::clone(&self.lease) }
+        self.0.shared().with(Machine::force_open);
+        ForcedOpen { lease: Arc::clone(&self.0) }
     }
 
     /// Closes the breaker with an empty window. Calls that run already no longer count. A forced-open
     /// breaker stays so, and will be closed after that.
     pub fn reset(&self) {
-        self.lease.shared().with(Machine::close);
+        self.0.shared().with(Machine::close);
     }
 
     /// Opens the breaker for `duration` from now on, where it is known from elsewhere that calls are of no use.
@@ -170,13 +164,13 @@ impl BreakerHandle {
     /// It does nothing to a breaker that only observes, or is disabled.
     pub fn open_for(&self, duration: Duration) {
         let until = deadline::saturating_add(Instant::now(), duration);
-        self.lease.shared().with(|machine| machine.hold_open(until));
+        self.0.shared().with(|machine| machine.hold_open(until));
     }
 
     /// Lets the probes of an open breaker pass now, before its time is over. It does nothing to one that is not
     /// open.
     pub fn half_open(&self) {
-        self.lease.shared().with(Machine::half_open);
+        self.0.shared().with(Machine::half_open);
     }
 
     /// Replaces the configuration. The state stays, the window is emptied, and calls that run already no longer
@@ -187,14 +181,14 @@ impl BreakerHandle {
     /// If a value is outside its range. Then nothing changes.
     pub fn set(&self, config: Config) -> Result<(), ConfigError> {
         config.check()?;
-        self.lease.shared().with(|machine| machine.configure(config));
+        self.0.shared().with(|machine| machine.configure(config));
         Ok(())
     }
 
     /// Switches the breaker off, so that it is closed whatever happens and counts nothing, or on again, closed
     /// with an empty window. A forced-open breaker stays so until its guard is dropped.
     pub fn set_enabled(&self, enabled: bool) {
-        self.lease.shared().with(|machine| {
+        self.0.shared().with(|machine| {
             if machine.config().enabled != enabled {
                 machine.configure(Config { enabled, ..*machine.config() });
             }

@@ -137,12 +137,8 @@ impl<C, B> BreakerLayer<C, B> {
         BackpressureLayer::new(self)
     }
 
-    fn lease(&self) -> Arc<Lease> {
-        Arc::clone(self.lease.get_or_init(|| Arc::new(Lease::new(self.config))))
-    }
-
     fn handle(&self) -> BreakerHandle {
-        BreakerHandle::new(self.lease())
+        BreakerHandle(Arc::clone(self.lease.get_or_init(|| Arc::new(Lease::new(self.config)))))
     }
 
     #[track_caller]
@@ -266,7 +262,8 @@ impl<S, C: Clone, B: Clone> Layer<S> for BreakerLayer<C, B> {
     type Service = Breaker<S, C, B>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let (classify, bypass, lease) = (self.classify.clone(), self.bypass.clone(), self.lease());
+        let (classify, bypass, lease) =
+            (self.classify.clone(), self.bypass.clone(), self.handle().0);
         Breaker { inner, shared: lease.shared(), lease, classify, bypass, readied: false }
     }
 }

@@ -80,7 +80,7 @@ pub struct Breaker<S, C = DefaultClassify, B = NoBypass> {
 impl<S, C, B> Breaker<S, C, B> {
     /// The handle of this breaker.
     pub fn handle(&self) -> BreakerHandle {
-        BreakerHandle::new(Arc::clone(&self.lease))
+        BreakerHandle(Arc::clone(&self.lease))
     }
 
     /// The permit of a call that passes, or its refusal.

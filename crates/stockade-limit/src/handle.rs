@@ -38,9 +38,7 @@ use crate::{
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct LimitHandle {
-    shared: Arc<Shared>,
-}
+pub struct LimitHandle(pub(crate) Arc<Shared>);
 
 /// A place among those who wait until nothing is in flight.
 struct Drains<'a> {
@@ -51,51 +49,47 @@ struct Drains<'a> {
 // === impl LimitHandle ===
 
 impl LimitHandle {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
-    }
-
     /// How many calls are in flight, with the permits that were taken by hand. While the maximum changes it may be
     /// off by the change, for that moment.
     pub fn in_flight(&self) -> usize {
-        self.shared.semaphore.in_flight() as usize
+        self.0.semaphore.in_flight() as usize
     }
 
     /// How many calls wait.
     pub fn waiting(&self) -> usize {
-        self.shared.semaphore.waiting() as usize
+        self.0.semaphore.waiting() as usize
     }
 
     /// How many calls may be in flight at once.
     pub fn max(&self) -> usize {
-        self.shared.semaphore.max() as usize
+        self.0.semaphore.max() as usize
     }
 
     /// How many calls may wait.
     pub fn queue(&self) -> usize {
-        self.shared.bounds().queue as usize
+        self.0.bounds().queue as usize
     }
 
     /// How long a call may wait, if that is bounded.
     pub fn max_wait(&self) -> Option<Duration> {
-        self.shared.bounds().max_wait
+        self.0.bounds().max_wait
     }
 
     /// The name in refusals and events.
     pub fn name(&self) -> Option<&'static str> {
-        self.shared.name
+        self.0.name
     }
 
     /// How many calls were refused for `reason`, which is [`QueueFull`](Reason::QueueFull),
     /// [`WaitExceeded`](Reason::WaitExceeded), [`Expired`](Reason::Expired), [`PoolClosed`](Reason::PoolClosed), or
     /// [`Shed`](Reason::Shed) for one that gave way in a full queue that is not first come, first served.
     pub fn refused(&self, reason: Reason) -> u64 {
-        self.shared.refusals.get(reason)
+        self.0.refusals.get(reason)
     }
 
     /// How many calls of this class were refused, for whatever reason.
     pub fn refused_of(&self, priority: Priority) -> u64 {
-        self.shared.refusals.of(priority)
+        self.0.refusals.of(priority)
     }
 
     /// Changes how many calls may be in flight at once. If it is raised, calls that wait start at once. If it is
@@ -108,7 +102,7 @@ impl LimitHandle {
     /// If `max` is not from 1 to `i32::MAX`. Nothing changes then.
     pub fn set_max(&self, max: usize) -> Result<(), ConfigError> {
         let max = check("LimitHandle::set_max", max, MAXIMA)?;
-        self.shared.semaphore.set_max(max as u32);
+        self.0.semaphore.set_max(max as u32);
         Ok(())
     }
 
@@ -119,7 +113,7 @@ impl LimitHandle {
     /// If `n` is above `i32::MAX`. Nothing changes then.
     pub fn set_queue(&self, n: usize) -> Result<(), ConfigError> {
         let queue = check("LimitHandle::set_queue", n, QUEUES)?;
-        self.shared.bounds().queue = queue as u32;
+        self.0.bounds().queue = queue as u32;
         Ok(())
     }
 
@@ -130,31 +124,31 @@ impl LimitHandle {
     /// If `wait` is above ten years. Nothing changes then.
     pub fn set_max_wait(&self, wait: Option<Duration>) -> Result<(), ConfigError> {
         let wait = wait.map(|wait| check("LimitHandle::set_max_wait", wait, WAITS)).transpose()?;
-        self.shared.bounds().max_wait = wait;
+        self.0.bounds().max_wait = wait;
         Ok(())
     }
 
     /// Switches the limit off, or on again. Switched off, it lets every call pass, also those that wait, and
     /// still counts them.
     pub fn set_enabled(&self, enabled: bool) {
-        self.shared.semaphore.set_enabled(enabled);
+        self.0.semaphore.set_enabled(enabled);
     }
 
     /// Whether the limit is switched on.
     pub fn is_enabled(&self) -> bool {
-        self.shared.semaphore.is_enabled()
+        self.0.semaphore.is_enabled()
     }
 
     /// Takes no more calls, for good. New calls and those that wait are refused with
     /// [`PoolClosed`](Reason::PoolClosed), the reason of everything here that was closed; calls in flight go on. A
     /// limit that is switched off is closed too.
     pub fn close(&self) {
-        self.shared.semaphore.close();
+        self.0.semaphore.close();
     }
 
     /// Whether the limit is closed.
     pub fn is_closed(&self) -> bool {
-        self.shared.semaphore.is_closed()
+        self.0.semaphore.is_closed()
     }
 
     /// Waits until the limit is [closed](Self::close) and nothing is in flight. Any number of tasks may wait.
@@ -166,13 +160,13 @@ impl LimitHandle {
     ///
     /// Dropping the future changes nothing.
     pub async fn drained(&self) {
-        let mut drains = Drains { shared: &self.shared, key: None };
-        poll_fn(|cx| self.shared.semaphore.poll_drained(&mut drains.key, cx.waker())).await;
+        let mut drains = Drains { shared: &self.0, key: None };
+        poll_fn(|cx| self.0.semaphore.poll_drained(&mut drains.key, cx.waker())).await;
     }
 
     /// A permit, if there is one at once and nobody waits.
     pub fn try_acquire(&self) -> Option<Permit> {
-        self.shared.try_acquire()
+        self.0.try_acquire()
     }
 
     /// Waits for a permit as a call does: in the same queue, with the same bounds. For streams, connections that are
@@ -194,7 +188,7 @@ impl LimitHandle {
         if let Some(permit) = self.try_acquire() {
             return Ok(permit);
         }
-        Admission::new(self.shared.join(None)?).admitted().await
+        Admission::new(self.0.join(None)?).admitted().await
     }
 }
 

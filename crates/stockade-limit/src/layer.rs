@@ -131,7 +131,7 @@ impl<M: Maximum, X> LimitLayer<M, X> {
     }
 
     fn handle(&self) -> LimitHandle {
-        LimitHandle::new(Arc::clone(&self.state().0))
+        LimitHandle(Arc::clone(&self.state().0))
     }
 
     #[track_caller]

@@ -49,7 +49,7 @@ impl<S, X> Limit<S, X> {
 
     /// Shows and changes the limit of this service.
     pub fn handle(&self) -> LimitHandle {
-        LimitHandle::new(Arc::clone(&self.shared))
+        LimitHandle(Arc::clone(&self.shared))
     }
 }
 

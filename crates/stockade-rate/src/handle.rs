@@ -32,40 +32,34 @@ use crate::{
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct RateHandle {
-    shared: Arc<Shared>,
-}
+pub struct RateHandle(pub(crate) Arc<Shared>);
 
 // === impl RateHandle ===
 
 impl RateHandle {
-    pub(crate) const fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
-    }
-
     /// The number of calls that would pass at once: the tokens in the bucket, or 0 while calls wait for them.
     pub fn available(&self) -> u32 {
-        self.shared.available()
+        self.0.available()
     }
 
     /// The number of calls that wait in the queue.
     pub fn waiting(&self) -> usize {
-        self.shared.waiting()
+        self.0.waiting()
     }
 
     /// How many calls were refused for this reason.
     pub fn refused(&self, reason: Reason) -> u64 {
-        self.shared.common().refusals.get(reason)
+        self.0.common().refusals.get(reason)
     }
 
     /// How many calls of this class were refused, for whatever reason.
     pub fn refused_of(&self, priority: Priority) -> u64 {
-        self.shared.common().refusals.of(priority)
+        self.0.common().refusals.of(priority)
     }
 
     /// The configuration, with the rate and the burst that hold now.
     pub fn config(&self) -> Config {
-        self.shared.config()
+        self.0.config()
     }
 
     /// Goes on with up to `n` calls in the time `per`.
@@ -84,7 +78,7 @@ impl RateHandle {
     /// Unless `per` is from 1 ns to ten years, `n` from 1 to the number of nanoseconds in `per`, and a burst that was
     /// set comes in at most twenty years. Nothing changes then.
     pub fn set_rate(&self, n: u32, per: Duration) -> Result<(), ConfigError> {
-        self.shared.set_rate(self.shared.common().now(), n, per)
+        self.0.set_rate(self.0.common().now(), n, per)
     }
 
     /// Gives no token until `pause` has passed, as a server asks for that answers `429 Too Many Requests` with a
@@ -95,7 +89,7 @@ impl RateHandle {
     /// the one that ends last counts. One of more than ten years is cut to that. Calls that wait go on waiting in their
     /// order, and `retry_after` includes the penalty. Calls that have passed are not held back.
     pub fn penalize(&self, pause: Duration) {
-        self.shared.penalize(self.shared.common().now(), pause);
+        self.0.penalize(self.0.common().now(), pause);
     }
 
     /// Corrects what a call was charged, once its real cost is known: takes so many more tokens, or with a negative
@@ -116,7 +110,7 @@ impl RateHandle {
     /// # }
     /// ```
     pub fn settle(&self, tokens: i64) {
-        self.shared.adjust(self.shared.common().now(), tokens);
+        self.0.adjust(self.0.common().now(), tokens);
     }
 
     /// Takes `n` tokens for something that is no call of a service, if they are there and no call waits.
@@ -126,7 +120,7 @@ impl RateHandle {
     /// [`RateLimited`](stockade_core::Reason::RateLimited) with the time after which they would be there, or
     /// [`TooCostly`](stockade_core::Reason::TooCostly) for more than the burst.
     pub fn try_take(&self, n: u32) -> Result<(), Rejected> {
-        NonZeroU32::new(n).map_or(Ok(()), |cost| self.shared.try_take(cost))
+        NonZeroU32::new(n).map_or(Ok(()), |cost| self.0.try_take(cost))
     }
 
     /// Takes `n` tokens, and waits for them in the queue like a call that costs as much.
@@ -144,7 +138,7 @@ impl RateHandle {
     /// Dropping the future returns its place in the queue. Tokens are gone only when it is ready.
     pub async fn take(&self, n: u32) -> Result<(), Rejected> {
         let Some(cost) = NonZeroU32::new(n) else { return Ok(()) };
-        match Shared::admit(&self.shared, cost) {
+        match Shared::admit(&self.0, cost) {
             Admission::Pass => Ok(()),
             Admission::Refuse(refusal) => Err(refusal.rejected()),
             Admission::Wait(waiter) => {
@@ -159,13 +153,13 @@ impl RateHandle {
     /// While it is off no call waits or is refused, and those that wait pass. Calls still take the tokens that are
     /// there.
     pub fn set_enabled(&self, enabled: bool) {
-        self.shared.common().enable(enabled);
-        self.shared.switched();
+        self.0.common().enable(enabled);
+        self.0.switched();
     }
 
     /// Whether it is switched on, as it is at first.
     pub fn is_enabled(&self) -> bool {
-        self.shared.common().is_enabled()
+        self.0.common().is_enabled()
     }
 }
 

@@ -314,7 +314,7 @@ impl<K: Hash + Eq + Clone> KeyedHandle<K> {
 
     /// The bucket that is shared by keys for which there is no place. It is switched off and on with all others.
     pub fn overflow(&self) -> RateHandle {
-        RateHandle::new(Arc::clone(&self.table.overflow))
+        RateHandle(Arc::clone(&self.table.overflow))
     }
 
     /// Switches the rate limit off for all keys, or on again: [`RateHandle::set_enabled`].

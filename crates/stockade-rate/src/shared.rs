@@ -323,7 +323,7 @@ impl Backend for Shared {
     }
 
     fn handle(this: &Arc<Self>) -> RateHandle {
-        RateHandle::new(Arc::clone(this))
+        RateHandle(Arc::clone(this))
     }
 
     #[inline]

@@ -24,9 +24,9 @@ use crate::{Config, shared::Shared};
 /// handle.set_budget(Budget::new(0.05, 1.0));
 /// ```
 #[derive(Clone)]
-pub struct RetryHandle {
-    shared: Arc<Shared>,
-}
+pub struct RetryHandle(pub(crate) Arc<Shared>);
+
+stockade_core::switch!(RetryHandle);
 
 /// What was repeated and what was given up, since the layer was made.
 ///
@@ -60,23 +60,19 @@ pub struct Stats {
 // === impl RetryHandle ===
 
 impl RetryHandle {
-    pub(crate) const fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
-    }
-
     /// What was counted so far, all of it at one moment.
     pub fn stats(&self) -> Stats {
-        self.shared.stats()
+        self.0.stats()
     }
 
     /// The name of the layer, if it has one.
     pub fn name(&self) -> Option<&'static str> {
-        self.shared.name
+        self.0.name
     }
 
     /// What is configured, with the budget that is in use now.
     pub fn config(&self) -> Config {
-        let config = Config::clone(&self.shared.config().0);
+        let config = Config::clone(&self.0.config().0);
         Config { budget: Some(self.budget()), name: self.name().map(Name::from), ..config }
     }
 
@@ -91,29 +87,18 @@ impl RetryHandle {
     /// If a value is not allowed. Then nothing changes.
     pub fn set(&self, config: Config) -> Result<(), ConfigError> {
         config.check("Config")?;
-        self.shared.set(config);
+        self.0.set(config);
         Ok(())
     }
 
     /// The budget that is in use.
     pub fn budget(&self) -> Budget {
-        self.shared.budget()
+        self.0.budget()
     }
 
     /// Replaces the budget. Calls that are under way use the new one from their next attempt on.
     pub fn set_budget(&self, budget: Budget) {
-        self.shared.set_budget(budget);
-    }
-
-    /// Whether the layer repeats calls. It does until it is switched off.
-    pub fn is_enabled(&self) -> bool {
-        self.shared.is_enabled()
-    }
-
-    /// Switches the layer off, or on again. While it is off, new calls go straight to the service inside; those
-    /// under way are not affected.
-    pub fn set_enabled(&self, enabled: bool) {
-        self.shared.set_enabled(enabled);
+        self.0.set_budget(budget);
     }
 }
 

@@ -97,12 +97,9 @@ impl<P> RetryLayer<P> {
         RetryLayer::with_config(self.config, other.policy)
     }
 
-    fn shared(&self) -> &Arc<Shared> {
-        self.shared.get_or_init(|| Arc::new(Shared::new(self.config.clone())))
-    }
-
     fn handle(&self) -> RetryHandle {
-        RetryHandle::new(Arc::clone(self.shared()))
+        let shared = || Arc::new(Shared::new(self.config.clone()));
+        RetryHandle(Arc::clone(self.shared.get_or_init(shared)))
     }
 
     #[track_caller]
@@ -242,7 +239,7 @@ impl<S: Reusable, P: Clone> Layer<S> for RetryLayer<P> {
     type Service = Retry<S, P>;
 
     fn layer(&self, inner: S) -> Retry<S, P> {
-        let account = Account::new(Arc::clone(self.shared()));
+        let account = Account::new(self.handle().0);
         let member = Member::new(inner.clone(), Arc::new(self.policy.clone()), account);
         Retry { inner, member }
     }

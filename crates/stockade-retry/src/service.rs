@@ -74,7 +74,7 @@ stockade_core::accessors!(Retry<S, P>);
 impl<S, P> Retry<S, P> {
     /// Shows what was repeated and given up by all who share the layer.
     pub fn handle(&self) -> RetryHandle {
-        RetryHandle::new(Arc::clone(&self.member.origin().account.shared))
+        RetryHandle(Arc::clone(&self.member.origin().account.shared))
     }
 }
 

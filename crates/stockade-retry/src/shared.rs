@@ -22,7 +22,7 @@ pub(crate) struct Shared {
     /// How often it has been replaced, or the budget.
     version: AtomicU32,
     pub(crate) name: Option<&'static str>,
-    enabled: AtomicBool,
+    pub(crate) enabled: AtomicBool,
     budget: Mutex<Budget>,
     /// Which budget that is, or 0 while it is one that no other layer has. Written under its lock.
     budget_id: AtomicU64,
@@ -89,10 +89,6 @@ impl Shared {
     #[inline]
     pub(crate) fn is_enabled(&self) -> bool {
         self.enabled.load(Relaxed)
-    }
-
-    pub(crate) fn set_enabled(&self, enabled: bool) {
-        self.enabled.store(enabled, Relaxed);
     }
 
     pub(crate) fn budget(&self) -> Budget {

@@ -21,50 +21,36 @@ use crate::{config::LIMITS, shared::Lease};
 /// # drop(layer);
 /// ```
 #[derive(Clone)]
-pub struct TimeoutHandle {
-    lease: Arc<Lease>,
-}
+pub struct TimeoutHandle(pub(crate) Arc<Lease>);
+
+stockade_core::switch!(TimeoutHandle);
 
 // === impl TimeoutHandle ===
 
 impl TimeoutHandle {
-    pub(crate) const fn new(lease: Arc<Lease>) -> Self {
-        Self { lease }
-    }
-
     /// A call may take `limit` from now on.
     ///
     /// # Errors
     ///
     /// If `limit` is not from a nanosecond to ten years. Then nothing changes.
     pub fn set(&self, limit: Duration) -> Result<(), ConfigError> {
-        self.lease.shared.set_limit(check("TimeoutHandle::set", limit, LIMITS)?);
+        self.0.set_limit(check("TimeoutHandle::set", limit, LIMITS)?);
         Ok(())
     }
 
     /// How long a call may take.
     pub fn limit(&self) -> Duration {
-        self.lease.shared.limit()
+        self.0.limit()
     }
 
     /// How many calls it has ended for `reason`, which is [`Elapsed`](Reason::Elapsed): there is no other.
     pub fn refused(&self, reason: Reason) -> u64 {
-        if reason == Reason::Elapsed { self.lease.shared.elapsed() } else { 0 }
-    }
-
-    /// Switches the timeout on or off. While it is off, calls have no limit and no deadline of this layer.
-    pub fn set_enabled(&self, enabled: bool) {
-        self.lease.shared.set_enabled(enabled);
-    }
-
-    /// Whether the timeout is on.
-    pub fn is_enabled(&self) -> bool {
-        self.lease.shared.is_enabled()
+        if reason == Reason::Elapsed { self.0.elapsed() } else { 0 }
     }
 
     /// The name in refusals and events.
     pub fn name(&self) -> Option<&'static str> {
-        self.lease.name
+        self.0.name
     }
 }
 

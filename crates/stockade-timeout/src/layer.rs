@@ -121,12 +121,8 @@ impl<P, B> TimeoutLayer<P, B> {
         Self { lease: Arc::default(), ..self }
     }
 
-    fn lease(&self) -> Arc<Lease> {
-        Arc::clone(self.lease.get_or_init(|| Arc::new(Lease::new(&self.config))))
-    }
-
     fn handle(&self) -> TimeoutHandle {
-        TimeoutHandle::new(self.lease())
+        TimeoutHandle(Arc::clone(self.lease.get_or_init(|| Arc::new(Lease::new(&self.config)))))
     }
 }
 
@@ -163,7 +159,7 @@ impl<S, P: Clone, B: Clone> Layer<S> for TimeoutLayer<P, B> {
     fn layer(&self, inner: S) -> Self::Service {
         Timeout {
             inner,
-            lease: self.lease(),
+            lease: self.handle().0,
             per_request: self.per_request.clone(),
             bypass: self.bypass.clone(),
             readiness: Readiness::counted(self.config.readiness),

@@ -46,7 +46,7 @@ impl Readiness {
         cx: &mut Context<'_>,
         poll_ready: &mut dyn FnMut(&mut Context<'_>) -> Poll<Result<(), E>>,
     ) -> Poll<Result<(), E>> {
-        let start = || Stopwatch::new(lease.shared.limit_now(), 0, lease);
+        let start = || Stopwatch::new(lease.limit_now(), 0, lease);
         let stopwatch = self.stopwatch.get_or_insert_with(start);
         let scope = stopwatch.scope();
         let polled = poll_ready(cx);

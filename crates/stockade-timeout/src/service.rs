@@ -38,7 +38,7 @@ stockade_core::shown!(Timeout<S: fmt::Debug, P, B>: inner, lease);
 impl<S, P, B> Timeout<S, P, B> {
     /// Shows and changes the limit that this service shares.
     pub fn handle(&self) -> TimeoutHandle {
-        TimeoutHandle::new(Arc::clone(&self.lease))
+        TimeoutHandle(Arc::clone(&self.lease))
     }
 }
 
@@ -69,7 +69,7 @@ where
     // Without it an optimized build calls this, and moves the future through memory.
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn call(&mut self, request: Req) -> Self::Future {
-        let limit = match self.lease.shared.limit_now() {
+        let limit = match self.lease.limit_now() {
             NO_LIMIT => NO_LIMIT,
             _ if self.bypass.passes_by(&request) => NO_LIMIT,
             of_layer => self.per_request.within(&request, of_layer),

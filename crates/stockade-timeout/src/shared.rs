@@ -1,6 +1,7 @@
 //! What the services of a layer, their clones and its handle share.
 
 use std::{
+    ops::Deref,
     sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
@@ -22,7 +23,7 @@ pub(crate) struct Lease {
 pub(crate) struct Shared {
     /// In nanoseconds.
     limit: AtomicU64,
-    enabled: AtomicBool,
+    pub(crate) enabled: AtomicBool,
     /// How many layers have had it. A call that outlives its layer does not count for the next one.
     life: AtomicU32,
     /// How many calls were ended.
@@ -41,9 +42,18 @@ impl Lease {
         let shared = POOL.take(Shared::default);
         shared.life.fetch_add(1, Relaxed);
         shared.elapsed.store(0, Relaxed);
-        shared.set_enabled(true);
+        shared.enabled.store(true, Relaxed);
         shared.set_limit(config.limit);
         Self { shared, name: Name::known(config.name.as_ref()) }
+    }
+}
+
+impl Deref for Lease {
+    type Target = Shared;
+
+    #[inline]
+    fn deref(&self) -> &Shared {
+        self.shared
     }
 }
 
@@ -59,7 +69,7 @@ impl Shared {
     /// The limit of a call that begins now, in nanoseconds; [`NO_LIMIT`] if the layer is switched off.
     #[inline]
     pub(crate) fn limit_now(&self) -> u64 {
-        if self.is_enabled() { self.limit.load(Relaxed) } else { NO_LIMIT }
+        if self.enabled.load(Relaxed) { self.limit.load(Relaxed) } else { NO_LIMIT }
     }
 
     pub(crate) fn limit(&self) -> Duration {
@@ -68,15 +78,6 @@ impl Shared {
 
     pub(crate) fn set_limit(&self, limit: Duration) {
         self.limit.store(nanos(limit), Relaxed);
-    }
-
-    #[inline]
-    pub(crate) fn is_enabled(&self) -> bool {
-        self.enabled.load(Relaxed)
-    }
-
-    pub(crate) fn set_enabled(&self, enabled: bool) {
-        self.enabled.store(enabled, Relaxed);
     }
 
     #[inline]

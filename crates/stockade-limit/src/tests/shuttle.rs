@@ -254,7 +254,7 @@ fn follow() {
 
 /// Calls come, wait and go while the limit is closed, and two wait until it is drained.
 fn close() {
-    let handle = LimitHandle::new(Shared::new(&Config::new(1), 1, Discipline::Fifo));
+    let handle = LimitHandle(Shared::new(&Config::new(1), 1, Discipline::Fifo));
     let inside = Arc::new(AtomicU32::new(0));
     let calls = (0..2).map(|_| {
         let (handle, inside) = (handle.clone(), Arc::clone(&inside));
