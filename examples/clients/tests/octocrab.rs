@@ -69,6 +69,14 @@ async fn a_write_that_meets_a_429_is_repeated_whole_when_the_server_said() {
 }
 
 #[tokio::test]
+async fn a_write_that_may_have_had_an_effect_is_not_repeated() {
+    let fake = Fake::start(&[(503, None, BUSY)]).await;
+    let (client, _) = client(&fake.url());
+    write(&client).await.unwrap_err();
+    assert_eq!(fake.asked().len(), 1);
+}
+
+#[tokio::test]
 async fn a_server_that_fails_again_and_again_is_left_alone() {
     let fake = Fake::start(&[(503, None, BUSY)]).await;
     let (client, _) = client(&fake.url());
