@@ -30,12 +30,14 @@ const NONSENSE: Advice =
 
 /// What to do where only the innermost error has said what is wrong.
 pub(crate) fn hint(error: &(dyn StdError + 'static)) -> Option<&'static str> {
+    if is_about_a_certificate(error) {
+        return Some("check the host in the URL, and which authorities the client trusts");
+    }
     #[cfg(feature = "tonic")]
     if find::<tonic::Status>(error).is_some_and(|status| status.source().is_some()) {
         return Some("check that a gRPC server listens at this port, and the scheme");
     }
-    is_about_a_certificate(error)
-        .then_some("check the host in the URL, and which authorities the client trusts")
+    None
 }
 
 /// What `error` says on its own, whatever its sources are.

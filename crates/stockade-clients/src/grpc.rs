@@ -8,7 +8,7 @@
 //! | an answer, or `OK` | `Success` |
 //! | `RESOURCE_EXHAUSTED` | `Overload`, with the server's hint |
 //! | `RESOURCE_EXHAUSTED` because a message, or its metadata, is too large | `Permanent` |
-//! | no `grpc-status`: a proxy answered in place of the server, with a page or without | that of the [HTTP status](crate::http); its `Retry-After` is seen around a `Channel`, and not any more where a generated client has made a status of it |
+//! | no `grpc-status`: a proxy answered in place of the server, with a page or without | that of the [HTTP status](crate::http), with its `Retry-After` |
 //! | the same with a status that is none of a failure, such as 200 and a page | `Transient` |
 //! | `UNAVAILABLE` because no connection could be made | `NoEffect` |
 //! | `UNAVAILABLE` otherwise: the call may have been on its way | `Transient`, with the server's hint |

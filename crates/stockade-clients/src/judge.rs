@@ -8,8 +8,7 @@ use crate::Cause;
 
 /// The class of `error`.
 ///
-/// A refusal comes first, wherever it is in the chain of sources: the call never reached the server. Then comes a
-/// certificate that is not trusted, for which clients have no kind of error: it would be the same again. After them
+/// A refusal comes first, wherever it is in the chain of sources: the call never reached the server. After it
 /// `own` is asked for the error and each of its sources, outermost first: where a layer inside the client ended
 /// an attempt, as a timeout of its connector does, the client's error knows whether anything was sent. What
 /// `own` does not know is judged by the default.
@@ -21,7 +20,6 @@ pub(crate) fn error<E: Cause>(
     let rejected = error.rejected().or_else(|| causes().find_map(refusal)).copied();
     match rejected {
         Some(rejected) if rejected.is_refusal() => default(Error::Rejected(rejected)),
-        _ if causes().last().is_some_and(is_about_a_certificate) => Class::Permanent,
         _ => causes()
             .find_map(own)
             .unwrap_or_else(|| default(rejected.map_or(Error::Service(()), Error::Rejected))),
@@ -66,10 +64,11 @@ pub(crate) fn sent_back(error: &(dyn StdError + 'static)) -> Option<Class> {
     }
 }
 
-/// Whether the other side showed a certificate that is not trusted. It is known by its text, by that of rustls and that
-/// of OpenSSL, which spares all users of this crate a dependency on them; tests with real servers hold the first.
+/// Whether the other side showed a certificate that is not trusted: it would be the same again. It is known by the text of
+/// the innermost error, by that of rustls and that of OpenSSL, which spares all users of this crate a dependency on them;
+/// tests with real servers hold the first. So `error` must not be what a server has said.
 pub(crate) fn is_about_a_certificate(error: &(dyn StdError + 'static)) -> bool {
-    let text = error.to_string();
+    let text = chain(Some(error)).last().unwrap_or(error).to_string();
     text.contains("invalid peer certificate") || text.contains("certificate verify failed")
 }
 

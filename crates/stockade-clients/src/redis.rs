@@ -10,7 +10,7 @@ use redis::{ErrorKind, RedisError, ServerError, ServerErrorKind};
 
 use crate::{
     fate::{Fate, classifier},
-    judge::find,
+    judge::{find, is_about_a_certificate},
 };
 
 classifier! {
@@ -63,6 +63,7 @@ fn fate(error: &(dyn StdError + 'static)) -> Option<Fate> {
     let error: &RedisError = find(error)?;
     Some(match error.kind() {
         ErrorKind::Io if error.is_connection_refusal() => Fate::NoEffect,
+        ErrorKind::Io if is_about_a_certificate(error) => Fate::Wrong,
         ErrorKind::Io | ErrorKind::Parse => Fate::Lost,
         ErrorKind::ClusterConnectionNotFound
         | ErrorKind::MasterNameNotFoundBySentinel

@@ -104,6 +104,20 @@ async fn a_certificate_that_is_not_trusted_is_permanent() {
     assert_eq!(connected_by(fails).await, Class::Permanent);
 }
 
+#[test]
+fn what_a_server_repeats_of_a_proxy_or_a_certificate_is_judged_by_its_own_code() {
+    for told in [
+        "no message: while receiving response with status: 429 Too Many Requests",
+        "mapped from HTTP status code 429",
+        "invalid peer certificate: UnknownIssuer",
+    ] {
+        // As it comes over the wire.
+        let answer = Status::unavailable(told).into_http::<()>();
+        let status = Status::from_header_map(answer.headers()).unwrap();
+        assert_eq!(class(status), Class::Transient { after: None }, "{told}");
+    }
+}
+
 #[tokio::test]
 async fn an_answer_that_is_cut_may_have_been_sent() {
     let proxy = start().await;
@@ -234,6 +248,18 @@ async fn a_proxy_that_answers_for_the_server_is_judged_by_its_http_status() {
     // As a status that the generated client makes of it.
     let status = check(channel.clone()).await.unwrap_err();
     assert_eq!(class(status.clone()), Class::OVERLOAD, "{status:?}");
+
+    // With what the proxy says of when to come back, and its page.
+    let page = async || {
+        let headers = [("retry-after", "7"), ("content-type", "text/html")];
+        (http::StatusCode::TOO_MANY_REQUESTS, headers, "<html>Not now</html>")
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let limited = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(page)).await });
+    let status = check(self::channel(limited)).await.unwrap_err();
+    let after = Some(Duration::from_secs(7));
+    assert_eq!(class(status), Class::Overload { after, processed: false });
 
     // As the answer of the channel.
     let request = http::Request::new(tonic::body::Body::empty());

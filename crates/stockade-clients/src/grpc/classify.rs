@@ -59,11 +59,12 @@ impl Grpc {
                 self.class(Code::from_bytes(code.as_bytes()), "", Hint::of_headers(headers))
             }
             None => reply.http_status().map_or(Class::Success, |status| {
-                let after = retry_after(headers, SystemTime::now());
-                let after = after.map(|after| after.min(self.max_retry_after));
+                let after = self.retry_after(headers);
                 match crate::http::class(status, after) {
                     // A page, which is UNKNOWN to gRPC.
-                    Class::Success if !is_grpc(headers) => Class::Transient { after },
+                    Class::Success if says_grpc(headers) == Some(false) => {
+                        Class::Transient { after }
+                    }
                     class => class,
                 }
             }),
@@ -73,11 +74,36 @@ impl Grpc {
     fn failure(self, error: &(dyn StdError + 'static)) -> Option<Class> {
         if let Some(status) = judge::find::<Status>(error) {
             let known = judge::chain(status.source()).find_map(of_transport);
-            return Some(known.or_else(|| of_proxy(status)).unwrap_or_else(|| {
+            return Some(known.or_else(|| self.of_proxy(status)).unwrap_or_else(|| {
                 self.class(status.code(), status.message(), Hint::of_status(status))
             }));
         }
         of_transport(error)
+    }
+
+    /// The class of the HTTP status with which a proxy answered in place of the server. It stands in nothing but the
+    /// message, whether tonic has made a status of it, or found that the proxy's page is no message; the headers are among
+    /// the metadata.
+    fn of_proxy(self, status: &Status) -> Option<Class> {
+        const TOLD: [&str; 2] =
+            ["mapped from HTTP status code ", "while receiving response with status: "];
+        let code = TOLD.iter().find_map(|told| status.message().rsplit_once(told)?.1.get(..3))?;
+        let code = StatusCode::from_bytes(code.as_bytes()).ok()?;
+        let headers: &HeaderMap = status.metadata().as_ref();
+        // A server may repeat what a proxy has told it.
+        if says_grpc(headers) == Some(true) {
+            return None;
+        }
+        match crate::http::class(code, self.retry_after(headers)) {
+            // A page with such a status is no answer all the same.
+            Class::Success => None,
+            class => Some(class),
+        }
+    }
+
+    fn retry_after(self, headers: &HeaderMap) -> Option<Duration> {
+        let after = retry_after(headers, SystemTime::now());
+        after.map(|after| after.min(self.max_retry_after))
     }
 
     fn class(self, code: Code, message: &str, hint: Hint) -> Class {
@@ -126,6 +152,9 @@ impl<T: Reply, E: Cause> Classify<T, E> for Grpc {
 }
 
 fn of_transport(error: &(dyn StdError + 'static)) -> Option<Class> {
+    if judge::is_about_a_certificate(error) {
+        return Some(Class::Permanent);
+    }
     if judge::find::<ConnectError>(error).is_some() || is_late_connection(error) {
         return Some(Class::NoEffect { after: None });
     }
@@ -138,22 +167,10 @@ fn is_late_connection(error: &(dyn StdError + 'static)) -> bool {
     judge::find::<io::Error>(error).and_then(io::Error::get_ref).is_some_and(|e| e.is::<Elapsed>())
 }
 
-/// Whether these are the headers of a gRPC answer, as far as they say.
-fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_none_or(|kind| kind.as_bytes().starts_with(b"application/grpc"))
-}
-
-/// The class of the HTTP status with which a proxy answered in place of the server. It stands in nothing but the message,
-/// whether tonic has made a status of it, or found that the proxy's page is no message.
-fn of_proxy(status: &Status) -> Option<Class> {
-    const TOLD: [&str; 2] =
-        ["mapped from HTTP status code ", "while receiving response with status: "];
-    let code = TOLD.iter().find_map(|told| status.message().rsplit_once(told)?.1.get(..3))?;
-    match crate::http::class(StatusCode::from_bytes(code.as_bytes()).ok()?, None) {
-        // A page with such a status is no answer all the same.
-        Class::Success => None,
-        class => Some(class),
-    }
+/// Whether these are the headers of a gRPC answer, if they say so.
+fn says_grpc(headers: &HeaderMap) -> Option<bool> {
+    let kind = headers.get(CONTENT_TYPE)?;
+    Some(kind.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// Whether a message, or its metadata, was too large for one side. That has the code of an overload, and nothing but its

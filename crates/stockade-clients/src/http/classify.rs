@@ -128,6 +128,10 @@ impl Http {
 
     /// What the errors of the clients say about themselves.
     fn failure(self, error: &(dyn StdError + 'static)) -> Option<Class> {
+        // First, because to the clients it is a connection that could not be made.
+        if judge::is_about_a_certificate(error) {
+            return Some(Class::Permanent);
+        }
         if let Some(bad) = judge::find::<BadStatus>(error) {
             return Some(if self.ignores(bad.status()) { Class::Ignored } else { bad.class() });
         }

@@ -7,7 +7,7 @@ use sqlx::{Error, error::DatabaseError};
 use super::sqlstate;
 use crate::{
     fate::{Fate, classifier},
-    judge::find,
+    judge::{find, is_about_a_certificate},
 };
 
 classifier! {
@@ -57,6 +57,7 @@ fn fate(error: &(dyn StdError + 'static)) -> Option<Fate> {
     Some(match error {
         Error::Database(error) => of_database(&**error),
         Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => Fate::NoEffect,
+        Error::Io(_) | Error::Tls(_) if is_about_a_certificate(error) => Fate::Wrong,
         Error::Io(_) | Error::Tls(_) | Error::Protocol(_) => Fate::Lost,
         Error::WorkerCrashed | Error::BeginFailed => Fate::Lost,
         Error::PoolTimedOut => Fate::NoConnection,

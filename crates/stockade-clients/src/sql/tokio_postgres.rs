@@ -7,7 +7,7 @@ use tokio_postgres::Error;
 use super::sqlstate;
 use crate::{
     fate::{Fate, classifier},
-    judge::find,
+    judge::{find, is_about_a_certificate},
 };
 
 classifier! {
@@ -66,6 +66,9 @@ fn own(error: &Error) -> Fate {
     }
     if error.is_closed() {
         return Fate::Lost;
+    }
+    if is_about_a_certificate(error) {
+        return Fate::Wrong;
     }
     // The kind of an error shows in nothing but its text.
     match error.to_string() {
