@@ -2,7 +2,8 @@
 //!
 //! A percentile is taken over the latencies of first attempts of the last 30 to 60 seconds. A first attempt that lost
 //! counts with the time that it had taken by then, which is at least the delay: so hedging does not make its own
-//! percentile shorter. Until 100 calls were seen there is no delay to tell, and nothing is hedged.
+//! percentile shorter. One that failed or was refused does not count: otherwise the quick failures of an outage would
+//! have all calls hedged after it. Until 100 calls were seen there is no delay to tell, and nothing is hedged.
 //!
 //! A call only reads a number. The window works it out anew when it has a sixteenth more latencies than at the last
 //! time, and when half of it is over.

@@ -40,7 +40,7 @@ type Answer<S, Req> = Result<<S as Service<Req>>::Response, <S as Service<Req>>:
 /// A call, beside its first attempt.
 pub(crate) struct Call<S: Service<Req>, Req, C, K, B> {
     application: Arc<Application<S, C, K, B>>,
-    /// When the first attempt was begun, where that is measured and it has not ended yet.
+    /// When the first attempt was begun, where that is measured and it has not failed.
     begun: Option<Instant>,
     /// What the next attempt sends; `None` if there is to be none.
     next: Option<Req>,
@@ -85,14 +85,15 @@ where
             && let Poll::Ready(result) = first.poll(cx)
         {
             this.first.set(None);
-            call.record();
             answer = call.judge(result, true);
+            // A failure or a refusal says nothing of how long an answer takes.
+            call.begun = call.begun.filter(|_| answer.is_some());
         }
         let answer = answer.or_else(|| call.poll(this.first.is_some(), cx));
         if answer.is_some() {
             // The losers are dropped at once, and with them what they held.
             this.first.set(None);
-            call.record();
+            call.application.shared.record(call.begun);
             *this.call = None;
         }
         answer.map_or(Poll::Pending, Poll::Ready)
@@ -122,11 +123,6 @@ where
         let next = application.policy.copies.copy(request);
         let (timer, further, count, failed) = (None, Vec::new(), 0, None);
         Self { application, begun, next, timer, further, count, failed }
-    }
-
-    /// The first attempt has ended, or lost.
-    fn record(&mut self) {
-        self.application.shared.record(self.begun.take());
     }
 
     /// What an attempt has come to, if it is the answer. A failure is kept while other attempts are left.

@@ -60,7 +60,7 @@ impl HedgeLayer {
     }
 
     /// Another attempt is made once a call has taken longer than this share of the calls of the last minute:
-    /// with 0.95, longer than 95 of 100.
+    /// with 0.95, longer than 95 of 100. Calls that failed or were refused do not count.
     ///
     /// Nothing is hedged until 100 calls were seen. The percentile is worked out anew when a sixteenth more calls were
     /// seen, and at the latest after half a minute in which there were calls. It reads the clock twice a call.

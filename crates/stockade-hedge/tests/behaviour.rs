@@ -312,6 +312,30 @@ async fn a_percentile_is_not_taken_over_calls_that_pass_by() {
     assert!(handle.delay().is_some());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_percentile_is_not_taken_over_calls_that_fail_or_are_refused() {
+    let service = service_fn(async |n: u32| match n {
+        0 => Err(Error::Service("down")),
+        1 => Err(REFUSED),
+        n => {
+            sleep(MS * n).await;
+            Ok(n)
+        }
+    });
+    let (layer, handle) = HedgeLayer::percentile(0.5).with_handle();
+    let mut svc = layer.layer(service);
+    for _ in 0..100 {
+        svc.ready().await.unwrap().call(10).await.unwrap();
+    }
+    let delay = handle.delay();
+    assert!(delay.is_some_and(|delay| delay >= MS * 10), "{delay:?}");
+    for n in 0..1_000 {
+        svc.ready().await.unwrap().call(n % 2).await.unwrap_err();
+    }
+    svc.ready().await.unwrap().call(10).await.unwrap();
+    assert_eq!((handle.delay(), handle.stats().hedged), (delay, 0));
+}
+
 /// Of a hundred calls one takes a second, the others 10 ms.
 #[tokio::test(start_paused = true)]
 async fn a_percentile_cuts_the_tail_and_adds_little_load() {
