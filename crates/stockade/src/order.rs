@@ -85,6 +85,9 @@
 //! **The fallback inside the breaker.** The breaker sees its answers, and takes a service that is down for one that is
 //! well. And what the breaker refuses, nobody answers.
 //!
+//! **The fallback inside the total timeout.** A call that takes too long ends with the timeout's refusal, which nobody
+//! answers.
+//!
 //! **Coalesce inside retry.** Callers share the first attempt. When it has failed, each of them waits for a time of its own
 //! before the next, so they come one by one.
 //!

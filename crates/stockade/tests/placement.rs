@@ -12,8 +12,8 @@ use std::{
 };
 
 use stockade::{
-    BreakerLayer, ChaosLayer, CoalesceLayer, Error, FallbackLayer, HedgeLayer, LimitLayer,
-    RetryLayer,
+    BreakerLayer, ChaosLayer, CoalesceLayer, Error, FallbackLayer, HedgeLayer, LayerError,
+    LimitLayer, Reason, RetryLayer, TimeoutLayer,
     breaker::{State, Window},
     retry::{Backoff, Budget},
 };
@@ -45,6 +45,19 @@ async fn with_the_fallback_inside_of_the_breaker_the_breaker_sees_no_failure() {
         assert_eq!(right.clone().oneshot(()).await, Ok("stale"));
     }
     assert_eq!((inside.state(), outside.state()), (State::Closed, State::Open));
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_the_fallback_inside_of_the_total_timeout_a_call_that_takes_too_long_is_not_answered()
+{
+    let fallback = || FallbackLayer::new(async |_: Failure| Ok::<_, Failure>("stale"));
+    let timeout = || TimeoutLayer::new(MS * 100);
+    let hangs =
+        service_fn(async |()| std::future::pending::<Result<&'static str, Failure>>().await);
+    let wrong = ServiceBuilder::new().layer(timeout()).layer(fallback()).service(hangs);
+    let right = ServiceBuilder::new().layer(fallback()).layer(timeout()).service(hangs);
+    assert_eq!(wrong.oneshot(()).await.unwrap_err().rejected().unwrap().reason(), Reason::Elapsed);
+    assert_eq!(right.oneshot(()).await, Ok("stale"));
 }
 
 #[tokio::test(start_paused = true)]
