@@ -9,9 +9,8 @@ use stockade_core::deadline;
 use tower_service::Service;
 
 pub(crate) struct Attempt<S: Service<Req>, Req> {
-    service: S,
     // Taken when the call starts.
-    request: Option<Req>,
+    waiting: Option<(S, Req)>,
     future: Option<Pin<Box<S::Future>>>,
 }
 
@@ -19,7 +18,7 @@ pub(crate) struct Attempt<S: Service<Req>, Req> {
 
 impl<S: Service<Req>, Req> Attempt<S, Req> {
     pub(crate) const fn new(service: S, request: Req) -> Self {
-        Self { service, request: Some(request), future: None }
+        Self { waiting: Some((service, request)), future: None }
     }
 
     /// Ready with its answer. `None`: it was not called, because its instance failed to become ready, or no time is left.
@@ -27,14 +26,14 @@ impl<S: Service<Req>, Req> Attempt<S, Req> {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<S::Response, S::Error>>> {
-        if let Some(future) = &mut self.future {
-            return future.as_mut().poll(cx).map(Some);
+        if let Some((service, _)) = &mut self.waiting {
+            let is_ready = ready!(service.poll_ready(cx)).is_ok() && !deadline::has_passed();
+            let waiting = self.waiting.take().filter(|_| is_ready);
+            self.future = waiting.map(|(mut service, request)| Box::pin(service.call(request)));
         }
-        let is_ready = ready!(self.service.poll_ready(cx)).is_ok() && !deadline::has_passed();
-        let Some(request) = self.request.take().filter(|_| is_ready) else {
-            return Poll::Ready(None);
-        };
-        let future = self.future.insert(Box::pin(self.service.call(request)));
-        future.as_mut().poll(cx).map(Some)
+        match &mut self.future {
+            Some(future) => future.as_mut().poll(cx).map(Some),
+            None => Poll::Ready(None),
+        }
     }
 }

@@ -85,7 +85,7 @@ where
             && let Poll::Ready(result) = first.poll(cx)
         {
             this.first.set(None);
-            answer = call.judge(result, true);
+            answer = call.judge(Some(result), true);
             // A failure or a refusal says nothing of how long an answer takes.
             call.begun = call.begun.filter(|_| answer.is_some());
         }
@@ -126,8 +126,12 @@ where
     }
 
     /// What an attempt has come to, if it is the answer. A failure is kept while other attempts are left.
-    fn judge(&mut self, result: Answer<S, Req>, is_first: bool) -> Option<Answer<S, Req>> {
+    fn judge(&mut self, ended: Option<Answer<S, Req>>, is_first: bool) -> Option<Answer<S, Req>> {
         let shared = &self.application.shared;
+        let Some(result) = ended else {
+            shared.refused();
+            return None;
+        };
         match Judged::of(&self.application.policy.classify, result.as_ref()) {
             Judged::Refused(_) if is_first => self.next = None,
             Judged::Refused(_) => {
@@ -153,11 +157,20 @@ where
         None
     }
 
-    /// Polls the further attempts, and begins one that is due.
+    /// The answer of a further attempt, if one wins, or the last failure, if no attempt is left. Begins one that is due.
     fn poll(&mut self, has_first: bool, cx: &mut Context<'_>) -> Option<Answer<S, Req>> {
         loop {
-            if let Some(answer) = self.poll_further(cx) {
-                return Some(answer);
+            let mut index = 0;
+            while let Some(attempt) = self.further.get_mut(index) {
+                let Poll::Ready(ended) = attempt.poll(cx) else {
+                    index += 1;
+                    continue;
+                };
+                drop(self.further.swap_remove(index));
+                let answer = self.judge(ended, false);
+                if answer.is_some() {
+                    return answer;
+                }
             }
             if self.further.is_empty() && !has_first {
                 return self.failed.take();
@@ -166,26 +179,6 @@ where
                 return None;
             }
         }
-    }
-
-    /// The answer of a further attempt, if one wins.
-    fn poll_further(&mut self, cx: &mut Context<'_>) -> Option<Answer<S, Req>> {
-        let mut index = 0;
-        while let Some(attempt) = self.further.get_mut(index) {
-            let Poll::Ready(ended) = attempt.poll(cx) else {
-                index += 1;
-                continue;
-            };
-            drop(self.further.swap_remove(index));
-            let Some(result) = ended else {
-                self.application.shared.refused();
-                continue;
-            };
-            if let Some(answer) = self.judge(result, false) {
-                return Some(answer);
-            }
-        }
-        None
     }
 
     /// Begins the next attempt, if it is due and may be made.
