@@ -33,9 +33,6 @@ classifier! {
     /// | the pool has no connection in time (feature `bb8`) | `Overload` | `Overload`, not processed: repeated whatever the request |
     /// | wrong password, options, commands or types | `Permanent` | `Permanent` |
     ///
-    /// Over RESP2 the client takes whatever a server says to a login for a wrong password, also that it has no room for
-    /// another client. With `?protocol=resp3` in the URL it passes on what the server says.
-    ///
     /// After an I/O error nobody knows whether the command ran. `Transient` is repeated only where the retry layer's
     /// `idempotent` allows it, which is everywhere unless told otherwise: so tell it that `INCR` and `LPUSH` are not,
     /// and use [`gated`](Self::gated) to have them repeated where they surely did not run.

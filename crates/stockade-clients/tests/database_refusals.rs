@@ -20,7 +20,7 @@ use stockade_test_servers::{
     proxy::{Fault, Proxy},
 };
 use tokio::{
-    io::AsyncWriteExt as _,
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
     time::{Instant, timeout},
 };
@@ -136,6 +136,26 @@ async fn a_server_of_another_kind_is_told_within_the_limit() {
             message.starts_with(&format!("{host}: ")) && message.contains("; check"),
             "{message}"
         );
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_has_no_room_and_hangs_up_is_not_taken_for_one_with_another_password() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.write_all(b"-ERR max number of clients reached\r\n").await;
+            let _ = stream.shutdown().await;
+            // What is not read would have the system reset the connection, and the answer be lost.
+            while stream.read(&mut [0; 1024]).await.is_ok_and(|read| read > 0) {}
+        }
+    });
+    for protocol in ["resp2", "resp3"] {
+        let url = format!("redis://me:{SECRET}@{host}/0?protocol={protocol}");
+        let failure = connect(&url, SLACK, open(&url)).await.err().unwrap();
+        let (message, class) = tell(failure, RedisJudge::new());
+        assert!([UNSENT, TRANSIENT].contains(&class), "{protocol}: {class:?}: {message}");
     }
 }
 

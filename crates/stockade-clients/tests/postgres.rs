@@ -358,3 +358,66 @@ async fn a_statement_that_the_server_ends_leaves_a_shared_connection_as_good_as_
     let limit = within(client.query_one("SHOW statement_timeout", &[])).await.unwrap();
     assert_eq!(limit.get::<_, String>(0), "0", "it was for that transaction only");
 }
+
+/// The classes without and with the gate.
+fn classes(error: sqlx::Error) -> ([Class; 2], String) {
+    let told = error.to_string();
+    let error = Error::Service(error);
+    let of = |classify: Sqlx| classify.classify(Err::<&(), _>(&error));
+    ([of(Sqlx::new()), of(Sqlx::new().gated())], told)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_server_has_ended_or_would_plan_anew_is_judged_by_what_became_of_it() {
+    const UNDONE: [Class; 2] = [Class::Transient { after: None }, Class::NoEffect { after: None }];
+    let (_server, pool) = start(Postgres::new()).await;
+
+    // A statement that was prepared before its table has another column.
+    let mut connection = pool.acquire().await.unwrap();
+    let all = "SELECT * FROM counter";
+    sqlx::query(all).fetch_all(&mut *connection).await.unwrap();
+    pool.execute("ALTER TABLE counter ADD COLUMN note text").await.unwrap();
+    let stale = sqlx::query(all).fetch_all(&mut *connection).await.unwrap_err();
+    let (class, told) = classes(stale);
+    assert_eq!(class, UNDONE, "{told}");
+
+    // A transaction that its program has forgotten.
+    connection.execute("SET idle_in_transaction_session_timeout = '20ms'").await.unwrap();
+    connection.execute("BEGIN").await.unwrap();
+    connection.execute("UPDATE counter SET n = n + 1").await.unwrap();
+    sleep(Duration::from_millis(200)).await;
+    let (class, told) = classes(connection.execute("COMMIT").await.unwrap_err());
+    assert_eq!(class, UNDONE, "{told}");
+    let n: i64 = sqlx::query_scalar("SELECT n FROM counter").fetch_one(&pool).await.unwrap();
+    assert_eq!(n, 0, "it was rolled back");
+
+    // A connection that somebody has ended: what it was doing may be done.
+    let mut connection = pool.acquire().await.unwrap();
+    let pid: i32 =
+        sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut *connection).await.unwrap();
+    let end = sqlx::query("SELECT pg_terminate_backend($1)").bind(pid);
+    end.execute(&pool).await.unwrap();
+    let (class, told) = classes(connection.execute("SELECT 1").await.unwrap_err());
+    assert_eq!(class, [Class::Transient { after: None }; 2], "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_transactions_that_wait_for_each_other_one_is_undone() {
+    let (_server, pool) = start(Postgres::new()).await;
+    pool.execute("INSERT INTO numbers VALUES (1), (2)").await.unwrap();
+    let mut transactions = [pool.begin().await.unwrap(), pool.begin().await.unwrap()];
+    let lock = |id: i64| sqlx::query("SELECT id FROM numbers WHERE id = $1 FOR UPDATE").bind(id);
+    for (transaction, id) in transactions.iter_mut().zip([1, 2]) {
+        lock(id).execute(&mut **transaction).await.unwrap();
+    }
+    let [one, other] = &mut transactions;
+
+    let ends =
+        within(async { tokio::join!(lock(2).execute(&mut **one), lock(1).execute(&mut **other)) });
+    let (one, other) = ends.await;
+
+    let deadlock = one.err().or(other.err()).unwrap();
+    let (class, told) = classes(deadlock);
+    let undone = [Class::Transient { after: None }, Class::NoEffect { after: None }];
+    assert_eq!(class, undone, "{told}");
+}
