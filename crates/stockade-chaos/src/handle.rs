@@ -1,4 +1,4 @@
-//! The switch of the faults, and how many there were.
+//! The switch of the faults, how often they come, and how many there were.
 
 use std::{
     fmt,
@@ -6,11 +6,14 @@ use std::{
 };
 
 use fastrand::Rng;
-use stockade_core::internal::{lock, sync::Mutex};
+use stockade_core::{
+    ConfigError,
+    internal::{lock, sync::Mutex},
+};
 
 use crate::{ChaosFault, Config};
 
-/// Turns a [`ChaosLayer`](crate::ChaosLayer) on and off, and counts what it did. Cheap to clone.
+/// Turns a [`ChaosLayer`](crate::ChaosLayer) on and off, changes its faults, and counts what it did. Cheap to clone.
 #[derive(Clone)]
 pub struct ChaosHandle(pub(crate) Arc<Shared>);
 
@@ -35,11 +38,18 @@ pub struct Counts {
 /// What all services of a layer share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) config: Config,
+    pub(crate) name: Option<&'static str>,
     pub(crate) seed: u64,
     pub(crate) enabled: AtomicBool,
-    /// Where chance comes from, and what came of it.
-    drawn: Mutex<(Rng, Counts)>,
+    state: Mutex<State>,
+}
+
+/// How often each fault comes, where chance comes from, and what came of it.
+#[derive(Debug)]
+struct State {
+    config: Config,
+    rng: Rng,
+    counts: Counts,
 }
 
 // === impl ChaosHandle ===
@@ -47,7 +57,7 @@ pub(crate) struct Shared {
 impl ChaosHandle {
     /// What it did so far.
     pub fn counts(&self) -> Counts {
-        lock(&self.0.drawn).1
+        lock(&self.0.state).counts
     }
 
     /// What befalls the next call, which is counted: for what is no call of a service. `None`: nothing, as always while
@@ -58,14 +68,28 @@ impl ChaosHandle {
 
     /// How often each fault comes.
     pub fn config(&self) -> Config {
-        self.0.config
+        self.0.config()
+    }
+
+    /// Changes how often each fault comes, for calls that begin from now on. The name stays, and so does how often a
+    /// call fails with what a function makes.
+    ///
+    /// # Errors
+    ///
+    /// If a value is not allowed. Then nothing changes.
+    pub fn set(&self, config: Config) -> Result<(), ConfigError> {
+        config.check()?;
+        let mut state = lock(&self.0.state);
+        let Config { error, name, .. } = state.config;
+        state.config = Config { error, name, ..config };
+        Ok(())
     }
 }
 
 impl fmt::Debug for ChaosHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ChaosHandle")
-            .field("name", &self.0.config.name)
+            .field("name", &self.0.name)
             .field("enabled", &self.is_enabled())
             .field("counts", &self.counts())
             .finish()
@@ -76,15 +100,20 @@ impl fmt::Debug for ChaosHandle {
 
 impl Shared {
     pub(crate) fn new(config: Config, seed: u64) -> Self {
-        let drawn = Mutex::new((Rng::with_seed(seed), Counts::default()));
-        Self { config, seed, enabled: AtomicBool::new(false), drawn }
+        let state = State { config, rng: Rng::with_seed(seed), counts: Counts::default() };
+        let enabled = AtomicBool::new(false);
+        Self { name: config.name, seed, enabled, state: Mutex::new(state) }
+    }
+
+    pub(crate) fn config(&self) -> Config {
+        lock(&self.state).config
     }
 
     /// What befalls the next call.
     pub(crate) fn draw(&self) -> Option<ChaosFault> {
-        let mut drawn = lock(&self.drawn);
-        let (rng, counts) = &mut *drawn;
-        let fault = ChaosFault::draw(&self.config, rng)?;
+        let mut state = lock(&self.state);
+        let State { config, rng, counts } = &mut *state;
+        let fault = ChaosFault::draw(config, rng)?;
         *match fault {
             ChaosFault::Slow(_) => &mut counts.slow,
             ChaosFault::Error => &mut counts.errors,
@@ -92,9 +121,9 @@ impl Shared {
             ChaosFault::Hang => &mut counts.hung,
             ChaosFault::Panic => &mut counts.panicked,
         } += 1;
-        drop(drawn);
+        drop(state);
         #[cfg(feature = "tracing")]
-        tracing::debug!(target: "stockade", layer = "chaos", name = self.config.name, ?fault, "made up a fault");
+        tracing::debug!(target: "stockade", layer = "chaos", name = self.name, ?fault, "made up a fault");
         Some(fault)
     }
 }

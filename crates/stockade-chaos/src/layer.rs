@@ -38,6 +38,8 @@ impl ChaosLayer {
     }
 
     pub(crate) fn from_config(config: Config, seed: u64) -> Self {
+        // There is no function that makes errors.
+        let config = Config { error: 0.0, ..config };
         Self { error: NoError, bypass: NoBypass, shared: Arc::new(Shared::new(config, seed)) }
     }
 }
@@ -141,7 +143,7 @@ impl<F, B> ChaosLayer<F, B> {
     /// A setter starts over, so that what was cloned before keeps its own.
     #[track_caller]
     fn set(self, set: impl FnOnce(&mut Config)) -> Self {
-        let mut config = self.shared.config;
+        let mut config = self.shared.config();
         set(&mut config);
         checked(config.check());
         Self { shared: Arc::new(Shared::new(config, self.shared.seed)), ..self }

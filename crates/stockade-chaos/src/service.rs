@@ -73,7 +73,7 @@ where
             Some(ChaosFault::Error) => State::failed(error.make()),
             Some(ChaosFault::Reject) => {
                 let refused = Rejected::new(&"chaos", Reason::Shed);
-                State::failed(refused.with_name(shared.config.name).into_error())
+                State::failed(refused.with_name(shared.name).into_error())
             }
             Some(ChaosFault::Hang) => State::Hanging,
             Some(ChaosFault::Panic) => State::Panicking,

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use stockade_chaos::{ChaosFault, ChaosHandle, ChaosLayer, Latency};
+use stockade_chaos::{ChaosFault, ChaosHandle, ChaosLayer, Config, Latency};
 use stockade_core::{Error, LayerError, Reason};
 use tokio::time::{Instant, timeout};
 use tower::{Layer, Service, ServiceExt, service_fn};
@@ -123,6 +123,37 @@ async fn what_is_no_call_of_a_service_draws_its_faults_by_hand() {
         assert_eq!(by_hand.draw(), seen, "call {n}");
     }
     assert_eq!(by_hand.counts(), handle.counts());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handle_changes_how_often_faults_come_while_the_layer_works() {
+    let layer = ChaosLayer::new(1).error(0.2, || AppError::Service("made up")).name("game day");
+    let (layer, handle) = layer.with_handle();
+    handle.set_enabled(true);
+    let mut svc = layer.layer(service_fn(echo));
+    let mut config = Config::default();
+    config.reject = 2.0;
+    assert!(handle.set(config).is_err());
+    for n in 0..100 {
+        let _ = svc.ready().await.unwrap().call(n).await;
+    }
+    assert_eq!(handle.counts().rejected, 0, "nothing has changed");
+    config.reject = 0.5;
+    handle.set(config).unwrap();
+    for n in 0..1_000 {
+        let _ = svc.ready().await.unwrap().call(n).await;
+    }
+    let counts = handle.counts();
+    assert!((400..600).contains(&counts.rejected) && counts.errors > 80, "{counts:?}");
+    assert_eq!((handle.config().reject, handle.config().name), (0.5, Some("game day")));
+    // The function that makes errors does not come along.
+    let (other, handle) = handle.config().try_build(1).unwrap().with_handle();
+    handle.set_enabled(true);
+    let mut svc = other.layer(service_fn(echo));
+    for n in 0..100 {
+        let _ = svc.ready().await.unwrap().call(n).await;
+    }
+    assert_eq!(handle.counts().errors, 0);
 }
 
 #[tokio::test(start_paused = true)]
