@@ -25,6 +25,7 @@ use stockade_test_servers::{self as servers, Server};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{TcpListener, TcpStream},
+    task::JoinSet,
     time::{Instant, sleep},
 };
 
@@ -448,6 +449,27 @@ async fn odd(then: Then, expected: Fault) {
 #[tokio::test]
 async fn a_redis_that_closes_instead_of_an_answer_is_away_and_is_left_alone_for_a_while() {
     odd(Then::Close, Fault::Lost).await;
+}
+
+#[tokio::test]
+async fn a_redis_that_complains_is_away_and_is_left_alone_for_a_while_whatever_it_says() {
+    let mut complaints = JoinSet::new();
+    for complaint in [
+        "-LOADING Redis is loading the dataset in memory\r\n",
+        "-BUSY Redis is busy running a script.\r\n",
+        "-MISCONF Redis is configured to save\r\n",
+        "-MASTERDOWN Link with MASTER is down\r\n",
+        "-NOREPLICAS Not enough good replicas to write.\r\n",
+        "-OOM command not allowed when used memory > 'maxmemory'.\r\n",
+        "-CLUSTERDOWN The cluster is down\r\n",
+        "-ERR max number of clients reached\r\n",
+        "-no upstream host\r\n",
+    ] {
+        complaints.spawn(odd(Then::Say(complaint.as_bytes()), Fault::Refused));
+    }
+    while let Some(done) = complaints.join_next().await {
+        done.unwrap();
+    }
 }
 
 #[tokio::test]
