@@ -17,7 +17,7 @@
 //! | any other 5xx, which RFC 9110 has clients treat as 500 | `Transient`, with the answer's `Retry-After` |
 //! | any other 4xx | `Permanent` |
 //! | no connection could be made: refused, no such host, no answer in the time for it, a layer's timeout around the connector | `NoEffect` |
-//! | an HTTP/2 stream that the server refused (`REFUSED_STREAM`), or did not begin any more (`GOAWAY` without an error) | `NoEffect` |
+//! | an HTTP/2 stream that the server refused (`REFUSED_STREAM`), or did not begin any more (`GOAWAY`) | `NoEffect` |
 //! | the client never sent the request, because its connection was closed before (hyper) | `NoEffect` |
 //! | the server finds that the client asks for too much (HTTP/2's `ENHANCE_YOUR_CALM`) | `Overload` |
 //! | the server's certificate is not trusted | `Permanent` |

@@ -41,26 +41,26 @@ pub(crate) fn refused(error: &(dyn StdError + 'static)) -> Option<Class> {
 }
 
 /// What every HTTP/2 client can meet: the server refused the stream before any application logic saw it (RFC
-/// 9113, section 8.7), or it ends the connection in good order, and this stream is beyond the last one that it
-/// answers (section 6.8); or it finds that the client asks for too much (`ENHANCE_YOUR_CALM`).
+/// 9113, section 8.7), or it ends the connection, for whatever reason, and this stream is beyond the last one that it
+/// has begun (section 6.8); or it finds that the client asks for too much (`ENHANCE_YOUR_CALM`).
 ///
 /// All are known by their text, which spares all users of this crate a dependency on `h2`; tests with servers
 /// that do so hold it.
 #[cfg(any(feature = "http", feature = "tonic"))]
 pub(crate) fn sent_back(error: &(dyn StdError + 'static)) -> Option<Class> {
     const REFUSED: &str = "refused stream before processing any application logic";
-    const GOING_AWAY: &str = "connection error received: not a result of an error";
+    // `h2` says this to no stream that the server may have begun.
+    const GOING_AWAY: &str = "connection error received: ";
     const TOO_MUCH: &str = "error received: detected excessive load generating behavior";
     if error.source().is_some() {
         return None;
     }
     let text = error.to_string();
-    if text.contains(REFUSED) || text.contains(GOING_AWAY) {
-        Some(Class::NoEffect { after: None })
-    } else if text.contains(TOO_MUCH) {
-        Some(Class::OVERLOAD)
+    let not_begun = text.contains(REFUSED) || text.contains(GOING_AWAY);
+    if text.contains(TOO_MUCH) {
+        Some(Class::Overload { after: None, processed: !not_begun })
     } else {
-        None
+        not_begun.then_some(Class::NoEffect { after: None })
     }
 }
 

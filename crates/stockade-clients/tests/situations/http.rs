@@ -40,7 +40,7 @@ use crate::{
     strangers::{Back, REDIS, glance, hang_up, say, send_back},
 };
 
-const SITUATIONS: [(&str, Situation); 12] = [
+const SITUATIONS: [(&str, Situation); 14] = [
     ("the server is killed, and started again", Situation::Restart),
     ("the server has no room for another connection", Situation::Full),
     ("the idle connection was closed by the other side", Situation::Idle),
@@ -51,6 +51,8 @@ const SITUATIONS: [(&str, Situation); 12] = [
     ("a proxy answers 429, with a page", Situation::Limited),
     ("a proxy answers 200, with a page", Situation::Page),
     ("HTTP/2: the server goes away, and has not begun the stream", Situation::GoAway),
+    ("HTTP/2: the server breaks off, and has not begun the stream", Situation::BreakOff),
+    ("HTTP/2: the server breaks off, and has begun the stream", Situation::BreakOffBegun),
     ("HTTP/2: the server refuses the stream", Situation::Refused),
     ("HTTP/2: the server finds that the client asks for too much", Situation::TooMuch),
 ];
@@ -67,8 +69,26 @@ enum Situation {
     Limited,
     Page,
     GoAway,
+    BreakOff,
+    BreakOffBegun,
     Refused,
     TooMuch,
+}
+
+// === impl Situation ===
+
+impl Situation {
+    /// How an HTTP/2 server sends the request back, if one does.
+    fn back(self) -> Option<Back> {
+        match self {
+            Self::GoAway => Some(Back::GoAway),
+            Self::BreakOff => Some(Back::BreakOff),
+            Self::BreakOffBegun => Some(Back::BreakOffBegun),
+            Self::Refused => Some(Back::Refused),
+            Self::TooMuch => Some(Back::TooMuch),
+            _ => None,
+        }
+    }
 }
 
 /// A server behind a proxy, in one situation after the other.
@@ -80,7 +100,7 @@ struct Site {
     stranger: SocketAddr,
     /// What hangs up on everybody.
     full: SocketAddr,
-    back: [SocketAddr; 3],
+    back: HashMap<Back, SocketAddr>,
     books: Arc<Books>,
 }
 
@@ -112,6 +132,10 @@ impl Site {
         for status in [200, 429, 503] {
             others.insert(status, page(status).await);
         }
+        let mut back = HashMap::new();
+        for how in SITUATIONS.iter().filter_map(|(_, situation)| situation.back()) {
+            back.insert(how, send_back(how).await);
+        }
         Arc::new(Self {
             situation: Mutex::new(Situation::Restart),
             address: Mutex::new(proxy.addr()),
@@ -119,11 +143,7 @@ impl Site {
             others,
             stranger: say(REDIS).await,
             full: hang_up().await,
-            back: [
-                send_back(Back::GoAway).await,
-                send_back(Back::Refused).await,
-                send_back(Back::TooMuch).await,
-            ],
+            back,
             books,
         })
     }
@@ -166,8 +186,7 @@ impl Site {
 
     /// Whether the client has to speak HTTP/2.
     fn is_http2(&self) -> bool {
-        let situation = *self.situation.lock().unwrap();
-        matches!(situation, Situation::GoAway | Situation::Refused | Situation::TooMuch)
+        self.situation.lock().unwrap().back().is_some()
     }
 }
 
@@ -190,9 +209,7 @@ impl World for Site {
             Situation::Busy => self.lead_to(self.others[&503]),
             Situation::Limited => self.lead_to(self.others[&429]),
             Situation::Page => self.lead_to(self.others[&200]),
-            Situation::GoAway => self.lead_to(self.back[0]),
-            Situation::Refused => self.lead_to(self.back[1]),
-            Situation::TooMuch => self.lead_to(self.back[2]),
+            _ => self.lead_to(self.back[&situation.back().unwrap()]),
         }
     }
 

@@ -28,12 +28,16 @@ pub(crate) async fn say(answer: &'static [u8]) -> SocketAddr {
 }
 
 /// How an HTTP/2 server sends a request back.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Back {
     /// With `REFUSED_STREAM`.
     Refused,
     /// With a `GOAWAY` that says that no stream was begun.
     GoAway,
+    /// With a `GOAWAY` that says so too, and that something is wrong with the server.
+    BreakOff,
+    /// With a `GOAWAY` that says that it was begun, and nothing more.
+    BreakOffBegun,
     /// With `ENHANCE_YOUR_CALM`.
     TooMuch,
 }
@@ -66,6 +70,11 @@ async fn refuse(mut stream: TcpStream, how: Back) -> std::io::Result<()> {
                 Back::TooMuch => [&[0, 0, 4, 3, 0], &id[..], &[0, 0, 0, 11]].concat(),
                 // The last stream that was begun is none, and there was no error.
                 Back::GoAway => [&[0, 0, 8, 7, 0], &[0; 12][..]].concat(),
+                Back::BreakOff => [&[0, 0, 8, 7, 0], &[0; 8][..], &[0, 0, 0, 2]].concat(),
+                Back::BreakOffBegun => {
+                    let away = [&[0, 0, 8, 7, 0, 0, 0, 0, 0], &id[..], &[0, 0, 0, 2]].concat();
+                    return stream.write_all(&away).await;
+                }
             };
             stream.write_all(&answer).await?;
         }
