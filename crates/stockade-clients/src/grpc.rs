@@ -18,6 +18,7 @@
 //! | `INVALID_ARGUMENT`, `NOT_FOUND`, `ALREADY_EXISTS`, `PERMISSION_DENIED`, `UNAUTHENTICATED`, `FAILED_PRECONDITION`, `OUT_OF_RANGE`, `UNIMPLEMENTED`, `DATA_LOSS` | `Permanent` |
 //! | any status with a `grpc-retry-pushback-ms` that is negative or cannot be read: the server asks not to be asked again | `Permanent` |
 //! | no connection could be made (`ConnectError`, refused, or not within the `connect_timeout`), or the server refused the stream, or did not begin it any more | `NoEffect` |
+//! | the client never sent the request, because its connection was closed before (hyper) | `NoEffect` |
 //! | the server finds that the client asks for too much (HTTP/2's `ENHANCE_YOUR_CALM`) | `Overload` |
 //! | the server's certificate is not trusted | `Permanent` |
 //! | any other error of the transport | `Transient` |

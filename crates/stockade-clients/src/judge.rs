@@ -40,6 +40,14 @@ pub(crate) fn refused(error: &(dyn StdError + 'static)) -> Option<Class> {
     (io.kind() == io::ErrorKind::ConnectionRefused).then_some(Class::NoEffect { after: None })
 }
 
+/// What every client over hyper can meet: its connection was closed before the request was sent. It is known by its text,
+/// as below.
+#[cfg(any(feature = "http", feature = "tonic"))]
+pub(crate) fn never_sent(error: &(dyn StdError + 'static)) -> Option<Class> {
+    let is_canceled = error.to_string().starts_with("operation was canceled");
+    is_canceled.then_some(Class::NoEffect { after: None })
+}
+
 /// What every HTTP/2 client can meet: the server refused the stream before any application logic saw it (RFC
 /// 9113, section 8.7), or it ends the connection, for whatever reason, and this stream is beyond the last one that it
 /// has begun (section 6.8); or it finds that the client asks for too much (`ENHANCE_YOUR_CALM`).

@@ -21,8 +21,8 @@ classifier! {
     /// | `LOADING`, `BUSY`, `TRYAGAIN`, `CLUSTERDOWN`, `MASTERDOWN`, `READONLY` | `Transient` | `NoEffect`: repeated whatever the request |
     /// | the same in a pipeline, of which a part may have run | `Transient` | `Transient` |
     /// | `MOVED`, `ASK`, `NOREPLICAS`, `MISCONF`, `UNBLOCKED` | `Transient` | `NoEffect` |
-    /// | `no upstream host` of Envoy | `NoEffect` | `NoEffect` |
-    /// | any other `upstream` failure of Envoy | `Transient` | `Transient` |
+    /// | `no upstream host` of Envoy, `ERR Connection refused` of twemproxy | `NoEffect` | `NoEffect` |
+    /// | any other `upstream` failure of Envoy, `ERR Connection timed out` and the like of twemproxy | `Transient` | `Transient` |
     /// | `OOM`: it may use no more memory | `Overload` | `Overload` |
     /// | too many clients, if the server got to say so before it hung up | `NoEffect` | `NoEffect` |
     /// | `EXECABORT`: a transaction was discarded, and none of it ran | by its first error: as above, for a single command | |
@@ -84,8 +84,17 @@ fn answered(error: &RedisError) -> Fate {
         Some("ERR") if error.detail().is_some_and(|d| d.starts_with("max number of clients")) => {
             Fate::NoEffect
         }
-        Some("no") if error.detail() == Some("upstream host") => Fate::NoEffect,
-        Some("upstream") => Fate::Lost,
+        Some(code) => of_proxy(code, error.detail().unwrap_or_default()),
+        None => Fate::Wrong,
+    }
+}
+
+/// What Envoy and twemproxy say in place of the server.
+fn of_proxy(code: &str, detail: &str) -> Fate {
+    match (code, detail) {
+        ("no", "upstream host") | ("ERR", "Connection refused") => Fate::NoEffect,
+        ("upstream", _) => Fate::Lost,
+        ("ERR", "Connection timed out" | "Connection reset by peer" | "Broken pipe") => Fate::Lost,
         _ => Fate::Wrong,
     }
 }
@@ -193,6 +202,8 @@ mod tests {
         assert_eq!(answer("no upstream host"), [UNSENT; 2]);
         assert_eq!(answer("upstream failure"), [TRANSIENT; 2]);
         assert_eq!(answer("upstream protocol error"), [TRANSIENT; 2]);
+        assert_eq!(answer("ERR Connection refused"), [UNSENT; 2]);
+        assert_eq!(answer("ERR Connection timed out"), [TRANSIENT; 2]);
     }
 
     #[test]

@@ -25,7 +25,7 @@ use common::{SECRET, everything_said, logged, nobody};
 use http::Response as Answer;
 use reqwest::{Client, Method, Request, Url, dns::Resolve};
 use stockade_breaker::{BreakerLayer, State as BreakerState, Window};
-use stockade_clients::{Failure, http::Http, reqwest as requests};
+use stockade_clients::{Failure, grpc::Grpc, http::Http, reqwest as requests};
 use stockade_core::{BoxError, Class, Classify, Error, LayerError, Reason};
 use stockade_retry::{Backoff, RetryHandle, RetryLayer};
 use stockade_test_servers::proxy::{Fault, Proxy};
@@ -482,6 +482,12 @@ mod hyper {
 
         assert!(error.is_canceled(), "{error:?}");
         assert_eq!(class(&Error::Service(error)), UNSENT);
+
+        let request = http::Request::post("/item").body(Full::<bytes::Bytes>::default()).unwrap();
+        let error = sender.send_request(request).await.unwrap_err();
+        let status = tonic::Status::from_error(Box::new(error));
+        let error = Error::Service(status);
+        assert_eq!(Grpc::new().classify(Err::<&tonic::Response<()>, _>(&error)), UNSENT);
         assert_eq!(site.hits(), 0);
     }
 

@@ -83,6 +83,7 @@ async fn a_server_that_has_no_room_has_done_nothing_whether_it_names_a_sqlstate_
     for state in [None, Some("08004")] {
         let (classes, told) = classes(vec![error(1040, state, "Too many connections")]).await;
         assert_eq!(classes, [UNSENT; 2], "{told}");
+        assert!(told.to_lowercase().contains("too many connections"), "{told}");
     }
     let blocked = error(1129, None, "Host '127.0.0.1' is blocked because of many errors");
     assert_eq!(classes(vec![blocked]).await.0, [PERMANENT; 2]);

@@ -401,6 +401,16 @@ async fn what_the_server_has_ended_or_would_plan_anew_is_judged_by_what_became_o
     assert_eq!(class, [Class::Transient { after: None }; 2], "{told}");
 }
 
+#[tokio::test]
+async fn a_server_that_takes_no_writes_has_done_nothing_for_a_client_that_asked_for_one_that_does()
+{
+    let server = Postgres::new().set("default_transaction_read_only", "on").start().await.unwrap();
+    let url = format!("{}?target_session_attrs=read-write", server.url());
+    let error = Error::Service(connect(url).await.err().unwrap());
+    let class = TokioPostgres::new().classify(Err::<&(), _>(&error));
+    assert_eq!(class, Class::NoEffect { after: None }, "{error:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_transactions_that_wait_for_each_other_one_is_undone() {
     let (_server, pool) = start(Postgres::new()).await;

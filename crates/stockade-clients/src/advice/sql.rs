@@ -56,7 +56,10 @@ fn of_sqlstate(code: &str) -> Option<Advice> {
     match code {
         "28000" | "28P01" => Some(CREDENTIALS),
         "3D000" => Some(("no such database", "check its name, or create it")),
-        "53300" => Some(("too many connections", "raise max_connections, or make pools smaller")),
+        // MySQL says the same in its own way.
+        "53300" | "08004" => {
+            Some(("too many connections", "raise max_connections, or make pools smaller"))
+        }
         "57014" => Some(("cancelled", "the statement took too long, or somebody stopped it")),
         "57P01" | "57P02" => Some(super::LOST),
         "57P03" => Some(("the server starts up or shuts down", "try again in a moment")),

@@ -158,7 +158,8 @@ fn of_transport(error: &(dyn StdError + 'static)) -> Option<Class> {
     if judge::find::<ConnectError>(error).is_some() || is_late_connection(error) {
         return Some(Class::NoEffect { after: None });
     }
-    judge::refused(error).or_else(|| judge::sent_back(error))
+    let not_begun = judge::refused(error).or_else(|| judge::never_sent(error));
+    not_begun.or_else(|| judge::sent_back(error))
 }
 
 /// Whether the `connect_timeout` of an `Endpoint` ended it. tonic calls that no `ConnectError`; what the system says of

@@ -150,11 +150,8 @@ impl Http {
         {
             return Some(Class::NoEffect { after: None });
         }
-        #[cfg(any(feature = "hyper-util", feature = "reqwest"))]
-        if judge::find::<hyper::Error>(error).is_some_and(hyper::Error::is_canceled) {
-            return Some(Class::NoEffect { after: None });
-        }
-        judge::refused(error).or_else(|| judge::sent_back(error))
+        let not_begun = judge::refused(error).or_else(|| judge::never_sent(error));
+        not_begun.or_else(|| judge::sent_back(error))
     }
 }
 
