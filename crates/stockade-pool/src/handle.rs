@@ -13,7 +13,9 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{Drained, Percentiles, Stats, Workers, drain, roster::Size, shared::Shared};
+use crate::{
+    Drained, Percentiles, Stats, Workers, drain, roster::Size, shared::Shared, stats::between,
+};
 
 /// Watches, steers and drains a pool without keeping it open.
 ///
@@ -66,9 +68,7 @@ impl<Req, T, E> PoolHandle<Req, T, E> {
         let running = core.queue.running().map(|(_, worker, job)| RunningJob {
             name: job.and_then(|job| job.extra.as_ref()?.name.clone()),
             worker,
-            running_for: now
-                .zip(job.and_then(|job| job.since))
-                .map(|(now, at)| now.saturating_duration_since(at)),
+            running_for: between(job.and_then(|job| job.since), now),
         });
         let mut jobs: Vec<RunningJob> = running.collect();
         drop(core);
@@ -240,9 +240,8 @@ impl<Req, T, E> Shared<Req, T, E> {
         (stats.workers, stats.idle) = (core.roster.alive(), core.roster.idle());
         (stats.min_workers, stats.max_workers) = (core.roster.size.min, core.roster.size.max);
         stats.capacity = core.config.capacity;
-        let oldest = core.queue.oldest().zip(now);
+        stats.oldest = between(core.queue.oldest(), now);
         drop(core);
-        stats.oldest = oldest.map(|(since, now)| now.saturating_duration_since(since));
         [stats.queue_wait, stats.run_time] = match window {
             Some(window) => window.map(|halves| Some(Percentiles::of(halves))),
             None => [None, None],

@@ -13,6 +13,7 @@ use crate::{
     outcome::Ended,
     queue::{Carried, Key, Taken},
     span::Span,
+    stats::between,
 };
 
 /// The job that a worker has in hand. It is filled and emptied in place, because moving jobs about costs a pool more
@@ -174,8 +175,7 @@ impl<Req, T, E> InFlight<Req, T, E> {
 
     /// How long it was queued, if anybody wants to know.
     pub(crate) fn queued_for(&self) -> Option<Duration> {
-        let (since, taken) = self.since.zip(self.taken)?;
-        Some(taken.saturating_duration_since(since))
+        between(self.since, self.taken)
     }
 
     /// How long it ran, if it was started and anybody wants to know.

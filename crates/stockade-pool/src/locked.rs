@@ -19,7 +19,7 @@ use crate::{
     outcome::Mailbox,
     queue::{Key, Left, NO_WORKER, Owner, Queue, Taken},
     roster::{Roster, Size},
-    stats::Measured,
+    stats::{Measured, between},
 };
 
 /// What is behind the lock.
@@ -223,13 +223,10 @@ impl<Req, T, E> Core<Req, T, E> {
     }
 
     pub(crate) fn load(&self, now: Option<Instant>) -> Load {
-        let oldest = self.queue.oldest().zip(now);
         let (alive, Size { min, max }) = (self.roster.alive(), self.roster.size);
         Load {
             queued: self.queue.len() + self.queue.waiting(),
-            oldest: oldest
-                .map(|(since, now)| now.saturating_duration_since(since))
-                .unwrap_or_default(),
+            oldest: between(self.queue.oldest(), now).unwrap_or_default(),
             busy: alive.saturating_sub(self.roster.available()),
             live: alive,
             min,

@@ -121,6 +121,11 @@ const HALF: Duration = Duration::from_secs(60);
 /// Longer durations are recorded as this.
 const LONGEST: Duration = Duration::from_secs(3_600);
 
+/// How long it was from one instant to the other, if both are known.
+pub(crate) fn between(since: Option<Instant>, until: Option<Instant>) -> Option<Duration> {
+    Some(until?.saturating_duration_since(since?))
+}
+
 // === impl Stats ===
 
 impl Stats {

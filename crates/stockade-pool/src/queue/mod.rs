@@ -297,6 +297,7 @@ impl<Req, T, E> Queue<Req, T, E> {
 }
 
 /// Whether there may be one more job of this flow in the queue.
+#[inline]
 fn has_room(queued: &Line, flow: u64) -> bool {
     match &queued.order {
         Discipline::Lanes(lanes) => lanes.has_room(flow),

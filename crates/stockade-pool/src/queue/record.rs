@@ -160,8 +160,10 @@ impl<Req, T, E> Record<Req, T, E> {
     #[inline(always)]
     pub(super) fn write(&mut self, new: New<Req>, owner: Owner) -> Req {
         (self.owner, self.priority) = (owner, new.priority);
-        if new.details.is_some() {
-            self.details = new.details;
+        match new.details {
+            // There is nothing to be dropped, which the compiler does not see.
+            None => std::mem::forget(new.details),
+            details => self.details = details,
         }
         new.request
     }
