@@ -115,12 +115,17 @@ where
                     }
                 },
             };
-            this.state.set(next);
+            enter(this.state.as_mut(), next);
         };
-        this.state.set(State::Sleeping);
+        enter(this.state, State::Sleeping);
         this.call.end(&mut answer);
         answer
     }
+}
+
+/// Apart, because an unoptimized build has a copy of `Pin::set` wherever that is used.
+fn enter<F, S>(mut state: Pin<&mut State<F, S>>, next: State<F, S>) {
+    state.set(next);
 }
 
 impl<F, E, Req, S, P> fmt::Debug for ResponseFuture<F, E, Req, S, P> {

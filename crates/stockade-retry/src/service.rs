@@ -102,7 +102,9 @@ where
     fn call(&mut self, mut request: Req) -> Self::Future {
         let origin = self.member.origin();
         // One by one, because what stands in memory as a whole would be copied as a whole.
-        let (mut charged, mut until, mut copy) = (None, None, None);
+        let mut charged = None;
+        let mut until = None;
+        let mut copy = None;
         if origin.account.shared.is_enabled() && !origin.policy.bypass.passes_by(&request) {
             let origin = self.member.charge();
             let Policy { prepare, clone_request, .. } = &*origin.policy;
