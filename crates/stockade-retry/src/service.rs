@@ -116,12 +116,13 @@ where
             until = rules.latest();
             charged = Some(origin);
         }
-        let paid = match &charged {
-            Some(origin) => origin.account.paid(),
-            None => None,
+        let state = {
+            let _paid = match &charged {
+                Some(origin) => origin.account.paid(),
+                None => None,
+            };
+            State::Calling { attempt: self.inner.call(request) }
         };
-        let state = State::Calling { attempt: self.inner.call(request) };
-        drop(paid);
         let call = Call { origin: charged, until, request: copy, course: None };
         ResponseFuture { state, call }
     }

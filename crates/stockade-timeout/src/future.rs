@@ -41,9 +41,10 @@ where
         let Some(future) = this.future.as_mut().as_pin_mut() else {
             panic!("`ResponseFuture` polled after its time was up");
         };
-        let scope = this.stopwatch.scope();
-        let polled = future.poll(cx);
-        drop(scope);
+        let polled = {
+            let _scope = this.stopwatch.scope();
+            future.poll(cx)
+        };
         if polled.is_ready() {
             // The call that has ended is dropped with this future: to drop it here costs more than all the rest.
             this.stopwatch.stop();

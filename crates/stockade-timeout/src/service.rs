@@ -79,10 +79,11 @@ where
             None => 0,
         };
         let mut stopwatch = Stopwatch::new(limit, spent, &self.lease);
-        let scope = stopwatch.scope();
-        let future = self.inner.call(request);
-        drop(scope);
-        ResponseFuture { future: Some(future), stopwatch }
+        let future = {
+            let _scope = stopwatch.scope();
+            Some(self.inner.call(request))
+        };
+        ResponseFuture { future, stopwatch }
     }
 }
 
