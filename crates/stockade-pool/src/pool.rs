@@ -35,7 +35,7 @@ use crate::{
 ///
 /// The [deadline](stockade_core::deadline) of the caller goes with the job: the job runs under it, and is not started once
 /// it has passed. With the feature `tracing` the caller's span goes along too. Other task-locals go along if the pool
-/// is told to [carry](PoolBuilder::carry) them.
+/// is told to [carry](crate::PoolBuilder::carry) them.
 ///
 /// # A job and its own pool
 ///
@@ -71,7 +71,7 @@ impl<Req, T, E> Pool<Req, T, E> {
     }
 
     /// Submits `request`. It is queued at once if there is a place; otherwise the job waits for one, as
-    /// [`when_full`](PoolBuilder::when_full) says.
+    /// [`when_full`](crate::PoolBuilder::when_full) says.
     ///
     /// To submit no faster than the pool takes jobs, wait with [`Job::accepted`]. A job that is refused says so when it is
     /// awaited.
@@ -118,7 +118,7 @@ impl<Req, T, E> Pool<Req, T, E> {
     /// [`Drained`].
     ///
     /// It needs a free thread of the runtime to return in time. If jobs block all of them, no timer fires until one of
-    /// them ends: run such jobs on [threads of their own](PoolBuilder::threads).
+    /// them ends: run such jobs on [threads of their own](crate::PoolBuilder::threads).
     ///
     /// A job that still waits for a place is not accepted: it ends with [`Reason::PoolClosed`], and its request is not
     /// handed back, but returned by [`Job::accepted`]. One that was [detached](Job::detach) is accepted all the same.
