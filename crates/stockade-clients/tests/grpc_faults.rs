@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use common::nobody;
+use common::{SECRET, everything_said, logged, nobody};
 use hyper_util::rt::TokioIo;
 use stockade_clients::{
     Failure,
@@ -138,6 +138,24 @@ async fn an_answer_that_is_nonsense_may_have_been_sent_and_is_named() {
     let (message, advice) = (failure.to_string(), "check that a gRPC server listens at this port");
     assert!(message.starts_with(&proxy.addr().to_string()), "{message}");
     assert!(message.contains(advice), "{message}");
+}
+
+#[tokio::test]
+async fn no_failure_shows_a_password_in_a_message_or_a_log() {
+    let log = logged();
+    let (proxy, (_place, away)) = (start().await, nobody());
+    proxy.answers(Fault::garble());
+    for (addr, what) in [(proxy.addr(), "gRPC server"), (away, "connection refused")] {
+        let url = format!("http://me:{SECRET}@{addr}");
+        let endpoint = Endpoint::from_shared(url.clone()).unwrap();
+        let failure = Failure::at(&url, check(endpoint.connect_lazy()).await.unwrap_err());
+        let said = everything_said(&failure);
+        assert!(said.contains(&addr.to_string()) && said.contains(what), "{said}");
+        assert!(!said.contains(SECRET), "{said}");
+    }
+    let log = log();
+    assert!(log.contains("127.0.0.1"), "the client logs something: {log}");
+    assert!(!log.contains(SECRET), "{log}");
 }
 
 #[tokio::test]

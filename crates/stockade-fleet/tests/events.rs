@@ -10,18 +10,22 @@ use std::{
     time::Duration,
 };
 
-use common::{passes, server};
+use common::passes;
 use stockade_breaker::BreakerLayer;
 use stockade_fleet::{
+    Redis,
     breaker::Quorum,
     rate::{Outage, RateLayer},
 };
+use stockade_test_servers as servers;
 use tokio::time::{sleep, timeout};
 use tracing::{
     Event, Metadata, Subscriber,
     field::{Field, Visit},
     span,
 };
+
+const PASSWORD: &str = "s3cret";
 
 /// Keeps every warning as a line.
 #[derive(Clone, Default)]
@@ -63,7 +67,8 @@ impl Subscriber for Lines {
 async fn each_change_of_who_decides_is_one_event_and_no_call_is() {
     let lines = Lines::default();
     let _guard = tracing::subscriber::set_default(lines.clone());
-    let (mut server, redis) = server().await;
+    let mut server = servers::Redis::new().password(PASSWORD).start().await.unwrap();
+    let redis = Redis::new(&server.url()).unwrap().patience(Duration::from_secs(2));
     let layer = RateLayer::per_second(&redis, "told", 1_000).outage(Outage::Open).name("geocoder");
     let member = Quorum::majority(&redis, "told")
         .interval(Duration::from_millis(50))
@@ -100,7 +105,7 @@ async fn each_change_of_who_decides_is_one_event_and_no_call_is() {
         let of_layer = format!("layer=\"{layer}\"");
         let told: Vec<_> = lines.iter().filter(|line| line.contains(&of_layer)).collect();
         assert_eq!(told.len(), 2, "{lines:#?}");
-        assert!(told.iter().all(|line| line.contains(place)));
+        assert!(told.iter().all(|line| line.contains(place) && !line.contains(PASSWORD)));
         assert!(told[0].contains("mode=Alone") && told[0].contains("error=redis at"), "{told:?}");
         assert!(told[1].contains("mode=Shared") && !told[1].contains("error="), "{told:?}");
     }
