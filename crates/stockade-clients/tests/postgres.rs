@@ -385,7 +385,13 @@ async fn what_the_server_has_ended_or_would_plan_anew_is_judged_by_what_became_o
     connection.execute("SET idle_in_transaction_session_timeout = '20ms'").await.unwrap();
     connection.execute("BEGIN").await.unwrap();
     connection.execute("UPDATE counter SET n = n + 1").await.unwrap();
-    sleep(Duration::from_millis(200)).await;
+    let busy = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'";
+    within(async {
+        while sqlx::query_scalar::<_, i64>(busy).fetch_one(&pool).await.unwrap() > 0 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
     let (class, told) = classes(connection.execute("COMMIT").await.unwrap_err());
     assert_eq!(class, UNDONE, "{told}");
     let n: i64 = sqlx::query_scalar("SELECT n FROM counter").fetch_one(&pool).await.unwrap();

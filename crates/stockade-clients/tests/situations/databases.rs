@@ -30,7 +30,7 @@ use tower::service_fn;
 
 use crate::{
     rig::{ATTEMPT, Client, Row, World, Write, boxed, measure},
-    strangers::{FULL, HTTP, glance, say},
+    strangers::{FULL, HTTP, all_closed, glance, say},
 };
 
 const SITUATIONS: [(&str, Situation); 7] = [
@@ -131,8 +131,8 @@ impl Database {
     /// Closes every connection, and waits until the clients have noticed that notice it at all before they use one.
     async fn close(&self) {
         self.proxy.close();
-        while self.notices && self.proxy.stats().open > 0 {
-            glance().await;
+        if self.notices {
+            all_closed(&self.proxy).await;
         }
     }
 

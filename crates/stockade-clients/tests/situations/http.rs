@@ -37,7 +37,7 @@ use tower::service_fn;
 
 use crate::{
     rig::{Client, Row, World, Write, boxed, measure},
-    strangers::{Back, REDIS, glance, hang_up, say, send_back},
+    strangers::{Back, REDIS, all_closed, hang_up, say, send_back},
 };
 
 const SITUATIONS: [(&str, Situation); 14] = [
@@ -179,9 +179,7 @@ impl Site {
     /// Closes every connection, and waits until the client has noticed.
     async fn close(&self) {
         self.proxy.close();
-        while self.proxy.stats().open > 0 {
-            glance().await;
-        }
+        all_closed(&self.proxy).await;
     }
 
     /// Whether the client has to speak HTTP/2.

@@ -2,9 +2,11 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use stockade_test_servers::proxy::Proxy;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    time::timeout,
 };
 
 /// What an HTTP server says to what is no HTTP.
@@ -101,6 +103,16 @@ pub(crate) async fn hang_up() -> SocketAddr {
         let _ = stream.read(&mut [0; 1024]).await;
     })
     .await
+}
+
+/// Waits until no connection through the proxy is open, and so the clients have noticed.
+pub(crate) async fn all_closed(proxy: &Proxy) {
+    let closed = async {
+        while proxy.stats().open > 0 {
+            glance().await;
+        }
+    };
+    timeout(Duration::from_secs(60), closed).await.unwrap();
 }
 
 /// The pause between two looks at what is waited for.
