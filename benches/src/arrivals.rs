@@ -1,7 +1,7 @@
 //! When calls arrive and how long the service takes for each: drawn beforehand, from the seed alone.
 //!
 //! Arrivals are a Poisson process: nobody who arrives knows of the others, or waits for an answer to somebody else. A
-//! stall is then charged to everyone whom it delays, because latency counts from the arrival that was fixed.
+//! stall is then charged to every call that it delays, because latency counts from the arrival that was fixed.
 
 use std::{f64::consts::TAU, time::Duration};
 

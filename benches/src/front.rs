@@ -110,7 +110,7 @@ fn list(measuring: &Measuring) -> Result<Ended> {
     let combos = measuring.combos();
     let mut out = io::stdout().lock();
     for combo in &combos {
-        // Whoever reads may have seen enough.
+        // The reader may have seen enough.
         if writeln!(out, "{combo}").is_err() {
             return Ok(Ended::Well);
         }

@@ -3,7 +3,7 @@
 //! The load is driven through a box around the stack, so that this need not be compiled 64 times; the stack inside
 //! the box is of the type that the overhead is measured of. The box costs the bare service the same.
 //!
-//! Whoever finds a stack not ready, which only a pool whose queue is full is, goes away: that counts as a refusal by
+//! A caller that finds a stack not ready, which only a pool whose queue is full is, goes away: that counts as a refusal by
 //! the pool. The timers of the service and of the arrivals are tokio's, a millisecond coarse, for the bare service too.
 
 use std::{collections::BTreeMap, future::poll_fn, sync::Arc, task::Poll, time::Duration};

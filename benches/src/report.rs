@@ -122,7 +122,7 @@ fn summary(run: &Run) -> Markup {
                 p.warning { strong { "Partial." } " The run was interrupted; what is missing was not measured." }
             }
             @if env.busy {
-                p.warning { strong { "Busy machine." } " Others used it meanwhile: figures, and even ratios, may be off." }
+                p.warning { strong { "Busy machine." } " Others used it at the same time: figures, and even ratios, may be off." }
             }
             (tiles(run))
             dl.facts {

@@ -59,7 +59,7 @@ async fn main() -> Result<(), Box<dyn StdError>> {
         println!("  {status}, Retry-After: {after:?}");
         assert_eq!((status, after.is_some()), if n < 4 { (200, false) } else { (429, true) });
     }
-    println!("bert has a rate of his own, but asks for more time than there is:");
+    println!("bert has a separate rate, but asks for more time than there is:");
     let (status, _) = ask("bert", 5_000).await?;
     println!("  {status}");
     assert_eq!(status, 504);

@@ -27,7 +27,7 @@ struct Args {
     /// End after so many seconds, and not with Ctrl-C.
     #[arg(long)]
     seconds: Option<u64>,
-    /// Show buttons to whoever knows this, which has at least 16 characters.
+    /// Show buttons to those who know this token, which has at least 16 characters.
     #[arg(long)]
     token: Option<String>,
 }

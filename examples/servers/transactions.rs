@@ -77,7 +77,7 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// All of it happens, or nothing: whoever repeats it has to begin at the first line.
+/// All of it happens, or nothing: a repeat begins at the first line.
 async fn make(database: PgPool, Transfer { source, target, money }: Transfer) -> sqlx::Result<()> {
     let mut transaction = database.begin_with("BEGIN ISOLATION LEVEL SERIALIZABLE").await?;
     for (account, change) in [(source, -money), (target, money)] {

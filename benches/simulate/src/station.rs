@@ -65,7 +65,7 @@ impl Station {
     }
 
     /// Goes on until `now`, and tells which requests were done, in order. A worker that is free takes the next one
-    /// at that moment, wherever between two looks it is.
+    /// at the moment when it becomes free, which may lie between two looks.
     pub(crate) fn advance(
         &mut self,
         now: Duration,

@@ -96,7 +96,7 @@ pub(super) fn refusals(run: &Run, clock: Clock) -> Markup {
         .into_iter()
         .map(|load| Column {
             title: load.to_owned(),
-            about: "calls refused, and by whom",
+            about: "calls refused, and by which layer",
             cells: run
                 .plan
                 .stacks
@@ -118,7 +118,7 @@ pub(super) fn refusals(run: &Run, clock: Clock) -> Markup {
         .collect();
     html! {
         details {
-            summary { "Refusals of all stacks, by load: the part of the calls, and by whom most of them were refused" }
+            summary { "Refusals of all stacks, by load: the part of the calls, and which layer refused most of them" }
             (table("refusals", run, &columns, false))
         }
     }

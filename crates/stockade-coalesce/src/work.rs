@@ -115,7 +115,7 @@ impl<F: Future> Work<F> {
 
 impl Bell {
     fn ring(&self) {
-        // One lock a waker, and no memory for all of them: a caller that comes meanwhile is woken too.
+        // One lock a waker, and no memory for all of them: a caller that comes while others are woken is woken too.
         let callers = lock(&self.0).len();
         (0..callers).for_each(|_| self.ring_once());
     }

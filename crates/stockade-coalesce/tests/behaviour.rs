@@ -1,4 +1,4 @@
-//! Who shares an answer with whom, and what happens to the others when one leaves or panics.
+//! Which calls share an answer, and what happens to the others when one leaves or panics.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -259,7 +259,10 @@ async fn a_wake_while_another_caller_polls_is_not_lost() {
     let mut calls = [(); 3].map(|()| spawn(svc.clone().oneshot(1)));
     calls.iter_mut().for_each(|call| assert_pending!(call.poll()));
     go.notify_one();
-    assert!(calls.iter().all(tokio_test::task::Spawn::is_woken), "whoever comes first goes on");
+    assert!(
+        calls.iter().all(tokio_test::task::Spawn::is_woken),
+        "the first that is polled goes on"
+    );
     // The one that polled last is gone, and the others do not depend on it.
     let [mut first, second, third] = calls;
     drop(third);

@@ -115,7 +115,7 @@ impl Future for ProbeFuture {
 
 /// Uses up the rest of the task's cooperative budget, if it has one.
 pub(crate) fn exhaust_budget(cx: &mut Context<'_>) {
-    // The budget is 128. Outside of a task there is none, hence the bound.
+    // The budget is 128. Outside of a task there is none, so the loop has a bound.
     for _ in 0..1024 {
         match coop::poll_proceed(cx) {
             Poll::Ready(proceed) => proceed.made_progress(),

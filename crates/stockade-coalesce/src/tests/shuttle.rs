@@ -1,4 +1,4 @@
-//! A call that several callers share under a model checker: three of them, of whom some leave, and one that lets it end.
+//! A call that several callers share under a model checker: three callers, some of which leave, and one that lets it end.
 
 use std::{
     future::poll_fn,

@@ -1,4 +1,4 @@
-//! What may be changed on the page, and by whom.
+//! What may be changed on the page, and who may do it.
 
 use std::{fmt, sync::Arc};
 
