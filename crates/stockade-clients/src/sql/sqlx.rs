@@ -22,7 +22,7 @@ classifier! {
     /// | MySQL's 1040 and 1203: too many connections; 4031: the idle connection was closed; 1047 of Galera: the node is not ready | `NoEffect` | `NoEffect` |
     /// | MySQL's 1021, 1037, 1038, 1041, 1114, 1206, 1226 and 1637: no room left, or a limit reached | `Overload` | `Overload` |
     /// | MariaDB's 1927: somebody ended the connection | `Transient` | `Transient` |
-    /// | PostgreSQL's `0A000` for a cached plan that no longer fits | `Transient` | `NoEffect` |
+    /// | PostgreSQL's `0A000` for a cached plan that no longer fits, where its messages are English | `Transient` | `NoEffect` |
     /// | PgBouncer has no room, or no server in time (`08P01`) | `NoEffect` | `NoEffect` |
     /// | SQLite is busy or locked | `Transient` | `NoEffect` |
     /// | SQLite cannot read, write or open its file | `Transient` | `Transient` |

@@ -19,6 +19,8 @@ classifier! {
     /// | a SQLSTATE | as of [`sql::class`](super::class()) | the same, except: |
     /// | `40001`, `40P01`, `55P03`, `25006` | `Transient` | `NoEffect`: repeated whatever the request |
     /// | `08007`, `40003` | `Permanent` | `Transient`: repeated if the request may be |
+    /// | `0A000` for a cached plan that no longer fits | `Transient` | `NoEffect` |
+    /// | PgBouncer has no room, or no server in time (`08P01`) | `NoEffect` | `NoEffect` |
     /// | no connection could be made: refused, no such host, no TLS, not within its `connect_timeout` or the time of [`connect`](crate::connect()), or the server is not what `target_session_attrs` asks for | `NoEffect` | `NoEffect` |
     /// | the server's certificate is not trusted | `Permanent` | `Permanent` |
     /// | any other I/O error, a closed connection, a time-out, an answer that is none | `Transient` | `Transient` |
@@ -62,6 +64,10 @@ fn fate(error: &(dyn StdError + 'static)) -> Option<Fate> {
 
 fn own(error: &Error) -> Fate {
     if let Some(error) = error.as_db_error() {
+        // The message may be in any language.
+        if error.routine() == Some("RevalidateCachedQuery") {
+            return Fate::Undone;
+        }
         return sqlstate::fate_of(error.code().code(), error.message());
     }
     if error.is_closed() {
@@ -179,6 +185,7 @@ mod tests {
     #[tokio::test]
     async fn what_a_pooler_says_in_place_of_the_server_or_of_a_stale_plan_was_not_run() {
         for (code, message, expected) in [
+            ("0A000", "gecachter Plan\0RRevalidateCachedQuery", [TRANSIENT, UNSENT]),
             ("08P01", "no more connections allowed (max_client_conn)", [UNSENT; 2]),
             ("08P01", "query_wait_timeout", [UNSENT; 2]),
             ("08P01", "told by the test", [TRANSIENT; 2]),
