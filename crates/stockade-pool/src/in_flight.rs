@@ -76,7 +76,6 @@ impl<Req, T, E> InFlight<Req, T, E> {
     }
 
     /// Takes a job. The one before has been handed over.
-    #[inline(always)]
     pub(crate) fn fill(&mut self, key: Key, job: Taken<Req>, now: Option<Instant>) {
         let Taken { request, priority, deadline, since, span, carried } = job;
         (self.key, self.status) = (Some(key), None);
@@ -95,7 +94,6 @@ impl<Req, T, E> InFlight<Req, T, E> {
     }
 
     /// Polls the call under its deadline and with its priority, and counts its attempts. Returns whether it was answered.
-    #[inline(always)]
     pub(crate) fn enter(&mut self, poll: impl FnOnce() -> Poll<Result<T, E>>) -> bool
     where
         E: LayerError,

@@ -79,7 +79,6 @@ pub struct Refused<Req> {
 
 impl<Req, T, E> Job<Req, T, E> {
     /// A job that was submitted, with a waker of this [identity] if there is one.
-    #[inline(always)]
     pub(crate) fn submitted(
         submitted: Submitted,
         pool: Lease<Handles<Req, T, E>>,

@@ -197,7 +197,6 @@ impl<Req, T, E> Core<Req, T, E> {
     }
 
     /// Wakes a sleeper for each job that could be taken.
-    #[inline(always)]
     pub(crate) fn wake_workers(&mut self) {
         let jobs = if self.paused { 0 } else { self.queue.ready() };
         while let Some(waker) = self.roster.wake_for(jobs) {

@@ -190,7 +190,6 @@ impl Roster {
     }
 
     /// Picks a sleeper to be woken, when so many jobs could be taken and not enough were woken for them.
-    #[inline(always)]
     pub(crate) fn wake_for(&mut self, jobs: usize) -> Option<Waker> {
         self.woken = self.woken.min(jobs);
         if self.woken == jobs {

@@ -134,7 +134,6 @@ where
 
 impl<Req, T, E: LayerError> Worker<Req, T, E> {
     /// Runs jobs until there is none, or one is pending, or the service is.
-    #[inline(always)]
     fn poll_jobs<S>(
         &mut self,
         service: &mut S,
@@ -192,7 +191,6 @@ impl<Req, T, E: LayerError> Worker<Req, T, E> {
     }
 
     /// Starts the call, polls it, and drops it when it has ended; then says whether the service is still good.
-    #[inline(always)]
     fn poll_job<S>(
         &mut self,
         service: &mut S,

@@ -49,7 +49,6 @@ impl<Req, T, E> Queue<Req, T, E> {
 
     /// What the service has answered to a job, or pending while `waker` is kept for the answer. None if there is something
     /// else to be [looked](Self::look) at. Reports how long the job was queued.
-    #[inline(always)]
     pub(crate) fn poll(&mut self, key: Key, waker: &Waker) -> Option<Poll<Result<T, E>>> {
         let record = self.records.get_mut(key)?;
         if record.result.is_none() {

@@ -258,14 +258,12 @@ impl<Req, T, E> Queue<Req, T, E> {
         })
     }
 
-    #[inline(always)]
     fn enqueue(&mut self, key: Key, tag: Tag) {
         self.queued.push(&mut self.records, key, tag);
         self.weight += u128::from(tag.weight);
     }
 
     /// A job is queued no more.
-    #[inline(always)]
     fn dequeue(&mut self, key: Key, tag: Tag) {
         self.queued.remove(&mut self.records, key, tag);
         self.weight -= u128::from(tag.weight);

@@ -157,7 +157,6 @@ impl<Req> Default for Details<Req> {
 
 impl<Req, T, E> Record<Req, T, E> {
     /// Writes a job here, which is done in a free slot.
-    #[inline(always)]
     pub(super) fn write(&mut self, new: New<Req>, owner: Owner) -> Req {
         (self.owner, self.priority) = (owner, new.priority);
         match new.details {

@@ -81,7 +81,6 @@ impl<V: Default> Slab<V> {
     }
 
     /// Uses a free slot. What is in it is to be overwritten.
-    #[inline(always)]
     pub(crate) fn claim(&mut self) -> (Key, &mut V) {
         if self.free == NONE {
             self.add_block();
@@ -108,13 +107,11 @@ impl<V: Default> Slab<V> {
     }
 
     /// Lets a slot go whose value has been emptied, and which is in no list.
-    #[inline(always)]
     pub(crate) fn release(&mut self, key: Key) {
         self.release_with(key, |_| ());
     }
 
     /// The same, where `take` empties it. That is done last, so that what it takes is moved once.
-    #[inline(always)]
     pub(crate) fn release_with<R>(&mut self, key: Key, take: impl FnOnce(&mut V) -> R) -> R {
         let free = std::mem::replace(&mut self.free, key.index);
         self.used -= 1;
