@@ -171,8 +171,11 @@ impl Rejected {
         (nanos != NO_DURATION).then(|| Duration::from_nanos(nanos))
     }
 
-    /// Whether the layer refused the call before it reached the service. A timeout is no refusal: the call may have run
-    /// if the reason is [`Elapsed`](Reason::Elapsed), [`Panicked`](Reason::Panicked) or [`Cancelled`](Reason::Cancelled).
+    /// Whether the layer refused what it was asked to pass on. A timeout is no refusal: the call may have run if the reason
+    /// is [`Elapsed`](Reason::Elapsed), [`Panicked`](Reason::Panicked) or [`Cancelled`](Reason::Cancelled).
+    ///
+    /// Inside a retry, what is refused is one attempt. An attempt before it may have reached the service and ended with an
+    /// answer that counts as a failure, such as a status 500.
     pub const fn is_refusal(&self) -> bool {
         !matches!(self.reason(), Reason::Elapsed | Reason::Panicked | Reason::Cancelled)
     }

@@ -30,7 +30,7 @@ use crate::{
 ///   would start too late, or when the request cannot be repeated.
 /// - The answer after giving up is the last response, or the last error of the service. If there was no such error it
 ///   is that of a readiness, and if there was none of these either, the last refusal by a layer inside. A response that
-///   was judged a failure and repeated is gone.
+///   was judged a failure and repeated is gone, so a refusal after it is the answer.
 /// - A readiness that fails counts as an attempt. The request was not sent, so it is repeated whether or not it is
 ///   idempotent, if the error is not [`Permanent`](stockade_core::Class::Permanent).
 /// - A clone is not ready, and shares budget and counts.
@@ -38,7 +38,8 @@ use crate::{
 /// # Errors
 ///
 /// Those of the service and of the layers inside. Its own one is [`Expired`](stockade_core::Reason::Expired), for a call
-/// whose deadline passed while it waited, and that so far had only a response, which is gone.
+/// whose deadline passed while it waited, and that so far had only a response, which is gone. With an error of the service
+/// at hand, it returns that.
 ///
 /// # Panics
 ///

@@ -223,6 +223,13 @@ async fn where_there_were_only_refusals_the_last_one_is_the_answer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refusal_after_a_response_that_was_judged_a_failure_is_the_answer() {
+    let mock = Mock::new([Good(500), Refuse(refused())]);
+    let answer = retry().classify(transient::<u32, Failure>).layer(mock).oneshot(7).await;
+    assert_eq!(answer, Err(Error::Rejected(refused())));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_call_that_may_have_run_is_no_mere_refusal() {
     let elapsed = Rejected::new(&"timeout", Reason::Elapsed);
     let mock = Mock::new([Fail("a"), Fail("b"), Refuse(elapsed)]);

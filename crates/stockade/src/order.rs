@@ -33,8 +33,11 @@
 //!
 //! A refusal by one of your own layers ends the call at once, through retry and pool: an open breaker, a full queue, a
 //! rate limit that cannot let the call through in time, a closed pool, a deadline that has passed. The caller gets
-//! the refusal and its `retry_after`, or the service's last error if an attempt has reached the service. It costs no
-//! attempt and no retry budget, and a breaker does not count it.
+//! the refusal and its `retry_after`, or the service's last error if an attempt before it has failed with one. The
+//! refusal costs no attempt and no retry budget, and a breaker does not count it.
+//!
+//! An answer that counts as a failure, as a status 500 of an HTTP client does, is no error, and is dropped before the wait
+//! for the next attempt. If that attempt is refused, the caller gets the refusal, although the service has answered.
 //!
 //! Callers who would rather wait for the breaker to close than be refused say for how long:
 //! `RetryLayer::max_attempts(3).retry_refusals(Duration::from_secs(10))`. They wait for the `retry_after` that they were
