@@ -129,8 +129,7 @@ impl<Req, T, E> PoolHandle<Req, T, E> {
     /// # }
     /// ```
     ///
-    /// If jobs block all threads of the runtime, no signal is seen: run such jobs on
-    /// [threads of their own](crate::PoolBuilder::threads).
+    /// If jobs block all threads of the runtime, a signal is seen late. [`Pool::drain`](crate::Pool::drain) says what to do.
     ///
     /// Until this future is first polled, a signal ends the program as usual. From then on it does not: tokio keeps its
     /// handler until the program ends. So a signal for which nobody waits, such as one after the drain, has no effect.

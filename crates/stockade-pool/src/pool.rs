@@ -117,8 +117,10 @@ impl<Req, T, E> Pool<Req, T, E> {
     /// next await, for which a tenth of `limit` is left, at most 50 ms. A job that does not yield is not waited for. See
     /// [`Drained`].
     ///
-    /// It needs a free thread of the runtime to return in time. If jobs block all of them, no timer fires until one of
-    /// them ends: run such jobs on [threads of their own](crate::PoolBuilder::threads).
+    /// It needs a free thread of the runtime to return in time. A worker runs many jobs, one after the other, before it goes
+    /// back to the runtime. So if jobs block on as many workers as there are threads, no timer fires until then, or until the
+    /// queue is empty. Run such jobs on [threads of their own](crate::PoolBuilder::threads), or have fewer workers than the
+    /// runtime has threads, or end each such job with `tokio::task::yield_now().await`.
     ///
     /// A job that still waits for a place is not accepted: it ends with [`Reason::PoolClosed`], and its request is not
     /// handed back, but returned by [`Job::accepted`]. One that was [detached](Job::detach) is accepted all the same.
