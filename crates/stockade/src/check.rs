@@ -17,7 +17,7 @@
 //! | `Infallible: From<stockade::Error<Infallible>>` is not satisfied (axum) | `.layer(RespondLayer::new())` of `stockade_clients::http` first in the `ServiceBuilder`: it makes refusals answers |
 //! | a layer calls clones of the service inside it, and … is not `Clone` | `.buffer(n)` right above the client |
 //! | `RetryLayer` cannot repeat the request … | `#[derive(Clone)]` on the request; for requests of reqwest, http and tonic `reqwest::retry(n)`, `http::retry(n)` or `grpc::retry(n)` of `stockade-clients`; or `.clone_request(..)`, and `.idempotent(..)` with it: without that a POST is sent again, too |
-//! | implementation of `Fn` or `FnOnce` is not general enough; type annotations needed | the type of the classifier's parameter, `\|result: Result<&Response, &Error>\| …`, or a function in its place |
+//! | implementation of `Fn` or `FnOnce` is not general enough; type annotations needed; type mismatch in closure arguments, expected closure signature … | the type of the classifier's parameter, `\|result: Result<&Response, &Error>\| …`, or a function in its place |
 //! | async closure does not implement `FnMut` because it captures state from its environment | `move \|request\| { let db = db.clone(); async move { … } }` in place of `async move \|request\| …` |
 //! | lifetime may not live long enough, at the closure that reads a key, such as `.keyed(\|request: &Request\| …, n)` | `.cloned()`, or `.map(str::to_owned)` for a `&str`, at the end of the closure: a key is not borrowed from the request |
 //! | one type is more general than the other; expected reference `&str`, found reference `&str` | `\|request: &Request\| Share::of(tenant(request))` in place of `tenant` in `fair_by(..)`: a share is not borrowed from the request |
