@@ -12,7 +12,7 @@
 //!
 //! | the compiler says | write |
 //! |---|---|
-//! | a layer cannot put its refusal into the error type … | `.map_err(Error::Service)` right above the client; `.map_err(stockade::boxed)` for errors of many types, or of `anyhow`; or implement [`LayerError`](crate::LayerError) |
+//! | a layer cannot put its refusal into the error type … | `.map_err(Error::Service)` right above the client; `.map_err(stockade::boxed)` for errors of many types, or of `anyhow`, and then, for `?` in a function that fails with `anyhow::Error`, `.map_err(anyhow::Error::from_boxed)` first in the `ServiceBuilder`; or implement [`LayerError`](crate::LayerError) |
 //! | … into the error type `Infallible` (a layer on a router of axum) | `.map_err(Error::Service)` last in the `ServiceBuilder`, and first `.layer(RespondLayer::new())` of `stockade_clients::http`; under axum's `HandleErrorLayer`, `.layer(stockade::check::layers::<Request>())` shows the advice |
 //! | `Infallible: From<stockade::Error<Infallible>>` is not satisfied (axum) | `.layer(RespondLayer::new())` of `stockade_clients::http` first in the `ServiceBuilder`: it makes refusals answers |
 //! | a layer calls clones of the service inside it, and … is not `Clone` | `.buffer(n)` right above the client |
@@ -29,7 +29,8 @@
 //! | no function or associated item named `new` found for struct `Pool<Req, T, E>` | `Pool::builder()` |
 //! | another version of a client's crate: `expected fn(reqwest::Request), found fn(reqwest::async_impl::request::Request)` | the version that the table on the first page of `stockade-clients` names |
 //! | `reqwest::Error: From<stockade::Error<…>>` is not satisfied | `.map_err(..)` above `.and_then(read_to_end)`, and not below it, because reading the body fails with an error of reqwest, too |
-//! | `?` couldn't convert the error: `dyn Error + Send + Sync: Sized` is not satisfied | `stockade::BoxError` as the error of your function, in place of `Box<dyn Error>` |
+//! | `?` couldn't convert the error: `dyn Error + Send + Sync: Sized` is not satisfied | `stockade::BoxError` as the error of your function, in place of `Box<dyn Error>`; with `anyhow`, `.map_err(anyhow::Error::from_boxed)` first in the `ServiceBuilder` |
+//! | `?` couldn't convert the error: `anyhow::Error: std::error::Error` is not satisfied | `.map_err(stockade::boxed)` in place of `.map_err(Error::Service)`, and `.map_err(anyhow::Error::from_boxed)` first in the `ServiceBuilder` |
 //! | tasks cannot share … (axum's `State`; `stockade::check::state` shows it) | `BoxCloneSyncService` in place of `BoxCloneService` |
 //!
 //! Where a program uses `anyhow`, its errors go in at the bottom and come out at the top, and `?` works:
