@@ -31,8 +31,8 @@ pub trait Fresh {
 /// The layers ask for this in place of `Clone`, so that the compiler can say what to write.
 #[diagnostic::on_unimplemented(
     message = "a layer calls clones of the service inside it, and `{Self}` is not `Clone`",
-    label = "this stack needs a client that is `Clone`",
-    note = "put `.buffer(n)`, which is tower's, into the `ServiceBuilder`, right above the client: its handles are `Clone`",
+    label = "this stack needs a service inside it that is `Clone`",
+    note = "put `.buffer(n)`, which is tower's, into the `ServiceBuilder`, right above the service named here, which may be a layer such as tower's `rate_limit`: its handles are `Clone`",
     note = "or make the client `Clone`, for instance by an `Arc` around what it shares",
     note = "a limit, a rate limit or a breaker needs no clones with `.backpressure()`"
 )]

@@ -17,7 +17,7 @@ use crate::{
 /// Repeats the calls to `S` that fail. Made by [`RetryLayer`](crate::RetryLayer).
 ///
 /// `S` has to be `Clone`, because each further attempt needs an instance of its own: the one that was called first may
-/// be in use again. Put a `tower::buffer` right above a client that is not.
+/// be in use again. Put a `tower::buffer` right above a service that is not.
 ///
 /// - `poll_ready` is that of the service inside.
 /// - `call` makes the first attempt on the instance that is ready, at once. It copies the request, and nothing else.
