@@ -71,9 +71,9 @@ mod advice;
 mod cause;
 #[cfg(feature = "connect")]
 mod connect;
-mod failure;
 #[cfg(any(feature = "redis", feature = "sqlx", feature = "tokio-postgres"))]
-mod fate;
+mod disposition;
+mod failure;
 #[cfg(feature = "tonic")]
 pub mod grpc;
 #[cfg(feature = "http")]

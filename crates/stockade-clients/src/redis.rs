@@ -9,7 +9,7 @@ use std::error::Error as StdError;
 use redis::{ErrorKind, RedisError, ServerError, ServerErrorKind};
 
 use crate::{
-    fate::{Fate, classifier},
+    disposition::{Disposition, classifier},
     judge::{find, is_about_a_certificate},
 };
 
@@ -49,53 +49,55 @@ classifier! {
     /// let class = Redis::new().classify(Err::<&(), _>(&error));
     /// assert_eq!(class, Class::NoEffect { after: None });
     /// ```
-    Redis, fate
+    Redis, disposition
 }
 
-fn fate(error: &(dyn StdError + 'static)) -> Option<Fate> {
+fn disposition(error: &(dyn StdError + 'static)) -> Option<Disposition> {
     #[cfg(feature = "bb8")]
-    if let Some(fate) = crate::fate::of_bb8::<RedisError>(error) {
-        return Some(fate);
+    if let Some(disposition) = crate::disposition::of_bb8::<RedisError>(error) {
+        return Some(disposition);
     }
     let error: &RedisError = find(error)?;
     Some(match error.kind() {
-        ErrorKind::Io if error.is_connection_refusal() => Fate::NoEffect,
-        ErrorKind::Io if is_about_a_certificate(error) => Fate::Wrong,
-        ErrorKind::Io | ErrorKind::Parse => Fate::Lost,
+        ErrorKind::Io if error.is_connection_refusal() => Disposition::NoEffect,
+        ErrorKind::Io if is_about_a_certificate(error) => Disposition::Wrong,
+        ErrorKind::Io | ErrorKind::Parse => Disposition::Lost,
         ErrorKind::ClusterConnectionNotFound
         | ErrorKind::MasterNameNotFoundBySentinel
-        | ErrorKind::NoValidReplicasFoundBySentinel => Fate::NoEffect,
+        | ErrorKind::NoValidReplicasFoundBySentinel => Disposition::NoEffect,
         ErrorKind::Server(_) | ErrorKind::Extension => answered(error),
-        _ => Fate::Wrong,
+        _ => Disposition::Wrong,
     })
 }
 
-fn answered(error: &RedisError) -> Fate {
+fn answered(error: &RedisError) -> Disposition {
     if error.kind() == ErrorKind::Server(ServerErrorKind::ExecAbort) {
         return aborted(error);
     }
     // The whole answer is there only for a single command.
     let single = error.source().is_some_and(|source| source.is::<ServerError>());
     match error.code() {
-        Some(code) if is_passing(code) && single => Fate::Undone,
-        Some(code) if is_passing(code) => Fate::Lost,
-        Some("OOM") => Fate::Crowded,
+        Some(code) if is_passing(code) && single => Disposition::Undone,
+        Some(code) if is_passing(code) => Disposition::Lost,
+        Some("OOM") => Disposition::Crowded,
         // What a server says to a client that it lets in no further has no code of its own.
         Some("ERR") if error.detail().is_some_and(|d| d.starts_with("max number of clients")) => {
-            Fate::NoEffect
+            Disposition::NoEffect
         }
         Some(code) => of_proxy(code, error.detail().unwrap_or_default()),
-        None => Fate::Wrong,
+        None => Disposition::Wrong,
     }
 }
 
 /// What Envoy and twemproxy say in place of the server.
-fn of_proxy(code: &str, detail: &str) -> Fate {
+fn of_proxy(code: &str, detail: &str) -> Disposition {
     match (code, detail) {
-        ("no", "upstream host") | ("ERR", "Connection refused") => Fate::NoEffect,
-        ("upstream", _) => Fate::Lost,
-        ("ERR", "Connection timed out" | "Connection reset by peer" | "Broken pipe") => Fate::Lost,
-        _ => Fate::Wrong,
+        ("no", "upstream host") | ("ERR", "Connection refused") => Disposition::NoEffect,
+        ("upstream", _) => Disposition::Lost,
+        ("ERR", "Connection timed out" | "Connection reset by peer" | "Broken pipe") => {
+            Disposition::Lost
+        }
+        _ => Disposition::Wrong,
     }
 }
 
@@ -106,13 +108,13 @@ fn is_passing(code: &str) -> bool {
 }
 
 /// A transaction that was discarded: none of it ran, and its first error says why.
-fn aborted(error: &RedisError) -> Fate {
+fn aborted(error: &RedisError) -> Disposition {
     let errors = error.clone().into_server_errors().unwrap_or_default();
     let mut reasons = errors.iter().map(|(_, error)| error.code()).filter(|c| *c != "EXECABORT");
     match reasons.next() {
-        Some("OOM") => Fate::Crowded,
-        Some(code) if is_passing(code) => Fate::Undone,
-        _ => Fate::Wrong,
+        Some("OOM") => Disposition::Crowded,
+        Some(code) if is_passing(code) => Disposition::Undone,
+        _ => Disposition::Wrong,
     }
 }
 

@@ -65,10 +65,10 @@ enum State {
         late: u32,
         failures: u32,
     },
-    Away(Away),
+    Away(Outage),
 }
 
-struct Away {
+struct Outage {
     error: RedisError,
     probing: bool,
     probe_at: Instant,
@@ -236,7 +236,7 @@ impl Link {
             }
             Err(error) => {
                 let failures = before.map_or(0, |failures| failures.saturating_add(1));
-                *state = State::Away(Away::new(error, failures));
+                *state = State::Away(Outage::new(error, failures));
                 Presence::Away
             }
         };
@@ -266,15 +266,15 @@ impl Link {
             State::Up { life, failures, .. } if *life == lost => *failures,
             _ => return,
         };
-        *state = State::Away(Away::new(error.clone(), failures));
+        *state = State::Away(Outage::new(error.clone(), failures));
         drop(state);
         self.presence.send_replace(Presence::Away);
     }
 }
 
-// === impl Away ===
+// === impl Outage ===
 
-impl Away {
+impl Outage {
     fn new(error: RedisError, failures: u32) -> Self {
         let wait = FIRST_PROBE.saturating_mul(2_u32.saturating_pow(failures)).min(LAST_PROBE);
         let wait = wait.mul_f64(0.5 + 0.5 * fastrand::f64());

@@ -49,11 +49,11 @@ mod future;
 mod handle;
 mod hook;
 mod layer;
-mod line;
 mod permit;
 mod semaphore;
 mod service;
 mod shared;
+mod waiters;
 
 #[cfg(all(test, shuttle))]
 mod tests {

@@ -9,7 +9,7 @@
 //! word. After the maximum was lowered the number is below zero until enough calls have left. Closing
 //! and switching off are such changes too: to no places, and to as many as can be.
 //!
-//! Who of those who wait is next says the [line](crate::line): the first that came, unless it has another order. Then
+//! Who of those who wait is next says the [queue](crate::waiters): the first that came, unless it has another order. Then
 //! the lower classes may have to wait while places are free: a call that leaves or comes looks for one that may enter.
 //!
 //! Wakers are foreign code: none is cloned, dropped or woken under the lock.
@@ -34,7 +34,7 @@ use stockade_core::{
 
 use crate::{
     discipline::{Discipline, Room},
-    line::Line,
+    waiters::Waiters,
 };
 
 #[derive(Debug)]
@@ -54,9 +54,9 @@ struct State {
     max: u32,
     enabled: bool,
     closed: bool,
-    waiting: Line,
+    waiting: Waiters,
     /// Those who wait until nothing is in flight.
-    draining: Line,
+    draining: Waiters,
 }
 
 /// More than there can be free places.
@@ -79,7 +79,7 @@ static POOL: StaticPool<Semaphore> = StaticPool::new();
 
 impl State {
     fn new(max: u32, discipline: Discipline) -> Self {
-        let (waiting, draining) = (Line::new(discipline), Line::new(Discipline::Fifo));
+        let (waiting, draining) = (Waiters::new(discipline), Waiters::new(Discipline::Fifo));
         Self { max, enabled: true, closed: false, waiting, draining }
     }
 }
@@ -271,19 +271,19 @@ impl Semaphore {
         }
     }
 
-    /// Keeps `waker` at `key`, unless `key` has left the line: it was served, or gave way to another.
+    /// Keeps `waker` at `key`, unless `key` has left the queue: it was served, or gave way to another.
     fn keep(
         &self,
         waker: &Waker,
         key: Key,
-        line: fn(&mut State) -> &mut Line,
+        queue: fn(&mut State) -> &mut Waiters,
     ) -> Poll<Result<(), Reason>> {
         let mut new = None;
         loop {
             let mut state = lock(&self.state);
-            let line = line(&mut state);
-            let Some(slot) = line.waker(key) else {
-                let shed = line.is_shed(key);
+            let waiters = queue(&mut state);
+            let Some(slot) = waiters.waker(key) else {
+                let shed = waiters.is_shed(key);
                 return Poll::Ready(if shed { Err(Reason::Shed) } else { Ok(()) });
             };
             if slot.as_ref().is_some_and(|old| old.will_wake(waker)) {
@@ -364,7 +364,7 @@ impl Semaphore {
     }
 }
 
-/// Wakes the one that has left a line, if it was polled there.
+/// Wakes the one that has left a queue, if it was polled there.
 fn wake_up(waiter: Option<Cell<Option<Waker>>>) {
     if let Some(waker) = waiter.and_then(Cell::into_inner) {
         wake(waker);

@@ -2,7 +2,7 @@
 
 use stockade_core::Class;
 
-use crate::fate::Fate;
+use crate::disposition::Disposition;
 
 /// The class of an error with this SQLSTATE, as PostgreSQL gives them.
 ///
@@ -36,17 +36,19 @@ use crate::fate::Fate;
 /// assert_eq!(sql::class("23505"), Class::Permanent);
 /// ```
 pub fn class(code: &str) -> Class {
-    fate(code).class(false)
+    disposition(code).class(false)
 }
 
 /// The same, where the message is needed to tell.
-pub(super) fn fate_of(code: &str, message: &str) -> Fate {
+pub(super) fn fate_of(code: &str, message: &str) -> Disposition {
     match code {
         // A table was changed since the statement was prepared: it was not run, and a connection that prepares
         // it anew runs it.
-        "0A000" if message.contains("cached plan must not change result type") => Fate::Undone,
-        "08P01" if OF_POOLER.iter().any(|told| message.contains(told)) => Fate::NoEffect,
-        code => fate(code),
+        "0A000" if message.contains("cached plan must not change result type") => {
+            Disposition::Undone
+        }
+        "08P01" if OF_POOLER.iter().any(|told| message.contains(told)) => Disposition::NoEffect,
+        code => disposition(code),
     }
 }
 
@@ -58,18 +60,18 @@ const OF_POOLER: [&str; 4] = [
     "server login has been failing",
 ];
 
-pub(super) fn fate(code: &str) -> Fate {
+pub(super) fn disposition(code: &str) -> Disposition {
     match code {
-        "57P03" | "53300" => Fate::NoEffect,
-        "08007" | "40003" => Fate::Unknown,
-        "57P01" | "57P02" | "57P05" => Fate::Lost,
-        "55P03" | "25006" | "25P03" | "72000" => Fate::Undone,
-        "40002" => Fate::Wrong,
+        "57P03" | "53300" => Disposition::NoEffect,
+        "08007" | "40003" => Disposition::Unknown,
+        "57P01" | "57P02" | "57P05" => Disposition::Lost,
+        "55P03" | "25006" | "25P03" | "72000" => Disposition::Undone,
+        "40002" => Disposition::Wrong,
         _ => match code.get(..2) {
-            Some("40") => Fate::Undone,
-            Some("08" | "58" | "F0" | "XX") => Fate::Lost,
-            Some("53") => Fate::Crowded,
-            _ => Fate::Wrong,
+            Some("40") => Disposition::Undone,
+            Some("08" | "58" | "F0" | "XX") => Disposition::Lost,
+            Some("53") => Disposition::Crowded,
+            _ => Disposition::Wrong,
         },
     }
 }
@@ -98,8 +100,8 @@ mod tests {
     #[test]
     fn an_unknown_outcome_is_permanent_unless_the_request_may_be_repeated() {
         for code in ["08007", "40003"] {
-            assert_eq!(fate(code).class(false), PERMANENT, "{code}");
-            assert_eq!(fate(code).class(true), TRANSIENT, "{code}");
+            assert_eq!(disposition(code).class(false), PERMANENT, "{code}");
+            assert_eq!(disposition(code).class(true), TRANSIENT, "{code}");
         }
     }
 
@@ -127,7 +129,10 @@ mod tests {
     #[test]
     fn a_transaction_that_the_server_has_ended_by_itself_is_undone() {
         for code in ["25P03", "72000"] {
-            assert_eq!([false, true].map(|gated| fate(code).class(gated)), [TRANSIENT, UNSENT]);
+            assert_eq!(
+                [false, true].map(|gated| disposition(code).class(gated)),
+                [TRANSIENT, UNSENT]
+            );
         }
     }
 
@@ -139,9 +144,9 @@ mod tests {
             "query_wait_timeout",
             "server login has been failing, try again later (server_login_retry)",
         ] {
-            assert_eq!(fate_of("08P01", message), Fate::NoEffect, "{message}");
+            assert_eq!(fate_of("08P01", message), Disposition::NoEffect, "{message}");
         }
-        assert_eq!(fate_of("08P01", "bad packet header"), Fate::Lost);
+        assert_eq!(fate_of("08P01", "bad packet header"), Disposition::Lost);
     }
 
     #[test]
@@ -170,10 +175,10 @@ mod tests {
     #[test]
     fn what_is_surely_undone_is_repeated_whatever_the_request_if_that_is_gated() {
         for code in ["40001", "40P01", "55P03", "25006"] {
-            assert_eq!(fate(code).class(true), UNSENT, "{code}");
+            assert_eq!(disposition(code).class(true), UNSENT, "{code}");
         }
         for code in ["08006", "57P01", "57P02"] {
-            assert_eq!(fate(code).class(true), TRANSIENT, "{code}");
+            assert_eq!(disposition(code).class(true), TRANSIENT, "{code}");
         }
     }
 }

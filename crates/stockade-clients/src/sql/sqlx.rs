@@ -6,7 +6,7 @@ use sqlx::{Error, error::DatabaseError};
 
 use super::sqlstate;
 use crate::{
-    fate::{Fate, classifier},
+    disposition::{Disposition, classifier},
     judge::{find, is_about_a_certificate},
 };
 
@@ -49,32 +49,34 @@ classifier! {
     /// let class = Sqlx::new().classify(Err::<&(), _>(&error));
     /// assert_eq!(class, Class::OVERLOAD);
     /// ```
-    Sqlx, fate
+    Sqlx, disposition
 }
 
-fn fate(error: &(dyn StdError + 'static)) -> Option<Fate> {
+fn disposition(error: &(dyn StdError + 'static)) -> Option<Disposition> {
     let error: &Error = find(error)?;
     Some(match error {
         Error::Database(error) => of_database(&**error),
-        Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => Fate::NoEffect,
-        Error::Io(_) | Error::Tls(_) if is_about_a_certificate(error) => Fate::Wrong,
-        Error::Io(_) | Error::Tls(_) | Error::Protocol(_) => Fate::Lost,
-        Error::WorkerCrashed | Error::BeginFailed => Fate::Lost,
-        Error::PoolTimedOut => Fate::NoConnection,
-        _ => Fate::Wrong,
+        Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            Disposition::NoEffect
+        }
+        Error::Io(_) | Error::Tls(_) if is_about_a_certificate(error) => Disposition::Wrong,
+        Error::Io(_) | Error::Tls(_) | Error::Protocol(_) => Disposition::Lost,
+        Error::WorkerCrashed | Error::BeginFailed => Disposition::Lost,
+        Error::PoolTimedOut => Disposition::NoConnection,
+        _ => Disposition::Wrong,
     })
 }
 
-fn of_database(error: &dyn DatabaseError) -> Fate {
+fn of_database(error: &dyn DatabaseError) -> Disposition {
     let code = error.code();
-    if let Some(fate) = by_number(&error.to_string(), code.as_deref()) {
-        return fate;
+    if let Some(disposition) = by_number(&error.to_string(), code.as_deref()) {
+        return disposition;
     }
-    code.map_or(Fate::Wrong, |code| by_code(&code, error.message()))
+    code.map_or(Disposition::Wrong, |code| by_code(&code, error.message()))
 }
 
 /// A SQLSTATE has five characters; SQLite's result codes are numbers, and none has as many digits.
-fn by_code(code: &str, message: &str) -> Fate {
+fn by_code(code: &str, message: &str) -> Disposition {
     const BUSY: u32 = 5;
     const LOCKED: u32 = 6;
     const NO_MEMORY: u32 = 7;
@@ -87,15 +89,15 @@ fn by_code(code: &str, message: &str) -> Fate {
     }
     // What kind of busy it is, or what it could not write, is in the higher bytes.
     match code.parse::<u32>().map(|code| code & 0xff) {
-        Ok(BUSY | LOCKED) => Fate::Undone,
-        Ok(INPUT_OUTPUT | CANNOT_OPEN) => Fate::Lost,
-        Ok(NO_MEMORY | FULL) => Fate::Crowded,
-        _ => Fate::Wrong,
+        Ok(BUSY | LOCKED) => Disposition::Undone,
+        Ok(INPUT_OUTPUT | CANNOT_OPEN) => Disposition::Lost,
+        Ok(NO_MEMORY | FULL) => Disposition::Crowded,
+        _ => Disposition::Wrong,
     }
 }
 
 /// What MySQL means by its own numbers, where its SQLSTATE says less. Before it knows the client it gives none at all.
-fn by_number(shown: &str, code: Option<&str>) -> Option<Fate> {
+fn by_number(shown: &str, code: Option<&str>) -> Option<Disposition> {
     const TOO_MANY_CONNECTIONS: u32 = 1040;
     const UNKNOWN_COMMAND: u32 = 1047;
     const TOO_MANY_CONNECTIONS_OF_USER: u32 = 1203;
@@ -109,15 +111,15 @@ fn by_number(shown: &str, code: Option<&str>) -> Option<Fate> {
 
     match number(shown, code)? {
         TOO_MANY_CONNECTIONS | TOO_MANY_CONNECTIONS_OF_USER | CLOSED_WHEN_IDLE => {
-            Some(Fate::NoEffect)
+            Some(Disposition::NoEffect)
         }
-        UNKNOWN_COMMAND if shown.contains("WSREP") => Some(Fate::NoEffect),
-        LOCK_WAIT_TIMEOUT | LOCK_NOWAIT | NEEDS_REPREPARE => Some(Fate::Undone),
+        UNKNOWN_COMMAND if shown.contains("WSREP") => Some(Disposition::NoEffect),
+        LOCK_WAIT_TIMEOUT | LOCK_NOWAIT | NEEDS_REPREPARE => Some(Disposition::Undone),
         // After a failover it is a replica, and takes no writes.
-        READ_ONLY_MODE => Some(Fate::Undone),
-        OPTION_PREVENTS_STATEMENT if shown.contains("read-only") => Some(Fate::Undone),
-        CONNECTION_KILLED => Some(Fate::Lost),
-        number if NO_ROOM.contains(&number) => Some(Fate::Crowded),
+        READ_ONLY_MODE => Some(Disposition::Undone),
+        OPTION_PREVENTS_STATEMENT if shown.contains("read-only") => Some(Disposition::Undone),
+        CONNECTION_KILLED => Some(Disposition::Lost),
+        number if NO_ROOM.contains(&number) => Some(Disposition::Crowded),
         _ => None,
     }
 }

@@ -6,7 +6,7 @@ use tokio_postgres::Error;
 
 use super::sqlstate;
 use crate::{
-    fate::{Fate, classifier},
+    disposition::{Disposition, classifier},
     judge::{find, is_about_a_certificate},
 };
 
@@ -44,10 +44,10 @@ classifier! {
     /// let class = TokioPostgres::new().classify(Err::<&(), _>(&error));
     /// assert_eq!(class, Class::Permanent);
     /// ```
-    TokioPostgres, fate
+    TokioPostgres, disposition
 }
 
-fn fate(error: &(dyn StdError + 'static)) -> Option<Fate> {
+fn disposition(error: &(dyn StdError + 'static)) -> Option<Disposition> {
     if let Some(error) = find(error) {
         return Some(own(error));
     }
@@ -56,31 +56,31 @@ fn fate(error: &(dyn StdError + 'static)) -> Option<Fate> {
         return pool(error);
     }
     #[cfg(feature = "bb8")]
-    if let Some(fate) = crate::fate::of_bb8::<Error>(error) {
-        return Some(fate);
+    if let Some(disposition) = crate::disposition::of_bb8::<Error>(error) {
+        return Some(disposition);
     }
     None
 }
 
-fn own(error: &Error) -> Fate {
+fn own(error: &Error) -> Disposition {
     if let Some(error) = error.as_db_error() {
         // The message may be in any language.
         if error.routine() == Some("RevalidateCachedQuery") {
-            return Fate::Undone;
+            return Disposition::Undone;
         }
         return sqlstate::fate_of(error.code().code(), error.message());
     }
     if error.is_closed() {
-        return Fate::Lost;
+        return Disposition::Lost;
     }
     if is_about_a_certificate(error) {
-        return Fate::Wrong;
+        return Disposition::Wrong;
     }
     // The kind of an error shows in nothing but its text.
     match error.to_string() {
-        text if UNSENT.iter().any(|start| text.starts_with(start)) => Fate::NoEffect,
-        text if LOST.iter().any(|start| text.starts_with(start)) => Fate::Lost,
-        _ => Fate::Wrong,
+        text if UNSENT.iter().any(|start| text.starts_with(start)) => Disposition::NoEffect,
+        text if LOST.iter().any(|start| text.starts_with(start)) => Disposition::Lost,
+        _ => Disposition::Wrong,
     }
 }
 
@@ -96,13 +96,13 @@ const LOST: [&str; 4] = [
 ];
 
 #[cfg(feature = "deadpool")]
-fn pool(error: &deadpool::managed::PoolError<Error>) -> Option<Fate> {
+fn pool(error: &deadpool::managed::PoolError<Error>) -> Option<Disposition> {
     use deadpool::managed::PoolError;
 
     match error {
-        PoolError::Timeout(_) => Some(Fate::NoConnection),
-        PoolError::Closed | PoolError::NoRuntimeSpecified => Some(Fate::Wrong),
-        PoolError::PostCreateHook(_) => Some(Fate::NoEffect),
+        PoolError::Timeout(_) => Some(Disposition::NoConnection),
+        PoolError::Closed | PoolError::NoRuntimeSpecified => Some(Disposition::Wrong),
+        PoolError::PostCreateHook(_) => Some(Disposition::NoEffect),
         // It is among the sources, where it is judged for itself.
         PoolError::Backend(_) => None,
     }

@@ -51,7 +51,7 @@ pin_project! {
 }
 
 /// What becomes of a job that was refused.
-enum Fate {
+enum Disposition {
     /// It goes back to the queue, for after this time.
     Back(Duration),
     /// It has had its chance: apalis counts an attempt.
@@ -106,14 +106,16 @@ where
                         Err(error) => error,
                     };
                     let job = job.take().expect("polled after it was ready");
-                    let fate = error.rejected().map_or(Fate::Attempt, |no| fate(no, &job, shared));
-                    match fate {
-                        Fate::Back(after) => {
+                    let disposition = error
+                        .rejected()
+                        .map_or(Disposition::Attempt, |no| disposition(no, &job, shared));
+                    match disposition {
+                        Disposition::Back(after) => {
                             let requeue = requeue(job, after);
                             state.set(State::Returning { requeue, refusal: Some(error.into()) });
                         }
-                        Fate::Attempt => return Poll::Ready(Err(error.into())),
-                        Fate::Never => return Poll::Ready(Err(abort(error))),
+                        Disposition::Attempt => return Poll::Ready(Err(error.into())),
+                        Disposition::Never => return Poll::Ready(Err(abort(error))),
                     }
                 }
                 StateProj::Returning { requeue, refusal } => {
@@ -130,20 +132,20 @@ where
     }
 }
 
-fn fate<Args>(no: &Rejected, job: &Task<Args>, shared: &Shared) -> Fate {
+fn disposition<Args>(no: &Rejected, job: &Task<Args>, shared: &Shared) -> Disposition {
     match no.reason() {
-        Reason::TooCostly => return Fate::Never,
+        Reason::TooCostly => return Disposition::Never,
         Reason::PoolClosed => {
             shared.close();
-            return Fate::Back(Duration::ZERO);
+            return Disposition::Back(Duration::ZERO);
         }
-        _ if !no.is_refusal() => return Fate::Attempt,
+        _ if !no.is_refusal() => return Disposition::Attempt,
         _ => {}
     }
     let after = no.retry_after().unwrap_or(UNTOLD);
     match job.metadata().extract_as::<Due>() {
-        Ok(due) if due.left() <= after => Fate::Never,
-        _ => Fate::Back(after),
+        Ok(due) if due.left() <= after => Disposition::Never,
+        _ => Disposition::Back(after),
     }
 }
 

@@ -4,7 +4,7 @@ use stockade_core::Class;
 
 /// What became of a call that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum Disposition {
     /// It was wrong, and would be again.
     Wrong,
     /// It never began.
@@ -23,9 +23,9 @@ pub(crate) enum Fate {
     NoConnection,
 }
 
-// === impl Fate ===
+// === impl Disposition ===
 
-impl Fate {
+impl Disposition {
     /// With `gated`, the retry layer was told which requests may be repeated, and asks that for what is `Transient`.
     pub(crate) const fn class(self, gated: bool) -> Class {
         match (self, gated) {
@@ -47,16 +47,16 @@ impl Fate {
 #[cfg(all(feature = "bb8", any(feature = "redis", feature = "tokio-postgres")))]
 pub(crate) fn of_bb8<E: std::error::Error + 'static>(
     error: &(dyn std::error::Error + 'static),
-) -> Option<Fate> {
+) -> Option<Disposition> {
     match crate::judge::find::<bb8::RunError<E>>(error)? {
-        bb8::RunError::TimedOut => Some(Fate::NoConnection),
+        bb8::RunError::TimedOut => Some(Disposition::NoConnection),
         bb8::RunError::User(_) => None,
     }
 }
 
 /// A classifier that knows one client's errors, given what it says of one of them.
 macro_rules! classifier {
-    ($(#[$docs:meta])* $name:ident, $fate:path) => {
+    ($(#[$docs:meta])* $name:ident, $disposition:path) => {
         $(#[$docs])*
         #[derive(Clone, Copy, Debug, Default)]
         pub struct $name {
@@ -86,8 +86,8 @@ macro_rules! classifier {
                 let Err(error) = result else { return stockade_core::Class::Success };
                 $crate::judge::error(error, |error| {
                     let late = error.is::<$crate::NoConnection>();
-                    let fate = if late { $crate::fate::Fate::NoEffect } else { $fate(error)? };
-                    Some(fate.class(self.gated))
+                    let disposition = if late { $crate::disposition::Disposition::NoEffect } else { $disposition(error)? };
+                    Some(disposition.class(self.gated))
                 })
             }
         }

@@ -1,7 +1,7 @@
-//! Those who wait for a place, and who of them is next.
+//! The calls that wait for a permit, and which of them is next.
 //!
-//! They stand in the queue as they came. Where another order decides, it is kept beside the queue, and says which key is
-//! next. Then a newcomer may also take the place of another in a full queue; who gave way finds that out later.
+//! They are queued as they came. Where another order decides, it is kept beside the queue, and says which key is next.
+//! Then a newcomer may also take the place of another in a full queue; the call that gave way finds that out later.
 
 use std::{cell::Cell, collections::BTreeSet, task::Waker};
 
@@ -13,7 +13,7 @@ use stockade_core::{
 use crate::discipline::{Discipline, Room};
 
 #[derive(Debug)]
-pub(crate) struct Line {
+pub(crate) struct Waiters {
     /// The wakers of tasks; none in an entry that was not polled yet.
     queue: Queue<Cell<Option<Waker>>>,
     discipline: Discipline,
@@ -23,9 +23,9 @@ pub(crate) struct Line {
     shed: BTreeSet<Key>,
 }
 
-// === impl Line ===
+// === impl Waiters ===
 
-impl Line {
+impl Waiters {
     pub(crate) fn new(discipline: Discipline) -> Self {
         let order = discipline.order().map(Box::new);
         Self { queue: Queue::new(), discipline, order, shed: BTreeSet::new() }
