@@ -10,7 +10,7 @@ use crate::peers::elsewhere;
 use crate::{
     drive::{Runner, each_thread, one_handle},
     kit::Kit,
-    service::{AtOnce, Stack},
+    service::{AtOnce, Stack, key},
     turns::{Entry, Planned, Promise, on},
 };
 
@@ -107,11 +107,6 @@ fn rate(keys: u64) -> impl Stack {
     ServiceBuilder::new()
         .layer(rate.keyed(move |n: &u64| key(*n, keys), keys as usize))
         .service(AtOnce::<202>)
-}
-
-/// The key of a call: all keys come in an order that no cache foresees. `keys` is no multiple of the factor.
-pub(crate) fn key(n: u64, keys: u64) -> u64 {
-    n.wrapping_mul(0x9E37_79B9) % keys
 }
 
 /// Makes the stack of each key before anything is measured.

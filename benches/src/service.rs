@@ -29,6 +29,11 @@ pub trait Payload: Clone + Debug + Send + Sync + 'static {
 /// A request of 1 KiB, which is moved by value.
 pub type Large = [u64; 128];
 
+/// The key of a request among so many: all come in an order that no cache foresees. `keys` is no multiple of the factor.
+pub(crate) fn key(n: u64, keys: u64) -> u64 {
+    n.wrapping_mul(0x9E37_79B9) % keys
+}
+
 /// A stack, ours or another's.
 pub trait Client<R = u64>:
     Service<R, Response = u64, Error: Debug + Send, Future: Send> + Send + 'static

@@ -31,8 +31,7 @@ use tower_resilience_timelimiter::TimeLimiterLayer;
 use super::{LIMIT, MAX, QUEUE};
 use crate::{
     drive::{ByReady, Caller, Runner, spawned, window},
-    keyed,
-    service::{AtOnce, Client, Failure, Stack},
+    service::{AtOnce, Client, Failure, Stack, key},
     turns::Entry,
 };
 
@@ -125,7 +124,7 @@ pub fn seatbelt_keyed_breaker(inner: impl Stack, keys: u64) -> impl Client + Clo
     let breaker = Breaker::layer("breaker", &context)
         .recovery_with(|result, _| recovery(result))
         .rejected_input_error(|_, _| refused())
-        .breaker_id(move |n| BreakerId::from(keyed::key(*n, keys)));
+        .breaker_id(move |n| BreakerId::from(key(*n, keys)));
     ServiceBuilder::new().layer(breaker).service(inner)
 }
 
@@ -136,7 +135,7 @@ pub fn governor_keyed(runtime: &Arc<Runtime>, keys: u64) -> Runner {
         let limiter = Arc::clone(&limiter);
         async move {
             for n in 0..calls {
-                let _ = black_box(limiter.check_key(&keyed::key(black_box(n), keys)));
+                let _ = black_box(limiter.check_key(&key(black_box(n), keys)));
             }
         }
     })
