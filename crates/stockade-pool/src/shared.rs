@@ -227,7 +227,6 @@ impl<Req, T, E> Shared<Req, T, E> {
             since: clock.then(Instant::now),
             span,
             extra: has_extra.then(extra),
-            queued_for: None,
         };
         New { request, priority, details: Some(details) }
     }

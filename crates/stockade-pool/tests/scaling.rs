@@ -436,7 +436,10 @@ fn the_number_of_threads_returns_to_where_it_was_after_a_drain() {
         assert_eq!(named("counted"), 4);
         let drained = pool.drain(Duration::from_secs(10)).await;
         assert!(drained.is_complete());
-        assert_eq!(named("counted"), 0);
+        // A thread that has ended is listed until the system has cleared it away.
+        while named("counted") > 0 {
+            sleep(MS).await;
+        }
         balanced(&pool.stats());
     });
 }

@@ -29,13 +29,13 @@ impl<Req, T, E> Queue<Req, T, E> {
                 };
                 return Seen::Refused(reason, request, details);
             }
-            &State::Ended(None) if answer => return Seen::Answered,
-            &State::Ended(Some(reason)) if answer => {
+            &State::Ended(None, _) if answer => return Seen::Answered,
+            &State::Ended(Some(reason), _) if answer => {
                 record.clear();
                 self.records.release(key);
                 return Seen::Ended(reason);
             }
-            State::Ended(_) => return Seen::Accepted,
+            State::Ended(..) => return Seen::Accepted,
             State::Waiting(_) => Seen::Waiting,
             _ => Seen::Accepted,
         };
@@ -56,7 +56,7 @@ impl<Req, T, E> Queue<Req, T, E> {
             let waits = matches!(&record.owner, Owner::Caller(Some(kept)) if kept.will_wake(waker));
             return waits.then_some(Poll::Pending);
         }
-        if let Some(queued_for) = record.details.as_ref().and_then(|details| details.queued_for) {
+        if let State::Ended(_, Some(queued_for)) = record.state {
             waits::record(queued_for);
         }
         record.clear();

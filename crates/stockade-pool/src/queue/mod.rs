@@ -225,11 +225,9 @@ impl<Req, T, E> Queue<Req, T, E> {
         let kept = record.extra().and_then(|extra| extra.kept.take());
         if let Owner::Caller(waker) = &mut record.owner {
             let waker = waker.take();
-            record.state = State::Ended(refusal.take().map(|rejected| rejected.reason()));
+            let reason = refusal.take().map(|rejected| rejected.reason());
+            record.state = State::Ended(reason, queued_for);
             record.result = result.take();
-            if queued_for.is_some() {
-                record.details.get_or_insert_default().queued_for = queued_for;
-            }
             return (Owner::Caller(waker), kept);
         }
         let owner = std::mem::replace(&mut record.owner, Owner::Nobody);

@@ -23,8 +23,6 @@ pub(crate) struct Details<Req> {
     pub(crate) tag: Tag,
     pub(crate) span: Span,
     pub(crate) extra: Option<Box<Extra<Req>>>,
-    /// How long it was queued, from when it has ended.
-    pub(crate) queued_for: Option<Duration>,
 }
 
 /// What a worker gets of a job.
@@ -91,8 +89,8 @@ pub(crate) enum State<Req> {
     Queued(Req),
     /// On this worker.
     Running(usize),
-    /// With a result, or with why the pool refuses one.
-    Ended(Option<Reason>),
+    /// With a result, or with why the pool refuses one, and with how long it was queued, if that is known.
+    Ended(Option<Reason>, Option<Duration>),
     Refused(Option<Req>, Reason),
 }
 
@@ -142,14 +140,7 @@ impl Tag {
 
 impl<Req> Default for Details<Req> {
     fn default() -> Self {
-        Self {
-            deadline: None,
-            since: None,
-            tag: Tag::NONE,
-            span: Span::NONE,
-            extra: None,
-            queued_for: None,
-        }
+        Self { deadline: None, since: None, tag: Tag::NONE, span: Span::NONE, extra: None }
     }
 }
 
