@@ -2,24 +2,27 @@
 //!
 //! The slots lie in blocks. A value is written and read where it lies, field by field, because to move a whole one costs
 //! more than the lock. A steady state allocates nothing, because free slots are used again; and after a peak the memory
-//! comes back: when most slots are free, the blocks without a value are given back.
+//! comes back, because a block in which no slot is used is given back unless few slots are free.
 
 /// Values with keys. A free slot has a value too, which means nothing.
 pub(crate) struct Slab<V> {
     /// A block that was given back has no slots.
-    blocks: Vec<Vec<Slot<V>>>,
-    /// The blocks without slots.
-    given_back: Vec<u32>,
+    blocks: Vec<Block<V>>,
+    /// The blocks with a free slot, each once; the last is the next to be used.
+    open: Vec<u32>,
+    /// How many blocks have slots, and how many of these slots are free.
+    filled: usize,
+    vacant: usize,
+    /// How many free slots are kept although nothing is in their block.
+    keep: usize,
+    serial: u64,
+}
+
+struct Block<V> {
+    slots: Vec<Slot<V>>,
     /// The first free slot; the free ones are linked through `next`.
     free: u32,
-    /// How many slots there are, and how many have a value.
-    slots: usize,
-    used: usize,
-    /// How many slots more than twice the used ones are kept.
-    keep: usize,
-    /// What is kept for a queue that usually has so many jobs.
-    usual: usize,
-    serial: u64,
+    used: u32,
 }
 
 struct Slot<V> {
@@ -67,64 +70,70 @@ impl Key {
 impl<V: Default> Slab<V> {
     /// A slab that usually has up to `usual` values.
     pub(crate) fn new(usual: usize) -> Self {
-        let usual = usual.min(KEEP) + BLOCK as usize;
-        Self {
-            blocks: Vec::new(),
-            given_back: Vec::new(),
-            free: NONE,
-            slots: 0,
-            used: 0,
-            keep: usual,
-            usual,
-            serial: 0,
-        }
+        let keep = usual.min(KEEP) + BLOCK as usize;
+        Self { blocks: Vec::new(), open: Vec::new(), filled: 0, vacant: 0, keep, serial: 0 }
     }
 
     /// Uses a free slot. What is in it is to be overwritten.
+    #[inline(always)]
     pub(crate) fn claim(&mut self) -> (Key, &mut V) {
-        if self.free == NONE {
-            self.add_block();
+        if self.open.last().is_none_or(|at| self.blocks[*at as usize].slots.is_empty()) {
+            self.open_block();
         }
-        let index = self.free;
-        let slot = &mut self.blocks[(index / BLOCK) as usize][(index % BLOCK) as usize];
-        self.free = slot.next;
-        self.used += 1;
+        let at = *self.open.last().expect("a block with a free slot was made");
         self.serial += 1;
+        self.vacant -= 1;
+        let block = &mut self.blocks[at as usize];
+        let index = at * BLOCK + block.free;
+        let slot = &mut block.slots[block.free as usize];
         slot.serial = self.serial;
+        block.free = slot.next;
+        block.used += 1;
+        if block.free == NONE {
+            self.open.pop();
+        }
         (Key { serial: self.serial, index }, &mut slot.value)
     }
 
+    #[inline]
     pub(crate) fn get(&self, key: Key) -> Option<&V> {
         let block = self.blocks.get((key.index / BLOCK) as usize)?;
-        let slot = block.get((key.index % BLOCK) as usize)?;
+        let slot = block.slots.get((key.index % BLOCK) as usize)?;
         if slot.serial == key.serial { Some(&slot.value) } else { None }
     }
 
+    #[inline]
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut V> {
         let block = self.blocks.get_mut((key.index / BLOCK) as usize)?;
-        let slot = block.get_mut((key.index % BLOCK) as usize)?;
+        let slot = block.slots.get_mut((key.index % BLOCK) as usize)?;
         if slot.serial == key.serial { Some(&mut slot.value) } else { None }
     }
 
     /// Lets a slot go whose value has been emptied, and which is in no list.
+    #[inline(always)]
     pub(crate) fn release(&mut self, key: Key) {
         self.release_with(key, |_| ());
     }
 
     /// The same, where `take` empties it. That is done last, so that what it takes is moved once.
+    #[inline(always)]
     pub(crate) fn release_with<R>(&mut self, key: Key, take: impl FnOnce(&mut V) -> R) -> R {
-        let free = std::mem::replace(&mut self.free, key.index);
-        self.used -= 1;
-        let is_sparse = self.used == 0 && !self.given_back.is_empty();
-        let is_large = self.slots > 2 * self.used + self.keep || is_sparse;
-        let slot = self.at_mut(key.index);
-        (slot.serial, slot.next) = (0, free);
-        if is_large {
-            let taken = take(&mut slot.value);
-            self.shrink();
+        let at = key.index / BLOCK;
+        let block = &mut self.blocks[at as usize];
+        let slot = &mut block.slots[(key.index % BLOCK) as usize];
+        (slot.serial, slot.next) = (0, block.free);
+        if block.free == NONE {
+            self.open.push(at);
+        }
+        block.free = key.index % BLOCK;
+        block.used -= 1;
+        self.vacant += 1;
+        if block.used == 0 && (self.vacant > self.keep || self.is_end_of_sparse(at)) {
+            let taken = take(&mut self.at_mut(key.index).value);
+            self.give_back(at);
             return taken;
         }
-        take(&mut slot.value)
+        take(&mut self.at_mut(key.index).value)
     }
 
     /// Takes a value out. It is in no list.
@@ -136,61 +145,80 @@ impl<V: Default> Slab<V> {
     /// All values with their keys.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &V)> {
         let blocks = self.blocks.iter().zip(0..);
-        let slots = blocks.flat_map(|(block, at)| block.iter().zip(at * BLOCK..));
+        let slots = blocks.flat_map(|(block, at)| block.slots.iter().zip(at * BLOCK..));
         slots
             .filter(|(slot, _)| slot.serial != 0)
             .map(|(slot, index)| (Key { serial: slot.serial, index }, &slot.value))
     }
 
+    /// Makes a block with free slots the next to be used.
     #[cold]
-    fn add_block(&mut self) {
-        let at = self.given_back.pop().unwrap_or_else(|| {
-            self.blocks.push(Vec::new());
-            self.blocks.len() as u32 - 1
-        });
-        assert!(at < NONE / BLOCK, "a pool holds fewer than four billion jobs");
-        let next = |index| if index % BLOCK == BLOCK - 1 { NONE } else { index + 1 };
-        let slot = |index| Slot { serial: 0, prev: NONE, next: next(index), value: V::default() };
-        self.free = at * BLOCK;
-        self.blocks[at as usize] = (self.free..self.free + BLOCK).map(slot).collect();
-        self.slots += BLOCK as usize;
+    fn open_block(&mut self) {
+        let has_slots = |at: &u32| !self.blocks[*at as usize].slots.is_empty();
+        let last = self.open.len().saturating_sub(1);
+        match self.open.iter().rposition(has_slots) {
+            Some(other) => self.open.swap(other, last),
+            None => self.fill_block(),
+        }
     }
 
-    /// Gives the blocks without a value back. What stays free in the others is kept beside the usual, so it is long until
-    /// this is done again.
-    #[cold]
-    fn shrink(&mut self) {
-        for block in &mut self.blocks {
-            if block.iter().all(|slot| slot.serial == 0) {
-                *block = Vec::new();
-            }
+    /// Makes free slots in a block that has none.
+    fn fill_block(&mut self) {
+        let len = self.blocks.len();
+        let at = self.open.last().copied().unwrap_or(len as u32);
+        if at as usize == len {
+            assert!(len < (NONE / BLOCK) as usize, "a pool holds fewer than four billion jobs");
+            self.blocks.push(Block::empty());
+            self.open.push(at);
         }
-        while self.blocks.pop_if(|block| block.is_empty()).is_some() {}
-        self.blocks.shrink_to_fit();
-        self.given_back.clear();
-        (self.free, self.slots) = (NONE, 0);
-        for (block, at) in self.blocks.iter_mut().zip(0..) {
-            if block.is_empty() {
-                self.given_back.push(at);
-            }
-            self.slots += block.len();
-            for (slot, index) in block.iter_mut().zip(at * BLOCK..) {
-                if slot.serial == 0 {
-                    slot.next = self.free;
-                    self.free = index;
-                }
-            }
-        }
-        let vacant = self.slots - self.used;
-        self.keep = self.usual + vacant;
+        let next = |n| if n + 1 == BLOCK { NONE } else { n + 1 };
+        let slot = |n| Slot { serial: 0, prev: NONE, next: next(n), value: V::default() };
+        let block = &mut self.blocks[at as usize];
+        (block.slots, block.free) = ((0..BLOCK).map(slot).collect(), 0);
+        self.filled += 1;
+        self.vacant += BLOCK as usize;
     }
 
+    /// Whether this is the last block, and most of those before it have no slots.
+    fn is_end_of_sparse(&self, at: u32) -> bool {
+        at as usize + 1 == self.blocks.len() && self.blocks.len() > 4 * self.filled
+    }
+
+    /// Gives back a block without values: the last one if it can be, so that the list of blocks gets shorter.
+    #[cold]
+    fn give_back(&mut self, at: u32) {
+        let last = self.blocks.len() - 1;
+        let is_unused = |block: &Block<V>| block.used == 0 && !block.slots.is_empty();
+        let at = if is_unused(&self.blocks[last]) { last } else { at as usize };
+        self.blocks[at] = Block::empty();
+        self.filled -= 1;
+        self.vacant -= BLOCK as usize;
+        let is_empty = |block: &mut Block<V>| block.slots.is_empty();
+        if self.blocks.len() > 4 * self.filled && self.blocks.pop_if(is_empty).is_some() {
+            while self.blocks.pop_if(is_empty).is_some() {}
+            let len = self.blocks.len();
+            self.open.retain(|at| (*at as usize) < len);
+            self.blocks.shrink_to(2 * len);
+            self.open.shrink_to(2 * len);
+        }
+    }
+
+    #[inline]
     fn at(&self, index: u32) -> &Slot<V> {
-        &self.blocks[(index / BLOCK) as usize][(index % BLOCK) as usize]
+        &self.blocks[(index / BLOCK) as usize].slots[(index % BLOCK) as usize]
     }
 
+    #[inline]
     fn at_mut(&mut self, index: u32) -> &mut Slot<V> {
-        &mut self.blocks[(index / BLOCK) as usize][(index % BLOCK) as usize]
+        &mut self.blocks[(index / BLOCK) as usize].slots[(index % BLOCK) as usize]
+    }
+}
+
+// === impl Block ===
+
+impl<V> Block<V> {
+    const fn empty() -> Self {
+        Self { slots: Vec::new(), free: NONE, used: 0 }
     }
 }
 
@@ -201,6 +229,7 @@ impl List {
         Self { head: NONE, tail: NONE, len: 0 }
     }
 
+    #[inline]
     pub(crate) const fn len(&self) -> usize {
         self.len
     }
@@ -233,6 +262,7 @@ impl List {
         self.len -= 1;
     }
 
+    #[inline]
     pub(crate) fn front<V: Default>(&self, slab: &Slab<V>) -> Option<Key> {
         let index = self.head;
         if index == NONE { None } else { Some(Key { serial: slab.at(index).serial, index }) }
@@ -290,7 +320,7 @@ mod tests {
             }
             let kept = keys.pop().unwrap();
             keys.into_iter().for_each(|key| assert!(slab.remove(key).is_some()));
-            let slots: usize = slab.blocks.iter().map(Vec::len).sum();
+            let slots: usize = slab.blocks.iter().map(|block| block.slots.len()).sum();
             assert!(slots <= 4 * BLOCK as usize, "{slots}");
             assert!(slab.get(kept).is_some());
             slab.remove(kept);
