@@ -37,7 +37,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<()> {
     for package in published {
         let folder = format!("{}-{}", package.name, package.version);
         let mut tar = Command::new("tar");
-        tar.arg("-xzf").arg(packed.join(format!("{folder}.crate"))).arg("-C").arg(root);
+        tar.arg("-xzmf").arg(packed.join(format!("{folder}.crate"))).arg("-C").arg(root);
         run::command(&mut tar)?;
         write!(members, "{folder:?}, ")?;
         writeln!(patches, "{} = {{ path = {folder:?} }}", package.name)?;

@@ -158,6 +158,8 @@ impl World for Database {
         let situation = *self.situation.lock().unwrap();
         match situation {
             Situation::Restart => {
+                // Those that serve a connection of PostgreSQL outlive its first process for a moment. Nothing reaches them.
+                self.proxy.requests(Fault::stall());
                 self.server.lock().await.kill().await;
                 self.proxy.refuse();
                 self.close().await;

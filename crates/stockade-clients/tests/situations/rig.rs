@@ -16,7 +16,7 @@ use stockade_timeout::TimeoutLayer;
 use tower::{ServiceBuilder, ServiceExt, util::BoxCloneSyncService};
 
 /// What an attempt may take: longer than it does on a machine that is busy.
-pub(crate) const ATTEMPT: Duration = Duration::from_secs(1);
+pub(crate) const ATTEMPT: Duration = Duration::from_secs(2);
 
 /// What a client is asked to write.
 #[derive(Clone, Copy, Debug)]
