@@ -3,8 +3,8 @@
 //! The load is driven through a box around the stack, so that this need not be compiled 64 times; the stack inside
 //! the box is of the type that the overhead is measured of. The box costs the bare service the same.
 //!
-//! A caller that finds a stack not ready, which only a pool whose queue is full is, goes away: that counts as a refusal by
-//! the pool. The timers of the service and of the arrivals are tokio's, a millisecond coarse, for the bare service too.
+//! Only a pool whose queue is full is not ready. A caller that finds it so goes away, which counts as a refusal by the
+//! pool. The timers of the service and of the arrivals are tokio's, a millisecond coarse, for the bare service too.
 
 use std::{collections::BTreeMap, future::poll_fn, sync::Arc, task::Poll, time::Duration};
 

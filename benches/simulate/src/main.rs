@@ -196,7 +196,7 @@ fn list() -> Result<()> {
     print(&lines.collect::<String>())
 }
 
-/// Prints, and does not mind if nobody reads any more: `simulate | head` is no failure.
+/// Prints. If nobody reads any more, as after `simulate | head`, that is no failure.
 fn print(text: &str) -> Result<()> {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

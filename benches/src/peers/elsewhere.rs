@@ -76,7 +76,7 @@ pub fn resilience_chaos(inner: impl Stack) -> impl Client + Clone {
     ServiceBuilder::new().layer(ChaosLayer::builder().build()).service(inner)
 }
 
-/// The coalescing of tower-resilience, whose calls have keys of their own. The errors below it have to be `Clone`.
+/// Coalescing by tower-resilience. Each call has a key of its own. The errors below it have to be `Clone`.
 pub fn resilience_coalesce(inner: impl Stack) -> impl Client + Clone {
     ServiceBuilder::new()
         .map_err(|_| refused())

@@ -32,7 +32,8 @@ enum Phase {
     New,
     /// It was pending, with this deadline.
     Pending(Option<Instant>),
-    /// The future inside is being dropped. If a layer inside reports a wait meanwhile, the call was still in its queue. The permit ends the counting when it is dropped; drop code of its own would stand in the path of
+    /// The future inside is being dropped. If a layer inside reports a wait until that is done, the call was still in
+    /// its queue. The permit ends the counting when it is dropped. Drop code of the phase itself would be on the path of
     /// every call, as the row `breaker` of `cargo xtask bench instr` shows.
     Dropped { too_late: bool, counting: ManuallyDrop<Counting> },
 }

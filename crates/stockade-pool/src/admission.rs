@@ -90,7 +90,7 @@ impl<Req, T, E> Core<Req, T, E> {
         workers.saturating_sub(self.counts.running)
     }
 
-    /// Whether there is a place for a job of this weight, whoever waits in line for it. One that is heavier than the budget
+    /// Whether there is a place for a job of this weight, although others may wait in line for it. One that is heavier than the budget
     /// is let in alone.
     fn has_room(&self, weight: u64) -> bool {
         let (Checked { capacity, budget, .. }, queue) = (&self.config, &self.queue);

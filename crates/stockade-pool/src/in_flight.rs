@@ -124,7 +124,7 @@ impl<Req, T, E> InFlight<Req, T, E> {
         }
     }
 
-    /// Notes when the job was taken, if whoever submitted it wants to know how long it was queued.
+    /// Notes when the job was taken, if its submitter wants to know how long it was queued.
     pub(crate) fn note_taken(&mut self) {
         if self.since.is_some() && self.taken.is_none() {
             self.taken = Some(Instant::now());

@@ -1,6 +1,6 @@
 //! Who works in a pool, who sleeps, and who is woken for a job.
 //!
-//! Any worker that is awake takes the next job, whoever was woken for it. For each job that could be taken one
+//! Any worker that is awake takes the next job, although another may have been woken for it. For each job that could be taken one
 //! sleeper is woken, the last to fall asleep first, because its cache is the warmest. A worker that was woken and has
 //! not run yet counts for one job, but only while there is one: as soon as others have taken the jobs, it is not
 //! counted on. So a worker that waits behind a blocked thread delays no job after that.

@@ -158,8 +158,8 @@ impl<Req, T, E> Queue<Req, T, E> {
         key
     }
 
-    /// Gives a place to one who waits for it: a job is queued, a handle holds it. Returns whether it was a job, and whom to
-    /// tell.
+    /// Gives a place to one who waits for it: a job is queued, a handle holds it. Returns whether it was a job, and who is
+    /// to be told.
     pub(crate) fn admit(&mut self, key: Key) -> Option<(bool, Owner)> {
         let may = |flow| has_room(&self.queued, flow);
         if self.waiting.next(&self.records, may) == Some(key) {
@@ -178,7 +178,7 @@ impl<Req, T, E> Queue<Req, T, E> {
         Some((is_job, told))
     }
 
-    /// Refuses a place to one who waits for it. Returns its class if it is a job, and whom to tell.
+    /// Refuses a place to one who waits for it. Returns its class if it is a job, and who is to be told.
     pub(crate) fn refuse(&mut self, key: Key, reason: Reason) -> Option<(Option<Priority>, Owner)> {
         let record = self.records.get_mut(key)?;
         let State::Waiting(request) = &mut record.state else { return None };
@@ -207,7 +207,7 @@ impl<Req, T, E> Queue<Req, T, E> {
     }
 
     /// Ends a job that runs, with a result or with a refusal. If they are for a caller they are left where they are read.
-    /// Returns whom to tell, and the copy of the request.
+    /// Returns who is to be told, and the copy of the request.
     #[inline(always)]
     pub(crate) fn end(
         &mut self,

@@ -59,7 +59,7 @@ const NONE: u32 = u32::MAX;
 // === impl Key ===
 
 impl Key {
-    /// As the how many-eth it was given.
+    /// How many keys had been given when this one was, with itself.
     pub(super) const fn serial(self) -> u64 {
         self.serial
     }

@@ -31,7 +31,8 @@ use crate::http::last_turn::LastTurn;
 ///
 /// A server does not ask a body for its next part while its client reads nothing. The bounds [`whole`](Self::whole) and
 /// [`by_deadline`](Self::by_deadline) also end such a body. So put this layer outside of a limit whose permits
-/// [bodies keep](crate::http::hold_body): a client that has stopped reading keeps none of them for longer.
+/// [bodies keep](crate::http::hold_body): a client that has stopped reading keeps none of them for longer. A bounded body
+/// costs two allocations and a timer.
 ///
 /// # Example
 ///
@@ -101,7 +102,9 @@ pub struct TimedBody<B> {
     has_ended: bool,
 }
 
-/// What a body comes from. It is dropped when its time is up, also if nobody asks for the next part then.
+/// The body inside. It is dropped when its time is up, even if nobody asks for the next part.
+///
+/// It is boxed because it is taken out while it is polled: no foreign code runs under the lock.
 #[derive(Debug)]
 struct Shared<B> {
     until: Option<Instant>,
